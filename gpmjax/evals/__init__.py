@@ -1,0 +1,1 @@
+"""Measuring models: one file an evaluator, one protocol (`gpmjax.evals.protocol`)."""

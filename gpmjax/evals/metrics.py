@@ -1,0 +1,216 @@
+"""Figures of merit of scored comparisons; numpy in, JSON-ready numbers out.
+
+Every function takes N comparisons as arrays: ``score`` [N] (s(chosen ≻ rejected), raw), ``target`` [N]
+(P(chosen ≻ rejected): 1 for a plain label, ½ for a tied one, below ½ when the other side won).
+
+Conventions, because every one of them has been done otherwise somewhere:
+
+* A *tie* is the model's: |score| ≤ tie_width. It counts as half a win in ``accuracy`` and is listed on its own.
+* A *tied label* (target ½) has no side to be right about. It is counted apart and kept out of ``accuracy`` and
+  ``mean_margin``; ``nll``, ``brier`` and ``ece`` are defined for any target and include it.
+* Which side of a comparison is written first is arbitrary, so calibration looks at the side the model favours:
+  confidence σ(|score|/τ) in [½, 1] against how often that side won.
+* Every comparison counts once; training weights and margins play no part.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special
+
+CONFIDENCE_LEVEL = 0.95
+
+
+class Outcomes(NamedTuple):
+    """How often a signed prediction agreed with the labels that have a side."""
+
+    wins: int
+    ties: int
+    losses: int
+
+    @property
+    def decided(self) -> int:
+        """Comparisons counted: all but the tied labels."""
+        return self.wins + self.ties + self.losses
+
+    @property
+    def accuracy(self) -> float | None:
+        """(wins + ½ ties) / (wins + ties + losses); None when every label is tied."""
+        return (self.wins + 0.5 * self.ties) / self.decided if self.decided else None
+
+
+def count_outcomes(score, target, *, tie_width: float = 0.0) -> Outcomes:
+    """Wins, ties and losses of ``score`` [N] against ``target`` [N]; tied labels are left out.
+
+    >>> count_outcomes([2.0, 0.0, -1.0, -3.0, 5.0], [1.0, 1.0, 1.0, 0.2, 0.5])
+    Outcomes(wins=2, ties=1, losses=1)
+    """
+    side = np.sign(np.asarray(target, np.float64) - 0.5)
+    score = np.asarray(score, np.float64)
+    agreement = (side * np.sign(score) * (np.abs(score) > tie_width))[side != 0]
+    return Outcomes(*(int(np.sum(agreement == sign)) for sign in (1, 0, -1)))
+
+
+def wilson_interval(successes: float, trials: int, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+    """Wilson's score interval for a proportion, (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
+
+    ``successes`` may be fractional (a tie is half a success), which makes the interval a little too wide. Trials are taken as
+    independent; comparisons that share a prompt are not quite, which makes it too narrow. Wilson 1927, doi:10.2307/2276774.
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> print(f"{low:.3f} {high:.3f}")
+    0.490 0.943
+    """
+    if trials <= 0:
+        raise ValueError(f"trials: {trials}, needs at least 1")
+    z = special.ndtri(0.5 + level / 2)
+    proportion = successes / trials
+    centre = proportion + z**2 / (2 * trials)
+    half = z * np.sqrt(proportion * (1 - proportion) / trials + z**2 / (4 * trials**2))
+    shrink = 1 + z**2 / trials
+    return max(0.0, float((centre - half) / shrink)), min(1.0, float((centre + half) / shrink))
+
+
+def negative_log_likelihood(score, target, tau: float) -> np.ndarray:
+    """−[t log σ(s/τ) + (1−t) log σ(−s/τ)] in nats, [N] float64."""
+    logit = np.asarray(score, np.float64) / tau
+    target = np.asarray(target, np.float64)
+    return -(target * special.log_expit(logit) + (1 - target) * special.log_expit(-logit))
+
+
+def brier_score(score, target, tau: float) -> np.ndarray:
+    """(σ(s/τ) − t)², [N] float64 in [0, 1]; ¼ for a model that always says ½. Brier 1950."""
+    return (special.expit(np.asarray(score, np.float64) / tau) - np.asarray(target, np.float64)) ** 2
+
+
+def calibration_table(score, target, tau: float, *, bins: int = 10) -> list[dict]:
+    """One line per non-empty bin of confidence σ(|s|/τ); ``bins`` equal widths over [½, 1].
+
+    Each line holds ``low``, ``high``, ``count``, ``confidence`` (mean in the bin) and ``frequency`` (how often the favoured
+    side won: its mean target, ½ where the score is exactly 0).
+
+    >>> calibration_table([0.0, 9.0, 9.0], [1.0, 1.0, 0.0], 1.0, bins=5)[0]
+    {'low': 0.5, 'high': 0.6, 'count': 1, 'confidence': 0.5, 'frequency': 0.5}
+    """
+    if bins < 1:
+        raise ValueError(f"bins: {bins}, needs at least 1")
+    score, target = np.asarray(score, np.float64), np.asarray(target, np.float64)
+    confidence = special.expit(np.abs(score) / tau)
+    frequency = 0.5 + np.sign(score) * (target - 0.5)
+    edges = np.linspace(0.5, 1.0, bins + 1)
+    # The last bin is closed: a confidence of exactly 1 belongs to it.
+    index = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
+    table = []
+    for b in np.unique(index):
+        inside = index == b
+        table.append(
+            {
+                "low": float(edges[b]),
+                "high": float(edges[b + 1]),
+                "count": int(inside.sum()),
+                "confidence": float(confidence[inside].mean()),
+                "frequency": float(frequency[inside].mean()),
+            }
+        )
+    return table
+
+
+def expected_calibration_error(table: Sequence[Mapping]) -> float:
+    """ECE = Σ_b (n_b / N) |confidence_b − frequency_b| of a `calibration_table`. Guo et al. 2017, equation 3."""
+    total = sum(line["count"] for line in table)
+    return float(sum(line["count"] / total * abs(line["confidence"] - line["frequency"]) for line in table))
+
+
+def _outcome_figures(outcomes: Outcomes) -> dict:
+    accuracy = outcomes.accuracy
+    interval = None if accuracy is None else list(wilson_interval(accuracy * outcomes.decided, outcomes.decided))
+    return {"accuracy": accuracy, "accuracy_interval": interval, **outcomes._asdict()}
+
+
+def _figures(score, target, tau, lengths, tie_width, bins) -> dict:
+    side = np.sign(target - 0.5)
+    decided = side != 0
+    table = calibration_table(score, target, tau, bins=bins)
+    return {
+        "comparisons": len(score),
+        **_outcome_figures(count_outcomes(score, target, tie_width=tie_width)),
+        "tied_labels": int(np.sum(~decided)),
+        "nll": float(negative_log_likelihood(score, target, tau).mean()),
+        "brier": float(brier_score(score, target, tau).mean()),
+        "ece": expected_calibration_error(table),
+        "mean_margin": float((side * score)[decided].mean()) if decided.any() else None,
+        "longer_wins": {
+            measure: _outcome_figures(count_outcomes(chosen - rejected, target))
+            for measure, (chosen, rejected) in lengths.items()
+        },
+        "calibration": table,
+    }
+
+
+def _check(score: np.ndarray, target: np.ndarray, tau: float, others: Mapping[str, np.ndarray | Sequence]) -> None:
+    if not tau > 0:
+        raise ValueError(f"tau: {tau}, must be above 0")
+    if score.ndim != 1 or not len(score):
+        raise ValueError(f"score: shape {score.shape}, needs one dimension and at least one comparison")
+    for name, values in {"target": target, **others}.items():
+        if len(values) != len(score):
+            raise ValueError(f"{name}: {len(values)} entries for {len(score)} scores")
+    if len(bad := np.flatnonzero(~np.isfinite(score))):
+        raise ValueError(f"score: {score[bad[0]]} at comparison {bad[0]} ({len(bad)} not finite), must be finite")
+    if len(bad := np.flatnonzero(~((target >= 0) & (target <= 1)))):
+        raise ValueError(f"target: {target[bad[0]]} at comparison {bad[0]}, must be in [0, 1]")
+
+
+def summarise(
+    score,
+    target,
+    tau: float,
+    *,
+    lengths: Mapping[str, tuple] | None = None,
+    tags: Sequence[Mapping] | None = None,
+    by: Sequence[str] = ("subset", "group"),
+    tie_width: float = 0.0,
+    bins: int = 10,
+) -> dict:
+    """All figures of N scored comparisons, over everything and per value of each tag in ``by``.
+
+    Args:
+      score: [N] raw scores s(chosen ≻ rejected).
+      target: [N] P(chosen ≻ rejected) in [0, 1].
+      tau: temperature of the model; probabilities are σ(s/τ).
+      lengths: measure → ([N] of the chosen, [N] of the rejected); each gives a "longer wins" baseline under its name.
+      tags: one mapping per comparison; a comparison without a tag of ``by`` is in none of that tag's parts.
+      by: tags to break down by; those nobody carries are left out.
+      tie_width: |score| up to which the model is said to call a tie.
+      bins: equal-width bins of the calibration table and the ECE.
+
+    Returns:
+      JSON-ready: ``comparisons, accuracy, accuracy_interval (Wilson, 95 %), wins, ties, losses, tied_labels, nll, brier, ece,
+      mean_margin, longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag → value →
+      the same figures.
+
+    >>> figures = summarise([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
+    >>> figures["accuracy"], figures["wins"], figures["ties"], figures["losses"]
+    (0.5, 1, 1, 1)
+    """
+    score, target = np.asarray(score, np.float64), np.asarray(target, np.float64)
+    tags = [{}] * len(score) if tags is None else tags
+    lengths = {
+        measure: tuple(np.asarray(side, np.float64) for side in sides) for measure, sides in (lengths or {}).items()
+    }
+    sides = {f"lengths[{measure}][{i}]": side for measure, pair in lengths.items() for i, side in enumerate(pair)}
+    _check(score, target, tau, {"tags": tags, **sides})
+
+    def figures(chosen: np.ndarray) -> dict:
+        part = {measure: (a[chosen], b[chosen]) for measure, (a, b) in lengths.items()}
+        return _figures(score[chosen], target[chosen], tau, part, tie_width, bins)
+
+    breakdown = {}
+    for tag in by:
+        values = np.array([None if (value := line.get(tag)) is None else str(value) for line in tags], dtype=object)
+        present = sorted({value for value in values if value is not None})
+        if present:
+            breakdown[tag] = {value: figures(values == value) for value in present}
+    conventions = {"tau": float(tau), "tie_width": float(tie_width), "ece_bins": int(bins)}
+    return {**figures(np.ones(len(score), bool)), **conventions, "by": breakdown}

@@ -1,0 +1,122 @@
+"""Laws of the figures of merit, and their agreement with scipy and with counting by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import special, stats
+
+from gpmjax.evals import metrics
+
+SCORES = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=40)
+
+
+def targets(rng, n):
+    return rng.choice([1.0, 0.0, 0.5, 0.8], size=n)
+
+
+@given(SCORES, st.integers(0, 2**31))
+def test_writing_the_other_side_first_changes_nothing(scores, seed):
+    rng = np.random.default_rng(seed)
+    score, target = np.array(scores), targets(rng, len(scores))
+    chosen, rejected = rng.integers(1, 9, (2, len(score)))
+    swap = rng.random(len(score)) < 0.5
+    one = metrics.summarise(score, target, 0.7, lengths={"tokens": (chosen, rejected)})
+    other = metrics.summarise(
+        np.where(swap, -score, score),
+        np.where(swap, 1 - target, target),
+        0.7,
+        lengths={"tokens": (np.where(swap, rejected, chosen), np.where(swap, chosen, rejected))},
+    )
+    for key in ("accuracy", "nll", "brier", "ece", "mean_margin"):
+        assert one[key] == pytest.approx(other[key])
+    assert one["longer_wins"] == other["longer_wins"]
+
+
+@given(SCORES, st.integers(0, 2**31))
+def test_every_comparison_is_counted_once(scores, seed):
+    score = np.array(scores)
+    target = targets(np.random.default_rng(seed), len(score))
+    tags = [{"subset": "a" if s > 0 else "b"} for s in score]
+    figures = metrics.summarise(score, target, 1.0, tags=tags)
+    assert figures["wins"] + figures["ties"] + figures["losses"] + figures["tied_labels"] == len(score)
+    assert sum(line["count"] for line in figures["calibration"]) == len(score)
+    parts = figures["by"]["subset"].values()
+    for key in ("comparisons", "wins", "ties", "losses", "tied_labels"):
+        assert sum(part[key] for part in parts) == figures[key]
+    assert sum(part["nll"] * part["comparisons"] for part in parts) == pytest.approx(figures["nll"] * len(score))
+
+
+def test_ties_are_half_and_tied_labels_are_apart():
+    figures = metrics.summarise([1.0, 0.0, -1.0, 3.0], [1.0, 1.0, 1.0, 0.5], 1.0)
+    assert (figures["wins"], figures["ties"], figures["losses"], figures["tied_labels"]) == (1, 1, 1, 1)
+    assert figures["accuracy"] == 0.5
+    assert figures["mean_margin"] == 0.0
+
+
+def test_tie_width_widens_the_tie():
+    score, target = [1e-7, -1e-7, 1.0], [1.0, 1.0, 1.0]
+    assert metrics.count_outcomes(score, target) == (2, 0, 1)
+    assert metrics.count_outcomes(score, target, tie_width=1e-6) == (1, 2, 0)
+
+
+def test_only_tied_labels_have_no_accuracy():
+    figures = metrics.summarise([1.0, -1.0], [0.5, 0.5], 1.0)
+    assert figures["accuracy"] is None and figures["accuracy_interval"] is None and figures["mean_margin"] is None
+    assert figures["nll"] > np.log(2)
+
+
+@pytest.mark.parametrize(("wins", "trials"), [(0, 5), (5, 5), (7, 10), (512, 1000)])
+def test_wilson_interval_is_scipys(wins, trials):
+    expected = stats.binomtest(wins, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    np.testing.assert_allclose(metrics.wilson_interval(wins, trials), (expected.low, expected.high), atol=1e-12)
+
+
+def test_a_model_that_says_its_own_probabilities_is_calibrated():
+    rng = np.random.default_rng(0)
+    score = rng.normal(size=40_000)
+    target = (rng.random(len(score)) < special.expit(score / 0.5)).astype(float)
+    honest = metrics.summarise(score, target, 0.5)
+    boastful = metrics.summarise(score, target, 0.1)
+    assert honest["ece"] < 0.01 < 0.1 < boastful["ece"]
+    assert honest["nll"] < boastful["nll"] and honest["brier"] < boastful["brier"]
+
+
+def test_extreme_scores_stay_finite():
+    figures = metrics.summarise([1e6, -1e6], [1.0, 1.0], 0.1)
+    assert figures["nll"] == pytest.approx(5e6)
+    assert figures["brier"] == 0.5
+
+
+def test_longer_wins_counts_lengths_not_scores():
+    lengths = {"tokens": ([3, 5, 2], [1, 5, 4]), "characters": ([9, 9, 9], [1, 1, 1])}
+    figures = metrics.summarise([-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], 1.0, lengths=lengths)
+    assert figures["accuracy"] == 0.0
+    assert figures["longer_wins"]["tokens"]["accuracy"] == 0.5
+    assert figures["longer_wins"]["characters"]["accuracy"] == 1.0
+
+
+def test_summary_is_strict_json_and_absent_tags_are_absent():
+    tags = [{"subset": "x"}, {"subset": None}, {}]
+    figures = metrics.summarise(np.float32([1, 2, 3]), np.float32([1, 1, 0.5]), np.float32(1), tags=tags)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert list(figures["by"]) == ["subset"] and figures["by"]["subset"]["x"]["comparisons"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(score=[], target=[], tau=1.0), "at least one comparison"),
+        (dict(score=[1.0], target=[1.0, 0.0], tau=1.0), "target: 2 entries for 1 scores"),
+        (dict(score=[1.0, np.nan], target=[1.0, 0.0], tau=1.0), "nan at comparison 1"),
+        (dict(score=[1.0], target=[1.5], tau=1.0), r"target: 1.5 at comparison 0, must be in \[0, 1\]"),
+        (dict(score=[1.0], target=[1.0], tau=0.0), "tau: 0.0, must be above 0"),
+        (dict(score=[1.0], target=[1.0], tau=1.0, bins=0), "bins: 0"),
+        (dict(score=[1.0], target=[1.0], tau=1.0, lengths={"tokens": ([1, 2], [1])}), r"lengths\[tokens\]\[0\]: 2 entries"),
+    ],
+)
+def test_refusals_name_the_value(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        metrics.summarise(**arguments)
