@@ -1,0 +1,183 @@
+"""What a decoder is (``DecoderConfig``) and how it is run (``Runtime``): frozen, hashable, free of JAX arrays.
+
+One body serves Llama, Mistral, Qwen and Gemma; each family is a setting of these fields.
+"""
+
+import dataclasses
+import math
+from typing import Literal, get_args
+
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+LAYER_TYPES = ("full", "sliding")
+ROPE_SCALINGS = ("linear", "llama3", "yarn")
+MODULES = ("q", "k", "v", "o", "gate", "up", "down")
+
+AttentionImplementation = Literal["xla", "chunked"]
+Remat = Literal["none", "full", "dots"]
+Unroll = Literal["scan", "unrolled"]
+DtypeName = Literal["float32", "bfloat16"]
+
+
+def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuses a value that is not in ``allowed``; raises ValueError naming the field, the value and the choices."""
+    if value not in allowed:
+        raise ValueError(f"{field} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched past the length a model was first trained on.
+
+    ``linear``  every frequency / factor (Chen et al. 2023, arXiv 2306.15595)
+    ``llama3``  wavelengths above L/low_freq_factor / factor, below L/high_freq_factor unchanged, blended between
+    ``yarn``    the same idea by number of turns, and cos and sin × attention_factor (Peng et al. 2023, arXiv 2309.00071)
+
+    L is ``original_max_positions``. Fields that a kind does not name are ignored by it.
+    """
+
+    kind: str
+    factor: float
+    original_max_positions: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float = 1.0
+
+    def validate(self) -> None:
+        """Raises ValueError, one line, on a field that makes no sense."""
+        require_one_of("rope_scaling.kind", self.kind, ROPE_SCALINGS)
+        if not self.factor > 0:
+            raise ValueError(f"rope_scaling.factor is {self.factor}; it must be > 0")
+        if self.kind != "linear" and self.original_max_positions < 1:
+            raise ValueError(
+                f"rope_scaling.original_max_positions is {self.original_max_positions}; {self.kind} needs it ≥ 1"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Shape and arithmetic of a decoder-only transformer. Two equal configs compute the same function.
+
+    >>> DecoderConfig(vocab_size=32, hidden_size=8, num_layers=1, num_heads=2, mlp_size=16).kv_size
+    8
+    """
+
+    vocab_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int
+    num_kv_heads: int = 0
+    """0 means ``num_heads``: no grouping."""
+    head_dim: int = 0
+    """0 means hidden_size / num_heads."""
+    max_positions: int = 2048
+    activation: str = "silu"
+    norm_eps: float = 1e-6
+    norm_offset: float = 0.0
+    """Added to every norm weight; 1 for Gemma, which stores w − 1."""
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    layer_types: tuple[str, ...] = ()
+    """One of "full", "sliding" per layer; empty means all full."""
+    window: int = 0
+    """Positions a token of a sliding layer sees, itself included; 0 when no layer slides."""
+    local_rope_theta: float | None = None
+    """Gemma 3: sliding layers rotate with this base and without ``rope_scaling``."""
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    post_norms: bool = False
+    """Gemma 2 and 3: attention and MLP outputs are normalised before they join the residual."""
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
+    attention_scale: float | None = None
+    """Multiplies q·k; None means head_dim^−½."""
+    embed_scale: float = 1.0
+    tie_embeddings: bool = False
+
+    def __post_init__(self) -> None:
+        fill = lambda name, value: object.__setattr__(self, name, value)
+        if not self.num_kv_heads:
+            fill("num_kv_heads", self.num_heads)
+        if not self.head_dim:
+            fill("head_dim", self.hidden_size // max(self.num_heads, 1))
+        if not self.layer_types:
+            fill("layer_types", ("full",) * self.num_layers)
+        if self.attention_scale is None:
+            fill("attention_scale", 1.0 / math.sqrt(max(self.head_dim, 1)))
+
+    @property
+    def q_size(self) -> int:
+        """Width of all query heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Width of all key (or value) heads together."""
+        return self.num_kv_heads * self.head_dim
+
+    def validate(self) -> "DecoderConfig":
+        """Returns itself; raises ValueError, one line, naming the first field that makes no sense."""
+        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "mlp_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be ≥ 1")
+        require_one_of("activation", self.activation, ACTIVATIONS)
+        if self.num_heads % self.num_kv_heads:
+            raise ValueError(f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads {self.num_kv_heads}")
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim is {self.head_dim}; rotary positions need an even one")
+        if len(self.layer_types) != self.num_layers:
+            raise ValueError(f"layer_types names {len(self.layer_types)} layers; num_layers is {self.num_layers}")
+        for index, kind in enumerate(self.layer_types):
+            require_one_of(f"layer_types[{index}]", kind, LAYER_TYPES)
+        if "sliding" in self.layer_types and self.window < 1:
+            raise ValueError(f"window is {self.window}; sliding layers need it ≥ 1")
+        if self.rope_scaling is not None:
+            self.rope_scaling.validate()
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class LoRA:
+    """Low-rank adaptation y = x W + (α/r) (x A) B of the named modules (Hu et al. 2021, arXiv 2106.09685, eq. 3)."""
+
+    rank: int
+    alpha: float
+    targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")
+
+    def validate(self) -> None:
+        """Raises ValueError on an unknown target or a rank below 1."""
+        if self.rank < 1:
+            raise ValueError(f"lora.rank is {self.rank}; it must be ≥ 1")
+        for target in self.targets:
+            require_one_of("lora.targets", target, MODULES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """How a decoder runs; none of it changes what is computed, but for rounding (``dtype``) and ``lora``.
+
+    ``remat``: what the backward pass recomputes: nothing, all of a layer, or all but its matrix products.
+    ``unroll``: layers as a compiled loop, or one after the other (more to compile, sometimes faster); the same parameters.
+    """
+
+    dtype: DtypeName = "float32"
+    param_dtype: DtypeName = "float32"
+    remat: Remat = "none"
+    unroll: Unroll = "scan"
+    attention: AttentionImplementation = "xla"
+    lora: LoRA | None = None
+
+    def validate(self) -> "Runtime":
+        """Returns itself; raises ValueError naming the field and what is allowed."""
+        require_one_of("dtype", self.dtype, get_args(DtypeName))
+        require_one_of("param_dtype", self.param_dtype, get_args(DtypeName))
+        require_one_of("remat", self.remat, get_args(Remat))
+        require_one_of("unroll", self.unroll, get_args(Unroll))
+        require_one_of("attention", self.attention, get_args(AttentionImplementation))
+        if self.lora is not None:
+            self.lora.validate()
+        return self
