@@ -1,0 +1,87 @@
+"""Every picture that a run's folder has the numbers for.
+
+    metrics.jsonl                      learning_curves.png        one curve per folder
+    summary.json with a "table"        accuracy.png
+    *.json with a "calibration"        calibration.png            one curve per evaluation
+    preferences*.json or .npz          circle_*.png, scores_*.png
+
+A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding`` [K, 2k]
+and perhaps ``scale`` [k]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from gpmjax.plots import style
+from gpmjax.plots.calibration import calibration_curve
+from gpmjax.plots.circle import preference_circle
+from gpmjax.plots.comparison import accuracy_bars
+from gpmjax.plots.curves import learning_curves, read_metrics
+from gpmjax.plots.matrix import score_matrix
+
+
+def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str = "") -> list[Path]:
+    """Draw what ``folders`` hold into the folder ``out``; returns the PNG files written.
+
+    Raises FileNotFoundError when a folder is missing or none of them holds anything to draw.
+    """
+    folders, out = [Path(folder) for folder in folders], Path(out)
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder")
+    written = []
+    files = [path for folder in folders if (path := folder / "metrics.jsonl").is_file()]
+    runs = {path.parent.name: read_metrics(path) for path in files}
+    if runs:
+        written.append(style.save(learning_curves(runs, title=title), out / "learning_curves.png"))
+    documents = {path: _read_json(path) for folder in folders for path in sorted(folder.glob("*.json"))}
+    table = [row for document in documents.values() for row in document.get("table", [])]
+    if table:
+        written.append(style.save(accuracy_bars(table, title=title), out / "accuracy.png"))
+    names = [path.stem for path in documents]
+    calibrations = {
+        # Two folders may hold evaluations of one name.
+        path.stem if names.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}": document["calibration"]
+        for path, document in documents.items()
+        if document.get("calibration")
+    }
+    if calibrations:
+        written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
+    for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):
+        if path.suffix in (".json", ".npz"):
+            written += draw_preferences(path, out)
+    if not written:
+        raise FileNotFoundError(f"{', '.join(map(str, folders))}: no metrics.jsonl, table, calibration or preferences to draw")
+    return written
+
+
+def draw_preferences(path: str | Path, out: str | Path) -> list[Path]:
+    """The heat map of one preferences file and, when it has embeddings of even dimension, its circle."""
+    path, out = Path(path), Path(out)
+    group = _read_npz(path) if path.suffix == ".npz" else _read_json(path)
+    if missing := [name for name in ("labels", "scores") if name not in group]:
+        raise ValueError(f"{path}: no field {missing[0]!r}")
+    labels, scores, title = [str(label) for label in group["labels"]], np.array(group["scores"]), str(group.get("title", ""))
+    name = path.stem.removeprefix("preferences").strip("_-") or "preferences"
+    written = [style.save(score_matrix(labels, scores, title=title), out / f"scores_{name}.png")]
+    embedding = group.get("embedding")
+    if embedding is not None and np.shape(embedding)[-1] % 2 == 0:
+        circle = preference_circle(labels, np.array(embedding), scores=scores, scale=group.get("scale"), title=title)
+        written.append(style.save(circle, out / f"circle_{name}.png"))
+    return written
+
+
+def _read_json(path: Path) -> Mapping:
+    try:
+        document = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+    return document if isinstance(document, dict) else {}
+
+
+def _read_npz(path: Path) -> Mapping:
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

@@ -1,0 +1,27 @@
+"""Draw what one or several run folders hold, as PNG.
+
+    python launch/plot.py --folder=runs/demo
+    python launch/plot.py --folder=runs/bt,runs/gpm --out=runs/plots --title="SmolLM2 on letters"
+"""
+
+import sys
+
+from absl import app, flags
+
+from gpmjax.plots.folder import draw_folders
+
+FOLDER = flags.DEFINE_list("folder", None, "Run folders; their curves share one picture.", required=True)
+OUT = flags.DEFINE_string("out", None, "Where the pictures go; the first folder's plots/ when absent.")
+TITLE = flags.DEFINE_string("title", "", "Written above each picture.")
+
+
+def main(_: list[str]) -> None:
+    try:
+        written = draw_folders(FOLDER.value, OUT.value or f"{FOLDER.value[0]}/plots", title=TITLE.value)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(*written, sep="\n")
+
+
+if __name__ == "__main__":
+    app.run(main)
