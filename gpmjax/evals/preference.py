@@ -1,0 +1,132 @@
+"""Scores of labelled comparisons: who does the model prefer, and does it agree with the labels?
+
+Three steps, each usable alone: `score_batches` asks the model, `rows` puts what is known of a comparison beside its score,
+`summarise_rows` turns rows into figures. `PreferenceEvaluator` does all three.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import special
+
+from gpmjax.evals.metrics import summarise
+from gpmjax.evals.protocol import Batch, Scorer
+from gpmjax.models.heads import PreferenceOutput, pair_scores
+
+LENGTHS = ("tokens", "characters")
+BREAKDOWN = ("subset", "group")
+
+
+class Scored(NamedTuple):
+    """The comparisons of one batch, n of them, padding left out."""
+
+    row: np.ndarray
+    """[n] int: index of the comparison in its data set."""
+    score: np.ndarray
+    """[n] float32: s(chosen ≻ rejected), raw."""
+    target: np.ndarray
+    """[n] float32: P(chosen ≻ rejected) according to the label."""
+    tau: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the data know of one comparison, whatever a model says of it."""
+
+    source: str
+    """File and line, or row, that it was read from."""
+    tokens: tuple[int, int]
+    """Response tokens of the chosen and of the rejected side, as encoded: EOS counted, truncation done."""
+    characters: tuple[int, int]
+    """The same in characters of the whole text."""
+    tags: Mapping[str, Any]
+
+
+def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
+    """Score every comparison of ``batches``, a batch at a time.
+
+    One batch is read back while the next is computed. A comparison's score depends on nothing else in its batch.
+    """
+    pending: tuple[Batch, PreferenceOutput] | None = None
+    for batch in batches:
+        current = (batch, scorer(batch))
+        if pending is not None:
+            yield _read_back(*pending)
+        pending = current
+    if pending is not None:
+        yield _read_back(*pending)
+
+
+def _read_back(batch: Batch, output: PreferenceOutput) -> Scored:
+    comparisons = batch.comparisons
+    score = np.asarray(pair_scores(output, comparisons))
+    # Padding is told by its row: a real comparison may carry weight 0 in training and still be measured.
+    real = np.asarray(comparisons.row) >= 0
+    return Scored(
+        row=np.asarray(comparisons.row)[real],
+        score=score[real],
+        target=np.asarray(comparisons.target)[real],
+        tau=float(output.tau),
+    )
+
+
+def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[str, Any]]:
+    """One JSON-ready record per comparison, as they come.
+
+    Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
+    rejected_characters, tags``.
+    """
+    for part in scored:
+        probability = special.expit(part.score.astype(np.float64) / part.tau)
+        for row, score, p, target in zip(part.row, part.score, probability, part.target, strict=True):
+            known = facts[int(row)]
+            yield {
+                "row": int(row),
+                "source": known.source,
+                "score": float(score),
+                "probability": float(p),
+                "target": float(target),
+                **{f"{side}_{m}": getattr(known, m)[i] for m in LENGTHS for i, side in enumerate(("chosen", "rejected"))},
+                "tags": dict(known.tags),
+            }
+
+
+def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
+    """`metrics.summarise` of records as `rows` makes them; they may come back from a file, in any order."""
+    records = sorted(records, key=lambda record: record["row"])
+    column = lambda name: np.array([record[name] for record in records], np.float64)
+    return summarise(
+        column("score"),
+        column("target"),
+        tau,
+        lengths={measure: (column(f"chosen_{measure}"), column(f"rejected_{measure}")) for measure in LENGTHS},
+        tags=[record["tags"] for record in records],
+        by=by,
+    )
+
+
+@dataclass(frozen=True)
+class PreferenceEvaluator:
+    """Accuracy, likelihood, calibration and the length baseline over a set of comparisons.
+
+    Calling it with a scorer walks once over ``batches()`` and returns the figures of `metrics.summarise`.
+    """
+
+    batches: Callable[[], Iterable[Batch]]
+    facts: Mapping[int, Facts]
+    """By the comparison's row."""
+    by: tuple[str, ...] = BREAKDOWN
+    sink: Callable[[dict[str, Any]], None] | None = None
+    """Given each record as soon as it is known, to be written down."""
+
+    def __call__(self, scorer: Scorer) -> dict[str, Any]:
+        records, tau = [], 1.0
+        for scored in score_batches(scorer, self.batches()):
+            tau = scored.tau
+            for record in rows([scored], self.facts):
+                records.append(record)
+                if self.sink is not None:
+                    self.sink(record)
+        return summarise_rows(records, tau, by=self.by)

@@ -1,0 +1,57 @@
+"""A summary of `metrics.summarise` as a table for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+# A breakdown with more parts than this is cut short; the summary file holds all of them.
+MAX_PARTS = 40
+
+
+def summary_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
+    """One line for everything, then one per value of each tag."""
+    table = Table(title=title or None, title_justify="left", caption_justify="left", caption=_caption(summary))
+    table.add_column("comparisons of", overflow="fold")
+    for name in ("n", "accuracy %", "95 %", "win/tie/loss", "NLL", "Brier", "ECE", "margin", "longer wins"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("everything", *_cells(summary), style="bold")
+    for tag, parts in summary["by"].items():
+        table.add_section()
+        table.add_row(Text(f"by {tag}", style="italic"))
+        for value, figures in list(parts.items())[:MAX_PARTS]:
+            # As Text: brackets in a value are no markup.
+            table.add_row(Text(f"  {value}"), *_cells(figures))
+        if len(parts) > MAX_PARTS:
+            table.add_row(f"  and {len(parts) - MAX_PARTS} more")
+    return table
+
+
+def _caption(summary: Mapping[str, Any]) -> str:
+    measures = " / ".join(summary["longer_wins"])
+    tied = f"; {summary['tied_labels']} tied labels (½) are in NLL, Brier and ECE only" if summary["tied_labels"] else ""
+    return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}"
+
+
+def _cells(figures: Mapping[str, Any]) -> list[str]:
+    interval = figures["accuracy_interval"]
+    return [
+        str(figures["comparisons"]),
+        _percent(figures["accuracy"]),
+        "–" if interval is None else f"{_percent(interval[0])}–{_percent(interval[1])}",
+        f"{figures['wins']}/{figures['ties']}/{figures['losses']}",
+        f"{figures['nll']:.4f}",
+        f"{figures['brier']:.4f}",
+        f"{figures['ece']:.4f}",
+        "–" if figures["mean_margin"] is None else f"{figures['mean_margin']:+.4f}",
+        " / ".join(_percent(baseline["accuracy"]) for baseline in figures["longer_wins"].values()) or "–",
+    ]
+
+
+def _percent(share: float | None) -> str:
+    """
+    >>> _percent(0.75), _percent(None)
+    ('75.0', '–')
+    """
+    return "–" if share is None else f"{100 * share:.1f}"
