@@ -1,0 +1,80 @@
+"""Fields of a row, checked: each function returns the value or raises one line naming place, field and value."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gpmjax.data.groups import Message
+
+
+class RowError(ValueError):
+    """A row that does not fit its layout; one line naming place, field, value and what is allowed."""
+
+    def __init__(self, where: str, field: str, problem: str):
+        super().__init__(f"{where}: field {field!r}: {problem}")
+
+
+def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | tuple[Message, ...]:
+    """A string, or a conversation written [{"role", "content"}, …]."""
+    value = fields.get(name)
+    if value is None:
+        raise RowError(where, name, f"missing; there is {', '.join(key for key in fields if key != name) or 'no other'}")
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list) or not value:
+        raise RowError(where, name, f"must be a string or a list of messages, is {kind(value)}")
+    messages = []
+    for n, item in enumerate(value):
+        if not isinstance(item, Mapping) or not all(isinstance(item.get(key), str) for key in Message._fields):
+            raise RowError(where, f"{name}[{n}]", "must be a message {'role': string, 'content': string}")
+        messages.append(Message(item["role"], item["content"]))
+    return tuple(messages)
+
+
+def number(
+    value: Any, name: str, where: str, *, default: float | None = None, low: float = -math.inf, high: float = math.inf
+) -> float:
+    """A finite number in [low, high]; a string, as csv has it, is converted; None is the default."""
+    value = default if value is None else value
+    try:
+        converted = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        converted = math.nan
+    if not (math.isfinite(converted) and low <= converted <= high):
+        span = "" if low == -math.inf else f" in [{low:g}, {high:g}]" if high < math.inf else f" of at least {low:g}"
+        raise RowError(where, name, f"must be a finite number{span}, is {value!r}")
+    return converted
+
+
+def index(value: Any, count: int, name: str, where: str) -> int:
+    """The index of one of ``count`` responses."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
+        raise RowError(where, name, f"must be the index of a response, 0 to {count - 1}, is {value!r}")
+    return value
+
+
+def items(value: Any, name: str, where: str) -> list:
+    """A list of anything."""
+    if not isinstance(value, list):
+        raise RowError(where, name, f"must be a list, is {kind(value)}")
+    return value
+
+
+def strings(value: Any, name: str, where: str) -> tuple[str, ...]:
+    """A list of strings."""
+    for n, item in enumerate(items(value, name, where)):
+        if not isinstance(item, str):
+            raise RowError(where, f"{name}[{n}]", f"must be a string, is {kind(item)}")
+    return tuple(value)
+
+
+def kind(value: Any) -> str:
+    """What a value is, for a message."""
+    if isinstance(value, tuple):
+        return "a list of messages"
+    return "a string" if isinstance(value, str) else f"{type(value).__name__} {value!r:.40}"
+
+
+def roles(messages: Sequence[Message]) -> str:
+    """Who speaks, for a message."""
+    return "nothing" if not messages else "messages of " + ", ".join(message.role for message in messages)

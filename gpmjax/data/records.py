@@ -1,0 +1,103 @@
+"""Sources in, groups out, and groups back into a file.
+
+``read_groups(source)`` takes what ``gpmjax.data.rows`` describes (files, hub ids, filters), and ``builtin:NAME``
+for the games of ``gpmjax.data.cyclic``.
+"""
+
+import gzip
+import inspect
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from gpmjax.data import cyclic
+from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.groups import Comparison, Group, Message
+from gpmjax.data.rows import read_rows, split_source
+
+__all__ = ["Comparison", "Group", "Message", "Reading", "read_groups", "write_groups"]
+
+BUILTIN = "builtin:"
+
+
+def read_groups(source: str, reading: Reading = Reading(), *, first_row: int = 0) -> list[Group]:
+    """Every group of a source, one a row of it, in order; comparisons are numbered from ``first_row``.
+
+    >>> [len(group.responses) for group in read_groups("builtin:n_cycle?n=5")]
+    [5]
+
+    Raises:
+        FileNotFoundError: no such file or data set.
+        ValueError: an unreadable file, or a row that fits no layout; the message names file, line and field.
+    """
+    if source.startswith(BUILTIN):
+        groups = _builtin(source)
+    else:
+        groups = [parse_row(row.fields, row.where, reading) for row in read_rows(source)]
+    return number_comparisons(groups, first_row)
+
+
+def number_comparisons(groups: Iterable[Group], first_row: int = 0) -> list[Group]:
+    """The groups, with ``row`` of their comparisons counting up from first_row."""
+    numbered, row = [], first_row
+    for group in groups:
+        comparisons = tuple(c._replace(row=row + n) for n, c in enumerate(group.comparisons))
+        row += len(comparisons)
+        numbered.append(Group(group.prompt, group.responses, comparisons, group.tags, group.where))
+    return numbered
+
+
+def _builtin(source: str) -> list[Group]:
+    name, arguments = split_source(source.removeprefix(BUILTIN))
+    if name not in cyclic.GAMES:
+        raise ValueError(f"{source}: no such game; allowed: {', '.join(BUILTIN + game for game in cyclic.GAMES)}")
+    game = cyclic.GAMES[name]
+    allowed = list(inspect.signature(game).parameters)
+    for argument, value in arguments.items():
+        if argument not in allowed or not value.isdecimal():
+            raise ValueError(f"{source}: {argument}={value!r}; allowed: {', '.join(f'{a}=NUMBER' for a in allowed) or 'nothing'}")
+    groups = game(**{argument: int(value) for argument, value in arguments.items()})
+    return [Group(g.prompt, g.responses, g.comparisons, g.tags, f"{source}[{n}]") for n, g in enumerate(groups)]
+
+
+def write_groups(path: str | os.PathLike, groups: Sequence[Group]) -> None:
+    """Groups as JSON lines that ``read_groups`` reads back; compressed when the name ends in .gz.
+
+    A lone pair is written {prompt, chosen, rejected}, anything else {prompt, responses, comparisons}; tags are
+    columns. The file appears whole or not at all.
+    """
+    path = Path(path)
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        raise ValueError(f"{path}: must end in .jsonl or .jsonl.gz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # mtime 0: the same groups make the same bytes.
+        with open(partial, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw as file:
+            for group in groups:
+                file.write((json.dumps(_row(group), ensure_ascii=False) + "\n").encode())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _row(group: Group) -> dict:
+    one_user = len(group.prompt) == 1 and group.prompt[0].role == "user"
+    row = {"prompt": group.prompt[0].content if one_user else [message._asdict() for message in group.prompt]}
+    lone = group.comparisons[0] if len(group.responses) == 2 and len(group.comparisons) == 1 else None
+    if lone is not None and lone.weight == 1.0 and lone.chosen != lone.rejected:
+        row |= {"chosen": group.responses[lone.chosen], "rejected": group.responses[lone.rejected]}
+        row |= _unless_default(chosen_probs=(lone.target, 1.0), margin=(lone.margin, 0.0))
+    else:
+        row |= {"responses": list(group.responses), "comparisons": [_comparison(c) for c in group.comparisons]}
+    return row | {name: value for name, value in group.tags.items() if name not in row}
+
+
+def _comparison(c: Comparison) -> dict:
+    optional = _unless_default(margin=(c.margin, 0.0), target=(c.target, 1.0), weight=(c.weight, 1.0))
+    return {"chosen_idx": c.chosen, "rejected_idx": c.rejected} | optional
+
+
+def _unless_default(**pairs: tuple[float, float]) -> dict[str, float]:
+    return {name: value for name, (value, default) in pairs.items() if value != default}
