@@ -4,7 +4,6 @@ One body serves Llama, Mistral, Qwen and Gemma; each family is a setting of thes
 """
 
 import dataclasses
-import math
 from typing import Literal, get_args
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
@@ -99,15 +98,15 @@ class DecoderConfig:
     tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        fill = lambda name, value: object.__setattr__(self, name, value)
-        if not self.num_kv_heads:
-            fill("num_kv_heads", self.num_heads)
-        if not self.head_dim:
-            fill("head_dim", self.hidden_size // max(self.num_heads, 1))
-        if not self.layer_types:
-            fill("layer_types", ("full",) * self.num_layers)
+        derived = {
+            "num_kv_heads": self.num_kv_heads or self.num_heads,
+            "head_dim": self.head_dim or self.hidden_size // max(self.num_heads, 1),
+            "layer_types": self.layer_types or ("full",) * self.num_layers,
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
         if self.attention_scale is None:
-            fill("attention_scale", 1.0 / math.sqrt(max(self.head_dim, 1)))
+            object.__setattr__(self, "attention_scale", max(self.head_dim, 1) ** -0.5)
 
     @property
     def q_size(self) -> int:

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from gpmjax.arrays import Comparisons
 from gpmjax.models.config import require_one_of
-from gpmjax.preference.score import score
+from gpmjax.preference.score import bradley_terry_score, pairwise_rewards, pairwise_scores, score
 
 KINDS = ("gpm", "bt")
 GATES = ("none", "softmax", "scaled_softmax", "sigmoid", "softplus")
@@ -181,19 +181,13 @@ class PreferenceHeads(nn.Module):
         return PreferenceOutput(embedding, scale, jnp.exp(log_tau))
 
 
-def _scores(left: Array, right: Array, scale: Array | None) -> Array:
-    # One number per response is a reward; preference embeddings have an even count.
-    if left.shape[-1] == 1:
-        return jnp.squeeze(left, -1) - jnp.squeeze(right, -1)
-    return score(left, right, scale)
-
-
 def pair_scores(output: PreferenceOutput, comparisons: Comparisons) -> Float[Array, "B C"]:
     """s(chosen ≻ rejected | prompt) of every comparison, not yet divided by τ."""
     pick = jax.vmap(lambda values, index: values[index])
-    scale = None if output.scale is None else pick(output.scale, comparisons.chosen)
-    left, right = (pick(output.embedding, index) for index in (comparisons.chosen, comparisons.rejected))
-    return _scores(left, right, scale)
+    left, right = (pick(output.embedding, jnp.asarray(side)) for side in (comparisons.chosen, comparisons.rejected))
+    if _is_reward(output):
+        return bradley_terry_score(left[..., 0], right[..., 0])
+    return score(left, right, None if output.scale is None else pick(output.scale, jnp.asarray(comparisons.chosen)))
 
 
 def group_scores(output: PreferenceOutput) -> Float[Array, "*batch R R"]:
@@ -203,5 +197,11 @@ def group_scores(output: PreferenceOutput) -> Float[Array, "*batch R R"]:
     >>> group_scores(rewards).tolist()
     [[0.0, 1.5], [-1.5, 0.0]]
     """
-    left, right = output.embedding[..., :, None, :], output.embedding[..., None, :, :]
-    return _scores(left, right, None if output.scale is None else output.scale[..., :, None, :])
+    if _is_reward(output):
+        return pairwise_rewards(output.embedding[..., 0])
+    return pairwise_scores(output.embedding, output.scale)
+
+
+def _is_reward(output: PreferenceOutput) -> bool:
+    # One number per response is a reward; preference embeddings have an even count.
+    return output.embedding.shape[-1] == 1

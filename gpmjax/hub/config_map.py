@@ -1,0 +1,223 @@
+"""Hugging Face ``config.json`` ↔ ``DecoderConfig``.
+
+An attribute is read, or known to leave the forward pass alone, or refused by name: nothing is guessed. An attribute that a
+file leaves out has the value that ``transformers`` gives it, written down in ``FAMILIES``.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from gpmjax.hub.rope_map import ROPE_ATTRIBUTES, read_rope, write_rope
+from gpmjax.models.config import DecoderConfig, require_one_of
+
+_SIZES = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "intermediate_size": "mlp_size",
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "num_key_value_heads": "num_kv_heads",
+    "head_dim": "head_dim",
+    "max_position_embeddings": "max_positions",
+    "rms_norm_eps": "norm_eps",
+    "tie_word_embeddings": "tie_embeddings",
+}
+
+
+def _defaults(vocab: int, hidden: int, mlp: int, layers: int, heads: int, kv: int | None, positions: int, **more: Any):
+    sizes = (vocab, hidden, mlp, layers, heads, kv, None, positions, 1e-6, False)
+    return dict(zip(_SIZES, sizes, strict=True)) | more
+
+
+_QWEN = dict(hidden_act="silu", use_sliding_window=False, sliding_window=4096, max_window_layers=28, layer_types=None)
+_GEMMA = dict(head_dim=256, tie_word_embeddings=True, attention_bias=False, hidden_activation=None)
+_LATER_GEMMA = _GEMMA | dict(
+    hidden_activation="gelu_pytorch_tanh", query_pre_attn_scalar=256, sliding_window=4096, layer_types=None
+)
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": _defaults(
+        32000, 4096, 11008, 32, 32, None, 2048, hidden_act="silu", attention_bias=False, mlp_bias=False
+    ),
+    "mistral": _defaults(32000, 4096, 14336, 32, 32, 8, 131072, hidden_act="silu", sliding_window=4096),
+    "qwen2": _defaults(151936, 4096, 22016, 32, 32, 32, 32768, **_QWEN),
+    "qwen3": _defaults(151936, 4096, 22016, 32, 32, 32, 32768, **(_QWEN | dict(head_dim=128, attention_bias=False))),
+    "gemma": _defaults(256000, 3072, 24576, 28, 16, 16, 8192, **(_GEMMA | dict(hidden_act="gelu_pytorch_tanh"))),
+    "gemma2": _defaults(
+        256000, 2304, 9216, 26, 8, 4, 8192,
+        **(_LATER_GEMMA | dict(attn_logit_softcapping=50.0, final_logit_softcapping=30.0)),
+    ),
+    "gemma3_text": _defaults(
+        262208, 2304, 9216, 26, 8, 4, 131072,
+        **(_LATER_GEMMA | dict(final_logit_softcapping=None, sliding_window_pattern=6)),
+    ),
+}  # fmt: skip
+"""Attributes each ``model_type`` reads and their defaults; rotary ones apart."""
+
+_ACTIVATIONS = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+_LAYER_TYPES = {"full_attention": "full", "sliding_attention": "sliding"}
+
+# Attributes that change the forward pass unless they have one of these values; None always passes.
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False,),
+    "attn_logit_softcapping": (),  # Gemma 3 never applies it
+    "hidden_activation": (),
+    "is_encoder_decoder": (False,),
+    "partial_rotary_factor": (1.0,),
+    "pruned_heads": ({},),
+    "rope_interleaved": (False,),
+    "tie_encoder_decoder": (False,),
+    "use_bidirectional_attention": (False,),
+    "use_mrope": (False,),
+}
+# Attributes that do not touch the forward pass: names, special tokens, training and generation defaults.
+_HARMLESS = frozenset(
+    """
+    _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern architectures
+    attention_dropout bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
+    classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
+    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id gpmjax hidden_act hidden_dropout id2label initializer_range is_decoder is_llama_config label2id
+    length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams num_labels
+    num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token_id prefix
+    pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate
+    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
+    torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
+    use_cache
+    """.split()
+)
+
+
+def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
+    """The decoder a ``config.json`` describes; rotary attributes in the style of transformers 4 or of 5.
+
+    Raises:
+        ValueError: an unsupported ``model_type`` or value, or an attribute that is not known, by name.
+    """
+    if hf.get("model_type") == "gemma3":
+        # The text half of the image-and-text model.
+        hf = {"tie_word_embeddings": hf.get("tie_word_embeddings", True)} | dict(hf["text_config"])
+    model_type = hf.get("model_type")
+    require_one_of("model_type", model_type, tuple(FAMILIES))
+    _refuse_unknown(hf, model_type)
+    value = FAMILIES[model_type] | {name: hf[name] for name in FAMILIES[model_type] if name in hf}
+    gemma, later_gemma = model_type.startswith("gemma"), model_type in ("gemma2", "gemma3_text")
+    activation = value.get("hidden_activation") or value["hidden_act"]
+    require_one_of("hidden_act", activation, tuple(_ACTIVATIONS))
+    # Gemma 1 says "gelu" and means its tanh form.
+    activation = "gelu_tanh" if model_type == "gemma" and activation == "gelu" else _ACTIVATIONS[activation]
+    layer_types, window = _layers(value, model_type)
+    theta, local_theta, scaling = read_rope(hf, model_type, value["max_position_embeddings"])
+    # None is as good as absent for these two: DecoderConfig derives them.
+    sizes = {ours: value[theirs] for theirs, ours in _SIZES.items()}
+    sizes |= {name: sizes[name] or 0 for name in ("num_kv_heads", "head_dim")}
+    return DecoderConfig(
+        **sizes,
+        activation=activation,
+        norm_offset=1.0 if gemma else 0.0,
+        rope_theta=theta,
+        rope_scaling=scaling,
+        layer_types=layer_types,
+        window=window,
+        local_rope_theta=local_theta if "sliding" in layer_types else None,
+        qkv_bias=model_type == "qwen2" or value.get("attention_bias", False),
+        o_bias=value.get("attention_bias", False),
+        mlp_bias=value.get("mlp_bias", False),
+        qk_norm=model_type in ("qwen3", "gemma3_text"),
+        post_norms=later_gemma,
+        attention_softcap=value.get("attn_logit_softcapping"),
+        final_softcap=value.get("final_logit_softcapping"),
+        attention_scale=value["query_pre_attn_scalar"] ** -0.5 if later_gemma else None,
+        embed_scale=value["hidden_size"] ** 0.5 if gemma else 1.0,
+    ).validate()
+
+
+def _refuse_unknown(hf: Mapping[str, Any], model_type: str) -> None:
+    for name, value in hf.items():
+        if value is None or name in FAMILIES[model_type] or name in ROPE_ATTRIBUTES or name in _HARMLESS:
+            continue
+        if name not in _NEUTRAL:
+            raise ValueError(f"config attribute {name!r} ({value!r}) is not known for model_type {model_type!r}")
+        require_one_of(f"config attribute {name!r}", value, (None, *_NEUTRAL[name]))
+
+
+def _layers(value: Mapping[str, Any], model_type: str) -> tuple[tuple[str, ...], int]:
+    """(type of every layer, window), as each family says it."""
+    count, window = value["num_hidden_layers"], value.get("sliding_window")
+    if not window or not value.get("use_sliding_window", True):
+        return ("full",) * count, 0
+    if value.get("layer_types") is not None:
+        for kind in value["layer_types"]:
+            require_one_of("layer_types", kind, tuple(_LAYER_TYPES))
+        slides = [kind == "sliding_attention" for kind in value["layer_types"]]
+    elif "max_window_layers" in value:
+        slides = [index >= value["max_window_layers"] for index in range(count)]
+    else:
+        # Every n-th layer sees everything; Mistral has no such layer.
+        period = {"gemma2": 2, "gemma3_text": value.get("sliding_window_pattern")}.get(model_type)
+        slides = [period is None or bool((index + 1) % period) for index in range(count)]
+    return tuple("sliding" if slide else "full" for slide in slides), window if any(slides) else 0
+
+
+Architecture = Literal["causal_lm", "sequence_classification"]
+_CLASSES = {
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gemma": "Gemma",
+    "gemma2": "Gemma2",
+    "gemma3_text": "Gemma3",
+}
+
+
+def hf_config(config: DecoderConfig, architecture: Architecture = "causal_lm") -> dict[str, Any]:
+    """A ``config.json`` for this decoder: that of the first family which, read back, gives this very config.
+
+    Raises:
+        ValueError: no family computes this function.
+
+    >>> config = DecoderConfig(vocab_size=32, hidden_size=8, num_layers=1, num_heads=2, mlp_size=16, qk_norm=True)
+    >>> hf_config(config)["architectures"], decoder_config(hf_config(config)) == config
+    (['Qwen3ForCausalLM'], True)
+    """
+    require_one_of("architecture", architecture, ("causal_lm", "sequence_classification"))
+    for model_type in FAMILIES:
+        hf = _as_family(config, model_type)
+        if decoder_config(hf) == config:
+            return hf | {"architectures": [_class_name(model_type, architecture)]}
+    raise ValueError(f"no Hugging Face family ({', '.join(FAMILIES)}) computes {config}")
+
+
+def _class_name(model_type: str, architecture: Architecture) -> str:
+    if architecture == "causal_lm":
+        return f"{_CLASSES[model_type]}ForCausalLM"
+    # The classifier named plain Gemma3 is the image-and-text one.
+    text = "Text" if model_type == "gemma3_text" else ""
+    return f"{_CLASSES[model_type]}{text}ForSequenceClassification"
+
+
+def _as_family(config: DecoderConfig, model_type: str) -> dict[str, Any]:
+    """Attributes of ``model_type`` filled from ``config``; what the family cannot say is lost."""
+    activation = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.activation]
+    scalar = round(config.attention_scale**-2)
+    filled = {
+        "hidden_act": activation,
+        "hidden_activation": activation,
+        "attention_bias": config.o_bias,
+        "mlp_bias": config.mlp_bias,
+        "use_sliding_window": bool(config.window),
+        "sliding_window": config.window or None,
+        "layer_types": [f"{kind}_attention" for kind in config.layer_types],
+        "attn_logit_softcapping": config.attention_softcap,
+        "final_logit_softcapping": config.final_softcap,
+        "query_pre_attn_scalar": scalar,
+    } | {theirs: getattr(config, ours) for theirs, ours in _SIZES.items()}
+    said = {name: filled[name] for name in FAMILIES[model_type] if name in filled}
+    return {"model_type": model_type} | said | write_rope(config)

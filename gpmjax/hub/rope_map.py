@@ -1,0 +1,97 @@
+"""Rotary attributes of ``config.json`` ↔ those of ``DecoderConfig``.
+
+transformers 4 writes ``rope_theta``, ``rope_scaling`` and, for Gemma 3, ``rope_local_base_freq``; transformers 5 writes
+``rope_parameters``, one for the model or, for Gemma 3, one per layer type. Both are read; the former, which both read, is written.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from gpmjax.models.config import DecoderConfig, RopeScaling, require_one_of
+
+ROPE_ATTRIBUTES = ("rope_theta", "rope_scaling", "rope_parameters", "rope_local_base_freq")
+
+_FULL, _SLIDING = "full_attention", "sliding_attention"
+_FIELDS = {
+    "factor": "factor",
+    "original_max_position_embeddings": "original_max_positions",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "beta_fast": "beta_fast",
+    "beta_slow": "beta_slow",
+    "attention_factor": "attention_factor",
+}
+_LENGTH = "original_max_position_embeddings"
+_READ = {
+    "default": (),
+    "linear": ("factor",),
+    "llama3": ("factor", _LENGTH, "low_freq_factor", "high_freq_factor"),
+    "yarn": ("factor", _LENGTH, "beta_fast", "beta_slow", "attention_factor"),
+}
+_OTHER_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "mscale", "mscale_all_dim", "truncate")
+
+
+def read_rope(
+    hf: Mapping[str, Any], model_type: str, max_positions: int
+) -> tuple[float, float | None, RopeScaling | None]:
+    """(θ, θ of sliding layers where the family gives them their own, scaling).
+
+    Raises:
+        ValueError: a kind of scaling or a field of it that is not supported, by name.
+
+    >>> read_rope({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}}, "llama", 64)[:2]
+    (500.0, None)
+    """
+    gemma3 = model_type == "gemma3_text"
+    given: Mapping[str, Any] = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
+    local: Mapping[str, Any] = {}
+    if gemma3 and (_FULL in given or _SLIDING in given):
+        given, local = given.get(_FULL) or {}, given.get(_SLIDING) or {}
+        if _read_scaling(local, max_positions) is not None:
+            raise ValueError(f"rope_parameters.{_SLIDING} is {dict(local)}; sliding layers take rope_type 'default' only")
+    theta = given.get("rope_theta") or hf.get("rope_theta") or (1_000_000.0 if gemma3 else 10_000.0)
+    local_theta = None
+    if gemma3:
+        local_theta = float(local.get("rope_theta") or hf.get("rope_local_base_freq") or 10_000.0)
+    return float(theta), local_theta, _read_scaling(given, max_positions)
+
+
+def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling | None:
+    kind = given.get("rope_type") or given.get("type") or "default"
+    require_one_of("rope_type", kind, tuple(_READ))
+    for name in given:
+        # A known field of another kind (say a left-over length) does nothing; an unknown one might.
+        require_one_of("rope scaling field", name, (*_FIELDS, *_OTHER_FIELDS))
+    require_one_of("partial_rotary_factor", given.get("partial_rotary_factor"), (None, 1.0))
+    require_one_of("rope truncate", given.get("truncate"), (None, True))
+    if kind == "default":
+        return None
+    fields = {_FIELDS[name]: given[name] for name in _READ[kind] if given.get(name) is not None}
+    if "factor" not in fields:
+        raise ValueError(f"rope scaling {kind!r} has no factor")
+    if kind != "linear":
+        fields.setdefault("original_max_positions", max_positions)
+    if kind == "yarn":
+        fields.setdefault("attention_factor", _yarn_gain(given, fields["factor"]))
+    return RopeScaling(kind, **fields)
+
+
+def _yarn_gain(given: Mapping[str, Any], factor: float) -> float:
+    """What YaRN multiplies cos and sin by, so that attention keeps its entropy: 0.1 ln(factor) + 1."""
+    gain = lambda weight: 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+    if given.get("mscale") and given.get("mscale_all_dim"):
+        return gain(given["mscale"]) / gain(given["mscale_all_dim"])
+    return gain(1.0)
+
+
+def write_rope(config: DecoderConfig) -> dict[str, Any]:
+    """Inverse of ``read_rope``, in the style of transformers 4."""
+    written: dict[str, Any] = {"rope_theta": config.rope_theta}
+    scaling = config.rope_scaling
+    if scaling is not None:
+        named = {theirs: getattr(scaling, ours) for theirs, ours in _FIELDS.items() if theirs in _READ[scaling.kind]}
+        written["rope_scaling"] = {"rope_type": scaling.kind} | named
+    if config.local_rope_theta is not None:
+        written["rope_local_base_freq"] = config.local_rope_theta
+    return written

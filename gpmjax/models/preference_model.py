@@ -1,0 +1,68 @@
+"""Backbone and heads as one module: a batch in, embeddings, gates and temperature out."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from gpmjax.arrays import FeatureBatch, TokenBatch
+from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.heads import PreferenceHeads, PreferenceOutput, PreferenceSpec
+from gpmjax.models.transformer import Decoder
+
+
+def at_slots(hidden: Float[Array, "B T D"], slots: Array) -> Float[Array, "B R D"]:
+    """Hidden states at each row's own slots, [B, R] int32."""
+    return jax.vmap(lambda row, index: row[index])(hidden, jnp.asarray(slots))
+
+
+class PreferenceModel(nn.Module):
+    """Parameters ``{"decoder": …, "heads": …}``; a ``FeatureBatch`` touches ``heads`` alone.
+
+    Compute is in ``runtime.dtype``; the features handed to the heads, and all that follows, are float32.
+    """
+
+    config: DecoderConfig
+    spec: PreferenceSpec
+    runtime: Runtime = Runtime()
+
+    def setup(self) -> None:
+        self.decoder = Decoder(self.config, self.runtime)
+        self.heads = PreferenceHeads(self.spec)
+
+    def __call__(self, batch: TokenBatch | FeatureBatch) -> PreferenceOutput:
+        """Embeddings [B, R, dim], gates [B, R, k] and τ; values at padded responses mean nothing, but are finite."""
+        if isinstance(batch, FeatureBatch):
+            return self.heads(jnp.asarray(batch.response), jnp.asarray(batch.prompt))
+        return self.preferences(self.encode(batch), batch)
+
+    def encode(self, batch: TokenBatch) -> Float[Array, "B T D"]:
+        """Hidden states of every slot, in the compute dtype."""
+        return self.decoder(jnp.asarray(batch.tokens), batch.layout)
+
+    def preferences(self, hidden: Float[Array, "B T D"], batch: TokenBatch) -> PreferenceOutput:
+        """Heads on hidden states already computed; with ``encode``, for a loss that reads both."""
+        return self.heads(*read_features(hidden, batch))
+
+    def features(self, batch: TokenBatch) -> tuple[Float[Array, "B R D"], Float[Array, "B R D"]]:
+        """Float32 hidden states at the responses' and at their prompts' last tokens: what a ``FeatureBatch`` caches."""
+        return read_features(self.encode(batch), batch)
+
+    def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch V"]:
+        """Next-token logits of hidden states, float32."""
+        return self.decoder.logits(hidden)
+
+
+def read_features(hidden: Float[Array, "B T D"], batch: TokenBatch) -> tuple[Array, Array]:
+    """Float32 hidden states where the embedding is read and where the gate is; each [B, R, D]."""
+    wide = lambda slots: at_slots(hidden, slots).astype(jnp.float32)
+    return wide(batch.response_end), wide(batch.prompt_end)
+
+
+def predictors(hidden: Float[Array, "B T D"], batch: TokenBatch) -> Float[Array, "B T D"]:
+    """Hidden state that predicts each slot's token: that of the token before it in its own sequence.
+
+    The language-model regulariser is the mean of −log p(tokens | predictors) under ``batch.lm_weight``. A response's first
+    token is predicted from its prompt's last, which may be many slots away.
+    """
+    return at_slots(hidden, batch.previous)

@@ -1,0 +1,166 @@
+"""The decoder: token ids and their layout → hidden states. One body for every family (see ``config``).
+
+Layers are scanned: one traced layer, parameters stacked on a leading axis L. What differs from layer to layer (sliding
+window, rotary base) is an array along that axis too, so mixed layer types still share the one body.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from gpmjax.arrays import TokenLayout
+from gpmjax.models.attention import NO_WINDOW, attention
+from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
+from gpmjax.models.rotary import rotary_tables, rotate_planes
+
+_REMAT_POLICIES = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+
+
+class SelfAttention(nn.Module):
+    """W_o attention(W_q x, W_k x, W_v x), rotated, with q and k normalised per head where the config says so."""
+
+    config: DecoderConfig
+    runtime: Runtime
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B T D"], layout: TokenLayout, window, cos, sin) -> Float[Array, "B T D"]:
+        c = self.config
+        sizes = {"q": c.q_size, "k": c.kv_size, "v": c.kv_size}
+        heads = lambda name: Linear(sizes[name], c.qkv_bias, self.runtime, name=name)(x).reshape(
+            *x.shape[:2], -1, c.head_dim
+        )
+        q, k, v = heads("q"), heads("k"), heads("v")
+        if c.qk_norm:
+            q = RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name="q_norm")(q)
+            k = RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name="k_norm")(k)
+        mixed = attention(
+            rotate_planes(q, cos, sin),
+            rotate_planes(k, cos, sin),
+            v,
+            layout,
+            scale=c.attention_scale,
+            window=window,
+            softcap=c.attention_softcap,
+            implementation=self.runtime.attention,
+        )
+        return Linear(c.hidden_size, c.o_bias, self.runtime, name="o")(mixed.reshape(*x.shape[:2], -1))
+
+
+class Block(nn.Module):
+    """One pre-norm layer, in the form ``nn.scan`` wants: (carry, what differs per layer, what all share) → (carry, None)."""
+
+    config: DecoderConfig
+    runtime: Runtime
+
+    @nn.compact
+    def __call__(self, hidden: Float[Array, "B T D"], layer: dict[str, Array], layout: TokenLayout, cos, sin):
+        c = self.config
+        norm = lambda name: RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name=name)
+        post = lambda name, x: norm(name)(x) if c.post_norms else x
+        mixed = SelfAttention(c, self.runtime, name="attention")(
+            norm("attention_norm")(hidden), layout, layer.get("window"), cos[layer["rope"]], sin[layer["rope"]]
+        )
+        hidden = hidden + post("post_attention_norm", mixed)
+        inner = GatedMLP(c, self.runtime, name="mlp")(norm("mlp_norm")(hidden))
+        return hidden + post("post_mlp_norm", inner), None
+
+
+def layer_arrays(config: DecoderConfig) -> dict[str, np.ndarray]:
+    """What differs from layer to layer, each [L] int32: index of the rotary table, and the window if any layer slides."""
+    sliding = np.array([kind == "sliding" for kind in config.layer_types])
+    arrays = {"rope": (sliding & (config.local_rope_theta is not None)).astype(np.int32)}
+    if sliding.any():
+        arrays["window"] = np.where(sliding, config.window, NO_WINDOW).astype(np.int32)
+    return arrays
+
+
+def _stack(config: DecoderConfig, runtime: Runtime) -> nn.Module:
+    block = Block
+    if runtime.remat != "none":
+        # Inside a loop nothing can merge the two computations of a layer; unrolled, the barrier is needed.
+        barrier = runtime.unroll == "unrolled"
+        block = nn.remat(Block, policy=_REMAT_POLICIES[runtime.remat], prevent_cse=barrier)
+    scanned = nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
+        length=config.num_layers,
+        unroll=config.num_layers if runtime.unroll == "unrolled" else 1,
+    )
+    return scanned(config, runtime)
+
+
+class Unembedding(nn.Module):
+    """``kernel`` [D, V] of a model whose output is not tied to its input."""
+
+    config: DecoderConfig
+    param_dtype: str
+
+    @nn.compact
+    def __call__(self) -> Float[Array, "D V"]:
+        shape = (self.config.hidden_size, self.config.vocab_size)
+        return self.param("kernel", nn.initializers.lecun_normal(), shape, self.param_dtype)
+
+
+class Decoder(nn.Module):
+    """Causal decoder over rows of groups. The parameter tree does not depend on ``runtime``, LoRA factors aside.
+
+    ``embed/embedding`` [V, D], ``layers/...`` each [L, ...], ``final_norm/scale`` [D], ``lm_head/kernel`` [D, V] if untied
+    (not needed for hidden states: a tree without it serves).
+    """
+
+    config: DecoderConfig
+    runtime: Runtime = Runtime()
+
+    def setup(self) -> None:
+        c = self.config.validate()
+        r = self.runtime.validate()
+        init = nn.initializers.normal(c.hidden_size**-0.5)
+        self.embed = nn.Embed(c.vocab_size, c.hidden_size, r.dtype, r.param_dtype, embedding_init=init)
+        self.layers = _stack(c, r)
+        self.final_norm = RMSNorm(c.norm_eps, c.norm_offset, r.param_dtype)
+        if not c.tie_embeddings:
+            self.lm_head = Unembedding(c, r.param_dtype)
+
+    def __call__(self, tokens: Int[Array, "B T"], layout: TokenLayout) -> Float[Array, "B T D"]:
+        """Hidden states after the final norm, in the compute dtype."""
+        hidden = self.embed(tokens)
+        if self.config.embed_scale != 1.0:
+            # Rounded to the compute dtype first, as the checkpoints' own code does.
+            hidden = hidden * jnp.asarray(self.config.embed_scale, hidden.dtype)
+        cos, sin = rotary_tables(self.config, jnp.asarray(layout.positions))
+        layout = TokenLayout(*map(jnp.asarray, layout))
+        layers = {name: jnp.asarray(array) for name, array in layer_arrays(self.config).items()}
+        hidden, _ = self.layers(hidden, layers, layout, cos, sin)
+        if self.is_initializing() and not self.config.tie_embeddings:
+            self.lm_head()
+        return self.final_norm(hidden)
+
+    def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch V"]:
+        """Next-token logits, float32. For many tokens take the loss by chunks instead, with ``unembedding``."""
+        table = self.embed.embedding if self.config.tie_embeddings else self.lm_head().T
+        logits = jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
+        cap = self.config.final_softcap
+        return logits if cap is None else cap * jnp.tanh(logits / cap)
+
+
+def unembedding(params: dict[str, Any]) -> Float[Array, "V D"]:
+    """Output table of a decoder's parameters: ``lm_head`` transposed, or the embedding it is tied to."""
+    return params["lm_head"]["kernel"].T if "lm_head" in params else params["embed"]["embedding"]
+
+
+def sequence_layout(lengths: Int[Array, "B"], slots: int) -> TokenLayout:
+    """Layout of rows that hold one plain sequence each, starting at slot 0 and ``lengths`` [B] tokens long.
+
+    >>> sequence_layout(jnp.array([2]), 3).group.tolist()
+    [[1, 1, 0]]
+    """
+    index = jnp.broadcast_to(jnp.arange(slots, dtype=jnp.int32)[None], (lengths.shape[0], slots))
+    live = (index < lengths[:, None]).astype(jnp.int32)
+    return TokenLayout(positions=index * live, group=live, response=jnp.zeros_like(index))
