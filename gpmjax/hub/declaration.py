@@ -1,0 +1,105 @@
+"""What a saved preference model's head is: read off its tensors, its config.json, and what the caller declares.
+
+Shapes tell the kind of head and its sizes. They do not tell how the gate's logits become λ, nor whether embeddings have unit
+length, and models of one author differ there; a score read the wrong way is still a number. So both are declared, by
+config.json under "gpmjax" or else by the caller, and are never guessed.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from gpmjax.hub.source import CONFIG_FILE, DECLARATION, Source
+from gpmjax.models.heads import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS, PreferenceSpec
+
+VALUE, GATE, SCORE = "value_head.weight", "prompt_head.weight", "score.weight"
+LOG_TAU = "log_tau"
+"""A learned temperature's parameter; declared beside the spec, to the last bit, where spec.tau is its rounded exponential."""
+_HEAD_TENSOR = re.compile(r"(value_head|prompt_head|score)\.")
+_CHOICES = {"kind": KINDS, "gate": GATES, "normalise": NORMALISATIONS, "mlp_activation": tuple(MLP_ACTIVATIONS)}
+
+
+def is_head_tensor(name: str) -> bool:
+    """Whether a tensor belongs to a preference head.
+
+    >>> is_head_tensor("prompt_head.net.0.bias"), is_head_tensor("model.norm.weight")
+    (True, False)
+    """
+    return _HEAD_TENSOR.match(name) is not None
+
+
+def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceSpec:
+    """The PreferenceSpec of a saved model.
+
+    Args:
+        source: the model.
+        declare: fields of a PreferenceSpec that the caller vouches for; they may not contradict config.json.
+
+    Raises:
+        ValueError: there is no head; a field must be declared; or the declaration, config.json and tensors disagree.
+    """
+    seen = _seen(source)
+    declare = dict(declare or {})
+    if source.declared:
+        fields = {name: value for name, value in source.declared.items() if name != LOG_TAU}
+        spec = _from_dict(fields, f"{source.label}/{CONFIG_FILE}: {DECLARATION}")
+        said = spec.to_dict()
+        for name, value in declare.items():
+            if name in said and said[name] != value:
+                raise ValueError(f"{source.label}: {CONFIG_FILE} says {name}={said[name]!r}, the caller {value!r}")
+        _from_dict(said | declare, "declare")  # refuses fields that do not exist
+    else:
+        _require_declared(source, seen, declare)
+        assumed = {"tau": 1.0, "gate": "none", "normalise": "none"} if seen["dim"] == 1 else {}
+        kind = "bt" if seen["dim"] == 1 else "gpm"
+        spec = _from_dict({"kind": kind} | assumed | seen | declare, source.label)
+    _check_against_tensors(source, spec, seen)
+    return spec
+
+
+def _seen(source: Source) -> dict[str, Any]:
+    """Fields that tensors tell: dim, head, mlp_widths; and gate when there is none."""
+    names = set(source.names())
+    nets = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.(\d+)\.weight", name)))
+    if nets:
+        rows = [source.tensors.shape(f"value_head.net.{layer}.weight")[0] for layer in nets]
+        seen = {"dim": rows[-1], "head": "mlp", "mlp_widths": rows[:-1]}
+    elif table := next((name for name in (VALUE, SCORE) if name in names), None):
+        seen = {"dim": source.tensors.shape(table)[0], "head": "linear", "mlp_widths": []}
+    else:
+        raise ValueError(
+            f"{source.label}: no saved head, looked for {VALUE}, value_head.net.0.weight and {SCORE}; "
+            "load_decoder reads a backbone for a new one"
+        )
+    if seen["dim"] != 1 and seen["dim"] % 2:
+        raise ValueError(f"{source.label}: the head's dimension is {seen['dim']}; allowed: 1 (a reward) or an even one (2k)")
+    return seen if any(name.startswith("prompt_head.") for name in names) else seen | {"gate": "none"}
+
+
+def _require_declared(source: Source, seen: Mapping[str, Any], declare: Mapping[str, Any]) -> None:
+    needed = [] if seen["dim"] == 1 else [name for name in ("gate", "normalise") if name not in seen]
+    if seen["dim"] != 1 and SCORE in source.names():
+        needed.insert(0, "kind")  # any classifier looks like this
+    if seen["head"] == "mlp":
+        needed.append("mlp_activation")
+    missing = [name for name in needed if name not in declare]
+    if missing:
+        choices = "; ".join(f"{name}: one of {', '.join(_CHOICES[name])}" for name in missing)
+        raise ValueError(f"{source.label}: nothing declares {' and '.join(missing)}; pass declare with {choices}")
+
+
+def _check_against_tensors(source: Source, spec: PreferenceSpec, seen: Mapping[str, Any]) -> None:
+    said = spec.to_dict()
+    for name in ("dim", "head", "mlp_widths"):
+        if said[name] != seen[name]:
+            raise ValueError(f"{source.label}: {name} is declared as {said[name]!r}, its tensors say {seen[name]!r}")
+    if (spec.gate == "none") != (seen.get("gate") == "none"):
+        held = "no prompt_head" if seen.get("gate") == "none" else "a prompt_head, which would be dropped"
+        raise ValueError(f"{source.label}: gate is declared as {spec.gate!r}, but the model holds {held}")
+
+
+def _from_dict(fields: Mapping[str, Any], label: str) -> PreferenceSpec:
+    try:
+        return PreferenceSpec.from_dict(dict(fields))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{label}: {error}") from error

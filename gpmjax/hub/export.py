@@ -1,0 +1,189 @@
+"""Preference models out to Hugging Face directories.
+
+Three forms, of which the first keeps all and the others open where only classifiers do:
+
+    native                   a causal LM + value_head (+ prompt_head), and what the weights cannot tell in config.json
+    sequence_classification  Bradley–Terry: score [1, D], num_labels 1; logits are rewards
+                             embeddings: score [2k, D], num_labels 2k; logits are v before it is normalised
+"""
+
+import dataclasses
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+from flax.traverse_util import flatten_dict
+from jax.experimental import multihost_utils
+from safetensors import SafetensorError
+from safetensors.numpy import save_file
+
+from gpmjax.hub.atomic import atomic_directory
+from gpmjax.hub.config_map import hf_config
+from gpmjax.hub.declaration import LOG_TAU
+from gpmjax.hub.lines import one_line
+from gpmjax.hub.param_map import Leaf, leaves, required_tensors, write_leaf
+from gpmjax.hub.source import CONFIG_FILE, DECLARATION
+from gpmjax.hub.tensors import INDEX_FILE, SINGLE_FILE
+from gpmjax.hub.tokenizer import with_own_pad
+from gpmjax.models.config import DecoderConfig, LoRA, require_one_of
+from gpmjax.models.heads import PreferenceSpec
+
+FORMS = ("native", "sequence_classification")
+DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
+SHARD_BYTES = 5 * 10**9
+
+
+def save_preference_model(
+    directory: str | Path,
+    params: Mapping[str, Any],
+    config: DecoderConfig,
+    spec: PreferenceSpec,
+    tokenizer: Any,
+    form: str = "native",
+    *,
+    lora: LoRA | None = None,
+    dtype: str = "float32",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes a model directory that this package and transformers open; all of it or, on any failure, nothing.
+
+    Every process of a multi-host run must call this; the first one writes.
+
+    Args:
+        directory: new, empty, or an earlier export, which is replaced.
+        params: {"decoder": …, "heads": …}; LoRA factors are merged into their kernels.
+        form: "native" or "sequence_classification", see above.
+        lora: what the factors in ``params`` were trained with.
+        dtype: of the saved tensors; float32 keeps scores to the bit.
+        shard_bytes: above this, weights are split into several files and an index.
+
+    Raises:
+        ValueError: a choice that does not exist, or that this model does not fit.
+        OSError: the directory cannot be written; what was there before is untouched.
+    """
+    require_one_of("form", form, FORMS)
+    require_one_of("dtype", dtype, tuple(DTYPES))
+    flat = flatten_dict(params, sep="/")
+    table = leaves(config, spec.validate(), form)
+    _check_params(flat, table, spec, lora, form)
+    if spec.tau_mode == "learned":
+        log_tau = float(np.asarray(flat[f"heads/{LOG_TAU}"]))
+        spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
+    tokenizer = with_own_pad(tokenizer) if form == "sequence_classification" else tokenizer
+    declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
+    described = _config_json(config, spec, tokenizer, form) | {"dtype": dtype, DECLARATION: declared}
+    tensors = _tensors(flat, table, lora, DTYPES[dtype])
+    plan = _shards(required_tensors(table), DTYPES[dtype].itemsize, shard_bytes)
+    if jax.process_index() != 0:
+        for _ in tensors:  # takes part in the gathering
+            pass
+    else:
+        with atomic_directory(Path(directory)) as fresh:
+            _write_shards(fresh, tensors, plan)
+            tokenizer.save_pretrained(fresh)
+            (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("save_preference_model")
+
+
+def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], spec: PreferenceSpec, lora: LoRA | None, form: str):
+    factors = {path for path in flat if path.endswith(("/lora_a", "/lora_b"))}
+    if factors and lora is None:
+        raise ValueError(f"params hold LoRA factors ({min(factors)}); pass lora, the setting they were trained with")
+    expected = set(table) | ({f"heads/{LOG_TAU}"} if spec.tau_mode == "learned" else set())
+    if "decoder/lm_head/kernel" in expected - set(flat):
+        raise ValueError(f"params hold no lm_head, which form {form!r} needs; allowed: 'sequence_classification'")
+    spare = factors | {"decoder/lm_head/kernel"}  # a classifier has no use for it
+    for complaint, paths in (("lack", expected - set(flat)), ("hold an unknown", set(flat) - expected - spare)):
+        if paths:
+            raise ValueError(f"params {complaint} {min(paths)}")
+    for path, leaf in table.items():
+        if flat[path].shape != leaf.shape:
+            raise ValueError(f"params: {path} has shape {flat[path].shape}, the config asks for {leaf.shape}")
+
+
+def _config_json(config: DecoderConfig, spec: PreferenceSpec, tokenizer: Any, form: str) -> dict[str, Any]:
+    if len(tokenizer) > config.vocab_size:
+        raise ValueError(f"tokenizer has {len(tokenizer)} tokens, more than the {config.vocab_size} rows of the embedding")
+    described = hf_config(config, "causal_lm" if form == "native" else form)
+    described |= {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+    if form == "sequence_classification":
+        labels = ["reward"] if spec.kind == "bt" else [f"v{place}" for place in range(spec.dim)]
+        described["id2label"] = {str(place): label for place, label in enumerate(labels)}
+        described["label2id"] = {label: place for place, label in enumerate(labels)}
+    return described
+
+
+class _Fetched:
+    """An array as ``write_leaf`` reads it: whole or layer by layer, gathered from all hosts, LoRA merged: W + (α/r) A B."""
+
+    def __init__(self, flat: Mapping[str, Any], path: str, lora: LoRA | None):
+        stem = path.removesuffix("kernel")
+        self._kernel = flat[path]
+        self._factors = [flat[stem + name] for name in ("lora_a", "lora_b")] if f"{stem}lora_a" in flat else None
+        self._scale = 0.0 if lora is None else lora.alpha / lora.rank
+
+    def __getitem__(self, layer: int) -> np.ndarray:
+        kernel = _on_host(self._kernel[layer])
+        if self._factors is None:
+            return kernel
+        a, b = (_on_host(factor[layer]).astype(np.float32) for factor in self._factors)
+        return kernel + np.float32(self._scale) * (a @ b)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return _on_host(self._kernel)
+
+
+def _on_host(array: Any) -> np.ndarray:
+    if isinstance(array, jax.Array) and not array.is_fully_addressable:
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def _tensors(
+    flat: Mapping[str, Any], table: Mapping[str, Leaf], lora: LoRA | None, dtype: np.dtype
+) -> Iterator[tuple[str, np.ndarray]]:
+    for path, leaf in table.items():
+        for name, tensor in write_leaf(leaf, _Fetched(flat, path, lora)):
+            yield name, tensor.astype(dtype)
+
+
+def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) -> dict[str, list[str]]:
+    """File → names of its tensors, in order, no file above ``limit`` bytes unless one tensor is.
+
+    >>> _shards({"a": (2,), "b": (2,)}, 4, 8)
+    {'model-00001-of-00002.safetensors': ['a'], 'model-00002-of-00002.safetensors': ['b']}
+    """
+    groups, used = [[]], 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape)) * itemsize
+        if groups[-1] and used + size > limit:
+            groups.append([])
+            used = 0
+        groups[-1].append(name)
+        used += size
+    if len(groups) == 1:
+        return {SINGLE_FILE: groups[0]}
+    return {f"model-{n:05}-of-{len(groups):05}.safetensors": names for n, names in enumerate(groups, start=1)}
+
+
+def _write_shards(directory: Path, tensors: Iterator[tuple[str, np.ndarray]], plan: Mapping[str, list[str]]) -> None:
+    """Writes tensors, which come in the plan's order, holding one file's worth of them."""
+    total = 0
+    for file, names in plan.items():
+        shard = dict(itertools.islice(tensors, len(names)))
+        total += sum(tensor.nbytes for tensor in shard.values())
+        try:
+            save_file(shard, directory / file, metadata={"format": "pt"})
+        except SafetensorError as error:  # how a full disk arrives
+            raise OSError(f"{file}: {one_line(error)}") from error
+        (directory / file).chmod(0o644)  # the library makes files for their owner alone
+    if len(plan) > 1:
+        weight_map = {name: file for file, names in plan.items() for name in names}
+        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")

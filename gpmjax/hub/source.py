@@ -1,0 +1,123 @@
+"""Where a pretrained model comes from: one object for a directory, a GGUF file, the SmolLM2 package or a hub id."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpmjax.hub.config_map import decoder_config
+from gpmjax.hub.gguf import open_gguf
+from gpmjax.hub.lines import one_line
+from gpmjax.hub.smollm2 import smollm2_path
+from gpmjax.hub.tensors import Index, SafetensorsTensors, Tensors
+from gpmjax.hub.tokenizer import directory_tokenizer
+from gpmjax.models.config import DecoderConfig
+
+CONFIG_FILE = "config.json"
+DECLARATION = "gpmjax"
+"""Key of config.json under which a preference model declares what its weights cannot tell."""
+
+# What a download needs; other formats of the same weights stay where they are.
+_DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model that has been looked at but not read."""
+
+    label: str
+    """Directory, file or hub id, for messages."""
+    config: DecoderConfig
+    hf_config: Mapping[str, Any]
+    """config.json, or what it would be."""
+    declared: Mapping[str, Any]
+    """Fields of a PreferenceSpec, when config.json declares them; else empty."""
+    tensors: Tensors
+    tokenizer: Callable[[], Any]
+    """Builds the tokenizer; raises FileNotFoundError where there is none."""
+
+    def names(self) -> list[str]:
+        """Names of all tensors, as in Hugging Face."""
+        return self.tensors.names()
+
+    def read(self, name: str, index: Index = ()) -> np.ndarray:
+        """A tensor, or a slice of it, in float32."""
+        return self.tensors.read(name, index)
+
+
+def open_source(source: str) -> Source:
+    """Opens "smollm2", a model directory, a `.gguf` file, or a hub id (`organisation/name`, `…@revision`).
+
+    Raises:
+        FileNotFoundError: there is no such model, or a part of it is missing.
+        ValueError: a part is damaged, or says something that this package does not know.
+    """
+    if source == "smollm2":
+        return _from_gguf(smollm2_path())
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        return _from_gguf(path)
+    if path.is_dir():
+        return _from_directory(path, source)
+    if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source) and not path.exists():
+        return _from_directory(_download(source), source)
+    raise FileNotFoundError(f"{source}: no model, looked for a directory, a .gguf file, a hub id and \"smollm2\"")
+
+
+def load_tokenizer(source: str):
+    """The tokenizer of any source, a transformers `PreTrainedTokenizerFast` with chat template and special tokens.
+
+    Needs no weights, so a directory with a tokenizer alone will do. Raises as `open_source` does.
+    """
+    path = Path(source).expanduser()
+    return directory_tokenizer(path) if path.is_dir() else open_source(source).tokenizer()
+
+
+def _from_gguf(path: Path) -> Source:
+    tensors = open_gguf(path)
+    return Source(
+        label=str(path),
+        config=decoder_config(tensors.hf_config),
+        hf_config=tensors.hf_config,
+        declared={},
+        tensors=tensors,
+        tokenizer=tensors.tokenizer,
+    )
+
+
+def _from_directory(directory: Path, label: str) -> Source:
+    file = directory / CONFIG_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"{label}: not a model directory, looked for {CONFIG_FILE}")
+    try:
+        hf_config = json.loads(file.read_text())
+        declared = hf_config.get(DECLARATION, {})
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{file}: not a JSON object ({one_line(error)})") from error
+    try:
+        config = decoder_config({key: value for key, value in hf_config.items() if key != DECLARATION})
+    except ValueError as error:
+        raise ValueError(f"{file}: {one_line(error)}") from error
+    return Source(
+        label=label,
+        config=config,
+        hf_config=hf_config,
+        declared=declared,
+        tensors=SafetensorsTensors(directory),
+        tokenizer=lambda: directory_tokenizer(directory),
+    )
+
+
+def _download(source: str) -> Path:
+    # Imported here: local work should not wait for an HTTP client to load.
+    from huggingface_hub import snapshot_download
+
+    repository, _, revision = source.partition("@")
+    try:
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_DOWNLOADED)))
+    except (OSError, ValueError) as error:  # all of the hub's own errors are one or the other
+        raise FileNotFoundError(f"{source}: no such directory, and the hub does not give it ({one_line(error)})") from error

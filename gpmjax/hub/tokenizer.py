@@ -1,0 +1,148 @@
+"""Tokenizers, from a directory or from the metadata of a GGUF file; nothing here needs torch.
+
+transformers can convert a GGUF tokenizer itself, but leaves out SmolLM's digit splitting, so that numbers would be
+cut as they never were in training. The tokenizer is therefore built here, part by part.
+"""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+from gpmjax.hub.lines import one_line
+
+DIRECTORY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+
+_CONTROL, _USER_DEFINED = 3, 4  # values of tokenizer.ggml.token_type
+
+# As in Llama 3 and Qwen, which differ in how many digits go together.
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}"
+    r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+class _Split(NamedTuple):
+    """How text is cut before byte-pair merges; digits is a pattern, or None for SmolLM's one by one."""
+
+    digits: str | None
+    nfc: bool
+    """Unicode is composed first."""
+    ignore_merges: bool
+    adds_bos: bool
+    """What applies when the file does not say."""
+
+
+_SPLITS = {
+    "smollm": _Split(digits=None, nfc=False, ignore_merges=False, adds_bos=False),
+    "qwen2": _Split(digits=r"\p{N}", nfc=True, ignore_merges=False, adds_bos=False),
+    "llama-bpe": _Split(digits=r"\p{N}{1,3}", nfc=False, ignore_merges=True, adds_bos=True),
+}
+
+
+def directory_tokenizer(directory: Path):
+    """The tokenizer saved in a Hugging Face directory.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there is one that cannot be read.
+    """
+    from transformers import AutoTokenizer  # imports torch where it is installed, so not before it is wanted
+
+    if not any((directory / name).is_file() for name in DIRECTORY_FILES):
+        raise FileNotFoundError(f"{directory}: no tokenizer, looked for {', '.join(DIRECTORY_FILES)}")
+    try:
+        return AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise ValueError(f"{directory}: the tokenizer cannot be read ({one_line(error)})") from error
+
+
+def gguf_tokenizer(metadata: Mapping[str, Any], label: str):
+    """The byte-level BPE tokenizer that a GGUF file's metadata describes, with chat template and special tokens.
+
+    Args:
+        metadata: the file's `tokenizer.*` keys.
+        label: the file, for messages.
+
+    Raises:
+        ValueError: another kind of tokenizer, or another way of cutting words, than those known here.
+    """
+    from transformers import PreTrainedTokenizerFast  # see directory_tokenizer
+
+    kind, cut = metadata.get("tokenizer.ggml.model"), metadata.get("tokenizer.ggml.pre")
+    if kind != "gpt2":
+        raise ValueError(f"{label}: tokenizer.ggml.model is {kind!r}; allowed: 'gpt2' (load the tokenizer from a directory)")
+    if cut not in _SPLITS:
+        raise ValueError(f"{label}: tokenizer.ggml.pre is {cut!r}; allowed: {', '.join(map(repr, _SPLITS))}")
+    split, tokens = _SPLITS[cut], metadata["tokenizer.ggml.tokens"]
+
+    merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
+    vocabulary = {token: position for position, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=split.ignore_merges))
+    tokenizer.pre_tokenizer = _pre_tokenizer(split)
+    if split.nfc:
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    for token, token_type in zip(tokens, metadata["tokenizer.ggml.token_type"], strict=True):
+        if token_type == _CONTROL:
+            tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False)])
+        elif token_type == _USER_DEFINED:
+            tokenizer.add_tokens([AddedToken(token, normalized=False)])
+
+    special = {
+        name: tokens[metadata[f"tokenizer.ggml.{key}_token_id"]]
+        for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"), ("unk_token", "unknown"))
+        if f"tokenizer.ggml.{key}_token_id" in metadata
+    }
+    if metadata.get("tokenizer.ggml.add_bos_token", split.adds_bos) and "bos_token" in special:
+        bos = special["bos_token"]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, vocabulary[bos])]
+        )
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, **special)
+    wrapped.chat_template = metadata.get("tokenizer.chat_template")
+    return wrapped
+
+
+def with_own_pad(tokenizer: Any):
+    """The tokenizer, or a copy of it that pads with another token than it ends sequences with.
+
+    A Hugging Face classifier finds the last token by looking for what is not padding; if that is EOS, it looks too far left.
+    The new padding token is a special one that nothing else uses, since the embedding has no row for an invented one.
+
+    Raises:
+        ValueError: no special token is free.
+    """
+    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
+        return tokenizer
+    template = tokenizer.chat_template or ""
+    free = [
+        token.content
+        for _, token in sorted(tokenizer.added_tokens_decoder.items())
+        if token.special
+        and token.content not in (tokenizer.eos_token, tokenizer.bos_token)
+        and token.content not in template
+    ]
+    if not free:
+        raise ValueError(f"tokenizer pads with its EOS token {tokenizer.eos_token!r}, and has no other special token to spare")
+    # A token made for padding if there is one, then the unknown token, then whichever comes first.
+    best = min(free, key=lambda token: ("pad" not in token, token != tokenizer.unk_token))
+    copied = copy.deepcopy(tokenizer)
+    copied.pad_token = best
+    return copied
+
+
+def _pre_tokenizer(split: _Split):
+    if split.digits is None:
+        return pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+    words = Regex(_WORDS.format(digits=split.digits))
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(words, behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
