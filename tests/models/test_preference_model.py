@@ -1,0 +1,214 @@
+"""Laws of a preference model: a score depends on its prompt and its two responses, and on nothing else."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpmjax.arrays import FeatureBatch
+from gpmjax.models import attention
+from gpmjax.models.config import LoRA, Runtime
+from gpmjax.models.heads import PreferenceSpec, group_scores, pair_scores
+from gpmjax.models.preference_model import PreferenceModel, predictors
+from gpmjax.models.transformer import unembedding
+
+SPEC = PreferenceSpec(dim=4, gate="scaled_softmax")
+BT = PreferenceSpec.bradley_terry()
+
+
+@pytest.fixture(scope="module", params=["everything", "plain"])
+def config(request):
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def params(config, groups, token_batch, randomise):
+    return init(PreferenceModel(config, SPEC), token_batch([groups]), randomise)
+
+
+def init(model, batch, randomise):
+    return randomise(jax.jit(model.init)(jax.random.key(0), batch)["params"])
+
+
+def apply(model, params, batch):
+    return jax.jit(lambda p: model.apply({"params": p}, batch))(params)
+
+
+def by_response(batch, values):
+    """Rows of ``values`` at the live responses, in the order of the data."""
+    return np.asarray(values)[np.asarray(batch.response_mask)]
+
+
+def layouts(groups):
+    """The same responses in the same order: packed into one row, a row each group, a row each response."""
+    yield [groups]
+    yield [[group] for group in groups]
+    yield [[(prompt, [answer])] for prompt, answers in groups for answer in answers]
+
+
+def test_packed_and_shared_are_separate(config, params, groups, token_batch):
+    model = PreferenceModel(config, SPEC)
+
+    def loss(p, batch):
+        out = model.apply({"params": p}, batch)
+        mask = batch.response_mask[..., None]
+        return jnp.sum(jnp.where(mask, jnp.sin(3 * out.embedding), 0)) + jnp.sum(jnp.where(mask, out.scale**2, 0)), out
+
+    results = []
+    for rows in layouts(groups):
+        batch = token_batch(rows)
+        (_, out), grads = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=())(params, batch)
+        results.append((by_response(batch, out.embedding), by_response(batch, out.scale), grads))
+    for embedding, scale, grads in results[1:]:
+        np.testing.assert_allclose(embedding, results[0][0], atol=1e-5)
+        np.testing.assert_allclose(scale, results[0][1], atol=1e-5)
+        for got, want in zip(jax.tree.leaves(grads), jax.tree.leaves(results[0][2]), strict=True):
+            np.testing.assert_allclose(got, want, atol=2e-5 * max(1.0, float(np.abs(want).max())))
+
+
+def test_padding_row_order_and_batch_size_do_not_move_scores(config, params, groups, token_batch):
+    model = PreferenceModel(config, SPEC)
+    rows = [[group] for group in groups]
+    plain = token_batch(rows)
+    padded = token_batch(rows[::-1], slots=plain.tokens.shape[1] + 13, responses=5)
+    want = group_scores(apply(model, params, plain))
+    got = group_scores(apply(model, params, padded))
+    np.testing.assert_allclose(got[::-1, :3, :3], want, atol=1e-5)
+    alone = group_scores(apply(model, params, token_batch(rows[1:2])))
+    np.testing.assert_allclose(alone[0], want[1, :2, :2], atol=1e-5)
+    assert np.isfinite(np.asarray(got)).all()
+
+
+def test_a_response_sees_its_prompt_and_itself(config, params, groups, token_batch):
+    batch = token_batch([groups])
+    model = PreferenceModel(config, SPEC)
+    # Token ids are all different, so a row of the embedding table is a slot.
+    moved = jax.jit(
+        jax.jacrev(
+            lambda table: jnp.sin(
+                model.apply(
+                    {"params": params | {"decoder": params["decoder"] | {"embed": {"embedding": table}}}}, batch
+                ).embedding[0]
+            ).sum(-1)
+        )
+    )(params["decoder"]["embed"]["embedding"])
+    influence = np.abs(np.asarray(moved)).sum(-1)[:, batch.tokens[0]] > 0
+    layout = batch.layout
+    for r in range(batch.response_end.shape[1]):
+        own = layout.group[0] == layout.group[0, batch.response_end[0, r]]
+        visible = own & ((layout.response[0] == 0) | (layout.response[0] == r + 1))
+        np.testing.assert_array_equal(influence[r], visible)
+
+
+def test_gate_reads_the_prompt_alone(config, params, groups, token_batch):
+    other = [(prompt, [[t % 250 + 1 for t in answer] for answer in answers]) for prompt, answers in groups]
+    model = PreferenceModel(config, SPEC)
+    first, second = (apply(model, params, token_batch([g])) for g in (groups, other))
+    np.testing.assert_array_equal(first.scale, second.scale)
+    assert np.abs(first.embedding - second.embedding).max() > 1e-2
+    assert np.abs(first.scale[0, 0] - first.scale[0, 3]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "runtime",
+    [
+        Runtime(unroll="unrolled", attention="chunked"),
+        Runtime(remat="full"),
+        Runtime(remat="dots", attention="chunked"),
+        Runtime(remat="full", unroll="unrolled"),
+    ],
+    ids=lambda r: f"{r.remat}-{r.unroll}-{r.attention}",
+)
+def test_runtime_does_not_change_the_function(runtime, everything, groups, token_batch, randomise, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK", 10)
+    batch = token_batch([groups, groups[:1]])
+    params = init(PreferenceModel(everything, SPEC), batch, randomise)
+
+    def grad(runtime):
+        model = PreferenceModel(everything, SPEC, runtime)
+        scores = lambda p: jnp.sum(jnp.sin(pair_scores(model.apply({"params": p}, batch), batch.comparisons)))
+        return jax.jit(jax.value_and_grad(scores))(params)
+
+    want, got = grad(Runtime()), grad(runtime)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max()))), got, want)
+
+
+def test_lora_starts_as_the_base_model_and_merges_into_it(plain, groups, token_batch, randomise):
+    batch = token_batch([groups])
+    lora = LoRA(rank=2, alpha=6.0, targets=("q", "v", "down"))
+    adapted = PreferenceModel(plain, SPEC, Runtime(lora=lora))
+    params = jax.jit(adapted.init)(jax.random.key(1), batch)["params"]
+    base = PreferenceModel(plain, SPEC)
+    np.testing.assert_array_equal(apply(adapted, params, batch).embedding, apply(base, params, batch).embedding)
+
+    params = randomise(params)
+    layers = params["decoder"]["layers"]
+    found = {module: set(leaves) for part in ("attention", "mlp") for module, leaves in layers[part].items()}
+    assert {m for m, leaves in found.items() if "lora_a" in leaves} == set(lora.targets)
+    for part, module in (("attention", "q"), ("attention", "v"), ("mlp", "down")):
+        leaf = layers[part][module]
+        product = np.einsum("lir,lro->lio", leaf["lora_a"], leaf["lora_b"])
+        leaf["kernel"] = np.zeros_like(leaf["kernel"]) + leaf["kernel"]
+        merged = leaf["kernel"] + np.float32(3.0) * product
+        layers = layers | {part: layers[part] | {module: {"kernel": merged}}}
+    merged = params | {"decoder": params["decoder"] | {"layers": layers}}
+    np.testing.assert_allclose(
+        apply(adapted, params, batch).embedding, apply(base, merged, batch).embedding, atol=1e-5
+    )
+
+
+def test_bfloat16_compute_keeps_float32_scores(config, params, groups, token_batch):
+    batch = token_batch([groups])
+    out = apply(PreferenceModel(config, SPEC, Runtime(dtype="bfloat16")), params, batch)
+    exact = apply(PreferenceModel(config, SPEC), params, batch)
+    assert {x.dtype for x in jax.tree.leaves(out)} == {jnp.dtype("float32")}
+    assert pair_scores(out, batch.comparisons).dtype == jnp.float32
+    assert 0 < np.abs(out.embedding - exact.embedding).max() < 0.2
+
+
+@pytest.mark.parametrize("spec", [SPEC, BT], ids=["gpm", "bt"])
+def test_features_give_the_scores_of_tokens(spec, plain, groups, token_batch, randomise):
+    batch = token_batch([groups, groups[1:]])
+    model = PreferenceModel(plain, spec)
+    params = init(model, batch, randomise)
+    response, prompt = jax.jit(lambda p: model.apply({"params": p}, batch, method="features"))(params)
+    cached = FeatureBatch(response, prompt, batch.response_mask, batch.comparisons)
+    direct, indirect = apply(model, params, batch), apply(model, {"heads": params["heads"]}, cached)
+    scores = pair_scores(direct, batch.comparisons)
+    np.testing.assert_allclose(pair_scores(indirect, batch.comparisons), scores, atol=1e-6)
+    assert set(jax.eval_shape(model.init, jax.random.key(0), cached)["params"]) == {"heads"}
+
+    square = np.asarray(group_scores(direct))
+    rows, live = np.indices(scores.shape)[0], batch.comparisons.weight > 0
+    chosen = square[rows, batch.comparisons.chosen, batch.comparisons.rejected]
+    np.testing.assert_allclose(chosen[live], np.asarray(scores)[live], atol=1e-6)
+
+
+def test_a_first_response_token_is_predicted_from_its_prompt(config, params, groups, token_batch):
+    model = PreferenceModel(config, SPEC)
+
+    @jax.jit
+    def logprobs(batch):
+        hidden = predictors(model.apply({"params": params}, batch, method="encode"), batch)
+        logits = model.apply({"params": params}, hidden, method="logits")
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(batch.tokens)[..., None], axis=-1)
+        return picked[..., 0]
+
+    flat = []
+    for rows in layouts(groups):
+        batch = token_batch(rows)
+        flat.append(np.asarray(logprobs(batch))[batch.lm_weight > 0])
+    for other in flat[1:]:
+        np.testing.assert_allclose(other, flat[0], atol=2e-5)
+
+
+def test_logits_use_the_table_that_unembedding_returns(config, groups, token_batch):
+    for tied in (False, True):
+        model = PreferenceModel(dataclasses.replace(config, tie_embeddings=tied, final_softcap=None), SPEC)
+        params = jax.jit(model.init)(jax.random.key(0), token_batch([groups]))["params"]
+        assert ("lm_head" in params["decoder"]) != tied
+        hidden = jax.random.normal(jax.random.key(1), (3, config.hidden_size))
+        want = hidden @ unembedding(params["decoder"]).T
+        np.testing.assert_allclose(model.apply({"params": params}, hidden, method="logits"), want, atol=1e-5)
