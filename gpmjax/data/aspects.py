@@ -1,0 +1,94 @@
+"""Cyclic preferences out of real ratings: the recipe behind table 1 of the paper (arXiv 2410.02197).
+
+Each response to a prompt carries a rating per aspect. A response *leads* on an aspect when its rating is the one
+highest among all responses to the prompt that are rated there; equal highest ratings have no leader, and a response
+without a rating ("N/A") does not compete. Given aspects a₁ … aₙ that are led by n different responses, the leader on
+a₁ beats the leader on a₂, and so on round the cycle, the leader on aₙ beating the leader on a₁.
+
+UltraFeedback rates four aspects; leaving one out gives the four sets of three-cycles.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from gpmjax.data.fields import RowError, items, kind, text_or_messages
+from gpmjax.data.groups import Comparison, Group, user
+from gpmjax.data.rows import Row
+
+ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
+"""In the order of the cycle."""
+
+
+def aspect_cycles(rows: Iterable[Row], aspects: Sequence[str]) -> list[Group]:
+    """One group for each row whose aspects are led by different responses: the leaders, in a cycle.
+
+    A row is UltraFeedback's: ``instruction`` (or ``prompt``), and ``completions`` with ``response`` and
+    ``annotations`` {aspect: {"Rating": "4"}}, or plainly ``ratings`` {aspect: 4}.
+
+    >>> ratings = [dict(a=5, b=1, c=2), dict(a=1, b=5, c=2), dict(a=1, b=1, c=4)]
+    >>> completions = [dict(response=text, ratings=r) for text, r in zip("xyz", ratings)]
+    >>> (group,) = aspect_cycles([Row("f.jsonl:1", dict(prompt="?", completions=completions))], ("a", "b", "c"))
+    >>> group.responses, [(c.chosen, c.rejected) for c in group.comparisons], group.tags
+    (('x', 'y', 'z'), [(0, 1), (1, 2), (2, 0)], {'config': 'a,b,c'})
+
+    Raises:
+        ValueError: fewer than three aspects, or a row without responses or ratings.
+    """
+    if len(aspects) < 3 or len(set(aspects)) != len(aspects):
+        raise ValueError(f"aspects={tuple(aspects)}: a cycle needs at least 3 different ones")
+    groups = []
+    for where, fields in rows:
+        name = "prompt" if "prompt" in fields else "instruction"
+        prompt = text_or_messages(fields, name, where)
+        texts, ratings = _completions(fields, where)
+        leaders = [_leader(ratings, aspect) for aspect in aspects]
+        if None in leaders or len({texts[leader] for leader in leaders}) < len(aspects):
+            continue
+        following = [(i, (i + 1) % len(leaders)) for i in range(len(leaders))]
+        groups.append(
+            Group(
+                user(prompt) if isinstance(prompt, str) else prompt,
+                tuple(texts[leader] for leader in leaders),
+                tuple(Comparison(i, j) for i, j in following),
+                {"config": ",".join(aspects)},
+                where,
+            )
+        )
+    return groups
+
+
+def table1_sets(rows: Iterable[Row]) -> dict[str, list[Group]]:
+    """The four sets of table 1, by name: "no_honesty" is the cycle of the other three aspects."""
+    rows = list(rows)
+    return {f"no_{left_out}": aspect_cycles(rows, [a for a in ASPECTS if a != left_out]) for left_out in ASPECTS}
+
+
+def _completions(fields: Mapping[str, Any], where: str) -> tuple[list[str], list[Mapping[str, float]]]:
+    texts, ratings = [], []
+    for n, item in enumerate(items(fields.get("completions"), "completions", where)):
+        name = f"completions[{n}]"
+        if not isinstance(item, Mapping) or not isinstance(item.get("response"), str):
+            raise RowError(where, f"{name}.response", f"must be a string, is {kind(item)}")
+        given = item.get("ratings") or item.get("annotations")
+        if not isinstance(given, Mapping):
+            raise RowError(where, f"{name}.ratings", f"must be an object (or in 'annotations'), is {kind(given)}")
+        texts.append(item["response"])
+        ratings.append({aspect: _rating(value) for aspect, value in given.items()})
+    return texts, ratings
+
+
+def _rating(value: Any) -> float:
+    """A rating as a number; NaN for none."""
+    value = value.get("Rating") if isinstance(value, Mapping) else value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+def _leader(ratings: Sequence[Mapping[str, float]], aspect: str) -> int | None:
+    rated = [(r[aspect], i) for i, r in enumerate(ratings) if not math.isnan(r.get(aspect, math.nan))]
+    best = max((rating for rating, _ in rated), default=None)
+    leaders = [i for rating, i in rated if rating == best]
+    return leaders[0] if len(leaders) == 1 else None

@@ -1,0 +1,166 @@
+"""What is wrong with a data set before a model is trained on it.
+
+Errors make a result meaningless (labels that contradict each other, sides that are equal, rows that cannot be read);
+warnings change it (texts cut, dates pinned, length that gives the label away).
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.encode import EncodeReport, encode_each
+from gpmjax.data.fields import RowError
+from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.grouping import merge_groups
+from gpmjax.data.groups import Group
+from gpmjax.data.records import BUILTIN, number_comparisons, read_groups
+from gpmjax.data.rows import read_rows
+
+SUSPICIOUS_LENGTH_ACCURACY = 0.65
+"""From here on "the longer one wins" (or the shorter one) is reported as a bias of the labels."""
+
+TOLERATED_CONTRADICTIONS = 0.01
+"""Share of contradicted pairs up to which they are the noise of human labels, a warning; beyond, an error."""
+
+_EXAMPLES = 3
+
+
+class Finding(NamedTuple):
+    """One thing found."""
+
+    level: str
+    """"error", "warning" or "info"."""
+    check: str
+    count: int
+    detail: str
+
+
+def lint(source: str, chat: ChatFormat, *, max_length: int, reading: Reading = Reading()) -> list[Finding]:
+    """Everything found in a source, errors first.
+
+    Raises:
+        FileNotFoundError, ValueError: the source as a whole cannot be read, or the template refuses its messages.
+    """
+    groups, findings = _read(source, reading)
+    findings += _tokenizer_findings(chat)
+    if groups:
+        findings += _label_findings(groups)
+        findings += _token_findings(groups, chat, max_length)
+        findings += _length_findings(groups)
+    return sorted(findings, key=lambda finding: ("error", "warning", "info").index(finding.level))
+
+
+def longer_wins(groups: Iterable[Group]) -> float | None:
+    """Accuracy of "the longer response is better", in characters; equal lengths count ½. None without a decided label.
+
+    >>> from gpmjax.data.groups import Comparison, user
+    >>> longer_wins([Group(user("?"), ("long", "no"), (Comparison(0, 1), Comparison(1, 0), Comparison(0, 1)))])
+    0.666...
+    """
+    signs = [
+        np.sign(len(group.responses[c.chosen]) - len(group.responses[c.rejected])) * np.sign(c.target - 0.5)
+        for group in groups
+        for c in group.comparisons
+        if c.winner is not None
+    ]
+    return 0.5 + 0.5 * float(np.mean(signs)) if signs else None
+
+
+def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
+    """The readable groups, and one finding for the rows that are not."""
+    if source.startswith(BUILTIN):
+        return read_groups(source), []
+    groups, broken = [], []
+    folder = f"{Path(source.partition('?')[0]).parent}/"
+    for row in read_rows(source):
+        try:
+            groups.append(parse_row(row.fields, row.where.removeprefix(folder), reading))
+        except RowError as error:
+            broken.append(str(error))
+    findings = _found("error", "unreadable rows", broken, "")
+    return number_comparisons(groups), findings
+
+
+def _label_findings(groups: Sequence[Group]) -> list[Finding]:
+    contradictions, repeated, empty, pairs = [], [], [], 0
+    # Whatever a row is tagged, one model answers for all of them.
+    for group in merge_groups(groups, sections=()):
+        seen: dict[tuple[int, int], int] = {}
+        for c in group.comparisons:
+            if c.winner is not None and c.chosen != c.rejected:
+                pair = (c.winner, c.chosen + c.rejected - c.winner)
+                seen[pair] = seen.get(pair, 0) + 1
+        pairs += len({frozenset(pair) for pair in seen})
+        for (i, j), times in seen.items():
+            if i < j and (j, i) in seen:
+                contradictions.append(f"{group.where}: {_short(group.responses[i])} and {_short(group.responses[j])}")
+            if times > 1:
+                repeated.append(f"{group.where}: {_short(group.responses[i])} ≻ {_short(group.responses[j])}, {times} times")
+        empty += [f"{group.where}: an empty response" for text in group.responses if not text.strip()]
+    unlabelled = [group.where for group in groups if not group.comparisons]
+    level = "error" if len(contradictions) > TOLERATED_CONTRADICTIONS * pairs else "warning"
+    return [
+        *_found(level, "contradicting labels", contradictions, f"of {pairs} pairs, each side preferred over the other"),
+        *_found("warning", "repeated labels", repeated, "they weigh more than the others"),
+        *_found("warning", "empty responses", empty, ""),
+        *_found("warning", "no comparison", unlabelled, "rows without any label"),
+    ]
+
+
+def _tokenizer_findings(chat: ChatFormat) -> list[Finding]:
+    findings = []
+    if chat.writes_date:
+        findings += [Finding("warning", "date in template", 1, f"the template writes the day; it is always told {chat.date}")]
+    if not chat.ends_turn:
+        findings += [Finding("warning", "missing EOS", 1, "the template does not end a reply with EOS; it is appended")]
+    return findings
+
+
+def _token_findings(groups: Sequence[Group], chat: ChatFormat, max_length: int) -> list[Finding]:
+    total, identical, collapsed, cut, double_bos, early_eos, widest = EncodeReport(), [], [], [], [], [], 0
+    bos, eos = chat.tokenizer.bos_token_id, chat.tokenizer.eos_token_id
+    for encoded, report in encode_each(groups, chat, max_length=max_length):
+        total += report
+        widest = max(widest, encoded.size[0])
+        identical += [encoded.where] * report.identical
+        collapsed += [encoded.where] * report.collapsed
+        cut += [encoded.where] * bool(report.prompts_cut or report.responses_cut)
+        if bos is not None and bos != eos and list(encoded.prompt[:2]) == [bos, bos]:
+            double_bos.append(encoded.where)
+        early_eos += [encoded.where for response in encoded.responses if eos in response[:-1].tolist()]
+    cut_detail = f"{total.prompts_cut} prompts, {total.responses_cut} responses are longer than max_length={max_length} allows"
+    summary = f"{total.comparisons} usable comparisons, at most {widest} tokens in a row's prompt and responses"
+    return [
+        *_found("error", "chosen == rejected", identical, "the same text on both sides"),
+        *_found("error", "equal after encoding", collapsed, "what tells the two sides apart is cut or trimmed away"),
+        *_found("error", "double BOS", double_bos, "the prompt's text begins with BOS as well"),
+        *_found("warning", "truncation", cut, cut_detail),
+        *_found("warning", "EOS inside a response", early_eos, "the text itself contains the EOS token"),
+        Finding("info", "rows", total.groups, summary),
+    ]
+
+
+def _length_findings(groups: Sequence[Group]) -> list[Finding]:
+    accuracy = longer_wins(groups)
+    if accuracy is None:
+        return []
+    biased = max(accuracy, 1 - accuracy) >= SUSPICIOUS_LENGTH_ACCURACY
+    decided = sum(c.winner is not None for group in groups for c in group.comparisons)
+    detail = f'"the longer one wins" is {accuracy:.1%} accurate; show it beside a model\'s accuracy'
+    return [Finding("warning" if biased else "info", "length bias", decided, detail)]
+
+
+def _found(level: str, check: str, places: Sequence[str], detail: str) -> list[Finding]:
+    """No finding without places, otherwise one that names the first of them."""
+    if not places:
+        return []
+    examples = "; ".join(itertools.islice(dict.fromkeys(places), _EXAMPLES))
+    return [Finding(level, check, len(places), f"{detail}: {examples}" if detail else examples)]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 30 else text[:27] + "…")

@@ -1,0 +1,103 @@
+"""Which groups share a row, and which rows a batch: a pure function of the sizes, a seed and the epoch.
+
+Nothing here knows about hosts or about earlier epochs, so every host computes the same plan and a run resumes from
+one integer. In an epoch each group stands in exactly one row. Groups are shuffled, cut into windows, and each
+window is packed first-fit-decreasing: windows keep the order random, decreasing order keeps the rows full.
+
+All batches have the same number of rows. When the rows do not divide evenly, every batch gets equally many (one more
+or less) and the rest of its places stay empty: no group is repeated, and no batch is left with a handful.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+ORDERS = ("shuffled", "ordered")
+PACKINGS = ("pack", "single")
+
+_WINDOW = 2048
+
+Row = tuple[int, ...]
+"""Indices of the groups in a row; empty for padding."""
+
+
+def plan(
+    sizes: np.ndarray,
+    *,
+    capacity: Sequence[int],
+    rows_per_batch: int,
+    seed: int = 0,
+    epoch: int = 0,
+    order: str = "shuffled",
+    packing: str = "pack",
+) -> list[list[Row]]:
+    """Batches of an epoch, each ``rows_per_batch`` rows of group indices.
+
+    Args:
+        sizes: [N, 3] tokens, responses and comparisons of each group.
+        capacity: how many of each a row has: (T, R, C).
+        order: "shuffled" by (seed, epoch); "ordered" is the same every time, for evaluation.
+        packing: "pack" puts as many groups in a row as fit, "single" one.
+
+    >>> plan(np.array([[6, 2, 1], [3, 2, 1], [4, 2, 1]]), capacity=(9, 4, 2), rows_per_batch=2, order="ordered")
+    [[(0, 1), (2,)]]
+
+    Raises:
+        ValueError: a group that is larger than a row (split it before), or an unknown choice.
+    """
+    if order not in ORDERS or packing not in PACKINGS:
+        raise ValueError(f"order={order!r}, packing={packing!r}: must be one of {ORDERS} and one of {PACKINGS}")
+    sizes, capacity = np.asarray(sizes, np.int64).reshape(-1, 3), np.asarray(capacity, np.int64)
+    too_large = np.flatnonzero(np.any(sizes > capacity, axis=1))
+    if len(too_large):
+        first = too_large[0]
+        raise ValueError(f"group {first} takes {_counts(sizes[first])}, more than a row's {_counts(capacity)}")
+    shuffle = order == "shuffled"
+    ids = permutation(len(sizes), seed, epoch, 0) if shuffle else np.arange(len(sizes))
+    if packing == "single":
+        rows = [(int(i),) for i in ids]
+    else:
+        rows = []
+        for number, start in enumerate(range(0, len(ids), _WINDOW)):
+            packed = _first_fit_decreasing(ids[start : start + _WINDOW], sizes, capacity)
+            # Full rows come out first; a batch should not be all long groups.
+            places = permutation(len(packed), seed, epoch, 1 + number) if shuffle else range(len(packed))
+            rows += [packed[place] for place in places]
+    return _batches(rows, rows_per_batch)
+
+
+def permutation(n: int, *key: int) -> np.ndarray:
+    """A random order of 0 … n−1 fixed by the key, the same for every release of numpy.
+
+    A bit generator's raw stream is guaranteed to stay; what Generator.permutation makes of it is not.
+    """
+    return np.argsort(np.random.Philox(np.random.SeedSequence(key)).random_raw(n), kind="stable")
+
+
+def _counts(size: np.ndarray) -> str:
+    return "{} tokens, {} responses, {} comparisons".format(*size)
+
+
+def _first_fit_decreasing(ids: np.ndarray, sizes: np.ndarray, capacity: np.ndarray) -> list[Row]:
+    rows: list[list[int]] = []
+    free = np.tile(capacity, (len(ids), 1))
+    for i in ids[np.argsort(-sizes[ids, 0], kind="stable")]:
+        place = int(np.all(free >= sizes[i], axis=1).argmax())  # an unused row always fits
+        if place == len(rows):
+            rows.append([])
+        rows[place].append(int(i))
+        free[place] -= sizes[i]
+    return [tuple(row) for row in rows]
+
+
+def _batches(rows: list[Row], rows_per_batch: int) -> list[list[Row]]:
+    count = -(-len(rows) // rows_per_batch)
+    edges = [len(rows) * n // max(count, 1) for n in range(count + 1)]
+    batches = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        batch: list[Row] = [()] * rows_per_batch
+        for n, row in enumerate(rows[start:stop]):
+            # Spread out, so that no host or device is left with the empty ones.
+            batch[n * rows_per_batch // (stop - start)] = row
+        batches.append(batch)
+    return batches

@@ -1,0 +1,103 @@
+"""An intransitive rule that generalises: creatures of one or two types, and how well each type attacks each other.
+
+Of two creatures the one whose best attack has the higher multiplier wins; equal multipliers decide nothing and are
+left out. The rule has cycles (fire, water, grass), so no scalar learns it; it depends only on types, so it carries over to
+creatures never seen. Pairs are made separately among training creatures and among those held out.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from gpmjax.data.groups import Comparison, Group, user
+from gpmjax.data.packing import permutation
+
+PROMPT = "Two creatures meet in battle. Which of them has the type advantage?"
+
+
+class Species(NamedTuple):
+    """A creature and its types, main type first."""
+
+    name: str
+    types: tuple[str, ...]
+
+    @property
+    def description(self) -> str:
+        """The response that stands for it.
+
+        >>> Species("Bulbasaur", ("Grass", "Poison")).description
+        'Bulbasaur, a Grass and Poison type'
+        """
+        article = "an" if self.types[0][0] in "AEIOU" else "a"
+        return f"{self.name}, {article} {' and '.join(self.types)} type"
+
+
+class Rule(NamedTuple):
+    """Species, and the multiplier of each one's best attack on each other."""
+
+    species: tuple[Species, ...]
+    multiplier: np.ndarray
+    """[S, S]: of the row's species against the column's."""
+
+
+def load_rule(species_file: str | Path, matrix_file: str | Path) -> Rule:
+    """The rule in two JSON files: [{"name", "types"}] and {"combos": [[type, …]], "best_multiplier": [[…]]}.
+
+    Raises:
+        FileNotFoundError: a file is not there.
+        ValueError: a field is missing, or a species has a combination of types that the matrix lacks.
+    """
+    creatures, table = _load(species_file), _load(matrix_file)
+    try:
+        species = tuple(Species(c["name"], tuple(c["types"])) for c in creatures)
+        place = {tuple(combination): i for i, combination in enumerate(table["combos"])}
+        multiplier = np.array(table["best_multiplier"], np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{species_file}, {matrix_file}: not species and matrix ({error!r})") from error
+    for one in species:
+        if one.types not in place:
+            raise ValueError(f"{matrix_file}: field 'combos': lacks {list(one.types)}, the types of {one.name}")
+    if multiplier.shape != (len(place), len(place)):
+        raise ValueError(f"{matrix_file}: field 'best_multiplier': must be [{len(place)}, {len(place)}], is {multiplier.shape}")
+    index = [place[one.types] for one in species]
+    return Rule(species, multiplier[np.ix_(index, index)])
+
+
+def split_pairs(
+    rule: Rule, *, train_pairs: int, dev_pairs: int, dev_share: float = 0.2, seed: int = 0
+) -> tuple[list[Group], list[Group]]:
+    """(train, dev): random decided pairs, one a group, of two disjoint sets of species.
+
+    Raises:
+        ValueError: more pairs are asked for than there are.
+    """
+    count = len(rule.species)
+    held_out = round(count * dev_share)
+    if not 2 <= held_out <= count - 2:
+        raise ValueError(f"dev_share={dev_share}: leaves {held_out} of {count} species to one side; each needs 2")
+    order = permutation(count, seed, 0)
+    dev, train = order[:held_out], order[held_out:]
+    return _pairs(rule, train, train_pairs, seed, "train_pairs"), _pairs(rule, dev, dev_pairs, seed, "dev_pairs")
+
+
+def _pairs(rule: Rule, members: np.ndarray, wanted: int, seed: int, name: str) -> list[Group]:
+    ahead = rule.multiplier[np.ix_(members, members)]
+    winner, loser = np.nonzero(ahead > ahead.T)
+    if not 0 < wanted <= len(winner):
+        raise ValueError(f"{name}={wanted}: must be in [1, {len(winner)}], the decided pairs of {len(members)} species")
+    drawn = permutation(len(winner), seed, 1, len(members))[:wanted]
+    return [_pair([rule.species[members[i]].description for i in (winner[n], loser[n])]) for n in drawn]
+
+
+def _pair(sides: Sequence[str]) -> Group:
+    return Group(user(PROMPT), tuple(sides), (Comparison(0, 1),))
+
+
+def _load(file: str | Path):
+    try:
+        return json.loads(Path(file).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{file}: not valid JSON ({error})") from error

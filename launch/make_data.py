@@ -1,0 +1,84 @@
+"""Writes generated data sets as JSON lines.
+
+    python launch/make_data.py --kind=letters --out=letters.jsonl
+    python launch/make_data.py --kind=n_cycle --n=5 --out=five.jsonl
+    python launch/make_data.py --kind=aspect_cycles --input=openbmb/UltraFeedback --out=cycles.jsonl
+    python launch/make_data.py --kind=type_advantage --species=species.json --matrix=matrix.json --out=types.jsonl
+
+A kind that makes several sets puts their names into --out: cycles_no_honesty.jsonl, types_train.jsonl, types_dev.jsonl.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import app, flags
+
+from gpmjax.data import aspects, cyclic, type_advantage
+from gpmjax.data.records import Group, write_groups
+from gpmjax.data.rows import read_rows
+
+Sets = dict[str, list[Group]]
+
+
+def _aspect_cycles() -> Sets:
+    return {name: groups for name, groups in aspects.table1_sets(read_rows(_given(INPUT))).items() if groups}
+
+
+def _type_advantage() -> Sets:
+    rule = type_advantage.load_rule(_given(SPECIES), _given(MATRIX))
+    sizes = dict(train_pairs=TRAIN_PAIRS.value, dev_pairs=DEV_PAIRS.value)
+    train, dev = type_advantage.split_pairs(rule, **sizes, dev_share=DEV_SHARE.value, seed=SEED.value)
+    return {"train": train, "dev": dev}
+
+
+def _given(flag: flags.FlagHolder) -> str:
+    if not flag.value:
+        raise ValueError(f"--kind={KIND.value} needs --{flag.name}")
+    return flag.value
+
+
+def _game(name: str) -> Callable[[], Sets]:
+    def make() -> Sets:
+        sized = N.value is not None
+        if sized and name not in ("n_cycle", "transitive"):
+            raise ValueError(f"--kind={name} has one size and takes no --n")
+        return {"": cyclic.GAMES[name](*([N.value] if sized else []))}
+
+    return make
+
+
+KINDS = {name: _game(name) for name in cyclic.GAMES} | {"aspect_cycles": _aspect_cycles, "type_advantage": _type_advantage}
+
+KIND = flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", required=True)
+OUT = flags.DEFINE_string("out", None, "A .jsonl or .jsonl.gz file to write.", required=True)
+N = flags.DEFINE_integer("n", None, "n_cycle, transitive: how many items.")
+INPUT = flags.DEFINE_string("input", None, "aspect_cycles: rows with ratings, a file or a hub id.")
+SPECIES = flags.DEFINE_string("species", None, "type_advantage: JSON file of species and their types.")
+MATRIX = flags.DEFINE_string("matrix", None, "type_advantage: JSON file of the best multipliers.")
+TRAIN_PAIRS = flags.DEFINE_integer("train_pairs", 20_000, "type_advantage: pairs among species for training.")
+DEV_PAIRS = flags.DEFINE_integer("dev_pairs", 4_000, "type_advantage: pairs among species held out.")
+DEV_SHARE = flags.DEFINE_float("dev_share", 0.2, "type_advantage: share of the species held out.")
+SEED = flags.DEFINE_integer("seed", 0, "type_advantage: which species, which pairs.")
+
+
+def _path(name: str) -> Path:
+    out = Path(OUT.value)
+    stem, dot, suffix = out.name.partition(".jsonl")
+    return out.with_name(f"{stem}_{name}{dot}{suffix}") if name else out
+
+
+def main(_: list[str]) -> None:
+    try:
+        sets = KINDS[KIND.value]()
+        if not sets:
+            raise ValueError(f"{INPUT.value}: no row's aspects are led by different responses")
+        for name, groups in sets.items():
+            write_groups(_path(name), groups)
+            print(f"{_path(name)}: {len(groups)} rows, {sum(len(group.comparisons) for group in groups)} comparisons")
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)
