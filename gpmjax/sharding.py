@@ -1,0 +1,116 @@
+"""One mesh and one list of rules decide where every array lives.
+
+The mesh has three axes: ``data`` (replicas), ``fsdp`` (replicas that split parameters and optimiser state among
+themselves) and ``tensor`` (splits heads and the MLP's inner width). A row of a batch goes to one (data, fsdp)
+place. XLA derives the collectives; nothing else in the project mentions devices.
+"""
+
+import re
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+
+AXES = ("data", "fsdp", "tensor")
+
+BATCH = P(("data", "fsdp"))
+
+# The first pattern found in a parameter's path wins. Layers are stacked, hence the leading None.
+# Optimiser moments carry their parameter's path inside their own, so these rules place them too.
+RULES: tuple[tuple[str, P], ...] = (
+    (r"embed/embedding$", P("tensor", "fsdp")),
+    (r"lm_head/kernel$", P("fsdp", "tensor")),
+    (r"(q|k|v|gate|up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"(o|down)/kernel$", P(None, "tensor", "fsdp")),
+    (r"layers/.*(q|k|v|gate|up)/bias$", P(None, "tensor")),
+    (r"layers/.*lora_a$", P(None, "fsdp", None)),
+    (r"layers/.*(q|k|v|gate|up)/lora_b$", P(None, None, "tensor")),
+    # Norms, heads and scalars are small: everyone holds them.
+    (r"", P()),
+)
+
+
+def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices=None) -> Mesh:
+    """A (data, fsdp, tensor) mesh over all devices; one size may be −1.
+
+    Raises ValueError when the sizes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    fixed = int(np.prod([size for size in sizes.values() if size != -1]))
+    if -1 in sizes.values() and len(devices) % fixed == 0:
+        sizes = {axis: len(devices) // fixed if size == -1 else size for axis, size in sizes.items()}
+    if int(np.prod(list(sizes.values()))) != len(devices):
+        raise ValueError(f"config.mesh={sizes}: sizes must multiply to the {len(devices)} devices there are")
+    # Auto: XLA propagates shardings. make_mesh's own default, Explicit, would put them into the types.
+    return jax.make_mesh(
+        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
+    )
+
+
+def path_name(path: tuple) -> str:
+    """"decoder/layers/mlp/up/kernel" for a key path of jax.tree_util."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def spec_for(path: str, shape: tuple[int, ...]) -> P:
+    """The PartitionSpec of the first rule whose pattern is found in ``path``."""
+    spec = next(spec for pattern, spec in RULES if re.search(pattern, path))
+    # A rule is for a parameter's own rank: factored moments and scalars of the optimiser are small, hence replicated.
+    return spec if len(spec) <= len(shape) else P()
+
+
+def sharding_for(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
+    """Where a parameter or its optimiser moment lives.
+
+    Raises ValueError, naming the parameter, its shape and the axis, when a mesh axis does not divide a dimension.
+    """
+    spec = spec_for(path, shape)
+    for dimension, axis in enumerate(spec):
+        if axis is not None and shape[dimension] % mesh.shape[axis]:
+            raise ValueError(
+                f"{path} of shape {shape}: dimension {dimension} is not divisible by mesh axis "
+                f"{axis!r} of size {mesh.shape[axis]}"
+            )
+    return NamedSharding(mesh, spec)
+
+
+def tree_shardings(mesh: Mesh, tree: Any) -> Any:
+    """Shardings for a tree of arrays or shapes, by the rules."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: sharding_for(mesh, path_name(path), leaf.shape), tree
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Rows split over data and fsdp."""
+    return NamedSharding(mesh, BATCH)
+
+
+def put_batch(mesh: Mesh, batch: Any) -> Any:
+    """This host's rows → global arrays whose rows are split over data and fsdp."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
+
+
+def put_whole_batch(mesh: Mesh, batch: Any) -> Any:
+    """The same, from a batch that every host holds whole, as in evaluation."""
+    sharding = batch_sharding(mesh)
+    return jax.tree.map(
+        lambda rows: jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index]), batch
+    )
+
+
+def place_leaf(mesh: Mesh):
+    """A ``place`` function for gpmjax.hub: builds each parameter shard by shard, so that no host holds it whole."""
+
+    def place(path: str, shape: tuple[int, ...], dtype, read) -> jax.Array:
+        sharding = sharding_for(mesh, path, shape)
+        return jax.make_array_from_callback(shape, sharding, lambda index: np.asarray(read(index), dtype))
+
+    return place

@@ -1,0 +1,1 @@
+"""Fitting: one step, one loop, and what they need around them."""

@@ -1,0 +1,125 @@
+"""The model a run begins with: a decoder, heads on it, and the tokenizer that goes with them."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import traverse_util
+from jax.sharding import Mesh
+
+from gpmjax import hub
+from gpmjax.config import ModelConfig
+from gpmjax.hub.declaration import is_head_tensor
+from gpmjax.models.config import DecoderConfig, require_one_of
+from gpmjax.models.heads import PreferenceHeads
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.presets import PRESETS
+from gpmjax.models.transformer import Decoder, sequence_layout
+from gpmjax.sharding import place_leaf, tree_shardings
+from gpmjax.train.feature_store import fingerprint
+
+RANDOM = "random:"
+
+
+@dataclasses.dataclass(frozen=True)
+class Backbone:
+    """A model that is described but not yet in memory."""
+
+    model: PreferenceModel
+    tokenizer: Any
+    load_decoder: Callable[[], dict]
+    """Parameters of the decoder, on their shards; LoRA adapters included, at zero effect."""
+    load_heads: Callable[[], dict]
+    fingerprint: Callable[[], str]
+    """Names the decoder by its files' contents and its arithmetic."""
+
+    def load(self) -> dict:
+        return {"decoder": self.load_decoder(), "heads": self.load_heads()}
+
+
+def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
+    """Opens ``config.source`` and checks that heads can start as ``config.start_heads`` says; reads no weights yet.
+
+    Raises:
+      FileNotFoundError, ValueError: no such model; saved heads that the config would overwrite or misread.
+    """
+    key = jax.random.key(seed)
+    spec, runtime = config.spec(), config.runtime()
+    if config.source.startswith(RANDOM):
+        name = config.source.removeprefix(RANDOM)
+        require_one_of("config.model.source: preset", name, tuple(PRESETS))
+        if not config.tokenizer:
+            raise ValueError(f"config.model.tokenizer='': must be given with source={config.source!r}")
+        decoder = PRESETS[name]
+        model = PreferenceModel(decoder, spec, runtime)
+        return Backbone(
+            model,
+            hub.load_tokenizer(config.tokenizer),
+            load_decoder=lambda: _random_decoder(model, mesh, key, lambda path: True),
+            load_heads=lambda: _random_heads(model, mesh, key),
+            fingerprint=lambda: fingerprint([], f"{config.source} seed {seed} {decoder} {runtime.dtype}"),
+        )
+    source = hub.open_source(config.source)
+    model = PreferenceModel(source.config, spec, runtime)
+    saved = [name for name in source.names() if is_head_tensor(name)]
+    if saved and config.start_heads == "new":
+        raise ValueError(
+            f"{source.label}: holds a trained head ({saved[0]}); config.model.start_heads must be 'saved' to go on "
+            f"from it, or 'replace'"
+        )
+
+    def load_decoder() -> dict:
+        loaded = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
+        if runtime.lora is None:
+            return loaded
+        adapters = _random_decoder(model, mesh, key, lambda path: path.endswith(("lora_a", "lora_b")))
+        flat = traverse_util.flatten_dict(loaded) | traverse_util.flatten_dict(adapters)
+        return traverse_util.unflatten_dict(flat)
+
+    def load_heads() -> dict:
+        if config.start_heads == "saved":
+            return _saved_heads(source, model, mesh)
+        return _random_heads(model, mesh, key)
+
+    return Backbone(
+        model,
+        hub.load_tokenizer(config.tokenizer) if config.tokenizer else source.tokenizer(),
+        load_decoder,
+        load_heads,
+        fingerprint=lambda: fingerprint(source.files, f"{source.config} {runtime.dtype}"),
+    )
+
+
+def _saved_heads(source: hub.Source, model: PreferenceModel, mesh: Mesh) -> dict:
+    loaded = hub.load_preference_model(source, model.spec.to_dict() if not source.declared else None, place_leaf(mesh))
+    if loaded.spec != model.spec:
+        raise ValueError(
+            f"{source.label}: its heads are declared {loaded.spec}, config.model says {model.spec}; they must agree "
+            f"with start_heads='saved'"
+        )
+    return loaded.params["heads"]
+
+
+def _random_heads(model: PreferenceModel, mesh: Mesh, key: jax.Array) -> dict:
+    """N(0, 1/(D + 1)²), the released recipe's."""
+    feature = jnp.zeros((1, 1, model.config.hidden_size))
+    init = lambda key: PreferenceHeads(model.spec).init(key, feature, feature)["params"]
+    shardings = tree_shardings(mesh, jax.eval_shape(init, key))
+    return jax.jit(init, out_shardings=shardings)(jax.random.fold_in(key, 1))
+
+
+def _random_decoder(model: PreferenceModel, mesh: Mesh, key: jax.Array, keep: Callable[[str], bool]) -> dict:
+    """Freshly drawn decoder parameters whose path ``keep`` accepts, born on their shards; the others are never made."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    layout = sequence_layout(jnp.array([2]), 2)
+
+    def init(key):
+        params = Decoder(model.config, model.runtime).init(key, tokens, layout)["params"]
+        flat = traverse_util.flatten_dict(params, sep="/")
+        return traverse_util.unflatten_dict({path: leaf for path, leaf in flat.items() if keep(path)}, sep="/")
+
+    shardings = tree_shardings(mesh, {"decoder": jax.eval_shape(init, key)})["decoder"]
+    return jax.jit(init, out_shardings=shardings)(jax.random.fold_in(key, 2))

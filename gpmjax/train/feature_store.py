@@ -1,0 +1,122 @@
+"""Features of a frozen backbone, computed once a distinct text and kept on disk.
+
+A feature is the hidden state at a response's last token and the one at its prompt's, f32 [D] each. Its key is a hash of
+the token ids, which already are a function of template and text; the directory is named by the model's fingerprint. So
+another model, template, text or truncation finds nothing of ours. Shards are written whole or not at all and carry a
+checksum: a torn or damaged one is reported, removed, and computed again.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+KEY_BYTES = 16
+
+
+def text_key(prompt: Sequence[int], prompt_end: int, response: Sequence[int]) -> bytes:
+    """The key of one response behind its prompt."""
+    header = np.asarray([len(prompt), prompt_end], np.int32)
+    data = np.concatenate([header, np.asarray(prompt, np.int32), np.asarray(response, np.int32)])
+    return hashlib.sha256(data.tobytes()).digest()[:KEY_BYTES]
+
+
+def fingerprint(files: Iterable[Path], facts: str) -> str:
+    """A name for a backbone: its files' contents and whatever else (dtype, …) changes the hidden states."""
+    digest = hashlib.sha256(facts.encode())
+    for path in sorted(files):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:KEY_BYTES * 2]
+
+
+class FeatureStore:
+    """Append-only shards of features under ``directory/fingerprint``.
+
+    Raises:
+      ValueError: for a shard of another hidden size under the same fingerprint.
+    """
+
+    def __init__(self, directory: Path, fingerprint: str, hidden_size: int):
+        self._directory = Path(directory) / fingerprint
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._hidden_size = hidden_size
+        self._place: dict[bytes, int] = {}
+        self._response: list[np.ndarray] = []
+        self._prompt: list[np.ndarray] = []
+        for path in sorted(self._directory.glob("features-*.safetensors")):
+            self._load(path)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._place
+
+    def __len__(self) -> int:
+        return len(self._place)
+
+    def _load(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                arrays = {name: file.get_tensor(name) for name in ("keys", "response", "prompt")}
+                expected = (file.metadata() or {}).get("sha256")
+        except (SafetensorError, OSError) as error:
+            return self._discard(path, str(error).splitlines()[0])
+        if expected != _checksum(arrays):
+            return self._discard(path, "its checksum differs")
+        if arrays["response"].shape[1] != self._hidden_size:
+            raise ValueError(
+                f"{path}: features of hidden size {arrays['response'].shape[1]}, the model has {self._hidden_size}; "
+                f"remove this cache directory"
+            )
+        self._remember(arrays)
+
+    def _discard(self, path: Path, reason: str) -> None:
+        logging.warning("%s: torn feature shard (%s); its texts are encoded again", path, reason)
+        path.unlink()
+
+    def _remember(self, arrays: dict[str, np.ndarray]) -> None:
+        for key, response, prompt in zip(arrays["keys"], arrays["response"], arrays["prompt"], strict=True):
+            self._place[key.tobytes()] = len(self._response)
+            self._response.append(response)
+            self._prompt.append(prompt)
+
+    def add(self, keys: Sequence[bytes], response: np.ndarray, prompt: np.ndarray) -> None:
+        """Stores features [N, D] f32 as one shard.
+
+        Raises:
+          FloatingPointError: for a hidden state that is not finite.
+        """
+        if not (np.isfinite(response).all() and np.isfinite(prompt).all()):
+            raise FloatingPointError(f"{self._directory}: the backbone gave hidden states that are not finite")
+        arrays = {
+            "keys": np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES),
+            "response": np.ascontiguousarray(response, np.float32),
+            "prompt": np.ascontiguousarray(prompt, np.float32),
+        }
+        # Named by content: two processes that share a cache do not overwrite each other.
+        checksum = _checksum(arrays)
+        path = self._directory / f"features-{checksum[:16]}.safetensors"
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            save_file(arrays, temporary, metadata={"sha256": checksum})
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        self._remember(arrays)
+
+    def lookup(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
+        """(response, prompt) features [N, D] of keys that are all in the store."""
+        places = [self._place[key] for key in keys]
+        return np.stack([self._response[n] for n in places]), np.stack([self._prompt[n] for n in places])
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in ("keys", "response", "prompt"):
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,377 @@
+"""Fits a preference model: config in, a directory with a model, metrics and ``summary.json`` out.
+
+What happens, in order: read the config → mesh → open the model → read and encode the data → (frozen backbone: encode
+what the feature cache lacks) → restore the newest checkpoint → train → evaluate → export → summary. Evaluators are
+handed in, so this package knows nothing of what they measure.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+from gpmjax import hub
+from gpmjax.arrays import FeatureBatch
+from gpmjax.config import Config
+from gpmjax.data.assemble import BatchShape, Rows, assemble, assemble_features
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.encode import EncodedGroup, EncodeReport
+from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
+from gpmjax.models.heads import PreferenceOutput, group_scores
+from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated
+from gpmjax.train.backbone import open_backbone
+from gpmjax.train.checkpoint import Checkpoints
+from gpmjax.train.feature_store import FeatureStore
+from gpmjax.train.features import GroupFeatures, encode_missing
+from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
+from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, count, make_optimizer, merge, schedule, split
+from gpmjax.train.state import TrainState, init_state
+from gpmjax.train.step import Batch, make_train_step
+
+EXAMPLES = 6
+"""Groups of which a run leaves embeddings and scores to draw."""
+
+Scorer = Callable[[Batch], PreferenceOutput]
+
+
+class HeldOut(Protocol):
+    """A labelled set that is ready to be measured (gpmjax.evals.held_out)."""
+
+    pipeline: Pipeline
+    """Each group once, in order, the same on every host."""
+    report: EncodeReport
+
+    def measure(self, scorer: Scorer, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Figures by name, "accuracy" and "nll" among them."""
+        ...
+
+
+OpenHeldOut = Callable[..., HeldOut]
+"""(source, chat, max_length=, rows_per_batch=, row_length=) → set."""
+
+
+def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict[str, Any]:
+    """Trains as ``config`` says, or goes on where an earlier call in ``workdir`` stopped; returns the summary.
+
+    SIGTERM and SIGINT save within a step and return a summary with status "interrupted".
+
+    Raises:
+      ValueError, FileNotFoundError: a config, data file or model that cannot be used; one line.
+      TrainingDiverged: a loss that is not finite; names the step and the rows, and the last checkpoint is kept.
+      OSError: a checkpoint could not be written; earlier ones are kept.
+    """
+    config.validate()
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with StopRequest() as stop:
+        run = Run(config, workdir, open_held_out, stop)
+        try:
+            return run()
+        except StopRequested:
+            return run.summary("interrupted", step=0)
+
+
+def fit_data(config: Config, chat: ChatFormat, sources: tuple[str, ...]) -> Prepared:
+    """Sources as encoded groups that a row of the config's can hold."""
+    data = config.data
+    prepared = prepare(
+        sources,
+        chat,
+        max_length=data.max_length,
+        row_length=data.row_length or None,
+        max_responses=data.max_responses,
+    )
+    if config.loss.reduction == "listwise":
+        return prepared._replace(sources=[[_weigh_alike(group) for group in source] for source in prepared.sources])
+    return prepared
+
+
+def _weigh_alike(group: EncodedGroup) -> EncodedGroup:
+    """The group with its comparisons' weights summing to 1; the pairwise loss is then losses.reward.listwise_loss."""
+    total = sum(comparison.weight for comparison in group.comparisons) or 1.0
+    scaled = tuple(comparison._replace(weight=comparison.weight / total) for comparison in group.comparisons)
+    return group._replace(comparisons=scaled)
+
+
+def batch_shape(config: Config, prepared: Prepared) -> BatchShape:
+    """The fixed shape of every batch of these data."""
+    data = config.data
+    slots = data.row_length or (None if data.packing == "single" else 2 * data.max_length)
+    groups = [group for source in prepared.sources for group in source]
+    return fit_shape(groups, rows=data.rows, tokens=slots, packing=data.packing)
+
+
+class Run:
+    """One call of ``fit``: its parts, built in the order in which they can fail cheaply."""
+
+    def __init__(self, config: Config, workdir: Path, open_held_out: OpenHeldOut, stop: StopRequest):
+        self.config, self.workdir, self.stop = config, workdir, stop
+        self._started = time.monotonic()
+        self.mesh = make_mesh(**dataclasses.asdict(config.mesh))
+        rows, places = config.data.rows, self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        if rows // config.optimizer.accumulate % places:
+            raise ValueError(
+                f"config.data.rows={rows}: must be a multiple of {places * config.optimizer.accumulate} "
+                f"(mesh data × fsdp = {places}, accumulate = {config.optimizer.accumulate})"
+            )
+        self.backbone = open_backbone(config.model, self.mesh, config.seed)
+        self.model = self.backbone.model
+        self.chat = ChatFormat(self.backbone.tokenizer, template=config.data.template)
+        self.train = fit_data(config, self.chat, config.data.train)
+        self.held_out = {
+            source: open_held_out(
+                source,
+                self.chat,
+                max_length=config.data.max_length,
+                rows_per_batch=rows,
+                row_length=config.data.row_length or None,
+            )
+            for source in config.data.eval
+        }
+        self.frozen_backbone = config.model.backbone == "frozen"
+        self.features: GroupFeatures | None = None
+        self.trained = self.untouched = 0
+        self.loop: Loop | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        config = self.config
+        if self.frozen_backbone:
+            self._encode_features()
+        pipeline = self._train_pipeline()
+        steps = config.steps or pipeline.steps(config.epochs)
+        optimizer = make_optimizer(config.optimizer, steps)
+        params = {"heads": self.backbone.load_heads()} if self.frozen_backbone else self.backbone.load()
+        freeze = config.model.freeze + ((ALL_BUT_ADAPTERS,) if config.model.lora_rank else ())
+        trainable, frozen = split(params, freeze)
+        self.trained, self.untouched = count(trainable), count(frozen)
+        state = init_state(trainable, optimizer, self.mesh)
+        with Checkpoints(self.workdir / "checkpoints", config.checkpoint) as checkpoints:
+            state = self._restore(checkpoints, state)
+            writer = MetricsWriter(self.workdir, resumed_step=int(state.step))
+            try:
+                self.loop = Loop(
+                    self._hooks(pipeline, optimizer, frozen, checkpoints),
+                    LoopPlan(
+                        steps,
+                        config.log_every,
+                        config.eval_every,
+                        config.checkpoint.every,
+                        schedule(config.optimizer, steps),
+                    ),
+                    writer,
+                    self.stop,
+                )
+                state, status = self.loop.run(state)
+                checkpoints.wait()
+            finally:
+                writer.close()
+            if status == "finished":
+                self._finish(state, frozen, checkpoints)
+            return self.summary(status, int(state.step), best=checkpoints.best())
+
+    # Data
+
+    def _train_pipeline(self) -> Pipeline:
+        return Pipeline(
+            self.train.sources,
+            batch_shape(self.config, self.train),
+            weights=self.config.data.weights or None,
+            seed=self.config.seed,
+            packing=self.config.data.packing,
+            host=jax.process_index(),
+            hosts=jax.process_count(),
+        )
+
+    def _assemble(self, rows: Rows, shape: BatchShape) -> Batch:
+        if self.features is None:
+            return assemble(rows, shape)
+        return assemble_features(rows, shape, self.features, hidden_size=self.model.config.hidden_size)
+
+    def _batch(self, pipeline: Pipeline, step: int) -> Batch:
+        return self._assemble(pipeline.rows(step), pipeline.shape)
+
+    def _encode_features(self) -> None:
+        config = self.config
+        directory = Path(config.model.feature_cache or self.workdir / "features")
+        store = FeatureStore(directory, self.backbone.fingerprint(), self.model.config.hidden_size)
+        groups = [group for source in self.train.sources for group in source]
+        groups += [group for held_out in self.held_out.values() for group in held_out.pipeline.groups]
+
+        @functools.cache
+        def encoder():
+            # Loaded at the first batch, so that a complete cache never reads the weights.
+            params = {"decoder": self.backbone.load_decoder()}
+            outputs = replicated(self.mesh)
+            run = jax.jit(
+                lambda params, batch: self.model.apply({"params": params}, batch, method="features"),
+                out_shardings=(outputs, outputs),
+            )
+            return functools.partial(run, params)
+
+        def encode(batch):
+            self.stop.raise_if_asked()
+            return tuple(np.asarray(array) for array in encoder()(put_whole_batch(self.mesh, batch)))
+
+        bar: list[ProgressBar] = []
+
+        def progress(done: int, total: int) -> None:
+            if not bar:
+                bar.append(ProgressBar("encode", total))
+            bar[0].update(done, {})
+
+        rows = max(self.mesh.shape["data"] * self.mesh.shape["fsdp"], 4)
+        try:
+            encode_missing(groups, store, encode, rows=rows, row_length=config.data.max_length, progress=progress)
+        finally:
+            for opened in bar:
+                opened.close()
+        self.features = GroupFeatures(store)
+
+    # The loop's hooks
+
+    def _hooks(self, pipeline: Pipeline, optimizer, frozen: Any, checkpoints: Checkpoints) -> LoopHooks:
+        step = jax.jit(
+            make_train_step(self.model, optimizer, self.config.loss, self.config.optimizer.accumulate),
+            donate_argnums=0,
+        )
+
+        def name_rows(rows: np.ndarray) -> str:
+            shown = ", ".join(self.train.places[row] for row in rows[:5])
+            return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+        return LoopHooks(
+            batch=lambda n: self._batch(pipeline, n),
+            put=functools.partial(put_batch, self.mesh),
+            step=lambda state, batch: step(state, frozen, batch),
+            count=count_units,
+            units="responses" if self.frozen_backbone else "tokens",
+            name_rows=name_rows,
+            evaluate=lambda state: self._evaluate(merge(state.params, frozen)),
+            save=lambda state, figures: checkpoints.save(state, self._record(), self._ranked(figures)),
+        )
+
+    @functools.cached_property
+    def _apply(self):
+        outputs = replicated(self.mesh)
+        return jax.jit(lambda params, batch: self.model.apply({"params": params}, batch), out_shardings=outputs)
+
+    def _evaluate(self, params: Any) -> dict[str, dict[str, Any]]:
+        def scorer(batch: Batch) -> PreferenceOutput:
+            self.stop.raise_if_asked()
+            return self._apply(params, put_whole_batch(self.mesh, batch))
+
+        figures = {}
+        for name, held_out in self.held_out.items():
+            pipeline = held_out.pipeline
+            batches = (self._batch(pipeline, n) for n in range(pipeline.steps(1)))
+            figures[name] = held_out.measure(scorer, batches)
+        return figures
+
+    def _ranked(self, figures: dict[str, dict[str, Any]]) -> dict[str, float] | None:
+        """What checkpoints are ranked by: the first eval set's figures."""
+        if not figures:
+            return None
+        first = figures[self.config.data.eval[0]]
+        return {"accuracy": float(first["accuracy"]), "nll": float(first["nll"])}
+
+    # Resuming and ending
+
+    def _record(self) -> dict[str, Any]:
+        """What must not change between a run and its resumption: it gives parameters and step numbers their meaning."""
+        return {
+            "spec": self.model.spec.to_dict(),
+            "seed": self.config.seed,
+            "data": json.loads(json.dumps(dataclasses.asdict(self.config.data))),
+        }
+
+    def _restore(self, checkpoints: Checkpoints, state: TrainState) -> TrainState:
+        step = checkpoints.latest()
+        if step is None:
+            return state
+        saved, mine = checkpoints.record(step), self._record()
+        for name, value in mine.items():
+            if saved.get(name) != value:
+                raise ValueError(
+                    f"{self.workdir}: its checkpoint was made with {name}={saved.get(name)}, this config has {value}; "
+                    f"resume with the same config, or use a new --workdir"
+                )
+        logging.info("%s: resuming at step %d", self.workdir, step)
+        return checkpoints.restore(step, state, self.mesh)
+
+    def _draw_examples(self, params: Any) -> None:
+        """preferences-N.json: embeddings and all scores of some training groups, for pictures."""
+        groups = [group for source in self.train.sources for group in source if len(group.responses) > 2][:EXAMPLES]
+        for n, group in enumerate(groups):
+            shape = BatchShape(self.config.data.rows, *group.size)
+            rows = [[group]] + [[]] * (shape.rows - 1)
+            output = self._apply(params, put_whole_batch(self.mesh, self._assemble(rows, shape)))
+            write_json(self.workdir / f"preferences-{n}.json", self._example(group, output))
+
+    def _example(self, group: EncodedGroup, output: PreferenceOutput) -> dict[str, Any]:
+        decode = lambda ids: self.backbone.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        example = {
+            "title": group.where,
+            "labels": [decode(response)[:40] for response in group.responses],
+            "scores": np.asarray(group_scores(output)[0]).tolist(),
+        }
+        if self.model.spec.kind == "gpm":
+            example["embedding"] = np.asarray(output.embedding[0]).tolist()
+            if output.scale is not None:
+                example["scale"] = np.asarray(output.scale[0, 0]).tolist()
+        return example
+
+    def _finish(self, state: TrainState, frozen: Any, checkpoints: Checkpoints) -> None:
+        if not self.loop.evaluation and self.held_out:  # resumed when nothing was left to train
+            self.loop.evaluation = self._evaluate(merge(state.params, frozen))
+        self._draw_examples(merge(state.params, frozen))
+        if self.config.export == "none":
+            return
+        trainable = state.params
+        if self.config.export_step == "best" and checkpoints.best() is not None:
+            trainable = checkpoints.restore(checkpoints.best(), state, self.mesh).params
+        params = merge(trainable, frozen)
+        if self.frozen_backbone:
+            params["decoder"] = self.backbone.load_decoder()
+        hub.save_preference_model(
+            self.workdir / "model",
+            params,
+            self.model.config,
+            self.model.spec,
+            self.backbone.tokenizer,
+            form=self.config.export,
+            lora=self.model.runtime.lora,
+        )
+
+    def summary(self, status: str, step: int, best: int | None = None) -> dict[str, Any]:
+        """Every final figure, written to ``summary.json`` and returned."""
+        device = jax.devices()[0]
+        figures = {
+            "status": status,
+            "step": step,
+            "best_step": best,
+            "eval": self.loop.evaluation if self.loop else {},
+            "tau": self.model.spec.tau,
+            "seconds": round(time.monotonic() - self._started, 1),
+            "responses" if self.frozen_backbone else "tokens": self.loop.trained_units if self.loop else 0,
+            "parameters": {"trained": self.trained, "frozen": self.untouched},
+            "data": {"train": self.train.report._asdict()}
+            | {name: held_out.report._asdict() for name, held_out in self.held_out.items()},
+            "model": str(self.workdir / "model") if self.config.export != "none" and status == "finished" else None,
+            "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
+            "config": dataclasses.asdict(self.config),
+        }
+        write_json(self.workdir / "summary.json", figures)
+        return figures
+
+
+def count_units(batch: Batch) -> int:
+    """Tokens that are not padding, or responses of a batch of features."""
+    return int(np.count_nonzero(batch.response_mask if isinstance(batch, FeatureBatch) else batch.layout.group))

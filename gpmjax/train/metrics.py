@@ -1,0 +1,103 @@
+"""Where a run's numbers go: ``metrics.jsonl`` (one JSON object a line), TensorBoard, and a progress bar.
+
+A training line is ``{"step", "loss", "accuracy", …}``, an evaluation line ``{"step", "eval": {name: {…}}}``.
+"""
+
+import json
+import math
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from tensorboardX import SummaryWriter
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes ``value`` whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
+    os.replace(temporary, path)
+
+
+class MetricsWriter:
+    """Appends to ``workdir/metrics.jsonl`` and ``workdir/tensorboard``.
+
+    Args:
+      resumed_step: lines of later steps are dropped, since those steps are about to be run again.
+    """
+
+    def __init__(self, workdir: Path, resumed_step: int = 0):
+        self._path = Path(workdir) / "metrics.jsonl"
+        kept = [line for line in self._complete_lines() if json.loads(line)["step"] <= resumed_step] if resumed_step else []
+        self._path.write_text("".join(line + "\n" for line in kept))
+        self._file = self._path.open("a", buffering=1)
+        self._tensorboard = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resumed_step + 1)
+
+    def _complete_lines(self) -> list[str]:
+        """A run killed in the middle of a line leaves its stump at the end of the file."""
+        text = self._path.read_text() if self._path.exists() else ""
+        return text[: text.rfind("\n") + 1].splitlines()
+
+    def write(self, step: int, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in _scalars(values):
+            self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        self._tensorboard.close()
+
+
+def _scalars(values: dict[str, Any], prefix: str = ""):
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            yield f"{prefix}{name}", value
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of a run's ``metrics.jsonl``."""
+    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+
+
+class ProgressBar:
+    """One line with step, loss, accuracy, tokens/s and ETA; plain lines now and then where there is no terminal."""
+
+    SECONDS_BETWEEN_LINES = 15.0
+
+    def __init__(self, description: str, total: int, done: int = 0):
+        self._console = Console(file=sys.stderr)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(description, total=total, completed=done, facts="")
+        self._description, self._total, self._done = description, total, done
+        self._started, self._first, self._spoke = time.monotonic(), done, -math.inf
+        self._bar.start()
+
+    def update(self, step: int, facts: dict[str, float]) -> None:
+        text = "  ".join(f"{name} {value:,.4g}" for name, value in facts.items())
+        self._done = step
+        self._bar.update(self._task, completed=step, facts=text)
+        now = time.monotonic()
+        if not self._console.is_terminal and (step == self._total or now - self._spoke > self.SECONDS_BETWEEN_LINES):
+            self._spoke = now
+            rate = (now - self._started) / max(step - self._first, 1)
+            eta = f"ETA {rate * (self._total - step):,.0f} s"
+            print(f"{self._description} {step}/{self._total}  {text}  {eta}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        self._bar.stop()

@@ -1,0 +1,37 @@
+"""What a run carries from step to step."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from gpmjax.arrays import Array
+from gpmjax.sharding import replicated, tree_shardings
+
+
+class TrainState(NamedTuple):
+    """Everything that changes. Frozen parameters do not, and are passed to the step beside it."""
+
+    step: Array
+    """[] int32: updates done; also the whole state of the data, since batch n is a function of n."""
+    params: Any
+    """What trains, as a nested dict; f32."""
+    optimizer: Any
+
+
+def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
+    """A state at step 0 whose optimiser moments are born on their shards."""
+
+    def build(params):
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+    return jax.jit(build, out_shardings=state_shardings(jax.eval_shape(build, params), mesh))(params)
+
+
+def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+    """Shardings for a state, or for its shapes."""
+    return TrainState(
+        replicated(mesh), tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer)
+    )

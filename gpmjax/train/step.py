@@ -1,0 +1,154 @@
+"""One update: batch → scores → loss → gradients → parameters.
+
+Sums over examples are divided by the whole batch's weights before they are differentiated, so micro-batches and
+devices add up to the full batch's gradient, as on paper.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from gpmjax.arrays import Array, Comparisons, FeatureBatch, TokenBatch
+from gpmjax.config import LossConfig
+from gpmjax.losses import reward
+from gpmjax.losses.tokens import token_logprobs
+from gpmjax.models.heads import PreferenceOutput, pair_scores
+from gpmjax.models.preference_model import PreferenceModel, predictors
+from gpmjax.models.transformer import unembedding
+from gpmjax.train.optimizer import merge
+from gpmjax.train.state import TrainState
+
+Batch = TokenBatch | FeatureBatch
+
+
+def comparison_losses(output: PreferenceOutput, comparisons: Comparisons, config: LossConfig) -> tuple[Array, Array]:
+    """Scores and losses of the comparisons, each [B, C] f32; losses hold Bradley–Terry's centering where asked for."""
+    scores = pair_scores(output, comparisons)
+    common = dict(tau=output.tau, margin=comparisons.margin, target=comparisons.target)
+    if config.objective == "expected_error":
+        losses = reward.expected_error(scores, **common)
+    else:
+        losses = reward.preference_loss(scores, **common, label_smoothing=config.label_smoothing)
+    if config.centering:
+        rewards = output.embedding[..., 0]
+        sides = [jnp.take_along_axis(rewards, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
+        losses += config.centering * reward.centering_penalty(*sides)
+    return scores, losses
+
+
+def chosen_logprobs(model: PreferenceModel, params: Any, hidden: Array, batch: TokenBatch) -> Array:
+    """[B, T] f32: log p of every slot's token given what comes before it; meaningful where ``lm_weight`` is."""
+    before = predictors(hidden, batch)
+    logprobs = token_logprobs(
+        before.reshape(-1, before.shape[-1]),
+        batch.tokens.reshape(-1),
+        unembedding(params["decoder"]),
+        softcap=model.config.final_softcap,
+    )
+    return logprobs.reshape(batch.tokens.shape)
+
+
+def batch_totals(batch: Batch, config: LossConfig) -> dict[str, Array]:
+    """The whole batch's weights, by which the sums over its micro-batches are divided. An empty batch divides 0 by 1."""
+    totals = {
+        "comparisons": jnp.sum(batch.comparisons.weight),
+        "decided": jnp.sum(_decided(batch)),
+    }
+    if config.lm_coefficient:
+        totals["lm_tokens"] = jnp.sum(batch.lm_weight)
+    return {name: jnp.where(total > 0, total, 1.0) for name, total in totals.items()}
+
+
+def _decided(batch: Batch) -> Array:
+    """[B, C] f32: 1 where the label says who won, 0 on ties and padding; accuracy is over these."""
+    return ((batch.comparisons.weight > 0) & (batch.comparisons.target != 0.5)).astype(jnp.float32)
+
+
+def batch_loss(
+    model: PreferenceModel, params: Any, batch: Batch, totals: dict[str, Array], config: LossConfig
+) -> tuple[Array, dict[str, Array]]:
+    """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
+
+    The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to a row.
+    """
+    if config.lm_coefficient:
+        hidden = model.apply({"params": params}, batch, method="encode")
+        output = model.apply({"params": params}, hidden, batch, method="preferences")
+    else:
+        output = model.apply({"params": params}, batch)
+    comparisons = batch.comparisons
+    scores, losses = comparison_losses(output, comparisons, config)
+
+    def mean_share(values: Array) -> Array:
+        # 0 · NaN is NaN: padding must not reach the sum, nor its gradient.
+        counted = jnp.where(comparisons.weight > 0, values, 0.0)
+        return jnp.sum(comparisons.weight * counted) / totals["comparisons"]
+
+    loss = mean_share(losses)
+    metrics = {"preference_loss": loss}
+    if config.lm_coefficient:
+        logprobs = chosen_logprobs(model, params, hidden, batch)
+        metrics["lm_loss"] = -jnp.sum(batch.lm_weight * logprobs) / totals["lm_tokens"]
+        loss = reward.regularised(loss, metrics["lm_loss"], config.lm_coefficient)
+    # A draw of the model is half right: with |sign| = 0 it lands on ½.
+    right = 0.5 + 0.5 * jnp.sign(scores) * jnp.sign(comparisons.target - 0.5)
+    metrics |= {
+        "loss": loss,
+        "accuracy": jnp.sum(_decided(batch) * right) / totals["decided"],
+        "margin": mean_share(scores),
+        "example_loss": losses,
+    }
+    return loss, metrics
+
+
+def _micro_batches(batch: Batch, accumulate: int) -> Batch:
+    """[B, …] → [accumulate, B / accumulate, …], each taking every accumulate-th row.
+
+    Strided, not contiguous, so that every device keeps its own rows and nothing is exchanged.
+    """
+
+    def fold(rows):
+        return jnp.swapaxes(rows.reshape(rows.shape[0] // accumulate, accumulate, *rows.shape[1:]), 0, 1)
+
+    return jax.tree.map(fold, batch)
+
+
+def make_train_step(
+    model: PreferenceModel, optimizer: optax.GradientTransformation, config: LossConfig, accumulate: int = 1
+) -> Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, Array]]]:
+    """``step(state, frozen, batch) → (state, metrics)``; pure, to be jitted with ``state`` donated.
+
+    Metrics are f32 scalars (the loss, accuracy and mean margin *before* the update, the gradient's global norm, τ)
+    and "example_loss" [B, C].
+    """
+
+    def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        totals = batch_totals(batch, config)
+
+        def loss(trainable, micro):
+            return batch_loss(model, merge(trainable, frozen), micro, totals, config)
+
+        value_and_grad = jax.grad(loss, has_aux=True)
+        if accumulate == 1:
+            gradient, metrics = value_and_grad(state.params, batch)
+        else:
+
+            def add(gradient, micro):
+                share, metrics = value_and_grad(state.params, micro)
+                return jax.tree.map(jnp.add, gradient, share), metrics
+
+            zeros = jax.tree.map(jnp.zeros_like, state.params)
+            gradient, shares = jax.lax.scan(add, zeros, _micro_batches(batch, accumulate))
+            examples = shares.pop("example_loss")
+            metrics = {name: jnp.sum(values) for name, values in shares.items()}
+            # Undo the stride: [A, B/A, C] → [B, C] in the batch's own order.
+            metrics["example_loss"] = jnp.swapaxes(examples, 0, 1).reshape(batch.comparisons.row.shape)
+        updates, moments = optimizer.update(gradient, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        return TrainState(state.step + 1, params, moments), metrics
+
+    return step

@@ -1,0 +1,48 @@
+"""Fit what a config describes:
+
+    python launch/train.py --config=configs/gpm_smollm2.py --workdir=runs/gpm [--config.model.dim=4 …]
+
+The same command goes on with a run that was stopped. Every field is in gpmjax/config.py.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from gpmjax.config import load_config, unknown_override
+from gpmjax.evals.held_out import held_out
+from gpmjax.plots.folder import draw_run
+from gpmjax.train.fit import fit
+from gpmjax.train.loop import TrainingDiverged
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/demo.py.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics, plots and the model go.", required=True)
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # Orbax tells of every rename
+    try:
+        summary = fit(CONFIG.value, WORKDIR.value, held_out)
+        draw_run(WORKDIR.value)
+    except (OSError, ValueError, TrainingDiverged) as error:
+        sys.exit(f"error: {error}")
+    print(f"{summary['status']} at step {summary['step']}: {WORKDIR.value}/summary.json")
+
+
+def parse(arguments: Sequence[str]) -> list[str]:
+    """Flags as absl parses them, but a misspelt config field is answered with the fields there are."""
+    try:
+        return app.parse_flags_with_usage(list(arguments))
+    except (KeyError, AttributeError):
+        overrides = [argument for argument in arguments if argument.startswith("--config.")]
+        config = load_config(next(a.partition("=")[2] for a in arguments if a.startswith("--config=")))
+        explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
+        if not explained:
+            raise
+        sys.exit(f"error: {explained[0]}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse)
