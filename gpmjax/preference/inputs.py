@@ -1,0 +1,72 @@
+"""What every function of the mathematics asks of its arrays: precision, and shapes that were meant.
+
+Shapes are checked here rather than left to broadcasting, because the usual mistake is silent: with the defaults of
+NumPy and JAX, [B, 1] − [B] is a [B, B] matrix whose mean is a perfectly plausible, perfectly wrong loss.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+
+def float32_or_wider(array: ArrayLike) -> jax.Array:
+    """The array as float32, or as float64 if it is that already.
+
+    Scores divide by τ = 0.1 and then pass a sigmoid; bfloat16 has three digits to offer.
+
+    >>> float32_or_wider(jnp.ones(2, jnp.bfloat16)).dtype
+    dtype('float32')
+    """
+    array = jnp.asarray(array)
+    return array if array.dtype == jnp.float64 else array.astype(jnp.float32)
+
+
+def require_same_shape(**arrays: jax.Array) -> None:
+    """Raise a ValueError that names the culprits unless all arrays have one shape.
+
+    >>> require_same_shape(left=jnp.ones((4, 1)), right=jnp.ones(4))
+    Traceback (most recent call last):
+    ValueError: left [4, 1] and right [4] must have the same shape
+    """
+    if len({array.shape for array in arrays.values()}) > 1:
+        raise ValueError(f"{_shapes(arrays)} must have the same shape")
+
+
+def require_scalar_or_shape_of(reference: str, array: jax.Array, **options: jax.Array) -> None:
+    """Raise a ValueError unless each option is a scalar or has the shape of the reference array.
+
+    >>> require_scalar_or_shape_of("score", jnp.ones((4, 1)), margin=jnp.ones(4))
+    Traceback (most recent call last):
+    ValueError: margin [4] must be a scalar or have the shape of score [4, 1]
+    """
+    for name, option in options.items():
+        if option.ndim and option.shape != array.shape:
+            raise ValueError(f"{_shapes({name: option})} must be a scalar or have the shape of {_shapes({reference: array})}")
+
+
+def require_broadcastable(**arrays: jax.Array) -> None:
+    """Raise a ValueError unless all arrays have one rank and each axis one size, or 1 where repetition is meant.
+
+    >>> require_broadcastable(left=jnp.ones((4, 1, 2)), right=jnp.ones((1, 3, 2)))
+    >>> require_broadcastable(left=jnp.ones((4, 2)), right=jnp.ones(2))
+    Traceback (most recent call last):
+    ValueError: left [4, 2] and right [2] must have as many axes, each of equal size or 1
+    """
+    shapes = [array.shape for array in arrays.values()]
+    if len({len(shape) for shape in shapes}) > 1 or any(len(set(sizes) - {1}) > 1 for sizes in zip(*shapes)):
+        raise ValueError(f"{_shapes(arrays)} must have as many axes, each of equal size or 1")
+
+
+def require_square(name: str, array: jax.Array) -> None:
+    """Raise a ValueError unless the last two axes are equal.
+
+    >>> require_square("P", jnp.ones((3, 2)))
+    Traceback (most recent call last):
+    ValueError: P [3, 2] must be square in its last two axes
+    """
+    if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
+        raise ValueError(f"{_shapes({name: array})} must be square in its last two axes")
+
+
+def _shapes(arrays: dict[str, jax.Array]) -> str:
+    return " and ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
