@@ -1,0 +1,129 @@
+"""One contract for every loss: finite, float32, one value an example, the same however it is run.
+
+A loss enters by a line in `LOSSES`: its examples, whose first axis is the batch, and how they are scored.
+"""
+
+from typing import Callable, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpmjax.losses.reward import (
+    centering_penalty,
+    expected_error,
+    listwise_loss,
+    preference_loss,
+    regularised,
+    weighted_mean,
+)
+from gpmjax.losses.tokens import token_logprobs
+
+BATCH, K, D, V = 5, 3, 4, 7
+EXTREMES = np.array([-1e4, -30.0, 0.0, 30.0, 1e4], np.float32)
+
+
+class Loss(NamedTuple):
+    function: Callable[..., jax.Array]
+    """(score, target) → one value per example; score is what gradients are taken in."""
+    score_shape: tuple[int, ...] = ()
+    """Of one example."""
+    discrete_target: bool = False
+
+
+def upper(scores: jax.Array) -> jax.Array:
+    """Weights that compare each pair of a group once."""
+    return jnp.broadcast_to(jnp.triu(jnp.ones((K, K), scores.dtype), 1), scores.shape)
+
+
+UNEMBEDDING = np.random.default_rng(7).normal(size=(V, D)).astype(np.float32)
+
+LOSSES = {
+    "preference": Loss(lambda s, t: preference_loss(s, target=t)),
+    "preference, margin, smoothed": Loss(lambda s, t: preference_loss(s, target=t, tau=0.1, margin=0.5, label_smoothing=0.1)),
+    "preference, learned tau": Loss(lambda s, t: preference_loss(s, target=t, tau=jnp.array(0.5))),
+    "expected error": Loss(lambda s, t: expected_error(s, target=t, tau=0.1)),
+    "listwise": Loss(lambda s, t: listwise_loss(s, t, upper(s), tau=0.1), (K, K)),
+    "centering": Loss(lambda s, t: centering_penalty(s, 1 - t)),
+    "regularised": Loss(lambda s, t: regularised(preference_loss(s, target=t), 3 * t, 0.1)),
+    "tokens": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING.astype(h.dtype), chunk=2), (D,), discrete_target=True),
+    "tokens, capped": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING.T, vocab_axis=1, softcap=30.0), (D,), True),
+}
+
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+def examples(loss: Loss, *lead: int, dtype=jnp.float32) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(*lead, BATCH, *loss.score_shape)).astype(dtype)
+    if loss.discrete_target:
+        return scores, rng.integers(V, size=(*lead, BATCH), dtype=np.int32)
+    return scores, rng.uniform(size=scores.shape).astype(dtype)
+
+
+def extreme_examples(loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    scores, target = examples(loss)
+    return np.broadcast_to(EXTREMES.reshape(BATCH, *[1] * len(loss.score_shape)), scores.shape), target
+
+
+@every_loss
+def test_one_float32_per_example(loss):
+    for dtype in (jnp.float32, jnp.bfloat16):
+        value = jax.jit(loss.function)(*examples(loss, dtype=dtype))
+        chex.assert_shape(value, (BATCH,))
+        chex.assert_type(value, jnp.float32)
+
+
+@every_loss
+def test_not_negative(loss):
+    assert np.all(jax.jit(loss.function)(*examples(loss)) >= 0)
+
+
+@every_loss
+def test_value_and_gradient_are_finite_at_extreme_scores(loss):
+    scores, target = extreme_examples(loss)
+    value, gradient = jax.jit(jax.value_and_grad(lambda s: jnp.sum(loss.function(s, target))))(scores)
+    chex.assert_tree_all_finite((value, gradient))
+
+
+@every_loss
+def test_jit_is_eager(loss):
+    arguments = examples(loss)
+    np.testing.assert_allclose(jax.jit(loss.function)(*arguments), loss.function(*arguments), atol=1e-6, rtol=1e-5)
+
+
+@every_loss
+def test_vmap_is_a_loop(loss):
+    scores, target = examples(loss, 2)
+    one = jax.jit(loss.function)
+    looped = [one(s, t) for s, t in zip(scores, target)]
+    np.testing.assert_allclose(jax.jit(jax.vmap(loss.function))(scores, target), looped, atol=1e-6, rtol=1e-5)
+
+
+@every_loss
+def test_examples_do_not_see_each_other(loss):
+    scores, target = examples(loss)
+    run = jax.jit(loss.function)
+    alone = np.concatenate([run(scores[i : i + 1], target[i : i + 1]) for i in range(BATCH)])
+    np.testing.assert_allclose(run(scores, target), alone, atol=1e-6, rtol=1e-5)
+
+
+@every_loss
+def test_zero_weight_contributes_neither_value_nor_gradient(loss):
+    scores, target = extreme_examples(loss)
+    weight = np.array([0, 1, 1, 1, 0], np.float32)
+
+    @jax.jit
+    @jax.value_and_grad
+    def mean(s, target, weight):
+        return weighted_mean(loss.function(s, target), weight)
+
+    value, gradient = map(np.asarray, mean(scores, target, weight))
+    kept_value, kept_gradient = mean(scores[1:4], target[1:4], weight[1:4])
+    np.testing.assert_allclose(value, kept_value, rtol=1e-5)
+    np.testing.assert_allclose(gradient[1:4], kept_gradient, rtol=1e-5, atol=1e-6)
+    assert not np.any(gradient[weight == 0])
+    value, gradient = mean(scores, target, np.zeros_like(weight))
+    assert value == 0 and not np.any(gradient)
