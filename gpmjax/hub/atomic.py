@@ -32,7 +32,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
         yield fresh
         _replace(fresh, target)
     except OSError as error:
-        raise OSError(error.errno, f"{target}: not written, nothing there was changed ({one_line(error)})") from error
+        raise OSError(f"{target}: not written, nothing there was changed ({one_line(error)})") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
 

@@ -85,7 +85,7 @@ def save_preference_model(
     else:
         with atomic_directory(Path(directory)) as fresh:
             _write_shards(fresh, tensors, plan)
-            tokenizer.save_pretrained(fresh)
+            _write_tokenizer(fresh, tokenizer)
             (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("save_preference_model")
@@ -187,3 +187,10 @@ def _write_shards(directory: Path, tensors: Iterator[tuple[str, np.ndarray]], pl
         weight_map = {name: file for file, names in plan.items() for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _write_tokenizer(directory: Path, tokenizer: Any) -> None:
+    try:
+        tokenizer.save_pretrained(directory)
+    except Exception as error:  # bare Exception is how the tokenizers library reports a full disk
+        raise OSError(f"tokenizer: {one_line(error)}") from error

@@ -63,6 +63,7 @@ class GgufTensors:
 
     def __init__(self, path: Path):
         self.label = str(path)
+        self.files = (path,)
         try:
             reader = gguf.GGUFReader(path)
         except (ValueError, IndexError, KeyError) as error:

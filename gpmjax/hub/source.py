@@ -37,6 +37,8 @@ class Source:
     declared: Mapping[str, Any]
     """Fields of a PreferenceSpec, when config.json declares them; else empty."""
     tensors: Tensors
+    files: tuple[Path, ...]
+    """What the weights and their meaning are read from; a fingerprint of these names the model."""
     tokenizer: Callable[[], Any]
     """Builds the tokenizer; raises FileNotFoundError where there is none."""
 
@@ -85,6 +87,7 @@ def _from_gguf(path: Path) -> Source:
         hf_config=tensors.hf_config,
         declared={},
         tensors=tensors,
+        files=tensors.files,
         tokenizer=tensors.tokenizer,
     )
 
@@ -95,19 +98,21 @@ def _from_directory(directory: Path, label: str) -> Source:
         raise FileNotFoundError(f"{label}: not a model directory, looked for {CONFIG_FILE}")
     try:
         hf_config = json.loads(file.read_text())
-        declared = hf_config.get(DECLARATION, {})
-    except (ValueError, AttributeError) as error:
+        declared = dict(hf_config.get(DECLARATION, {}))
+    except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{file}: not a JSON object ({one_line(error)})") from error
     try:
         config = decoder_config({key: value for key, value in hf_config.items() if key != DECLARATION})
     except ValueError as error:
         raise ValueError(f"{file}: {one_line(error)}") from error
+    tensors = SafetensorsTensors(directory)
     return Source(
         label=label,
         config=config,
         hf_config=hf_config,
         declared=declared,
-        tensors=SafetensorsTensors(directory),
+        tensors=tensors,
+        files=(file, *tensors.files),
         tokenizer=lambda: directory_tokenizer(directory),
     )
 

@@ -26,6 +26,8 @@ class Tensors(Protocol):
 
     label: str
     """File or directory, for messages."""
+    files: tuple[Path, ...]
+    """What the tensors are read from."""
 
     def names(self) -> list[str]: ...
 
@@ -54,32 +56,33 @@ class SafetensorsTensors:
             files = [SINGLE_FILE]
         else:
             raise FileNotFoundError(f"{directory}: no weights, looked for {SINGLE_FILE} and {INDEX_FILE}")
-        self._files = {}
-        for name in files:
-            if not (directory / name).is_file():
-                raise FileNotFoundError(f"{directory}: shard {name}, named by {INDEX_FILE}, is missing")
-            opened = _open(directory / name)
-            self._files.update({tensor: opened for tensor in opened.keys()})
+        self.files = tuple(directory / name for name in files)
+        self._holder = {}
+        for file in self.files:
+            if not file.is_file():
+                raise FileNotFoundError(f"{directory}: shard {file.name}, named by {INDEX_FILE}, is missing")
+            opened = _open(file)
+            self._holder.update({tensor: opened for tensor in opened.keys()})
         if index.is_file():
-            absent = [tensor for tensor in _weight_map(index) if tensor not in self._files]
+            absent = [tensor for tensor in _weight_map(index) if tensor not in self._holder]
             if absent:
                 raise ValueError(f"{index}: names {absent[0]}, which no shard holds")
-        for tensor in self._files:
+        for tensor in self._holder:
             self._check_dtype(tensor)
 
     def names(self) -> list[str]:
-        return sorted(self._files)
+        return sorted(self._holder)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        return tuple(self._files[name].get_slice(name).get_shape())
+        return tuple(self._holder[name].get_slice(name).get_shape())
 
     def read(self, name: str, index: Index = ()) -> np.ndarray:
         if not self.shape(name):
-            return np.asarray(self._files[name].get_tensor(name), np.float32)
-        return np.asarray(self._files[name].get_slice(name)[index or (slice(None),)], np.float32)
+            return np.asarray(self._holder[name].get_tensor(name), np.float32)
+        return np.asarray(self._holder[name].get_slice(name)[index or (slice(None),)], np.float32)
 
     def _check_dtype(self, name: str) -> None:
-        dtype = self._files[name].get_slice(name).get_dtype()
+        dtype = self._holder[name].get_slice(name).get_dtype()
         if dtype not in READABLE:
             raise ValueError(f"{self.label}: tensor {name} has dtype {dtype}; allowed: {', '.join(READABLE)}")
 

@@ -1,0 +1,216 @@
+"""Exported directories: transformers (torch) computes the same values from them, and they appear whole or not at all."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from gpmjax.hub import atomic, export, load_preference_model, save_preference_model
+from gpmjax.hub.config_map import decoder_config
+from gpmjax.models.config import LoRA, Runtime
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.transformer import Decoder, sequence_layout, unembedding
+
+BT = PreferenceSpec.bradley_terry()
+GPM = PreferenceSpec(dim=4, gate="none", normalise="l2")
+GATED = PreferenceSpec(dim=4, gate="softmax", normalise="l2")
+# Two sequences longer than the window, ending in EOS (0), without the token that classifiers pad with (2).
+TOKENS = np.array([[1, 7, 80, 11, 200, 45, 3, 120, 0], [1, 5, 5, 90, 31, 17, 222, 66, 0]], np.int32)
+
+
+def torch_forward(auto_class, directory):
+    # transformers reports tensors that a class has no use for (the heads, here) on its logger, not as a warning.
+    model = auto_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
+    with torch.no_grad():
+        return model, model(torch.from_numpy(TOKENS.astype(np.int64))).logits.numpy()
+
+
+def test_native_is_the_same_language_model(tmp_path, family, tiny_params, tokenizer, hidden_states):
+    config = decoder_config(family)
+    params = tiny_params(config, GATED)
+    save_preference_model(tmp_path / "m", params, config, GATED, tokenizer)
+    model, theirs = torch_forward(AutoModelForCausalLM, tmp_path / "m")
+    assert model.config.architectures == [type(model).__name__]
+    hidden = hidden_states(config, params["decoder"], TOKENS)
+    ours = Decoder(config).apply({"params": params["decoder"]}, hidden, method="logits")
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize("spec", [BT, GPM], ids=["bt", "gpm"])
+def test_classifier_gives_rewards_and_raw_embeddings(tmp_path, family, tiny_params, tokenizer, hidden_states, spec):
+    config = decoder_config(family)
+    params = tiny_params(config, spec)
+    save_preference_model(tmp_path / "m", params, config, spec, tokenizer, "sequence_classification")
+    model, theirs = torch_forward(AutoModelForSequenceClassification, tmp_path / "m")
+    assert type(model).__name__.endswith("ForSequenceClassification")
+    assert model.config.architectures == [type(model).__name__]
+    assert model.config.num_labels == spec.dim
+    assert model.config.pad_token_id not in (None, model.config.eos_token_id)
+    hidden = hidden_states(config, params["decoder"], TOKENS)
+    np.testing.assert_allclose(hidden[:, -1] @ params["heads"]["value"]["kernel"], theirs, atol=1e-4)
+
+
+def test_classifier_reads_the_last_token_of_padded_batches(tmp_path, config, tiny_params, tokenizer):
+    # SmolLM2's trap: with padding that equals EOS, a classifier finds another last token.
+    save_preference_model(tmp_path / "m", tiny_params(config, BT), config, BT, tokenizer, "sequence_classification")
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "m")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
+    texts = ["one<|end|>", "a longer one<|end|>"]
+    with torch.no_grad():
+        together = model(**theirs(texts, padding=True, return_tensors="pt")).logits
+        apart = torch.cat([model(**theirs(text, return_tensors="pt")).logits for text in texts])
+    np.testing.assert_allclose(together, apart, atol=1e-5)
+    assert tokenizer.pad_token == tokenizer.eos_token
+
+
+def test_lora_is_merged(tmp_path, config, tiny_params, tokenizer):
+    lora = LoRA(rank=2, alpha=6.0, targets=("q", "down"))
+    adapted = Decoder(config, Runtime(lora=lora))
+    layout = sequence_layout(jax.numpy.array([9, 9]), 9)
+    shapes = jax.eval_shape(adapted.init, jax.random.key(0), TOKENS, layout)["params"]
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape, scale=0.3).astype(np.float32), shapes)
+    model = {"decoder": params, "heads": tiny_params(config, GPM)["heads"]}
+    with pytest.raises(ValueError, match=r"params hold LoRA factors \(decoder/layers/.*/lora_a\); pass lora"):
+        save_preference_model(tmp_path / "m", model, config, GPM, tokenizer)
+    save_preference_model(tmp_path / "m", model, config, GPM, tokenizer, lora=lora)
+    merged = load_preference_model(str(tmp_path / "m")).params["decoder"]
+    expected = adapted.apply({"params": params}, TOKENS, layout)
+    np.testing.assert_allclose(Decoder(config).apply({"params": merged}, TOKENS, layout), expected, atol=2e-5)
+
+
+def test_shards_open_in_transformers_and_here(tmp_path, config, tiny_params, tokenizer):
+    params = tiny_params(config, GATED)
+    save_preference_model(tmp_path / "m", params, config, GATED, tokenizer, shard_bytes=30_000)
+    index = json.loads((tmp_path / "m" / "model.safetensors.index.json").read_text())
+    files = set(index["weight_map"].values())
+    assert len(files) > 2 and index["metadata"]["total_size"] == 4 * sum(leaf.size for leaf in jax.tree.leaves(params))
+    jax.tree.map(np.testing.assert_array_equal, load_preference_model(str(tmp_path / "m")).params, params)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32)
+    np.testing.assert_array_equal(model.lm_head.weight.detach(), unembedding(params["decoder"]))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrower_dtypes_round_once(tmp_path, config, tiny_params, tokenizer, dtype):
+    params = tiny_params(config, GPM)
+    save_preference_model(tmp_path / "m", params, config, GPM, tokenizer, dtype=dtype)
+    rounded = jax.tree.map(lambda leaf: leaf.astype(export.DTYPES[dtype]).astype(np.float32), params)
+    jax.tree.map(np.testing.assert_array_equal, load_preference_model(str(tmp_path / "m")).params, rounded)
+
+
+def without(tree, *path):
+    copied = dict(tree)
+    if len(path) == 1:
+        del copied[path[0]]
+    else:
+        copied[path[0]] = without(copied[path[0]], *path[1:])
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("choose", "complaint"),
+    [
+        (lambda params: (params, "onnx", {}), "form is 'onnx'; allowed: 'native', 'sequence_classification'"),
+        (lambda params: (params, "native", {"dtype": "int8"}), "dtype is 'int8'; allowed: 'float32', 'bfloat16', 'float16'"),
+        (lambda params: (without(params, "heads", "value"), "native", {}), "params lack heads/value/kernel"),
+        (
+            lambda params: (without(params, "decoder", "lm_head"), "native", {}),
+            "params hold no lm_head, which form 'native' needs; allowed: 'sequence_classification'",
+        ),
+        (lambda params: (params | {"more": params["heads"]["value"]}, "native", {}), "params hold an unknown more/kernel"),
+        (
+            lambda params: (params | {"heads": {"value": {"kernel": np.zeros((24, 2))}}}, "native", {}),
+            r"heads/value/kernel has shape \(24, 2\), the config asks for \(24, 4\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, config, tiny_params, tokenizer, choose, complaint):
+    params, form, more = choose(tiny_params(config, GPM))
+    with pytest.raises(ValueError, match=complaint):
+        save_preference_model(tmp_path / "m", params, config, GPM, tokenizer, form, **more)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tokenizer_that_outgrew_the_model(tmp_path, families, tiny_params, tokenizer):
+    config = decoder_config(families["llama"] | {"vocab_size": 100})
+    with pytest.raises(ValueError, match="tokenizer has 259 tokens, more than the 100 rows of the embedding"):
+        save_preference_model(tmp_path / "m", tiny_params(config, GPM), config, GPM, tokenizer)
+
+
+def contents(directory):
+    return {file.name: file.read_bytes() for file in directory.iterdir()}
+
+
+def test_an_earlier_export_is_replaced_whole(tmp_path, config, tiny_params, tokenizer):
+    target = tmp_path / "m"
+    save_preference_model(target, tiny_params(config, GPM), config, GPM, tokenizer, shard_bytes=30_000)
+    save_preference_model(target, tiny_params(config, BT, seed=1), config, BT, tokenizer)
+    assert load_preference_model(str(target)).spec == BT
+    assert not [name for name in contents(target) if "-of-" in name]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("step", ["weights", "tokenizer", "rename"])
+def test_a_failure_leaves_the_earlier_export_untouched(tmp_path, config, tiny_params, tokenizer, monkeypatch, step):
+    target = tmp_path / "m"
+    save_preference_model(target, tiny_params(config, GPM), config, GPM, tokenizer)
+    before = contents(target)
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    class Unsaveable:
+        def __getattr__(self, name):
+            return full if name == "save_pretrained" else getattr(tokenizer, name)
+
+        def __len__(self):
+            return len(tokenizer)
+
+    if step == "weights":
+        monkeypatch.setattr(export, "save_file", full)
+    elif step == "rename":
+        replace = os.replace
+        monkeypatch.setattr(atomic.os, "replace", lambda a, b: full() if str(a).endswith(".new") else replace(a, b))
+    saved = Unsaveable() if step == "tokenizer" else tokenizer
+    with pytest.raises(OSError, match=r"^/.*m: not written, nothing there was changed \(.*No space left on device\)") as caught:
+        save_preference_model(target, tiny_params(config, BT), config, BT, saved)
+    assert "\n" not in str(caught.value)
+    assert contents(target) == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_disk_that_fills_while_writing(tmp_path):
+    # A limit on file size is a full disk that needs no disk: the write fails half-way, in the library's own code.
+    code = f"""
+import numpy as np
+import resource
+import signal
+from pathlib import Path
+from gpmjax.hub.atomic import atomic_directory
+from gpmjax.hub.export import _write_shards
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    with atomic_directory(Path({str(tmp_path / "m")!r})) as fresh:
+        _write_shards(fresh, iter([("a", np.zeros(10**6, np.float32))]), {{"model.safetensors": ["a"]}})
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"{tmp_path}/m: not written, nothing there was changed (model.safetensors: " in done.stdout
+    assert len(done.stdout.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path, config, tiny_params, tokenizer):
+    (tmp_path / "notes.csv").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds notes.csv, no part of a model; name a new or an exported directory"):
+        save_preference_model(tmp_path, tiny_params(config, GPM), config, GPM, tokenizer)
+    with pytest.raises(FileExistsError, match="notes.csv: is a file; name a directory"):
+        save_preference_model(tmp_path / "notes.csv", tiny_params(config, GPM), config, GPM, tokenizer)
+    assert contents(tmp_path) == {"notes.csv": b"mine"}

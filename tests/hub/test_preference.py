@@ -1,0 +1,228 @@
+"""Saved preference models: ours, published ones, classifiers; what must be declared, and what is never dropped."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import torch
+from jax.sharding import NamedSharding, PartitionSpec
+from safetensors.torch import load_file, save_file
+
+from gpmjax.hub import load_decoder, load_preference_model, open_source, save_preference_model
+from gpmjax.hub.config_map import decoder_config
+from gpmjax.hub.tensors import SafetensorsTensors
+from gpmjax.models.heads import PreferenceSpec
+
+BT = PreferenceSpec.bradley_terry()
+GPM = PreferenceSpec(dim=4, gate="softmax", normalise="l2", tau=0.1)
+DECLARED = {"gate": "softmax", "normalise": "l2"}
+
+
+@pytest.fixture
+def published(tmp_path, config, tiny_params, tokenizer):
+    """A function that makes a directory as others publish it: our export, its declaration taken out, tensors changed."""
+
+    def publish(change=lambda tensors: None, spec=GPM, form="native"):
+        directory = tmp_path / "published"
+        save_preference_model(directory, tiny_params(config, spec), config, spec, tokenizer, form)
+        said = json.loads((directory / "config.json").read_text())
+        del said["gpmjax"]
+        (directory / "config.json").write_text(json.dumps(said))
+        tensors = load_file(directory / "model.safetensors")
+        change(tensors)
+        save_file(tensors, directory / "model.safetensors")
+        return str(directory)
+
+    return publish
+
+
+def assert_same(params, expected):
+    jax.tree.map(np.testing.assert_array_equal, params, expected)
+
+
+@pytest.mark.parametrize("form", ["native", "sequence_classification"])
+@pytest.mark.parametrize(
+    "spec", [BT, GPM, PreferenceSpec(dim=6, gate="none", normalise="none"), PreferenceSpec(dim=2, gate="softplus", tau=0.3)]
+)
+def test_export_then_import_is_the_identity(tmp_path, family, tiny_params, tokenizer, form, spec):
+    config = decoder_config(family)
+    params = tiny_params(config, spec)
+    save_preference_model(tmp_path / "m", params, config, spec, tokenizer, form)
+    loaded = load_preference_model(str(tmp_path / "m"))
+    assert (loaded.config, loaded.spec) == (config, spec)
+    if form == "sequence_classification":
+        params["decoder"].pop("lm_head", None)
+    assert_same(loaded.params, params)
+    assert loaded.tokenizer("a b").input_ids == tokenizer("a b").input_ids
+
+
+def test_mlp_heads_and_learned_temperature_come_back(tmp_path, config, tiny_params, tokenizer):
+    spec = PreferenceSpec(dim=4, head="mlp", mlp_widths=(8, 6, 5), mlp_activation="gelu", tau_mode="learned")
+    params = tiny_params(config, spec)
+    params["heads"]["log_tau"] = np.float32(-1.2345678)
+    save_preference_model(tmp_path / "m", params, config, spec, tokenizer)
+    loaded = load_preference_model(str(tmp_path / "m"))
+    assert_same(loaded.params, params)
+    assert loaded.spec.tau == pytest.approx(np.exp(-1.2345678))
+    with pytest.raises(ValueError, match="head, for a sequence classifier is 'mlp'; allowed: 'linear'"):
+        save_preference_model(tmp_path / "c", params, config, spec, tokenizer, "sequence_classification")
+
+
+def test_published_checkpoint_loads_once_declared(published, config, tiny_params):
+    model = load_preference_model(published(), DECLARED)
+    assert model.spec == GPM
+    assert_same(model.params, tiny_params(config, GPM))
+
+
+@pytest.mark.parametrize(
+    ("declare", "asked"),
+    [
+        (None, r"nothing declares gate and normalise; pass declare with gate: one of none, softmax, .*; normalise: one of none, l2$"),
+        ({"gate": "softmax"}, r"nothing declares normalise; pass declare with normalise: one of none, l2$"),
+    ],
+)
+def test_published_checkpoint_asks_for_what_it_lacks(published, declare, asked):
+    with pytest.raises(ValueError, match=asked):
+        load_preference_model(published(), declare)
+
+
+def test_published_checkpoint_without_gate_or_output_matrix(published, config, tiny_params):
+    def change(tensors):
+        del tensors["prompt_head.weight"], tensors["lm_head.weight"]
+
+    model = load_preference_model(published(change), {"normalise": "none"})
+    assert model.spec == PreferenceSpec(dim=4, gate="none", normalise="none")
+    assert "lm_head" not in model.params["decoder"]
+
+
+def test_a_fork_with_mlp_heads(published, config):
+    rng = torch.Generator().manual_seed(0)
+    widths = (config.hidden_size, 8, 7, 6)
+
+    def change(tensors):
+        for head, outputs in (("value_head", 64), ("prompt_head", 32)):
+            del tensors[f"{head}.weight"]
+            for depth, (inputs, width) in enumerate(zip(widths, (*widths[1:], outputs), strict=True)):
+                tensors[f"{head}.net.{2 * depth}.weight"] = torch.randn(width, inputs, generator=rng)
+                tensors[f"{head}.net.{2 * depth}.bias"] = torch.randn(width, generator=rng)
+
+    directory = published(change)
+    with pytest.raises(ValueError, match="nothing declares mlp_activation; pass declare with mlp_activation: one of relu"):
+        load_preference_model(directory, DECLARED)
+    model = load_preference_model(directory, DECLARED | {"mlp_activation": "relu"})
+    assert (model.spec.dim, model.spec.mlp_widths) == (64, (8, 7, 6))
+    saved = load_file(f"{directory}/model.safetensors")
+    np.testing.assert_array_equal(model.params["heads"]["value"]["net_6"]["kernel"], saved["value_head.net.6.weight"].T)
+    np.testing.assert_array_equal(model.params["heads"]["gate"]["net_2"]["bias"], saved["prompt_head.net.2.bias"])
+
+
+def test_reward_classifiers_need_no_declaration(published, config, tiny_params):
+    model = load_preference_model(published(spec=BT, form="sequence_classification"))
+    assert model.spec == BT
+    np.testing.assert_array_equal(model.params["heads"]["value"]["kernel"], tiny_params(config, BT)["heads"]["value"]["kernel"])
+
+
+def test_other_classifiers_must_be_called_preference_models(published):
+    directory = published(form="sequence_classification")
+    with pytest.raises(ValueError, match="nothing declares kind and gate and normalise"):
+        load_preference_model(directory)
+    assert load_preference_model(directory, DECLARED | {"kind": "gpm"}).spec == GPM
+
+
+def test_odd_embedding_dimension(published):
+    def change(tensors):
+        tensors["value_head.weight"] = tensors["value_head.weight"][:3].clone()
+
+    with pytest.raises(ValueError, match=r"the head's dimension is 3; allowed: 1 \(a reward\) or an even one \(2k\)"):
+        load_preference_model(published(change), DECLARED)
+
+
+@pytest.mark.parametrize(
+    ("declare", "complaint"),
+    [
+        ({"gate": "none", "normalise": "l2"}, "gate is declared as 'none', but the model holds a prompt_head"),
+        (DECLARED | {"dim": 6}, "dim is declared as 6, its tensors say 4"),
+        (DECLARED | {"gates": 1}, "preference field is 'gates'; allowed: 'dim', "),
+        ({"gate": "cosine", "normalise": "l2"}, "gate is 'cosine'; allowed: 'none', 'softmax'"),
+    ],
+)
+def test_declarations_that_cannot_be(published, declare, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_preference_model(published(), declare)
+
+
+def test_the_caller_may_not_contradict_the_model(tmp_path, config, tiny_params, tokenizer):
+    save_preference_model(tmp_path / "m", tiny_params(config, GPM), config, GPM, tokenizer)
+    assert load_preference_model(str(tmp_path / "m"), DECLARED).spec == GPM
+    with pytest.raises(ValueError, match="config.json says normalise='l2', the caller 'none'"):
+        load_preference_model(str(tmp_path / "m"), {"normalise": "none"})
+
+
+def test_a_backbone_is_no_preference_model(published):
+    def change(tensors):
+        del tensors["prompt_head.weight"], tensors["value_head.weight"]
+
+    with pytest.raises(ValueError, match="no saved head, looked for value_head.weight, value_head.net.0.weight and score.weight"):
+        load_preference_model(published(change), DECLARED)
+
+
+def test_a_saved_head_is_only_dropped_on_request(published, config, tiny_params):
+    source = open_source(published())
+    with pytest.raises(ValueError, match=r"holds a trained head \(prompt_head.weight\); load_preference_model keeps it"):
+        load_decoder(source)
+    assert_same(load_decoder(source, saved_heads="drop"), tiny_params(config, GPM)["decoder"])
+    with pytest.raises(ValueError, match="saved_heads is 'ignore'; allowed: 'refuse', 'drop'"):
+        load_decoder(source, saved_heads="ignore")
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda tensors: tensors.pop("model.norm.weight"), "tensors missing: model.norm.weight"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "tensors that no parameter stands for: extra"),
+        (
+            lambda tensors: tensors.update({"model.norm.weight": torch.ones(3)}),
+            r"tensor model.norm.weight has shape \(3,\), its config asks for \(24,\)",
+        ),
+        (
+            lambda tensors: tensors.update({"prompt_head.weight": torch.ones(3, 24)}),
+            r"tensor prompt_head.weight has shape \(3, 24\), its config asks for \(2, 24\)",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(published, change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_preference_model(published(change), DECLARED)
+
+
+def test_missing_tokenizer(published, tmp_path):
+    directory = published()
+    (tmp_path / "published" / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match="no tokenizer, looked for tokenizer.json"):
+        load_preference_model(directory, DECLARED)
+
+
+def test_arrays_are_born_sharded_and_only_slices_are_read(published, config, tiny_params, monkeypatch):
+    sizes = {}
+    whole_read = SafetensorsTensors.read
+
+    def read(self, name, index=()):
+        values = whole_read(self, name, index)
+        sizes.setdefault(name, []).append(values.size)
+        return values
+
+    monkeypatch.setattr(SafetensorsTensors, "read", read)
+    mesh = jax.make_mesh((4,), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,), devices=jax.devices()[:4])
+
+    def place(path, shape, dtype, read):
+        divisible = len(shape) > 1 and shape[-1] % 4 == 0
+        partition = PartitionSpec(*[None] * (len(shape) - 1), "fsdp") if divisible else PartitionSpec()
+        sharding = NamedSharding(mesh, partition)
+        return jax.make_array_from_callback(shape, sharding, lambda index: np.asarray(read(index), dtype))
+
+    model = load_preference_model(published(), DECLARED, place)
+    assert_same(model.params, tiny_params(config, GPM))
+    up = "model.layers.0.mlp.up_proj.weight"
+    assert sizes[up] == [config.hidden_size * config.mlp_size // 4] * 4
+    assert len(model.params["decoder"]["layers"]["mlp"]["up"]["kernel"].sharding.device_set) == 4

@@ -1,0 +1,48 @@
+"""The real SmolLM2-135M-Instruct: read from its GGUF file, written as a Hugging Face directory, the same to torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gpmjax.hub import load_decoder, load_preference_model, open_source, save_preference_model
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.transformer import Decoder, sequence_layout
+
+SPEC = PreferenceSpec(dim=4)
+CHAT = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def logits(config, decoder, tokens):
+    layout = sequence_layout(jnp.array([tokens.shape[1]]), tokens.shape[1])
+    model = Decoder(config)
+    hidden = model.apply({"params": decoder}, jnp.asarray(tokens), layout)
+    return np.asarray(model.apply({"params": decoder}, hidden[0], method="logits"))
+
+
+def test_exported_model_is_the_same_here_and_in_torch(tmp_path):
+    # One test, since reading and writing half a gigabyte is most of its time.
+    source = open_source("smollm2")
+    decoder = load_decoder(source)
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    params = {"decoder": decoder, "heads": {"value": {"kernel": draw(576, 4)}, "gate": {"kernel": draw(576, 2)}}}
+    save_preference_model(tmp_path / "m", params, source.config, SPEC, source.tokenizer())
+
+    loaded = load_preference_model(str(tmp_path / "m"))
+    assert (loaded.config, loaded.spec) == (source.config, SPEC)
+    jax.tree.map(np.testing.assert_array_equal, loaded.params, params)
+
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    prompt = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True)["input_ids"]
+    assert prompt == source.tokenizer().apply_chat_template(CHAT, add_generation_prompt=True)["input_ids"]
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
+    with torch.no_grad():
+        said = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0]
+        theirs = model(said[None]).logits.numpy()[0]
+    assert "Paris" in tokenizer.decode(said[len(prompt) :])
+    ours = logits(source.config, decoder, said.numpy()[None].astype(np.int32))
+    np.testing.assert_allclose(ours, theirs, atol=2e-4)
+    # Greedy decoding picks the same tokens.
+    np.testing.assert_array_equal(ours[len(prompt) - 1 : -1].argmax(-1), said[len(prompt) :])

