@@ -42,6 +42,8 @@ class Facts:
     characters: tuple[int, int]
     """The same in characters of the whole text."""
     tags: Mapping[str, Any]
+    truncated: bool = False
+    """Whether the prompt or one of the two responses was cut to the model's window."""
 
 
 def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
@@ -76,7 +78,7 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
     """One JSON-ready record per comparison, as they come.
 
     Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
-    rejected_characters, tags``.
+    rejected_characters, truncated, tags``.
     """
     for part in scored:
         probability = special.expit(part.score.astype(np.float64) / part.tau)
@@ -89,6 +91,7 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
                 "probability": float(p),
                 "target": float(target),
                 **{f"{side}_{m}": getattr(known, m)[i] for m in LENGTHS for i, side in enumerate(("chosen", "rejected"))},
+                "truncated": known.truncated,
                 "tags": dict(known.tags),
             }
 

@@ -23,6 +23,11 @@ from gpmjax.plots.curves import learning_curves, read_metrics
 from gpmjax.plots.matrix import score_matrix
 
 
+def draw_run(folder: str | Path, *, title: str = "") -> list[Path]:
+    """Draw what one run's folder holds into its own ``plots/``."""
+    return draw_folders([folder], Path(folder) / "plots", title=title)
+
+
 def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str = "") -> list[Path]:
     """Draw what ``folders`` hold into the folder ``out``; returns the PNG files written.
 

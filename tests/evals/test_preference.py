@@ -85,6 +85,7 @@ def test_a_record_says_all_there_is():
         "rejected_tokens": 1,
         "chosen_characters": 1,
         "rejected_characters": 9,
+        "truncated": False,
         "tags": {"subset": "odd"},
     }
     assert json.loads(json.dumps(record, allow_nan=False)) == record

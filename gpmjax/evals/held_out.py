@@ -1,0 +1,105 @@
+"""A labelled set made ready for measuring: every comparison once, in a fixed order, none lost without being named."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gpmjax.arrays import TokenBatch
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
+from gpmjax.data.grouping import merge_groups, split_group
+from gpmjax.data.groups import Group
+from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.data.records import read_groups
+from gpmjax.evals.preference import Facts, PreferenceEvaluator
+from gpmjax.evals.protocol import Batch, Scorer
+
+# Rows this long keep a device busy; in longer ones attention gets dearer, for a prompt encoded a few times less.
+SHORT_ROW = 1024
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Groups as tokens, how they are batched, and what is known of each comparison."""
+
+    pipeline: Pipeline
+    """Each group once, in order; its ``rows(step)`` also serve to batch cached features."""
+    facts: dict[int, Facts]
+    """By the comparison's row; those that are scored."""
+    report: EncodeReport
+    """What encoding cut and dropped."""
+    dropped: tuple[str, ...]
+    """Where the comparisons stand that are not scored, because their sides are equal or became so when cut."""
+
+    @property
+    def steps(self) -> int:
+        """Number of batches."""
+        return self.pipeline.steps(1)
+
+    def batches(self) -> Iterator[TokenBatch]:
+        """Every batch, from the first."""
+        return (self.pipeline.batch(step) for step in range(self.steps))
+
+    def measure(self, scorer: Scorer, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Figures of a model on these comparisons; ``batches`` are ours, or made of the same rows' cached features."""
+        return PreferenceEvaluator(lambda: batches, self.facts)(scorer)
+
+
+def held_out(
+    source: str, chat: ChatFormat, *, max_length: int, rows_per_batch: int, row_length: int | None = None, packing: str = "pack"
+) -> HeldOut:
+    """Read a source (see `gpmjax.data.rows`) and encode it for evaluation.
+
+    Args:
+      max_length: tokens of one prompt with one response; longer ones are cut.
+      rows_per_batch: rows of a batch; scores do not depend on it.
+      row_length: token slots of a row. None: as many as the longest group takes, groups of more than 1,024 being split
+        where their pairs allow it.
+      packing: "pack" puts several groups in a row, "single" one.
+
+    Raises:
+      FileNotFoundError, ValueError: one line naming the file, and the line and field if it is about one.
+    """
+    if rows_per_batch < 1:
+        raise ValueError(f"rows_per_batch={rows_per_batch}: must be at least 1")
+    groups = read_groups(source)
+    merged = merge_groups(groups)
+    pairs = list(encode_each(merged, chat, max_length=max_length))
+    report = sum((report for _, report in pairs), EncodeReport())
+    if not report.comparisons:
+        raise ValueError(f"{source}: no comparison between different texts, there is nothing to measure")
+    facts = _facts(groups, pairs, max_length)
+    everything = [(c.row, group.where) for group in groups for c in group.comparisons]
+    compared = [encoded for encoded, _ in pairs if encoded.comparisons]
+    limit = row_length or max(SHORT_ROW, max(map(_longest_pair, compared)))
+    pieces = [piece for encoded in compared for piece in split_group(encoded, row_length=limit)]
+    shape = fit_shape(pieces, rows=rows_per_batch, tokens=row_length, packing=packing)
+    return HeldOut(
+        pipeline=Pipeline([pieces], shape, order="ordered", packing=packing),
+        facts=facts,
+        report=report,
+        dropped=tuple(where for row, where in everything if row not in facts),
+    )
+
+
+def _longest_pair(group: EncodedGroup) -> int:
+    lengths = [len(response) for response in group.responses]
+    return len(group.prompt) + max(lengths[c.chosen] + lengths[c.rejected] for c in group.comparisons)
+
+
+def _facts(
+    groups: Sequence[Group], encoded: Sequence[tuple[EncodedGroup, EncodeReport]], max_length: int
+) -> dict[int, Facts]:
+    """Facts of the comparisons that survived encoding. Texts, tags and places are the row's own, from before merging."""
+    read = {c.row: (group, c) for group in groups for c in group.comparisons}
+    facts = {}
+    for kept, report in encoded:
+        room = max_length - len(kept.prompt)
+        for comparison in kept.comparisons:
+            group, original = read[comparison.row]
+            tokens = tuple(len(kept.responses[side]) for side in (comparison.chosen, comparison.rejected))
+            characters = tuple(len(group.responses[side]) for side in (original.chosen, original.rejected))
+            # A response that was cut fills its room to the last token.
+            cut = report.prompts_cut > 0 or (report.responses_cut > 0 and max(tokens) == room)
+            facts[comparison.row] = Facts(group.where, tokens, characters, group.tags, cut)
+    return facts
