@@ -74,7 +74,7 @@ class ChatFormat:
         if self.template == "chat" and not self.tokenizer.chat_template:
             raise ValueError("template='chat': the tokenizer has no chat template; use 'raw', or a tokenizer that has one")
         if self.template == "chat" and _TODAY_CALL.search(self._pinned_template):
-            raise ValueError("the chat template writes today's date in a way that cannot be pinned (strftime_now of no literal)")
+            raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
 
     def encode(self, prompt: Sequence[Message], response: str) -> tuple[list[int], int, list[int]]:
         """(prompt ids, prompt_end, response ids) of one sequence, uncut."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.data.groups import Comparison, Group
+from gpmjax.data.groups import Group
 
 SECTIONS = ("subset", "group", "config", "domain")
 """Tags that results are broken down by: groups that differ in one of them stay apart."""
@@ -17,7 +17,7 @@ def merge_groups(groups: Iterable[Group], *, sections: Sequence[str] = SECTIONS)
 
     Every comparison is kept, contradictions and repetitions too. Tags are kept where all merged rows agree.
 
-    >>> from gpmjax.data.groups import user
+    >>> from gpmjax.data.groups import Comparison, user
     >>> pair = lambda chosen, rejected: Group(user("?"), (chosen, rejected), (Comparison(0, 1),))
     >>> (group,) = merge_groups([pair("a", "b"), pair("b", "c"), pair("c", "a")])
     >>> group.responses, [(c.chosen, c.rejected) for c in group.comparisons]

@@ -56,7 +56,8 @@ def _builtin(source: str) -> list[Group]:
     allowed = list(inspect.signature(game).parameters)
     for argument, value in arguments.items():
         if argument not in allowed or not value.isdecimal():
-            raise ValueError(f"{source}: {argument}={value!r}; allowed: {', '.join(f'{a}=NUMBER' for a in allowed) or 'nothing'}")
+            choices = ", ".join(f"{name}=NUMBER" for name in allowed) or "nothing"
+            raise ValueError(f"{source}: {argument}={value!r}; allowed: {choices}")
     groups = game(**{argument: int(value) for argument, value in arguments.items()})
     return [Group(g.prompt, g.responses, g.comparisons, g.tags, f"{source}[{n}]") for n, g in enumerate(groups)]
 

@@ -15,6 +15,7 @@ import io
 import json
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -111,7 +112,7 @@ def _read_file(path: Path, label: str) -> Iterator[Row]:
                 yield from _read_jsonl(file, label)
             else:
                 yield from _read_json(file.read(), label)
-    except (gzip.BadGzipFile, EOFError, UnicodeDecodeError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{label}: cannot be read ({error})") from error
 
 

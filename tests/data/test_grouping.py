@@ -1,0 +1,76 @@
+"""Merging and splitting move comparisons about; none is lost, none changes."""
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given
+
+from gpmjax.data.encode import EncodedGroup
+from gpmjax.data.grouping import merge_groups, split_group
+from gpmjax.data.groups import Comparison, Group, user
+
+LABELS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=20)
+
+
+def said(groups):
+    """Comparisons as texts: what merging must keep."""
+    labels = ((group, c) for group in groups for c in group.comparisons)
+    return sorted((c.row, g.prompt, g.responses[c.chosen], g.responses[c.rejected]) for g, c in labels)
+
+
+@given(labels=LABELS)
+def test_merge_keeps_every_comparison_and_each_text_once(labels):
+    pairs = [Group(user(str(p)), (str(i), str(j)), (Comparison(0, 1, row=n),)) for n, (i, j, p) in enumerate(labels)]
+    merged = merge_groups(pairs)
+    assert said(merged) == said(pairs)
+    assert len({group.prompt for group in merged}) == len(merged)
+    assert all(len(set(group.responses)) == len(group.responses) for group in merged)
+    assert merge_groups(merged) == merged
+
+
+def test_sections_stay_apart_and_tags_agree():
+    def pair(**tags):
+        return Group(user("Q"), ("a", "b"), (Comparison(0, 1),), tags)
+
+    groups = merge_groups([pair(subset="x", id=1, source="s"), pair(subset="y", id=2), pair(subset="x", id=3, source="s")])
+    assert [dict(group.tags) for group in groups] == [{"subset": "x", "source": "s"}, {"subset": "y", "id": 2}]
+    assert len(merge_groups([pair(subset="x"), pair(subset="y")], sections=())) == 1
+
+
+def encoded(lengths, labels, prompt=3):
+    responses = tuple(np.full(length, n, np.int32) for n, length in enumerate(lengths))
+    comparisons = tuple(Comparison(i, j, row=n) for n, (i, j) in enumerate(labels))
+    return EncodedGroup(np.zeros(prompt, np.int32), prompt - 1, responses, comparisons, {}, "f:9")
+
+
+@given(
+    lengths=st.lists(st.integers(1, 10), min_size=6, max_size=6),
+    labels=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda pair: pair[0] != pair[1]), max_size=25),
+    row_length=st.integers(23, 40),
+    max_responses=st.none() | st.integers(2, 4),
+    max_comparisons=st.none() | st.integers(1, 4),
+)
+def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, max_responses, max_comparisons):
+    group = encoded(lengths, labels)
+    limits = dict(row_length=row_length, max_responses=max_responses, max_comparisons=max_comparisons)
+    pieces = split_group(group, **limits)
+    for piece in pieces:
+        tokens, responses, comparisons = piece.size
+        assert tokens <= row_length and responses <= (max_responses or 6) and comparisons <= (max_comparisons or 25)
+        assert split_group(piece, **limits) == [piece]
+    kept = ((piece.responses, c) for piece in pieces for c in piece.comparisons)
+    assert sorted((c.row, int(r[c.chosen][0]), int(r[c.rejected][0])) for r, c in kept) == [(n, i, j) for n, (i, j) in enumerate(labels)]
+    if not labels:
+        assert sorted(int(r[0]) for p in pieces for r in p.responses) == list(range(6))
+
+
+def test_a_group_that_fits_is_left_alone():
+    group = encoded([2, 2, 2], [(0, 1)])
+    assert split_group(group, row_length=9) == [group]
+
+
+def test_a_pair_too_long_for_any_row_is_named():
+    with pytest.raises(ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length always suffices"):
+        split_group(encoded([10, 10], [(0, 1)]), row_length=20)
+    with pytest.raises(ValueError, match=r"^f:9: prompt and response take 13 tokens, a row has 12"):
+        split_group(encoded([10, 1], []), row_length=12)

@@ -1,0 +1,119 @@
+"""Every kind of file gives the same rows; what cannot be read is refused in one line that names the place."""
+
+import csv
+import gzip
+import json
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from gpmjax.data.rows import read_rows, split_source
+
+ROWS = [
+    {"prompt": "Größe?", "chosen": "a,\nb", "rejected": "c", "config": "x"},
+    {"prompt": "q", "chosen": "d" * 200_000, "rejected": "e", "config": "y"},
+]
+
+
+def write(path, rows=ROWS):
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if path.name.endswith(".gz"):
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.write(lines)
+    elif path.suffix == ".parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text(lines if path.suffix == ".jsonl" else json.dumps(rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz", "r.json", "r.parquet", "r.csv"])
+def test_every_kind_of_file_reads_alike(tmp_path, name):
+    rows = list(read_rows(write(tmp_path / name)))
+    assert [row.fields for row in rows] == ROWS
+    assert all(row.where.startswith(str(tmp_path / name)) and row.where[-1].isdigit() for row in rows)
+
+
+def test_json_may_hold_lines_and_blank_ones_count(tmp_path):
+    (tmp_path / "r.json").write_text('{"a": 1}\n\n{"a": 2}\n')
+    assert [row.where.rpartition(":")[2] for row in read_rows(str(tmp_path / "r.json"))] == ["1", "3"]
+
+
+def test_csv_lines_and_missing_values(tmp_path):
+    (tmp_path / "r.csv").write_text('a,b\n"1\n2",\n3,4\n')
+    first, second = read_rows(str(tmp_path / "r.csv"))
+    assert first.fields == {"a": "1\n2", "b": None}
+    assert first.where.endswith("r.csv:3") and second.where.endswith("r.csv:4")
+
+
+def test_filter(tmp_path):
+    path = write(tmp_path / "r.jsonl", [{"config": ["a", "b"], "n": 1}, {"config": ["a"], "n": 1}, {"n": 2}])
+    assert [row.fields["n"] for row in read_rows(f"{path}?config=a,b")] == [1]
+    assert len(list(read_rows(f"{path}?n=1"))) == 2 and len(list(read_rows(f"{path}?config=a&n=1"))) == 1
+    with pytest.raises(ValueError, match="column 'config' holds: a,b, a$"):
+        list(read_rows(f"{path}?config=b"))
+    with pytest.raises(ValueError, match="there is no column 'colour'"):
+        list(read_rows(f"{path}?colour=red"))
+    with pytest.raises(ValueError, match="must read column=value"):
+        list(read_rows(f"{path}?colour"))
+
+
+def test_a_question_mark_in_a_real_name_is_no_filter(tmp_path):
+    path = write(tmp_path / "what?.jsonl")
+    assert split_source(path) == (path, {}) and len(list(read_rows(path))) == 2
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("r.jsonl", b"", "r.jsonl: empty, there is no row in it"),
+        ("r.jsonl", b'{"a": 1}\n{"a": \n', "r.jsonl:2: not valid JSON"),
+        ("r.jsonl", b'{"a": 1}\n[1]\n', "r.jsonl:2: must be an object with fields, is list"),
+        ("r.jsonl", b"\xff\xfe", "r.jsonl: cannot be read"),
+        ("r.jsonl.gz", b"not gzip", "r.jsonl.gz: cannot be read"),
+        ("r.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999)[:-9], "r.jsonl.gz: cannot be read"),
+        ("r.jsonl.gz", gzip.compress(b'{"a": 1}')[:10] + b"\xff" * 20, "r.jsonl.gz: cannot be read"),
+        ("r.json", b"[1, ", "r.json: not valid JSON"),
+        ("r.json", b"[1]", "r.json: row 1: must be an object"),
+        ("r.csv", b"a,b\n1\n", "r.csv:2: must have 2 columns"),
+        ("r.csv", b'a,b\n"1', "r.csv:1: not valid csv"),
+        ("r.parquet", b"PAR1", "r.parquet: not valid parquet"),
+        ("r.txt", b"text", "r.txt: unknown kind of file; allowed: .jsonl, "),
+    ],
+)
+def test_broken_files_are_named_in_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        list(read_rows(str(tmp_path / name)))
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_missing_file():
+    for source in ("nowhere/pairs.jsonl", "a/b/c", "pairs"):
+        with pytest.raises(FileNotFoundError, match="no such file; a hub data set is written owner/name"):
+            list(read_rows(source))
+
+
+def test_hub_ids_go_through_datasets(monkeypatch):
+    asked = []
+
+    def load_dataset(name, split):
+        asked.append((name, split))
+        if name == "no/where":
+            raise ConnectionError("cannot reach the hub\nmore")
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    (row,) = read_rows("owner/name:dev?config=y")
+    assert row.fields == ROWS[1] and row.where == "owner/name:dev: row 2"
+    list(read_rows("owner/name"))
+    assert asked == [("owner/name", "dev"), ("owner/name", "train")]
+    with pytest.raises(FileNotFoundError, match=r"no/where: no such file.*\(cannot reach the hub\)$"):
+        list(read_rows("no/where"))
