@@ -2,8 +2,8 @@
 
     python launch/evaluate.py --model=runs/gpm/model --data=pairs.jsonl --out=runs/gpm/dev.json
 
-prints a table and writes the summary (dev.json) and every comparison's score (dev.rows.jsonl, as they come). A published
-checkpoint that does not say how its head is read needs to be told: --gate=softmax --normalise=l2 --tau=0.1.
+prints a table and writes the summary (dev.json) and every comparison's score (dev.rows.jsonl, as they come). For a
+published checkpoint that does not say how its head is read, say it: --gate=softmax --normalise=l2 --tau=0.1.
 """
 
 import sys
@@ -17,7 +17,7 @@ from gpmjax.evals.table import summary_table
 from gpmjax.models.heads import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.", required=True)
-DATA = flags.DEFINE_string("data", None, "jsonl(.gz), json, parquet, csv or hub id, perhaps ?column=value.", required=True)
+DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.", required=True)
 OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json; per-row scores go beside it.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with one response; longer ones are cut.", 2)
 ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed, not scores.", 1)

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.evals.held_out import HeldOut, held_out
-from gpmjax.evals.preference import BREAKDOWN, PreferenceEvaluator
+from gpmjax.evals.preference import BREAKDOWN
 from gpmjax.evals.protocol import Scorer
 from gpmjax.evals.report import RowsFile, rows_path, write_summary
 from gpmjax.hub import load_preference_model
@@ -69,12 +69,12 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
     chat = ChatFormat(loaded.tokenizer, template=plan.template)
     data = held_out(plan.data, chat, max_length=plan.max_length, rows_per_batch=rows)
     scorer = make_scorer(PreferenceModel(loaded.config, loaded.spec, runtime), loaded.params, mesh)
-    batches = lambda: track(data.batches(), "scoring", total=data.steps, console=Console(stderr=True))
+    batches = track(data.batches(), "scoring", total=data.steps, console=Console(stderr=True))
     if out is None:
-        figures = PreferenceEvaluator(batches, data.facts, plan.by)(scorer)
+        figures = data.measure(scorer, batches, by=plan.by)
     else:
         with RowsFile(rows_path(out)) as records:
-            figures = PreferenceEvaluator(batches, data.facts, plan.by, sink=records.write)(scorer)
+            figures = data.measure(scorer, batches, by=plan.by, sink=records.write)
     summary = {**_described(plan, data), "spec": loaded.spec.to_dict(), **figures}
     if out is not None:
         write_summary(out, summary)

@@ -1,6 +1,6 @@
 """A labelled set made ready for measuring: every comparison once, in a fixed order, none lost without being named."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.data.records import read_groups
-from gpmjax.evals.preference import Facts, PreferenceEvaluator
+from gpmjax.evals.preference import BREAKDOWN, Facts, measure
 from gpmjax.evals.protocol import Batch, Scorer
 
-# Rows this long keep a device busy; in longer ones attention gets dearer, for a prompt encoded a few times less.
+# Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
 SHORT_ROW = 1024
 
 
@@ -40,13 +40,27 @@ class HeldOut:
         """Every batch, from the first."""
         return (self.pipeline.batch(step) for step in range(self.steps))
 
-    def measure(self, scorer: Scorer, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Figures of a model on these comparisons; ``batches`` are ours, or made of the same rows' cached features."""
-        return PreferenceEvaluator(lambda: batches, self.facts)(scorer)
+    def measure(
+        self,
+        scorer: Scorer,
+        batches: Iterable[Batch],
+        *,
+        by: Sequence[str] = BREAKDOWN,
+        sink: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Figures of a model on these comparisons, see `preference.measure`; ``batches`` are ours, or made of the same
+        rows' cached features."""
+        return measure(scorer, batches, self.facts, by=by, sink=sink)
 
 
 def held_out(
-    source: str, chat: ChatFormat, *, max_length: int, rows_per_batch: int, row_length: int | None = None, packing: str = "pack"
+    source: str,
+    chat: ChatFormat,
+    *,
+    max_length: int,
+    rows_per_batch: int,
+    row_length: int | None = None,
+    packing: str = "pack",
 ) -> HeldOut:
     """Read a source (see `gpmjax.data.rows`) and encode it for evaluation.
 
@@ -90,7 +104,7 @@ def _longest_pair(group: EncodedGroup) -> int:
 def _facts(
     groups: Sequence[Group], encoded: Sequence[tuple[EncodedGroup, EncodeReport]], max_length: int
 ) -> dict[int, Facts]:
-    """Facts of the comparisons that survived encoding. Texts, tags and places are the row's own, from before merging."""
+    """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before merging."""
     read = {c.row: (group, c) for group in groups for c in group.comparisons}
     facts = {}
     for kept, report in encoded:

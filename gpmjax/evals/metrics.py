@@ -55,8 +55,9 @@ def count_outcomes(score, target, *, tie_width: float = 0.0) -> Outcomes:
 def wilson_interval(successes: float, trials: int, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
     """Wilson's score interval for a proportion, (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
 
-    ``successes`` may be fractional (a tie is half a success), which makes the interval a little too wide. Trials are taken as
-    independent; comparisons that share a prompt are not quite, which makes it too narrow. Wilson 1927, doi:10.2307/2276774.
+    ``successes`` may be fractional (a tie is half a success), which makes the interval a little too wide. Trials are taken
+    as independent; comparisons that share a prompt are not quite, which makes it too narrow.
+    Source: Wilson 1927, doi:10.2307/2276774.
 
     >>> low, high = wilson_interval(8, 10)
     >>> print(f"{low:.3f} {high:.3f}")
@@ -87,8 +88,8 @@ def brier_score(score, target, tau: float) -> np.ndarray:
 def calibration_table(score, target, tau: float, *, bins: int = 10) -> list[dict]:
     """One line per non-empty bin of confidence σ(|s|/τ); ``bins`` equal widths over [½, 1].
 
-    Each line holds ``low``, ``high``, ``count``, ``confidence`` (mean in the bin) and ``frequency`` (how often the favoured
-    side won: its mean target, ½ where the score is exactly 0).
+    Each line holds ``low``, ``high``, ``count``, ``confidence`` (mean in the bin) and ``frequency`` (how often the
+    favoured side won: its mean target, ½ where the score is exactly 0).
 
     >>> calibration_table([0.0, 9.0, 9.0], [1.0, 1.0, 0.0], 1.0, bins=5)[0]
     {'low': 0.5, 'high': 0.6, 'count': 1, 'confidence': 0.5, 'frequency': 0.5}
@@ -186,9 +187,9 @@ def summarise(
       bins: equal-width bins of the calibration table and the ECE.
 
     Returns:
-      JSON-ready: ``comparisons, accuracy, accuracy_interval (Wilson, 95 %), wins, ties, losses, tied_labels, nll, brier, ece,
-      mean_margin, longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag → value →
-      the same figures.
+      JSON-ready: ``comparisons, accuracy, accuracy_interval (Wilson, 95 %), wins, ties, losses, tied_labels, nll, brier,
+      ece, mean_margin, longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag →
+      value → the same figures.
 
     >>> figures = summarise([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
     >>> figures["accuracy"], figures["wins"], figures["ties"], figures["losses"]

@@ -1,7 +1,7 @@
 """Scores of labelled comparisons: who does the model prefer, and does it agree with the labels?
 
-Three steps, each usable alone: `score_batches` asks the model, `rows` puts what is known of a comparison beside its score,
-`summarise_rows` turns rows into figures. `PreferenceEvaluator` does all three.
+Three steps, each usable alone: `score_batches` asks the model, `rows` puts what is known of a comparison beside its
+score, `summarise_rows` turns rows into figures. `measure` does all three.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +16,7 @@ from gpmjax.evals.protocol import Batch, Scorer
 from gpmjax.models.heads import PreferenceOutput, pair_scores
 
 LENGTHS = ("tokens", "characters")
+SIDES = ("chosen", "rejected")
 BREAKDOWN = ("subset", "group")
 
 
@@ -90,7 +91,7 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
                 "score": float(score),
                 "probability": float(p),
                 "target": float(target),
-                **{f"{side}_{m}": getattr(known, m)[i] for m in LENGTHS for i, side in enumerate(("chosen", "rejected"))},
+                **{f"{side}_{unit}": getattr(known, unit)[i] for unit in LENGTHS for i, side in enumerate(SIDES)},
                 "truncated": known.truncated,
                 "tags": dict(known.tags),
             }
@@ -104,32 +105,35 @@ def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] 
         column("score"),
         column("target"),
         tau,
-        lengths={measure: (column(f"chosen_{measure}"), column(f"rejected_{measure}")) for measure in LENGTHS},
+        lengths={unit: tuple(column(f"{side}_{unit}") for side in SIDES) for unit in LENGTHS},
         tags=[record["tags"] for record in records],
         by=by,
     )
 
 
-@dataclass(frozen=True)
-class PreferenceEvaluator:
-    """Accuracy, likelihood, calibration and the length baseline over a set of comparisons.
+def measure(
+    scorer: Scorer,
+    batches: Iterable[Batch],
+    facts: Mapping[int, Facts],
+    *,
+    by: Sequence[str] = BREAKDOWN,
+    sink: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """Accuracy, likelihood, calibration and the length baseline of a model over ``batches``.
 
-    Calling it with a scorer walks once over ``batches()`` and returns the figures of `metrics.summarise`.
+    Args:
+      facts: by the comparison's row.
+      by: tags to break the figures down by.
+      sink: given each record as soon as it is known, to be written down.
+
+    Returns:
+      The figures of `metrics.summarise`.
     """
-
-    batches: Callable[[], Iterable[Batch]]
-    facts: Mapping[int, Facts]
-    """By the comparison's row."""
-    by: tuple[str, ...] = BREAKDOWN
-    sink: Callable[[dict[str, Any]], None] | None = None
-    """Given each record as soon as it is known, to be written down."""
-
-    def __call__(self, scorer: Scorer) -> dict[str, Any]:
-        records, tau = [], 1.0
-        for scored in score_batches(scorer, self.batches()):
-            tau = scored.tau
-            for record in rows([scored], self.facts):
-                records.append(record)
-                if self.sink is not None:
-                    self.sink(record)
-        return summarise_rows(records, tau, by=self.by)
+    records, tau = [], 1.0
+    for scored in score_batches(scorer, batches):
+        tau = scored.tau
+        for record in rows([scored], facts):
+            records.append(record)
+            if sink is not None:
+                sink(record)
+    return summarise_rows(records, tau, by=by)

@@ -1,12 +1,12 @@
-"""What an evaluator is: a callable that is given a model and returns figures.
+"""What an evaluator is: a labelled set that can measure a model.
 
-A trainer holds evaluators without knowing what they measure, and calls them with the parameters of the moment:
+A trainer holds evaluators without knowing what they measure, and hands them the model of the moment:
 
     apply = jax.jit(lambda params, batch: model.apply({"params": params}, batch))
-    figures = evaluator(functools.partial(apply, params))
+    figures = evaluator.measure(functools.partial(apply, params), batches)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from gpmjax.arrays import FeatureBatch, TokenBatch
@@ -15,13 +15,16 @@ from gpmjax.models.heads import PreferenceOutput
 Batch = TokenBatch | FeatureBatch
 
 Scorer = Callable[[Batch], PreferenceOutput]
-"""A model with its parameters filled in; jitted by the caller, who knows the mesh. On several hosts every host is given
-the same batches, and the outputs must be replicated."""
+"""A model with its parameters filled in; jitted by the caller, who knows the mesh. On several hosts every host hands
+in the same batches, and the outputs must be replicated."""
 
 
 class Evaluator(Protocol):
-    """Measures one thing."""
+    """Measures one thing; `gpmjax.evals.held_out.HeldOut` is one."""
 
-    def __call__(self, scorer: Scorer) -> dict[str, Any]:
-        """Figures by name, JSON-ready; "accuracy" and "nll" where they make sense, since checkpoints are ranked by them."""
+    def measure(self, scorer: Scorer, batches: Iterable[Batch]) -> dict[str, Any]:
+        """JSON-ready figures by name; "accuracy" and "nll" among them where checkpoints are to be ranked.
+
+        ``batches`` hold the evaluator's own examples, as tokens or, for a frozen backbone, as features.
+        """
         ...

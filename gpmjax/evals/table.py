@@ -30,7 +30,8 @@ def summary_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
 
 def _caption(summary: Mapping[str, Any]) -> str:
     measures = " / ".join(summary["longer_wins"])
-    tied = f"; {summary['tied_labels']} tied labels (½) are in NLL, Brier and ECE only" if summary["tied_labels"] else ""
+    count = summary["tied_labels"]
+    tied = f"; {count} tied labels (½) are in NLL, Brier and ECE only" if count else ""
     return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}"
 
 

@@ -1,6 +1,7 @@
-"""Accuracy of several models on several sets as bars, with the ceiling each model is bound by.
+"""Accuracy of several models on several sets as bars, against the best that any scalar reward can do.
 
-The rows are a summary's ``table``: {"model", "set", "accuracy", "ceiling", "seed"}, the last two optional.
+The rows are a summary's ``table``: {"model", "set", "accuracy", "ceiling", "seed"}, the last two optional. The ceiling
+is a property of the set: a Bradley–Terry model cannot pass it, a general preference model can.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,11 @@ from gpmjax.plots import style
 
 # How models are called in a picture; others keep their name.
 NAMES = {"bt": "Bradley–Terry", "gpm": "GPM"}
-CEILING = "ceiling of the model's form"
+CEILING = "best any scalar reward can do"
 
 
 def accuracy_bars(table: Sequence[Mapping], *, title: str = "") -> Figure:
-    """Grouped horizontal bars: one band per set, one bar per model (mean over seeds, each seed a dot), ceilings as black ticks."""
+    """Horizontal bars: a band per set, a bar per model (mean over seeds, each seed a dot), ceilings as black ticks."""
     if not table:
         raise ValueError("table: empty, needs at least one row")
     for number, row in enumerate(table):
@@ -32,8 +33,8 @@ def accuracy_bars(table: Sequence[Mapping], *, title: str = "") -> Figure:
         for band, name in enumerate(sets):
             rows = [row for row in table if row["set"] == name and row["model"] == model]
             if rows:
-                label = NAMES.get(model, model) if name == next(r["set"] for r in table if r["model"] == model) else None
-                _draw_bar(axes, band + (m - (len(models) - 1) / 2) * thickness, thickness, rows, style.colour(m), label)
+                y = band + (m - (len(models) - 1) / 2) * thickness
+                _draw_bar(axes, y, thickness, rows, style.colour(m), NAMES.get(model, model))
     axes.axvline(0.5, color=style.FAINT, linestyle=":", linewidth=1.2, label="coin toss", zorder=1)
     axes.set_yticks(range(len(sets)), sets)
     axes.invert_yaxis()
@@ -41,21 +42,23 @@ def accuracy_bars(table: Sequence[Mapping], *, title: str = "") -> Figure:
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_xlabel("accuracy (ties count one half)", fontsize=9)
     axes.grid(False, axis="y")
-    figure.legend(*_legend_entries(axes), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(*_legend_entries(axes), loc="outside lower center", ncols=5, columnspacing=1.2, frameon=False, fontsize=9)
     if title:
         axes.set_title(title, fontsize=11, loc="left")
     return figure
 
 
-def _draw_bar(axes: Axes, y: float, thickness: float, rows: Sequence[Mapping], colour: str, label: str | None) -> None:
+def _draw_bar(axes: Axes, y: float, thickness: float, rows: Sequence[Mapping], colour: str, label: str) -> None:
     accuracies = np.array([row["accuracy"] for row in rows], float)
     mean = float(accuracies.mean())
     axes.barh(y, mean, height=0.9 * thickness, color=colour, label=label, zorder=2)
     if len(accuracies) > 1:
-        axes.plot(accuracies, np.full(len(accuracies), y), ".", color="white", markeredgecolor=style.INK, label="one seed", zorder=4)
+        heights = np.full(len(accuracies), y)
+        axes.plot(accuracies, heights, ".", color="white", markeredgecolor=style.INK, label="one seed", zorder=4)
     ceilings = [row["ceiling"] for row in rows if row.get("ceiling") is not None]
     for ceiling in sorted(set(ceilings)):
-        axes.plot([ceiling] * 2, [y - thickness / 2, y + thickness / 2], color="black", linewidth=2.5, label=CEILING, zorder=3)
+        ends = [y - thickness / 2, y + thickness / 2]
+        axes.plot([ceiling] * 2, ends, color="black", linewidth=2.5, label=CEILING, zorder=3)
     reach = max([mean, *accuracies, *ceilings])
     axes.text(reach + 0.012, y, f"{100 * mean:.1f} %", va="center", fontsize=9, color=style.INK)
 

@@ -23,6 +23,7 @@ PANELS = {
     "gradient norm": ("gradient_norm", None),
     "learning rate": ("learning_rate", None),
     "tokens per second": ("tokens_per_second", None),
+    "responses per second": ("responses_per_second", None),
 }
 NOISY = ("loss", "accuracy", "gradient_norm")
 SMOOTH_FROM = 60
@@ -124,8 +125,8 @@ def _draw_panel(axes: Axes, runs: Mapping[str, Sequence[Mapping]], train: str, h
         evaluations = evaluation_series(records, held_out) if held_out else {}
         for e, (name, (steps, values)) in enumerate(evaluations.items()):
             axes.plot(
-                steps, values, color=style.colour(r), linestyle="--", linewidth=1.2, marker=style.marker(e), markersize=4.5,
-                markerfacecolor="white", label=f"{run}, {name}",
+                steps, values, color=style.colour(r), linestyle="--", linewidth=1.2, marker=style.marker(e),
+                markersize=4.5, markerfacecolor="white", label=f"{run}, {name}",
             )  # fmt: skip
     if train == "accuracy":
         axes.set_ylim(-0.03, 1.03)

@@ -5,8 +5,8 @@
     *.json with a "calibration"        calibration.png            one curve per evaluation
     preferences*.json or .npz          circle_*.png, scores_*.png
 
-A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding`` [K, 2k]
-and perhaps ``scale`` [k]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
+A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding``
+[K, 2k] and perhaps ``scale`` [k]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
 """
 
 import json
@@ -59,7 +59,8 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
         if path.suffix in (".json", ".npz"):
             written += draw_preferences(path, out)
     if not written:
-        raise FileNotFoundError(f"{', '.join(map(str, folders))}: no metrics.jsonl, table, calibration or preferences to draw")
+        looked = ", ".join(map(str, folders))
+        raise FileNotFoundError(f"{looked}: no metrics.jsonl, table, calibration or preferences to draw")
     return written
 
 
@@ -69,7 +70,8 @@ def draw_preferences(path: str | Path, out: str | Path) -> list[Path]:
     group = _read_npz(path) if path.suffix == ".npz" else _read_json(path)
     if missing := [name for name in ("labels", "scores") if name not in group]:
         raise ValueError(f"{path}: no field {missing[0]!r}")
-    labels, scores, title = [str(label) for label in group["labels"]], np.array(group["scores"]), str(group.get("title", ""))
+    labels, scores = [str(label) for label in group["labels"]], np.array(group["scores"])
+    title = str(group.get("title", ""))
     name = path.stem.removeprefix("preferences").strip("_-") or "preferences"
     written = [style.save(score_matrix(labels, scores, title=title), out / f"scores_{name}.png")]
     embedding = group.get("embedding")

@@ -11,7 +11,9 @@ from gpmjax.plots import style
 MAX_ANNOTATED = 12
 
 
-def score_matrix(labels: Sequence[str], scores: np.ndarray, *, title: str = "", quantity: str = "score s(i ≻ j)") -> Figure:
+def score_matrix(
+    labels: Sequence[str], scores: np.ndarray, *, title: str = "", quantity: str = "score s(i ≻ j)"
+) -> Figure:
     """Heat map of ``scores`` [K, K]; purple where the row wins, orange where it loses."""
     scores = np.asarray(scores, float)
     count = len(labels)

@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any of the common colour-vision deficiencies. Yellow is left out (too faint on white).
+# Okabe and Ito's palette: told apart with any of the common colour-vision deficiencies. Yellow is left out, too faint.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#222222"

@@ -61,8 +61,7 @@ CYCLE = [(row, row, (row + 1) % 3, 1.0) for row in range(3)]
 def test_a_cycle_is_all_wins_and_padding_is_not_scored():
     batch = make_batch(circle(3), CYCLE, places=8)
     records = []
-    evaluator = preference.PreferenceEvaluator(lambda: [batch], facts(3), sink=records.append)
-    figures = evaluator(features_as_embeddings)
+    figures = preference.measure(features_as_embeddings, [batch], facts(3), sink=records.append)
     assert figures["accuracy"] == 1.0 and figures["comparisons"] == 3 and figures["tau"] == TAU
     assert figures["mean_margin"] == pytest.approx(np.sin(2 * np.pi / 3))
     assert [record["row"] for record in records] == [0, 1, 2]
@@ -95,8 +94,7 @@ def test_figures_do_not_depend_on_how_comparisons_are_batched():
     whole = make_batch(circle(3), CYCLE, places=3)
     split = [make_batch(circle(3), [comparison], places=2) for comparison in reversed(CYCLE)]
     one, other = (
-        preference.PreferenceEvaluator(lambda batches=batches: batches, facts(3))(features_as_embeddings)
-        for batches in ([whole], split)
+        preference.measure(features_as_embeddings, batches, facts(3)) for batches in ([whole], split)
     )
     assert one == other
 
@@ -110,7 +108,7 @@ def test_rows_from_a_file_give_the_same_summary():
 
 def test_nothing_to_score_is_an_error():
     with pytest.raises(ValueError, match="at least one comparison"):
-        preference.PreferenceEvaluator(lambda: [], {})(features_as_embeddings)
+        preference.measure(features_as_embeddings, [], {})
 
 
 def test_every_part_has_a_line_up_to_a_limit():
