@@ -43,6 +43,7 @@ def test_exported_model_is_the_same_here_and_in_torch(tmp_path):
         theirs = model(said[None]).logits.numpy()[0]
     assert "Paris" in tokenizer.decode(said[len(prompt) :])
     ours = logits(source.config, decoder, said.numpy()[None].astype(np.int32))
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    # Logits reach 30, and 30 layers of float32 sums in another order move a few of them by 1.2e-4.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-4)
     # Greedy decoding picks the same tokens.
     np.testing.assert_array_equal(ours[len(prompt) - 1 : -1].argmax(-1), said[len(prompt) :])
