@@ -1,8 +1,7 @@
 """Grouped-query attention over rows of groups; the mask is computed from a ``TokenLayout``, never handed in.
 
 Two implementations of one function: "xla" holds all of a row's logits at once, [B, H, T, T] float32; "chunked" takes the
-queries in blocks, [B, H, block, T], each against the keys up to its own end (half the work of the former) and computes
-them anew in the backward pass.
+queries a block at a time, [B, H, block, T], and computes the block's logits anew in the backward pass.
 """
 
 import functools
@@ -22,7 +21,7 @@ _MASKED = -1e30
 
 
 def attention_mask(
-    queries: TokenLayout, keys: TokenLayout, first_query: int, window: Int[Array, ""] | int | None
+    queries: TokenLayout, keys: TokenLayout, first_query: Int[Array, ""] | int, window: Int[Array, ""] | int | None
 ) -> Bool[Array, "B Q S"]:
     """Which key slots each query slot sees. ``queries`` starts at slot ``first_query`` of the row, ``keys`` at slot 0.
 
@@ -71,10 +70,19 @@ def attention(
     static = dict(scale=scale, softcap=softcap)
     if implementation == "xla":
         return _attend(q, k, v, layout, layout, window, first_query=0, **static)
-    blocks = []
-    for start in range(0, q.shape[1], CHUNK):
-        stop = min(start + CHUNK, q.shape[1])
-        queries, keys = (TokenLayout(*(a[:, first:stop] for a in layout)) for first in (start, 0))
-        block = jax.checkpoint(functools.partial(_attend, first_query=start, **static))
-        blocks.append(block(q[:, start:stop], k[:, :stop], v[:, :stop], queries, keys, window))
-    return jnp.concatenate(blocks, axis=1)
+    # A loop, not blocks side by side: those the compiler overlaps, and then holds all their logits after all.
+    size = min(CHUNK, q.shape[1])
+    queries = TokenLayout(*(_blocks(a, size) for a in layout))
+    one = jax.checkpoint(functools.partial(_attend, **static))
+    mixed = jax.lax.map(
+        lambda block: one(block[0], k, v, block[1], layout, window, first_query=block[2]),
+        (_blocks(q, size), queries, jnp.arange(0, q.shape[1], size, dtype=jnp.int32)),
+    )
+    return jnp.moveaxis(mixed, 0, 1).reshape(q.shape[0], -1, *q.shape[2:])[:, : q.shape[1]]
+
+
+def _blocks(x: Array, size: int) -> Array:
+    """[B, T, ...] → [T/size, B, size, ...], zeros at the end where T is no multiple."""
+    count = -(-x.shape[1] // size)
+    padding = [(0, count * size - x.shape[1] if axis == 1 else 0) for axis in range(x.ndim)]
+    return jnp.moveaxis(jnp.pad(x, padding).reshape(x.shape[0], count, size, *x.shape[2:]), 1, 0)

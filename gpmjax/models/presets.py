@@ -37,7 +37,7 @@ _LLAMA_8B = _llama(hidden_size=4096, num_layers=32, num_heads=32, mlp_size=14_33
 
 PRESETS: dict[str, DecoderConfig] = {
     "tiny": DecoderConfig(
-        vocab_size=256, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, mlp_size=64, tie_embeddings=True
+        vocab_size=512, hidden_size=32, num_layers=2, num_heads=4, num_kv_heads=2, mlp_size=64, tie_embeddings=True
     ),
     "smollm2-135m": _llama(
         vocab_size=49_152, hidden_size=576, num_layers=30, num_heads=9, num_kv_heads=3, mlp_size=1536,

@@ -102,14 +102,22 @@ def groups():
     return [(take(p), [take(n) for n in answers]) for p, answers in [(4, (9, 7, 8)), (11, (3, 6)), (1, (5, 2, 4))]]
 
 
-def _randomise(params, seed=0):
-    """Every array random, those that start at zero or one as well."""
-    leaves, tree = jax.tree.flatten(params)
+def _random_params(model, batch, seed=0):
+    """Parameters of a model, every array random: those that would start at 0 or 1 as well. Numpy: ``init`` takes seconds to compile."""
     rng = np.random.default_rng(seed)
-    noise = lambda x: x + (0.3 * rng.standard_normal(x.shape)).astype(x.dtype)
-    return jax.tree.unflatten(tree, [noise(np.asarray(x)) for x in leaves])
+
+    def draw(path, leaf):
+        noise = rng.standard_normal(leaf.shape)
+        if leaf.ndim >= 2 and path[-1].key in ("kernel", "embedding", "lora_a", "lora_b"):
+            noise *= leaf.shape[-2] ** -0.5
+        else:
+            noise = float(path[-1].key == "scale") + 0.3 * noise
+        return jax.numpy.asarray(noise, leaf.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 @pytest.fixture(scope="session")
-def randomise():
-    return _randomise
+def random_params():
+    return _random_params

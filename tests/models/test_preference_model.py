@@ -1,15 +1,18 @@
 """Laws of a preference model: a score depends on its prompt and its two responses, and on nothing else."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gpmjax.arrays import FeatureBatch
 from gpmjax.models import attention
 from gpmjax.models.config import LoRA, Runtime
+from gpmjax.models.layers import Linear
 from gpmjax.models.heads import PreferenceSpec, group_scores, pair_scores
 from gpmjax.models.preference_model import PreferenceModel, predictors
 from gpmjax.models.transformer import unembedding
@@ -18,22 +21,23 @@ SPEC = PreferenceSpec(dim=4, gate="scaled_softmax")
 BT = PreferenceSpec.bradley_terry()
 
 
-@pytest.fixture(scope="module", params=["everything", "plain"])
-def config(request):
-    return request.getfixturevalue(request.param)
+@pytest.fixture(scope="module")
+def config(everything):
+    return everything
 
 
 @pytest.fixture(scope="module")
-def params(config, groups, token_batch, randomise):
-    return init(PreferenceModel(config, SPEC), token_batch([groups]), randomise)
+def params(config, groups, token_batch, random_params):
+    return random_params(PreferenceModel(config, SPEC), token_batch([groups]))
 
 
-def init(model, batch, randomise):
-    return randomise(jax.jit(model.init)(jax.random.key(0), batch)["params"])
+@functools.cache
+def compiled(model):
+    return jax.jit(lambda params, batch: model.apply({"params": params}, batch))
 
 
 def apply(model, params, batch):
-    return jax.jit(lambda p: model.apply({"params": p}, batch))(params)
+    return compiled(model)(params, batch)
 
 
 def by_response(batch, values):
@@ -41,25 +45,31 @@ def by_response(batch, values):
     return np.asarray(values)[np.asarray(batch.response_mask)]
 
 
-def layouts(groups):
-    """The same responses in the same order: packed into one row, a row each group, a row each response."""
-    yield [groups]
-    yield [[group] for group in groups]
-    yield [[(prompt, [answer])] for prompt, answers in groups for answer in answers]
+def layouts(groups, token_batch):
+    """The same responses in the same order: packed into one row, a row each group, a row each response.
+
+    All padded to one shape, with empty rows, so that they share one compiled program.
+    """
+    answers = [(prompt, [answer]) for prompt, answers in groups for answer in answers]
+    packed = token_batch([groups])
+    slots, responses = packed.tokens.shape[1], packed.response_end.shape[1]
+    for rows in ([groups], [[group] for group in groups], [[answer] for answer in answers]):
+        yield token_batch(rows + [[]] * (len(answers) - len(rows)), slots, responses)
 
 
 def test_packed_and_shared_are_separate(config, params, groups, token_batch):
     model = PreferenceModel(config, SPEC)
 
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
     def loss(p, batch):
         out = model.apply({"params": p}, batch)
-        mask = batch.response_mask[..., None]
+        mask = jnp.asarray(batch.response_mask)[..., None]
         return jnp.sum(jnp.where(mask, jnp.sin(3 * out.embedding), 0)) + jnp.sum(jnp.where(mask, out.scale**2, 0)), out
 
     results = []
-    for rows in layouts(groups):
-        batch = token_batch(rows)
-        (_, out), grads = jax.jit(jax.value_and_grad(loss, has_aux=True), static_argnums=())(params, batch)
+    for batch in layouts(groups, token_batch):
+        (_, out), grads = loss(params, batch)
         results.append((by_response(batch, out.embedding), by_response(batch, out.scale), grads))
     for embedding, scale, grads in results[1:]:
         np.testing.assert_allclose(embedding, results[0][0], atol=1e-5)
@@ -111,52 +121,57 @@ def test_gate_reads_the_prompt_alone(config, params, groups, token_batch):
     assert np.abs(first.scale[0, 0] - first.scale[0, 3]).max() > 1e-3
 
 
+def score_and_gradient(config, runtime, params, batch):
+    model = PreferenceModel(config, SPEC, runtime)
+    total = lambda p: jnp.sum(jnp.sin(pair_scores(model.apply({"params": p}, batch), batch.comparisons)))
+    return jax.jit(jax.value_and_grad(total))(params)
+
+
+@pytest.fixture(scope="module")
+def reference(config, params, groups, token_batch):
+    return score_and_gradient(config, Runtime(), params, token_batch([groups, groups[:1]]))
+
+
 @pytest.mark.parametrize(
     "runtime",
     [
         Runtime(unroll="unrolled", attention="chunked"),
-        Runtime(remat="full"),
-        Runtime(remat="dots", attention="chunked"),
         Runtime(remat="full", unroll="unrolled"),
+        Runtime(remat="dots", attention="chunked"),
     ],
     ids=lambda r: f"{r.remat}-{r.unroll}-{r.attention}",
 )
-def test_runtime_does_not_change_the_function(runtime, everything, groups, token_batch, randomise, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK", 10)
-    batch = token_batch([groups, groups[:1]])
-    params = init(PreferenceModel(everything, SPEC), batch, randomise)
-
-    def grad(runtime):
-        model = PreferenceModel(everything, SPEC, runtime)
-        scores = lambda p: jnp.sum(jnp.sin(pair_scores(model.apply({"params": p}, batch), batch.comparisons)))
-        return jax.jit(jax.value_and_grad(scores))(params)
-
-    want, got = grad(Runtime()), grad(runtime)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max()))), got, want)
+def test_runtime_does_not_change_the_function(runtime, reference, config, params, groups, token_batch, monkeypatch):
+    monkeypatch.setattr(attention, "CHUNK", 25)
+    got = score_and_gradient(config, runtime, params, token_batch([groups, groups[:1]]))
+    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+    jax.tree.map(close, got, reference)
 
 
-def test_lora_starts_as_the_base_model_and_merges_into_it(plain, groups, token_batch, randomise):
+def test_lora_starts_as_the_base_model_and_merges_into_it(plain, groups, token_batch, random_params):
     batch = token_batch([groups])
     lora = LoRA(rank=2, alpha=6.0, targets=("q", "v", "down"))
-    adapted = PreferenceModel(plain, SPEC, Runtime(lora=lora))
-    params = jax.jit(adapted.init)(jax.random.key(1), batch)["params"]
-    base = PreferenceModel(plain, SPEC)
-    np.testing.assert_array_equal(apply(adapted, params, batch).embedding, apply(base, params, batch).embedding)
+    adapted, base = PreferenceModel(plain, SPEC, Runtime(lora=lora)), PreferenceModel(plain, SPEC)
+    random = flatten_dict(random_params(adapted, batch), sep="/")
+    assert {path.split("/")[-2] for path in random if path.endswith("lora_a")} == set(lora.targets)
+    embedding = lambda model, flat: apply(model, unflatten_dict(flat, sep="/"), batch).embedding
 
-    params = randomise(params)
-    layers = params["decoder"]["layers"]
-    found = {module: set(leaves) for part in ("attention", "mlp") for module, leaves in layers[part].items()}
-    assert {m for m, leaves in found.items() if "lora_a" in leaves} == set(lora.targets)
-    for part, module in (("attention", "q"), ("attention", "v"), ("mlp", "down")):
-        leaf = layers[part][module]
-        product = np.einsum("lir,lro->lio", leaf["lora_a"], leaf["lora_b"])
-        leaf["kernel"] = np.zeros_like(leaf["kernel"]) + leaf["kernel"]
-        merged = leaf["kernel"] + np.float32(3.0) * product
-        layers = layers | {part: layers[part] | {module: {"kernel": merged}}}
-    merged = params | {"decoder": params["decoder"] | {"layers": layers}}
-    np.testing.assert_allclose(
-        apply(adapted, params, batch).embedding, apply(base, merged, batch).embedding, atol=1e-5
-    )
+    zero_b = {path: 0 * x if path.endswith("lora_b") else x for path, x in random.items()}
+    np.testing.assert_array_equal(embedding(adapted, zero_b), embedding(base, random))
+
+    merged = dict(random)
+    for path in [path for path in random if path.endswith("lora_a")]:
+        module = path.removesuffix("lora_a")
+        product = jnp.einsum("lir,lro->lio", random[path], random[module + "lora_b"])
+        merged[module + "kernel"] = random[module + "kernel"] + lora.alpha / lora.rank * product
+    np.testing.assert_allclose(embedding(adapted, random), embedding(base, merged), atol=1e-5)
+    assert np.abs(embedding(adapted, random) - embedding(base, random)).max() > 1e-2
+
+
+def test_lora_is_born_without_effect():
+    module = Linear(5, True, Runtime(lora=LoRA(2, 1.0, ("q",))), name="q")
+    params = module.init(jax.random.key(0), jnp.ones((1, 3)))["params"]
+    assert not params["lora_b"].any() and params["lora_a"].any()
 
 
 def test_bfloat16_compute_keeps_float32_scores(config, params, groups, token_batch):
@@ -169,10 +184,10 @@ def test_bfloat16_compute_keeps_float32_scores(config, params, groups, token_bat
 
 
 @pytest.mark.parametrize("spec", [SPEC, BT], ids=["gpm", "bt"])
-def test_features_give_the_scores_of_tokens(spec, plain, groups, token_batch, randomise):
+def test_features_give_the_scores_of_tokens(spec, plain, groups, token_batch, random_params):
     batch = token_batch([groups, groups[1:]])
     model = PreferenceModel(plain, spec)
-    params = init(model, batch, randomise)
+    params = random_params(model, batch)
     response, prompt = jax.jit(lambda p: model.apply({"params": p}, batch, method="features"))(params)
     cached = FeatureBatch(response, prompt, batch.response_mask, batch.comparisons)
     direct, indirect = apply(model, params, batch), apply(model, {"heads": params["heads"]}, cached)
@@ -196,18 +211,15 @@ def test_a_first_response_token_is_predicted_from_its_prompt(config, params, gro
         picked = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.asarray(batch.tokens)[..., None], axis=-1)
         return picked[..., 0]
 
-    flat = []
-    for rows in layouts(groups):
-        batch = token_batch(rows)
-        flat.append(np.asarray(logprobs(batch))[batch.lm_weight > 0])
+    flat = [np.asarray(logprobs(batch))[batch.lm_weight > 0] for batch in layouts(groups, token_batch)]
     for other in flat[1:]:
         np.testing.assert_allclose(other, flat[0], atol=2e-5)
 
 
-def test_logits_use_the_table_that_unembedding_returns(config, groups, token_batch):
+def test_logits_use_the_table_that_unembedding_returns(config, groups, token_batch, random_params):
     for tied in (False, True):
         model = PreferenceModel(dataclasses.replace(config, tie_embeddings=tied, final_softcap=None), SPEC)
-        params = jax.jit(model.init)(jax.random.key(0), token_batch([groups]))["params"]
+        params = random_params(model, token_batch([groups]))
         assert ("lm_head" in params["decoder"]) != tied
         hidden = jax.random.normal(jax.random.key(1), (3, config.hidden_size))
         want = hidden @ unembedding(params["decoder"]).T
