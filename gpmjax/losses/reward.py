@@ -1,8 +1,8 @@
 """What a preference model is fitted by. All losses take scores, so Bradley–Terry and general models share every one.
 
-A score s(i ≻ j) becomes log-odds z = (s − margin)/τ, and P(i ≻ j) = σ(z). The target t is P(i ≻ j) as labelled: 1 for a plain
-label, ½ for a tie, anything between for a vote. Swapping the two sides is the same statement: every loss here satisfies
-L(s, t, margin) = L(−s, 1 − t, −margin).
+A score s(i ≻ j) becomes log-odds z = (s − margin)/τ, and P(i ≻ j) = σ(z). The target t is P(i ≻ j) as labelled: 1 for a
+plain label, ½ for a tie, anything between for a vote. To swap the sides is to say the same: each loss of a comparison
+satisfies L(s, t, margin) = L(−s, 1 − t, −margin).
 """
 
 import jax
@@ -28,9 +28,9 @@ def preference_loss(
     target: Number = 1.0,
     label_smoothing: Number = 0.0,
 ) -> Float[jax.Array, "*batch"]:
-    """Cross-entropy of the labelled preference: −t′ log σ(z) − (1 − t′) log σ(−z), z = (s − margin)/τ, t′ = (1 − ε) t + ε/2.
+    """Cross-entropy of the labelled preference: −t′ log σ(z) − (1 − t′) log σ(−z), z = (s − margin)/τ.
 
-    With a plain label it is −log σ((s − margin)/τ).
+    With label smoothing ε, t′ = (1 − ε) t + ε/2. With a plain label and no smoothing it is −log σ((s − margin)/τ).
 
     Args:
       score: s(i ≻ j) [...].
@@ -56,9 +56,9 @@ def expected_error(
 ) -> Float[jax.Array, "*batch"]:
     """Probability of answering wrongly: t σ(−z) + (1 − t) σ(z), z = (s − margin)/τ; the 0–1 error as τ → 0.
 
-    Why: on a balanced cycle, A ≻ B ≻ C ≻ A equally often, a reward's differences sum to 0, and by Jensen's inequality its
-    cross-entropy is least where all are 0: an exact tie, of which the accuracy is noise. This loss is not convex; it gives up
-    one edge of the cycle for the others and so reaches the best accuracy a reward can have.
+    Why: on a balanced cycle, A ≻ B ≻ C ≻ A equally often, a reward's differences sum to 0, and by Jensen's inequality
+    its cross-entropy is least where all are 0: an exact tie, of which the accuracy is noise. This loss is not convex: it
+    gives up one edge of the cycle for the others, and so reaches the best accuracy a reward can have.
 
     Args: as for `preference_loss`.
     Returns:
@@ -86,7 +86,7 @@ def listwise_loss(
     Args:
       scores: all K×K scores of a group, S_ij = s(i ≻ j) [..., K, K].
       target: P(i ≻ j) [..., K, K].
-      weight: ≥ 0 [..., K, K]; 0 where nothing was compared, as on the diagonal. Each pair needs a place on one side only.
+      weight: ≥ 0 [..., K, K]; 0 where nothing was compared, as on the diagonal. A pair needs only one of its two places.
       tau: temperature, a scalar or [..., K, K].
       label_smoothing: ε in [0, 1).
     Returns:
@@ -108,7 +108,7 @@ def listwise_loss(
 def centering_penalty(left: Float[Array, "*batch"], right: Float[Array, "..."]) -> Float[jax.Array, "*batch"]:
     """Keeps Bradley–Terry rewards near zero mean: (r_i + r_j)².
 
-    Only r_i − r_j is identified by preferences; the rest drifts, and rewards of different runs cannot be read side by side.
+    Preferences determine only r_i − r_j; the rest drifts, and rewards of different runs cannot be read side by side.
 
     Args:
       left: r_i [...].

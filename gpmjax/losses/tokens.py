@@ -61,7 +61,7 @@ def token_logprobs(
     chunk = min(chunk, max(tokens, 1))
     chunks = -(-tokens // chunk)
     padding = chunks * chunk - tokens
-    # Chunk i takes tokens i, i + chunks, i + 2 chunks, …: where tokens are sharded, every device has work in every chunk.
+    # Chunk i takes tokens i, i + chunks, i + 2 chunks, …: where tokens are sharded, every device works on every chunk.
     hidden = jnp.pad(hidden, ((0, padding), (0, 0))).reshape(chunk, chunks, width).swapaxes(0, 1)
     targets = jnp.pad(targets, (0, padding)).reshape(chunk, chunks).swapaxes(0, 1)
     _, logprobs = jax.lax.scan(lambda _, xs: (None, logprobs_of_chunk(*xs)), None, (hidden, targets))
@@ -78,8 +78,7 @@ def _require_fit(hidden: jax.Array, targets: jax.Array, unembedding: jax.Array, 
     if hidden.ndim != 2 or targets.shape != hidden.shape[:1]:
         raise ValueError(f"hidden {list(hidden.shape)} and targets {list(targets.shape)} must be [N, D] and [N]")
     if unembedding.ndim != 2 or unembedding.shape[1 - vocab_axis] != hidden.shape[1]:
-        raise ValueError(
-            f"unembedding {list(unembedding.shape)} must have hidden's last dimension, {hidden.shape[1]}, as axis {1 - vocab_axis}"
-        )
+        wanted = f"hidden's last dimension, {hidden.shape[1]}, as axis {1 - vocab_axis}"
+        raise ValueError(f"unembedding {list(unembedding.shape)} must have {wanted}")
     if chunk < 1:
         raise ValueError(f"chunk {chunk} must be positive")

@@ -6,5 +6,5 @@
     embed.py      explicit embeddings of any skew-symmetric matrix (the expressiveness theorems)
 
 Theorem, proposition and equation numbers are those of *Beyond Bradley-Terry Models: A General Preference Model
-for Language Model Alignment* (arXiv 2410.02197). The names most callers want are at the top: ``gpmjax.score`` and so on.
+for Language Model Alignment* (arXiv 2410.02197). The names most callers want are at the top: ``gpmjax.score``, ….
 """

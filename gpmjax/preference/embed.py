@@ -4,25 +4,25 @@
     "pairwise"   4.4    n        2n         v_i = (e_i, ½ P_i) block by block: linear in P
     "spectral"   A.3    n        2⌊n/2⌋     from the eigenvectors of P, scaled by √eigenvalue; no shorter one exists
 
-The theorems write P_ij = v_iᵀ R v_j where the score, equation (4.2), is ⟨R v_i, v_j⟩ = −v_iᵀ R v_j. Here it is always the
-score that equals P, so that `pairwise_scores(embed_skew_symmetric(P))` is P.
+The theorems write P_ij = v_iᵀ R v_j where the score, equation (4.2), is ⟨R v_i, v_j⟩ = −v_iᵀ R v_j. Here it is
+always the score that equals P, so that `pairwise_scores(embed_skew_symmetric(P))` is P.
 
-**The spectral embedding.** i P is Hermitian: its eigenvalues are real and come in pairs ±μ with conjugate eigenvectors u, ū.
-With the ⌊n/2⌋ largest, μ ≥ 0, as columns of U and Z = U √μ,
+**The spectral embedding.** i P is Hermitian: its eigenvalues are real and come in pairs ±μ with conjugate eigenvectors
+u, ū. With the ⌊n/2⌋ largest, μ ≥ 0, as columns of U and Z = U √μ,
 
     i P = Z Zᴴ − (Z Zᴴ)‾ = 2i Im(Z Zᴴ),    so    P_ij = 2 Σ_l Im(z_il z̄_jl) = Σ_l a_il b_jl − b_il a_jl
 
-with the blocks (a, b) = √2 (Im z, Re z). Nothing is ever paired up, which is the fragile part of a real Schur form: a repeated
-eigenvalue leaves a choice of basis within its eigenspace that Z Zᴴ does not see, and an eigenvalue 0 (there is one whenever
-n is odd) contributes nothing.
+with the blocks (a, b) = √2 (Im z, Re z). Nothing is ever paired up, which is the fragile part of a real Schur form: a
+repeated eigenvalue leaves a choice of basis within its eigenspace that Z Zᴴ does not see, and an eigenvalue 0 (there is
+one whenever n is odd) contributes nothing.
 
-**Its derivative.** The factor Z is unique up to a unitary turn, Z Q, so "the" derivative needs a choice. Of all dZ that follow
-a change dP, the smallest one is
+**Its derivative.** The factor Z is unique up to a unitary turn, Z Q, so "the" derivative needs a choice. Of all dZ that
+follow a change dP, the smallest one is
 
     dZ = W (Φ ∘ Wᴴ (i dP) U),    Φ_jl = √μ_l / (μ_l + |μ_j|),
 
-with W all n eigenvectors and μ_j their eigenvalues. It holds no difference of eigenvalues (the derivative of `eigh` does,
-and is infinite where two are equal). Only at μ_l = 0 does √μ have no derivative; there Φ is set to 0. See
+with W all n eigenvectors and μ_j their eigenvalues. It holds no difference of eigenvalues (the derivative of `eigh`
+does, and is infinite where two are equal). Only at μ_l = 0 does √μ have no derivative; there Φ is set to 0. See
 `embed_skew_symmetric` for what this means to a caller.
 """
 
@@ -44,15 +44,16 @@ def embed_skew_symmetric(
     """Embeddings of n items whose scores are a given matrix: P_ij = ⟨R v_i, v_j⟩ for every skew-symmetric P.
 
     Differentiable once, forwards and backwards. "pairwise" is linear in P. "spectral" has finite derivatives everywhere,
-    repeated eigenvalues included. They are exact, for every function that does not depend on the choice of eigenvectors (of
-    the scores, of lengths ‖v_i‖, …), where P has its generic rank, 2⌊n/2⌋. Below it, the part of a change that would raise
-    the rank is left out: there v grows like the square root of it.
+    repeated eigenvalues included. For every function that does not depend on the choice of eigenvectors (of the scores,
+    of lengths ‖v_i‖, …) they are exact where P has its generic rank, 2⌊n/2⌋. Below that rank, the part of a change
+    that would raise it is left out: v grows like its square root.
 
     Args:
       P: skew-symmetric log-odds [..., n, n]. Of any other matrix, its skew part ½(P − Pᵀ) is embedded.
       method: "spectral" (Theorem A.3) or "pairwise" (Theorem 4.4).
     Returns:
-      [..., n, 2⌊n/2⌋] for "spectral", [..., n, 2n] for "pairwise". float32 gives P back to about 1e-6 of its largest entry.
+      [..., n, 2⌊n/2⌋] for "spectral", [..., n, 2n] for "pairwise". In float32 the scores are P to about 1e-6 of its
+      largest entry.
     Raises:
       ValueError: P is not square, or the method is unknown.
     Source: arXiv 2410.02197, Theorems 4.4 and A.3.

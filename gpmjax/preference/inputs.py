@@ -41,7 +41,8 @@ def require_scalar_or_shape_of(reference: str, array: jax.Array, **options: jax.
     """
     for name, option in options.items():
         if option.ndim and option.shape != array.shape:
-            raise ValueError(f"{_shapes({name: option})} must be a scalar or have the shape of {_shapes({reference: array})}")
+            wanted = _shapes({reference: array})
+            raise ValueError(f"{_shapes({name: option})} must be a scalar or have the shape of {wanted}")
 
 
 def require_broadcastable(**arrays: jax.Array) -> None:

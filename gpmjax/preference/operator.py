@@ -59,7 +59,7 @@ def scale_blocks(v: Float[Array, "*batch dim"], scale: Float[Array, "..."]) -> F
     if scale.ndim == 1:
         scale = scale.reshape((1,) * (a.ndim - 1) + scale.shape)
     if scale.shape[-1:] != a.shape[-1:]:
-        raise ValueError(f"scale {list(scale.shape)} must have one value per block: {a.shape[-1]} in the last dimension")
+        raise ValueError(f"scale {list(scale.shape)} must have one value per block: {a.shape[-1]} in its last axis")
     require_broadcastable(scale=scale, blocks=a)
     return _from_blocks(scale * a, scale * b)
 
@@ -130,7 +130,7 @@ def _blocks(v: Array) -> tuple[jax.Array, jax.Array]:
     """[..., 2k] → the blocks' first numbers [..., k] and their second ones [..., k]."""
     v = float32_or_wider(v)
     if v.ndim == 0 or v.shape[-1] % 2:
-        raise ValueError(f"embedding {list(v.shape)} must have an even last dimension: 2-d blocks need two numbers each")
+        raise ValueError(f"embedding {list(v.shape)} must have an even last dimension, two numbers a block")
     return v[..., 0::2], v[..., 1::2]
 
 

@@ -45,12 +45,12 @@ def score(
 def pairwise_scores(
     v: Float[Array, "*batch K dim"], scale: Float[Array, "..."] | None = None
 ) -> Float[jax.Array, "*batch K K"]:
-    """All scores of K items in one product: S_ij = s(i ≻ j), S = (R D² V) Vᵀ, from K embeddings instead of K(K−1) passes.
+    """All scores of K items in one product: S_ij = s(i ≻ j) = ⟨R D² v_i, v_j⟩; K embeddings, not K(K−1) passes.
 
     Args:
       v: embeddings [..., K, 2k].
-      scale: the prompt's λ ≥ 0, one for the K items: [..., k], or [k] for all. With one per item, [..., K, k], S_ij uses
-        the i-th; S is then skew-symmetric only where items share theirs. None is λ = 1.
+      scale: the prompt's λ ≥ 0, which the K items share: [..., k], or [k] for all. With one per item, [..., K, k],
+        S_ij uses the i-th; S is then skew-symmetric only where items have the same. None is λ = 1.
     Returns:
       [..., K, K] float32, skew-symmetric.
     Raises:
@@ -69,7 +69,9 @@ def pairwise_scores(
     return jnp.einsum("...id,...jd->...ij", rotate(_gated(v, scale)), v, precision=jax.lax.Precision.HIGHEST)
 
 
-def win_probability(score: Float[Array, "*batch"], tau: float | Float[Array, "..."] = 1.0) -> Float[jax.Array, "*batch"]:
+def win_probability(
+    score: Float[Array, "*batch"], tau: float | Float[Array, "..."] = 1.0
+) -> Float[jax.Array, "*batch"]:
     """Probability that the left item is preferred: P(i ≻ j) = σ(s(i ≻ j) / τ).
 
     Args:

@@ -42,13 +42,15 @@ UNEMBEDDING = np.random.default_rng(7).normal(size=(V, D)).astype(np.float32)
 
 LOSSES = {
     "preference": Loss(lambda s, t: preference_loss(s, target=t)),
-    "preference, margin, smoothed": Loss(lambda s, t: preference_loss(s, target=t, tau=0.1, margin=0.5, label_smoothing=0.1)),
+    "preference, every option": Loss(
+        lambda s, t: preference_loss(s, target=t, tau=0.1, margin=0.5, label_smoothing=0.1)
+    ),
     "preference, learned tau": Loss(lambda s, t: preference_loss(s, target=t, tau=jnp.array(0.5))),
     "expected error": Loss(lambda s, t: expected_error(s, target=t, tau=0.1)),
     "listwise": Loss(lambda s, t: listwise_loss(s, t, upper(s), tau=0.1), (K, K)),
     "centering": Loss(lambda s, t: centering_penalty(s, 1 - t)),
     "regularised": Loss(lambda s, t: regularised(preference_loss(s, target=t), 3 * t, 0.1)),
-    "tokens": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING.astype(h.dtype), chunk=2), (D,), discrete_target=True),
+    "tokens": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING, chunk=2), (D,), discrete_target=True),
     "tokens, capped": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING.T, vocab_axis=1, softcap=30.0), (D,), True),
 }
 

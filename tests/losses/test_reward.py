@@ -96,7 +96,8 @@ def test_listwise_is_the_mean_over_the_compared_pairs_in_either_place():
 
 def test_listwise_of_a_group_without_comparisons_is_zero():
     scores = jnp.ones((2, 3, 3))
-    value, gradient = jax.value_and_grad(lambda s: jnp.sum(listwise_loss(s, jnp.ones_like(s), jnp.zeros_like(s))))(scores)
+    total = lambda s: jnp.sum(listwise_loss(s, jnp.ones_like(s), jnp.zeros_like(s)))
+    value, gradient = jax.value_and_grad(total)(scores)
     chex.assert_trees_all_equal((value, gradient), (jnp.array(0.0), jnp.zeros_like(scores)))
 
 

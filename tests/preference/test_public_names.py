@@ -1,0 +1,38 @@
+"""What `import gpmjax` offers, and what it costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+import gpmjax
+from gpmjax.preference import embed, operator, score
+
+
+@pytest.mark.parametrize(
+    "name, module",
+    {
+        "score": score,
+        "pairwise_scores": score,
+        "win_probability": score,
+        "embed_skew_symmetric": embed,
+        "rotate": operator,
+    }.items(),
+)
+def test_public_names(name, module):
+    assert getattr(gpmjax, name) is getattr(module, name)
+    assert name in gpmjax.__all__
+
+
+def test_importing_gpmjax_is_cheap():
+    """jax and nothing heavier, and no device taken: flags set after the import must still count."""
+    program = """
+import sys, gpmjax, jax
+heavy = {"flax", "optax", "orbax", "transformers", "datasets", "torch", "matplotlib", "scipy.linalg"} & set(sys.modules)
+assert not heavy, heavy
+jax.config.update("jax_num_cpu_devices", 3)
+assert len(jax.devices("cpu")) == 3, "a backend was initialised at import"
+"""
+    environment = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
