@@ -129,10 +129,9 @@ def _outcome_figures(outcomes: Outcomes) -> dict:
     return {"accuracy": accuracy, "accuracy_interval": interval, **outcomes._asdict()}
 
 
-def _figures(score, target, tau, lengths, tie_width, bins) -> dict:
+def _figures(score, target, tau, lengths, tie_width, table) -> dict:
     side = np.sign(target - 0.5)
     decided = side != 0
-    table = calibration_table(score, target, tau, bins=bins)
     return {
         "comparisons": len(score),
         **_outcome_figures(count_outcomes(score, target, tie_width=tie_width)),
@@ -145,7 +144,6 @@ def _figures(score, target, tau, lengths, tie_width, bins) -> dict:
             measure: _outcome_figures(count_outcomes(chosen - rejected, target))
             for measure, (chosen, rejected) in lengths.items()
         },
-        "calibration": table,
     }
 
 
@@ -189,7 +187,7 @@ def summarise(
     Returns:
       JSON-ready: ``comparisons, accuracy, accuracy_interval (Wilson, 95 %), wins, ties, losses, tied_labels, nll, brier,
       ece, mean_margin, longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag →
-      value → the same figures.
+      value → the same figures but the calibration table.
 
     >>> figures = summarise([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
     >>> figures["accuracy"], figures["wins"], figures["ties"], figures["losses"]
@@ -203,9 +201,10 @@ def summarise(
     sides = {f"lengths[{measure}][{i}]": side for measure, pair in lengths.items() for i, side in enumerate(pair)}
     _check(score, target, tau, {"tags": tags, **sides})
 
-    def figures(chosen: np.ndarray) -> dict:
-        part = {measure: (a[chosen], b[chosen]) for measure, (a, b) in lengths.items()}
-        return _figures(score[chosen], target[chosen], tau, part, tie_width, bins)
+    def figures(inside: np.ndarray) -> dict:
+        table = calibration_table(score[inside], target[inside], tau, bins=bins)
+        part = {measure: (a[inside], b[inside]) for measure, (a, b) in lengths.items()}
+        return _figures(score[inside], target[inside], tau, part, tie_width, table)
 
     breakdown = {}
     for tag in by:
@@ -213,5 +212,11 @@ def summarise(
         present = sorted({value for value in values if value is not None})
         if present:
             breakdown[tag] = {value: figures(values == value) for value in present}
-    conventions = {"tau": float(tau), "tie_width": float(tie_width), "ece_bins": int(bins)}
-    return {**figures(np.ones(len(score), bool)), **conventions, "by": breakdown}
+    return {
+        **figures(np.ones(len(score), bool)),
+        "calibration": calibration_table(score, target, tau, bins=bins),
+        "tau": float(tau),
+        "tie_width": float(tie_width),
+        "ece_bins": int(bins),
+        "by": breakdown,
+    }

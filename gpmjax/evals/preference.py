@@ -80,11 +80,15 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
 
     Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
     rejected_characters, truncated, tags``.
+
+    Raises ValueError, naming the comparison's source, for a score that is not finite.
     """
     for part in scored:
         probability = special.expit(part.score.astype(np.float64) / part.tau)
         for row, score, p, target in zip(part.row, part.score, probability, part.target, strict=True):
             known = facts[int(row)]
+            if not np.isfinite(score):
+                raise ValueError(f"{known.source}: the model's score is {score}, must be finite")
             yield {
                 "row": int(row),
                 "source": known.source,

@@ -20,6 +20,9 @@ EVEN = 0.02
 # More blocks than these and only the ones with the largest say are drawn.
 MAX_BLOCKS = 6
 MAX_LABEL = 16
+# The circle has radius 1; a panel is drawn at this many inches per radius, at which a bold letter of a name is so wide.
+INCHES = 1.5
+LETTER = 0.068
 
 
 def block_scores(embedding: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
@@ -65,16 +68,20 @@ def preference_circle(
     blocks = np.sort(np.argsort(-np.abs(shares).sum((1, 2)), kind="stable")[:MAX_BLOCKS])
     columns = min(len(blocks), 3)
     rows = -(-len(blocks) // columns)
-    figure, panels = style.new_figure(4.2 * columns, 4.2 * rows + 0.7, rows, columns)
+    labels = [style.short(label, MAX_LABEL) for label in labels]
+    # Eight letters at least: short names may come to share a spot.
+    half_width = 1.2 + LETTER * max(8, *map(len, labels))
+    figure, panels = style.new_figure(2 * INCHES * half_width * columns, 2 * INCHES * 1.4 * rows + 0.7, rows, columns)
     for axes in panels[len(blocks) :]:
         axes.remove()
     for block, axes in zip(blocks, panels, strict=False):
         _draw_block(axes, labels, embedding[:, 2 * block : 2 * block + 2], scores, shares[block])
+        axes.set(xlim=(-half_width, half_width), ylim=(-1.4, 1.4), aspect="equal")
         if dim > 2:
             gate = "" if scale is None else f", λ = {scale[block]:.2g}"
             axes.set_title(f"block {block + 1} of {dim // 2}{gate}", fontsize=10)
     if title:
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(style.short(title, 20 + 40 * columns), fontsize=12)
     _draw_legend(figure, dim // 2)
     return figure
 
@@ -100,16 +107,10 @@ def _draw_block(axes: Axes, labels: Sequence[str], points: np.ndarray, scores: n
             },
         )  # fmt: skip
     axes.scatter(*points.T, s=60, color=style.INK, zorder=3)
-    _draw_labels(axes, [_shorten(label) for label in labels], points, place)
-    axes.set(xlim=(-1.4, 1.4), ylim=(-1.4, 1.4), aspect="equal")
+    _draw_labels(axes, labels, points, place)
     axes.grid(False)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
-
-
-def _shorten(label: str) -> str:
-    label = " ".join(label.split())
-    return label if len(label) <= MAX_LABEL else label[: MAX_LABEL - 1] + "…"
 
 
 def _first_at_place(points: np.ndarray) -> np.ndarray:
@@ -121,11 +122,14 @@ def _first_at_place(points: np.ndarray) -> np.ndarray:
 def _draw_labels(axes: Axes, labels: Sequence[str], points: np.ndarray, place: np.ndarray) -> None:
     """Names beside their points. Names of responses on one spot become one name, "A = C"."""
     first = np.unique(place)
-    names = [" = ".join(label for label, p in zip(labels, place, strict=True) if p == i) for i in first]
+    together = [" = ".join(label for label, p in zip(labels, place, strict=True) if p == i) for i in first]
+    names = [style.short(name, MAX_LABEL) for name in together]
     for (x, y), name in zip(_label_positions(points[first], names), names, strict=True):
         axes.text(
             x, y, name, ha="center", va="center", fontsize=10, fontweight="bold", color=style.INK, zorder=4,
-            path_effects=[withStroke(linewidth=3, foreground="white")],
+            path_effects=[withStroke(linewidth=2, foreground="white")],
+            # There is room for names; were the layout to make more, the panel would shrink under them.
+            in_layout=False,
         )  # fmt: skip
 
 
@@ -133,10 +137,10 @@ def _label_positions(points: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """[n, 2] centres of the names: each outwards of its point, or turned from there to where it covers the least."""
     boxes = [(point, np.array([0.08, 0.08])) for point in points]
     for point, name in zip(points, names, strict=True):
-        size = np.array([0.085 * len(name), 0.14])
+        size = np.array([LETTER * len(name), 0.14])
         outwards = np.arctan2(point[1], point[0]) if np.linalg.norm(point) > 1e-3 else np.pi / 2
         angles = outwards + np.deg2rad([0, 40, -40, 80, -80, 120, -120, 180])
-        candidates = point + np.stack([np.cos(angles), np.sin(angles)], axis=1) * (0.07 + size / 2)
+        candidates = point + np.stack([np.cos(angles), np.sin(angles)], axis=1) * (0.09 + size / 2)
         covered = [sum(np.all(np.abs(c - box) < (size + extent) / 2) for box, extent in boxes) for c in candidates]
         boxes.append((candidates[int(np.argmin(covered))], size))
     return np.array([centre for centre, _ in boxes[len(points) :]])

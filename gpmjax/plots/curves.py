@@ -126,7 +126,7 @@ def _draw_panel(axes: Axes, runs: Mapping[str, Sequence[Mapping]], train: str, h
         for e, (name, (steps, values)) in enumerate(evaluations.items()):
             axes.plot(
                 steps, values, color=style.colour(r), linestyle="--", linewidth=1.2, marker=style.marker(e),
-                markersize=4.5, markerfacecolor="white", label=f"{run}, {name}",
+                markersize=4.5, markerfacecolor="white", label=f"{run}, {Path(name).name}",
             )  # fmt: skip
     if train == "accuracy":
         axes.set_ylim(-0.03, 1.03)

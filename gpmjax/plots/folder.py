@@ -2,7 +2,7 @@
 
     metrics.jsonl                      learning_curves.png        one curve per folder
     summary.json with a "table"        accuracy.png
-    *.json with a "calibration"        calibration.png            one curve per evaluation
+    *.json with a "calibration"        calibration.png            one curve per evaluation, a run's own included
     preferences*.json or .npz          circle_*.png, scores_*.png
 
 A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding``
@@ -46,14 +46,7 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
     table = [row for document in documents.values() for row in document.get("table", [])]
     if table:
         written.append(style.save(accuracy_bars(table, title=title), out / "accuracy.png"))
-    names = [path.stem for path in documents]
-    calibrations = {
-        # Two folders may hold evaluations of one name.
-        path.stem if names.count(path.stem) == 1 else f"{path.parent.name}/{path.stem}": document["calibration"]
-        for path, document in documents.items()
-        if document.get("calibration")
-    }
-    if calibrations:
+    if calibrations := _calibrations(documents):
         written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
     for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):
         if path.suffix in (".json", ".npz"):
@@ -79,6 +72,19 @@ def draw_preferences(path: str | Path, out: str | Path) -> list[Path]:
         circle = preference_circle(labels, np.array(embedding), scores=scores, scale=group.get("scale"), title=title)
         written.append(style.save(circle, out / f"circle_{name}.png"))
     return written
+
+
+def _calibrations(documents: Mapping[Path, Mapping]) -> dict[str, list]:
+    """Every calibration table under a name of its own: an evaluation's file, or a run's folder and evaluation set."""
+    tables = {}
+    for path, document in documents.items():
+        if document.get("calibration"):
+            taken = path.stem in tables
+            tables[f"{path.parent.name}/{path.stem}" if taken else path.stem] = document["calibration"]
+        for name, figures in document.get("eval", {}).items():
+            if figures.get("calibration"):
+                tables[f"{path.parent.name}, {Path(name).name}"] = figures["calibration"]
+    return tables
 
 
 def _read_json(path: Path) -> Mapping:

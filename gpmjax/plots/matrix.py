@@ -9,13 +9,14 @@ from gpmjax.plots import style
 
 # More rows than this and the numbers inside the cells would be unreadable.
 MAX_ANNOTATED = 12
+MAX_LABEL = 20
 
 
 def score_matrix(
     labels: Sequence[str], scores: np.ndarray, *, title: str = "", quantity: str = "score s(i ≻ j)"
 ) -> Figure:
     """Heat map of ``scores`` [K, K]; purple where the row wins, orange where it loses."""
-    scores = np.asarray(scores, float)
+    scores, labels = np.asarray(scores, float), [style.short(label, MAX_LABEL) for label in labels]
     count = len(labels)
     if scores.shape != (count, count):
         raise ValueError(f"scores: shape {scores.shape}, must be {(count, count)} for {count} labels")
@@ -37,5 +38,5 @@ def score_matrix(
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else style.INK)
     figure.colorbar(image, ax=axes, label=quantity, shrink=0.85)
     if title:
-        axes.set_title(title, fontsize=11)
+        axes.set_title(style.short(title, 60), fontsize=11)
     return figure

@@ -22,6 +22,16 @@ def marker(index: int) -> str:
     return MARKERS[index % len(MARKERS)]
 
 
+def short(text: str, limit: int) -> str:
+    """``text`` on one line, cut to ``limit`` characters.
+
+    >>> short("A rather\\nlong reply", 12)
+    'A rather lo…'
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **ratios) -> tuple[Figure, list[Axes]]:
     """A figure of ``width`` × ``height`` inches and its axes, row by row.
 

@@ -106,6 +106,12 @@ def test_rows_from_a_file_give_the_same_summary():
     assert preference.summarise_rows(restored, TAU) == preference.summarise_rows(records, TAU)
 
 
+def test_a_score_that_is_not_finite_is_named():
+    broken = make_batch(np.full((3, 2), np.nan), CYCLE, places=3)
+    with pytest.raises(ValueError, match="f.jsonl:1: the model's score is nan, must be finite"):
+        preference.measure(features_as_embeddings, [broken], facts(3))
+
+
 def test_nothing_to_score_is_an_error():
     with pytest.raises(ValueError, match="at least one comparison"):
         preference.measure(features_as_embeddings, [], {})

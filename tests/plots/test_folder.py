@@ -40,6 +40,19 @@ def test_everything_is_drawn_and_nothing_else(run, tmp_path):
     assert all(path.read_bytes().startswith(PNG) for path in written)
 
 
+def test_calibrations_have_names_of_their_own(tmp_path, monkeypatch):
+    table = [{"low": 0.5, "high": 0.6, "count": 3, "confidence": 0.55, "frequency": 0.5}]
+    for run in ("bt", "gpm"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "dev.json").write_text(json.dumps({"calibration": table}))
+        (tmp_path / run / "summary.json").write_text(json.dumps({"eval": {"data/dev.jsonl": {"calibration": table}}}))
+    drawn = []
+    draw = folder.calibration_curve
+    monkeypatch.setattr(folder, "calibration_curve", lambda tables, title: drawn.extend(tables) or draw(tables))
+    folder.draw_folders([tmp_path / "bt", tmp_path / "gpm"], tmp_path)
+    assert sorted(drawn) == ["bt, dev.jsonl", "dev", "gpm, dev.jsonl", "gpm/dev"]
+
+
 def test_an_interrupted_line_is_passed_over_but_damage_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
