@@ -5,14 +5,13 @@ queries a block at a time, [B, H, block, T], and computes the block's logits ane
 """
 
 import functools
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
-from gpmjax.arrays import TokenLayout
-from gpmjax.models.config import AttentionImplementation, require_one_of
+from gpmjax.arrays import Array, TokenLayout
+from gpmjax.models.config import ATTENTIONS, require_one_of
 
 NO_WINDOW = 2**30
 CHUNK = 512
@@ -59,14 +58,14 @@ def attention(
     scale: float,
     window: Int[Array, ""] | int | None = None,
     softcap: float | None = None,
-    implementation: AttentionImplementation = "xla",
+    implementation: str = "xla",
 ) -> Float[Array, "B T H d"]:
     """softmax(softcap·tanh(scale·q·k / softcap)) v over the slots each slot may see; N key heads, H/N queries to each.
 
     ``window``: positions a token sees, itself included; may be traced (one compiled body for layers that differ);
     None or ``NO_WINDOW`` for all. Logits and softmax are float32.
     """
-    require_one_of("attention", implementation, get_args(AttentionImplementation))
+    require_one_of("attention", implementation, ATTENTIONS)
     static = dict(scale=scale, softcap=softcap)
     if implementation == "xla":
         return _attend(q, k, v, layout, layout, window, first_query=0, **static)

@@ -4,17 +4,16 @@ One body serves Llama, Mistral, Qwen and Gemma; each family is a setting of thes
 """
 
 import dataclasses
-from typing import Literal, get_args
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER_TYPES = ("full", "sliding")
 ROPE_SCALINGS = ("linear", "llama3", "yarn")
 MODULES = ("q", "k", "v", "o", "gate", "up", "down")
 
-AttentionImplementation = Literal["xla", "chunked"]
-Remat = Literal["none", "full", "dots"]
-Unroll = Literal["scan", "unrolled"]
-DtypeName = Literal["float32", "bfloat16"]
+ATTENTIONS = ("xla", "chunked")
+REMATS = ("none", "full", "dots")
+UNROLLS = ("scan", "unrolled")
+DTYPES = ("float32", "bfloat16")
 
 
 def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> None:
@@ -163,20 +162,20 @@ class Runtime:
     ``unroll``: layers as a compiled loop, or one after the other (more to compile, sometimes faster); the same parameters.
     """
 
-    dtype: DtypeName = "float32"
-    param_dtype: DtypeName = "float32"
-    remat: Remat = "none"
-    unroll: Unroll = "scan"
-    attention: AttentionImplementation = "xla"
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+    remat: str = "none"
+    unroll: str = "scan"
+    attention: str = "xla"
     lora: LoRA | None = None
 
     def validate(self) -> "Runtime":
         """Returns itself; raises ValueError naming the field and what is allowed."""
-        require_one_of("dtype", self.dtype, get_args(DtypeName))
-        require_one_of("param_dtype", self.param_dtype, get_args(DtypeName))
-        require_one_of("remat", self.remat, get_args(Remat))
-        require_one_of("unroll", self.unroll, get_args(Unroll))
-        require_one_of("attention", self.attention, get_args(AttentionImplementation))
+        require_one_of("dtype", self.dtype, DTYPES)
+        require_one_of("param_dtype", self.param_dtype, DTYPES)
+        require_one_of("remat", self.remat, REMATS)
+        require_one_of("unroll", self.unroll, UNROLLS)
+        require_one_of("attention", self.attention, ATTENTIONS)
         if self.lora is not None:
             self.lora.validate()
         return self

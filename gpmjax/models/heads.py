@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from gpmjax.arrays import Comparisons
+from gpmjax.arrays import Array, Comparisons
 from gpmjax.models.config import require_one_of
 from gpmjax.preference.score import bradley_terry_score, pairwise_rewards, pairwise_scores, score
 

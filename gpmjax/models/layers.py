@@ -3,8 +3,9 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from gpmjax.arrays import Array
 from gpmjax.models.config import DecoderConfig, Runtime
 
 _ACTIVATIONS = {

@@ -3,9 +3,9 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from gpmjax.arrays import FeatureBatch, TokenBatch
+from gpmjax.arrays import Array, FeatureBatch, TokenBatch
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.heads import PreferenceHeads, PreferenceOutput, PreferenceSpec
 from gpmjax.models.transformer import Decoder

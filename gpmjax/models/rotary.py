@@ -8,8 +8,9 @@ import math
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
+from gpmjax.arrays import Array
 from gpmjax.models.config import DecoderConfig, RopeScaling
 
 

@@ -10,9 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
-from gpmjax.arrays import TokenLayout
+from gpmjax.arrays import Array, TokenLayout
 from gpmjax.models.attention import NO_WINDOW, attention
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
