@@ -8,7 +8,7 @@ published checkpoint that does not say how its head is read, say it: --gate=soft
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from rich.console import Console
 
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
@@ -35,6 +35,7 @@ DECLARED = {
 
 
 def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     declare = {name: flag.value for name, flag in DECLARED.items() if flag.value is not None}
     plan = EvaluationPlan(
         MODEL.value, DATA.value, declare, MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, tuple(BY.value)
