@@ -15,16 +15,18 @@ from matplotlib.ticker import FuncFormatter
 
 from gpmjax.plots import style
 
-# Panel title → (key on training lines, key inside an evaluation's figures).
-# The first two and the gradient norm are noisy from batch to batch, so they are also drawn smoothed.
+# Panel title → (key on training lines, key inside an evaluation's figures). The loss may be another than the negative
+# log-likelihood, so the two do not share an axis.
 PANELS = {
-    "loss (nats)": ("loss", "nll"),
+    "training loss": ("loss", None),
+    "negative log-likelihood (nats)": (None, "nll"),
     "accuracy": ("accuracy", "accuracy"),
     "gradient norm": ("gradient_norm", None),
     "learning rate": ("learning_rate", None),
     "tokens per second": ("tokens_per_second", None),
     "responses per second": ("responses_per_second", None),
 }
+# Noisy from batch to batch, so drawn smoothed as well.
 NOISY = ("loss", "accuracy", "gradient_norm")
 SMOOTH_FROM = 60
 
@@ -42,8 +44,8 @@ def read_metrics(path: str | Path) -> list[dict]:
     return records
 
 
-def series(records: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of the training lines that hold a number under ``key``.
+def series(records: Sequence[Mapping], key: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, values) of the training lines that hold a number under ``key``; none for None.
 
     A step written twice (a resumed run) counts as last written.
 
@@ -56,7 +58,7 @@ def series(records: Sequence[Mapping], key: str) -> tuple[np.ndarray, np.ndarray
     return np.array(steps), np.array([points[step] for step in steps], float)
 
 
-def evaluation_series(records: Sequence[Mapping], key: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def evaluation_series(records: Sequence[Mapping], key: str | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Evaluation name → (steps, values) of the figure ``key``."""
     flat: dict[str, list[dict]] = {}
     for line in records:
@@ -91,17 +93,20 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
         (name, train, held_out)
         for name, (train, held_out) in PANELS.items()
         if any(
-            len(series(records, train)[0]) or (held_out and evaluation_series(records, held_out))
+            len(series(records, train)[0]) or evaluation_series(records, held_out)
             for records in runs.values()
         )
     ]
     if not drawn:
-        raise ValueError(f"runs: none of {sorted(runs)} holds any of {[train for train, _ in PANELS.values()]}")
+        raise ValueError(f"runs: none of {sorted(runs)} holds anything of {list(PANELS)}")
+    # One scale of steps for all, so that panels can be read against each other.
+    last = max([1, *(line["step"] for records in runs.values() for line in records if "step" in line)])
     columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
     rows = -(-len(drawn) // columns)
     figure, panels = style.new_figure(4.2 * columns, 3.0 * rows + 0.5, rows, columns)
     for axes, (name, train, held_out) in zip(panels, drawn, strict=False):
         _draw_panel(axes, runs, train, held_out)
+        axes.set_xlim(0, 1.02 * last)
         axes.set_title(name, fontsize=10, loc="left")
         axes.set_xlabel("step", fontsize=9)
     for axes in panels[len(drawn) :]:
@@ -117,16 +122,15 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
     return figure
 
 
-def _draw_panel(axes: Axes, runs: Mapping[str, Sequence[Mapping]], train: str, held_out: str | None) -> None:
+def _draw_panel(axes: Axes, runs: Mapping[str, Sequence[Mapping]], train: str | None, held_out: str | None) -> None:
     for r, (run, records) in enumerate(runs.items()):
         steps, values = series(records, train)
         if len(steps):
             _draw_training(axes, train, steps, values, style.colour(r), f"{run}, training")
-        evaluations = evaluation_series(records, held_out) if held_out else {}
-        for e, (name, (steps, values)) in enumerate(evaluations.items()):
+        for e, (name, (steps, values)) in enumerate(evaluation_series(records, held_out).items()):
             axes.plot(
                 steps, values, color=style.colour(r), linestyle="--", linewidth=1.2, marker=style.marker(e),
-                markersize=4.5, markerfacecolor="white", label=f"{run}, {Path(name).name}",
+                markersize=4.5, markerfacecolor="white", clip_on=False, label=f"{run}, {Path(name).name}",
             )  # fmt: skip
     if train == "accuracy":
         axes.set_ylim(-0.03, 1.03)

@@ -3,7 +3,7 @@
     metrics.jsonl                      learning_curves.png        one curve per folder
     summary.json with a "table"        accuracy.png
     *.json with a "calibration"        calibration.png            one curve per evaluation, a run's own included
-    preferences*.json or .npz          circle_*.png, scores_*.png
+    preferences*.json or .npz          circle_*.png, scores_*.png; of several folders, each under its name
 
 A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding``
 [K, 2k] and perhaps ``scale`` [k]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
@@ -50,7 +50,8 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
         written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
     for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):
         if path.suffix in (".json", ".npz"):
-            written += draw_preferences(path, out)
+            # Each folder's groups may be numbered alike.
+            written += draw_preferences(path, out / path.parent.name if len(folders) > 1 else out)
     if not written:
         looked = ", ".join(map(str, folders))
         raise FileNotFoundError(f"{looked}: no metrics.jsonl, table, calibration or preferences to draw")

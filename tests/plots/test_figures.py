@@ -76,7 +76,7 @@ def test_bars_show_the_mean_over_seeds_and_the_ceiling():
 def test_curves_draw_what_is_there():
     records = [{"step": 1, "loss": 2.0, "note": "x"}, {"step": 2, "loss": None}, {"eval": {"dev": {"nll": 0.3}}, "step": 2}]
     figure = learning_curves({"run": records})
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss (nats)"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["training loss", "negative log-likelihood (nats)"]
     with pytest.raises(ValueError, match="none of"):
         learning_curves({"run": [{"step": 1}]})
 

@@ -40,6 +40,14 @@ def test_everything_is_drawn_and_nothing_else(run, tmp_path):
     assert all(path.read_bytes().startswith(PNG) for path in written)
 
 
+def test_groups_of_several_folders_do_not_overwrite_each_other(tmp_path):
+    for run in ("bt", "gpm"):
+        (tmp_path / run).mkdir()
+        (tmp_path / run / "preferences-0.json").write_text('{"labels": ["A"], "scores": [[0]]}')
+    written = folder.draw_folders([tmp_path / "bt", tmp_path / "gpm"], tmp_path / "out")
+    assert written == [tmp_path / "out" / run / "scores_0.png" for run in ("bt", "gpm")]
+
+
 def test_calibrations_have_names_of_their_own(tmp_path, monkeypatch):
     table = [{"low": 0.5, "high": 0.6, "count": 3, "confidence": 0.55, "frequency": 0.5}]
     for run in ("bt", "gpm"):
