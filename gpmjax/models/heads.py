@@ -120,8 +120,9 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch out"]:
-        # N(0, 1/(D+1)), the released recipe.
-        init = lambda key, shape, dtype: jax.random.normal(key, shape, dtype) * (shape[0] + 1) ** -0.5
+        # The released recipe: standard deviation 1/(D + 1). Not for an MLP, whose signal it would shrink at every layer.
+        power = -1.0 if self.spec.head == "linear" else -0.5
+        init = lambda key, shape, dtype: jax.random.normal(key, shape, dtype) * (shape[0] + 1) ** power
         # A few columns: full precision costs nothing, and bf16 products would blur close scores.
         dense = lambda width, bias, name: nn.Dense(width, use_bias=bias, kernel_init=init, precision="highest", name=name)
         if self.spec.head == "linear":

@@ -55,9 +55,14 @@ def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
             raise ValueError(f"config.model.tokenizer='': must be given with source={config.source!r}")
         decoder = PRESETS[name]
         model = PreferenceModel(decoder, spec, runtime)
+        tokenizer = hub.load_tokenizer(config.tokenizer)
+        if len(tokenizer) > decoder.vocab_size:
+            raise ValueError(
+                f"config.model.tokenizer={config.tokenizer!r}: has {len(tokenizer)} tokens, {name} takes {decoder.vocab_size}"
+            )
         return Backbone(
             model,
-            hub.load_tokenizer(config.tokenizer),
+            tokenizer,
             load_decoder=lambda: _random_decoder(model, mesh, key, lambda path: True),
             load_heads=lambda: _random_heads(model, mesh, key),
             fingerprint=lambda: fingerprint([], f"{config.source} seed {seed} {decoder} {runtime.dtype}"),

@@ -33,6 +33,12 @@ class Checkpoints:
         keep.append(policies.BestN(get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False))
         self._manager = ocp.CheckpointManager(
             Path(directory).absolute(),
+            # Named here so that metadata can be read before anything is saved or restored.
+            item_handlers={
+                "params": ocp.StandardCheckpointHandler(),
+                "optimizer": ocp.StandardCheckpointHandler(),
+                "record": ocp.JsonCheckpointHandler(),
+            },
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(keep),
                 best_fn=self._rank,
@@ -124,17 +130,6 @@ class Checkpoints:
         )
         step_array = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), target.step.sharding)
         return TrainState(step_array, saved["params"], saved["optimizer"])
-
-    def restore_params(self, step: int, like: TrainState, mesh: Mesh) -> Any:
-        """What trained, at ``step``, without its optimiser moments."""
-        shapes = jax.eval_shape(lambda state: state, like)
-        self._check_shapes(step, shapes.params)
-        target = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes.params,
-            state_shardings(shapes, mesh).params,
-        )
-        return self._restore(step, params=ocp.args.StandardRestore(target))["params"]
 
     def _restore(self, step: int, **items: Any) -> Any:
         try:

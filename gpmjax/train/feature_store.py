@@ -8,13 +8,14 @@ checksum: a torn or damaged one is reported, removed, and computed again.
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+
+from gpmjax.files import replacing
 
 KEY_BYTES = 16
 
@@ -101,12 +102,8 @@ class FeatureStore:
         # Named by content: two processes that share a cache do not overwrite each other.
         checksum = _checksum(arrays)
         path = self._directory / f"features-{checksum[:16]}.safetensors"
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            save_file(arrays, temporary, metadata={"sha256": checksum})
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(path) as partial:
+            save_file(arrays, partial, metadata={"sha256": checksum})
         self._remember(arrays)
 
     def lookup(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:

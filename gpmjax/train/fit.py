@@ -368,8 +368,7 @@ class Run:
             "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
             "config": dataclasses.asdict(self.config),
         }
-        write_json(self.workdir / "summary.json", figures)
-        return figures
+        return write_json(self.workdir / "summary.json", figures)
 
 
 def count_units(batch: Batch) -> int:

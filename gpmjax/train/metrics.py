@@ -5,7 +5,6 @@ A training line is ``{"step", "loss", "accuracy", …}``, an evaluation line ``{
 
 import json
 import math
-import os
 import sys
 import time
 from pathlib import Path
@@ -15,13 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from gpmjax.files import replacing
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes ``value`` whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, sort_keys=False) + "\n")
-    os.replace(temporary, path)
+
+def write_json(path: Path, value: Any) -> Any:
+    """Writes ``value`` whole or not at all; returns it as a reader of the file will see it."""
+    text = json.dumps(value, indent=2)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return json.loads(text)
 
 
 class MetricsWriter:

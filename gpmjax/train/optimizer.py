@@ -48,7 +48,21 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         "sgd": lambda: optax.sgd(rate, momentum=config.b1),
     }[config.name]()
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return optax.chain(clip, rule)
+    return _with_standard_promotion(optax.chain(clip, rule))
+
+
+def _with_standard_promotion(rule: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Optax mixes int32 counts with f32 decays; a program that promotes strictly, as our tests do, needs this door."""
+
+    def init(params):
+        with jax.numpy_dtype_promotion("standard"):
+            return rule.init(params)
+
+    def update(gradient, state, params=None):
+        with jax.numpy_dtype_promotion("standard"):
+            return rule.update(gradient, state, params)
+
+    return optax.GradientTransformation(init, update)
 
 
 ALL_BUT_ADAPTERS = r"^decoder/(?!.*lora_[ab]$)"

@@ -148,7 +148,7 @@ def make_train_step(
             metrics["example_loss"] = jnp.swapaxes(examples, 0, 1).reshape(batch.comparisons.row.shape)
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
         return TrainState(state.step + 1, params, moments), metrics
 
     return step

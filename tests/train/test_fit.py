@@ -1,0 +1,168 @@
+"""Whole runs: they learn, resume bit by bit, stop when asked, and refuse what they cannot use."""
+
+import dataclasses
+import json
+import os
+import signal
+import threading
+
+import jax
+import numpy as np
+import pytest
+
+from gpmjax.evals.held_out import held_out
+from gpmjax.hub import load_preference_model
+from gpmjax.train import fit as fitting
+from gpmjax.train.checkpoint import Checkpoints
+from gpmjax.train.fit import fit
+from gpmjax.train.loop import TrainingDiverged
+from gpmjax.train.metrics import read_metrics
+
+
+def losses(workdir):
+    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+
+
+def saved_params(workdir, config):
+    """Leaves of the newest checkpoint, as numpy."""
+    import orbax.checkpoint as ocp
+
+    with Checkpoints(workdir / "checkpoints", config.checkpoint) as checkpoints:
+        step = checkpoints.latest()
+    tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "params")
+    return step, {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def test_it_learns_and_leaves_everything_behind(config, tmp_path):
+    config.export = "native"
+    summary = fit(config, tmp_path, held_out)
+    assert summary["status"] == "finished" and summary["step"] == 12
+    recorded = losses(tmp_path)
+    assert recorded[12] < recorded[1]
+    (figures,) = summary["eval"].values()
+    assert figures["accuracy"] > 0.9
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert any((tmp_path / "tensorboard").iterdir())
+    assert load_preference_model(str(tmp_path / "model")).spec == config.model.spec()
+
+
+@pytest.mark.parametrize("backbone", ["train", "frozen"])
+def test_resumed_equals_straight_bitwise(config, tmp_path, monkeypatch, backbone):
+    config.model.backbone = backbone
+    config.model.feature_cache = str(tmp_path / "features")
+    fit(config, tmp_path / "straight", held_out)
+
+    # The same run, asked to stop in its sixth step, and again in its ninth.
+    asked = iter([6, 9])
+    stop_at = next(asked)
+    read = fitting.Loop._read
+
+    def read_and_stop(loop, pending):
+        read(loop, pending)
+        if pending is not None and pending.step == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(fitting.Loop, "_read", read_and_stop)
+    for stop_at in (6, 9):
+        summary = fit(config, tmp_path / "resumed", held_out)
+        assert summary["status"] == "interrupted" and stop_at <= summary["step"] <= stop_at + 2
+    monkeypatch.undo()
+    assert fit(config, tmp_path / "resumed", held_out)["status"] == "finished"
+
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "straight")
+    (_, straight), (_, resumed) = (saved_params(tmp_path / name, config) for name in ("straight", "resumed"))
+    assert straight.keys() == resumed.keys()
+    for name in straight:
+        np.testing.assert_array_equal(straight[name], resumed[name], err_msg=name)
+
+
+def test_a_finished_run_says_so_again(config, tmp_path):
+    first = fit(config, tmp_path, held_out)
+    again = fit(config, tmp_path, held_out)
+    assert again["status"] == "finished" and again["step"] == first["step"]
+    assert again["eval"] == first["eval"]
+
+
+def test_resuming_with_another_config_is_refused(config, tmp_path):
+    fit(config, tmp_path, held_out)
+    config.seed = 1
+    with pytest.raises(ValueError, match="seed=0, this config has 1.*new --workdir"):
+        fit(config, tmp_path, held_out)
+
+
+def test_nan_stops_with_step_and_rows_and_keeps_the_last_checkpoint(config, tmp_path, pairs_file):
+    rows = [json.loads(line) for line in pairs_file.read_text().splitlines()]
+    rows[5]["margin"] = 3e38  # divided by τ, infinite in float32
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config.data.train, config.data.eval = (str(bad),), ()
+    config.checkpoint.every = 1
+    config.data.max_responses = 2
+    with pytest.raises(TrainingDiverged, match=r"step \d+: loss .*bad\.jsonl:6"):
+        fit(config, tmp_path / "run", held_out)
+    with Checkpoints(tmp_path / "run" / "checkpoints", config.checkpoint) as checkpoints:
+        latest = checkpoints.latest()
+    assert latest is None or np.isfinite(losses(tmp_path / "run")[latest])
+
+
+def test_best_checkpoint_outlives_newer_ones(config, tmp_path):
+    config.eval_every, config.checkpoint.keep, config.checkpoint.metric = 2, 1, "nll"
+    summary = fit(config, tmp_path, held_out)
+    evaluations = {
+        line["step"]: next(iter(line["eval"].values()))["nll"] for line in read_metrics(tmp_path) if "eval" in line
+    }
+    assert summary["best_step"] == min(evaluations, key=lambda step: (evaluations[step], -step))
+    kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()}
+    assert kept == {summary["best_step"], 12}
+
+
+def test_learned_tau_moves_and_lora_leaves_the_rest_alone(config, tmp_path):
+    config.model.tau_mode, config.model.lora_rank = "learned", 2
+    config.loss.lm_coefficient = 0.1
+    summary = fit(config, tmp_path, held_out)
+    _, params = saved_params(tmp_path, config)
+    assert {name for name in params if "lora" not in name} == {
+        "['heads']['value']['kernel']", "['heads']['gate']['kernel']", "['heads']['log_tau']",
+    }  # fmt: skip
+    assert not np.isclose(params["['heads']['log_tau']"], np.log(0.1), atol=1e-6)
+    assert summary["parameters"]["frozen"] > summary["parameters"]["trained"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c.model.__setattr__("dim", 3), "dim is 3.*even"),
+        (lambda c: c.model.__setattr__("source", "random:nothing"), "'nothing'; allowed: 'tiny'"),
+        (lambda c: c.model.__setattr__("source", "/nowhere"), "/nowhere: no model, looked for a directory"),
+        (lambda c: c.model.__setattr__("freeze", ("decodr/",)), "freeze pattern 'decodr/': found in no parameter path"),
+        (lambda c: c.model.__setattr__("freeze", ("",)), "leaves no parameter to train"),
+        (lambda c: c.data.__setattr__("train", ("/nowhere.jsonl",)), "/nowhere.jsonl"),
+        (lambda c: c.data.__setattr__("rows", 6), "rows=6: must be a multiple of 8"),
+        (lambda c: c.data.__setattr__("max_length", 8), "pairs.jsonl:1.*raise max_length"),
+        (lambda c: c.mesh.__setattr__("tensor", 3), "must multiply to the 8 devices"),
+        (lambda c: c.optimizer.__setattr__("accumulate", 3), "accumulate=3: must divide"),
+    ],
+)  # fmt: skip
+def test_bad_configs_are_refused_in_one_line(config, tmp_path, change, message):
+    change(config)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
+        fit(config, tmp_path, held_out)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_of_another_shape_or_a_broken_one_is_named(config, tmp_path):
+    fit(config, tmp_path, held_out)
+    step = tmp_path / "checkpoints" / "12"
+    (step / "params" / "_METADATA").unlink()
+    with pytest.raises(ValueError, match="checkpoints/12: broken checkpoint.*delete this directory"):
+        fit(config, tmp_path, held_out)
+
+
+def test_stop_requests_from_a_thread_are_seen_between_feature_batches(config, tmp_path, monkeypatch):
+    config.model.backbone = "frozen"
+    monkeypatch.setattr(
+        fitting, "encode_missing", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM) or args[2](None)
+    )
+    summary = fit(config, tmp_path, held_out)
+    assert summary["status"] == "interrupted" and summary["step"] == 0
+    assert threading.active_count() >= 1
