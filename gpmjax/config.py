@@ -22,12 +22,14 @@ SCHEDULES = ("cosine", "linear", "constant")
 TEMPLATES = ("chat", "raw")
 
 
-def _at_least(name: str, value, least) -> None:
+def at_least(name: str, value, least) -> None:
+    """Refuses ``config.{name}`` below ``least``."""
     if not value >= least:  # also refuses NaN
         raise ValueError(f"config.{name}={value!r}: must be at least {least}")
 
 
-def _positive(name: str, value) -> None:
+def positive(name: str, value) -> None:
+    """Refuses ``config.{name}`` that is not a positive finite number."""
     if not 0 < value < math.inf:
         raise ValueError(f"config.{name}={value!r}: must be positive and finite")
 
@@ -61,7 +63,7 @@ class BackboneConfig:
         ).validate()
 
     def validate(self) -> None:
-        _at_least("model.lora_rank", self.lora_rank, 0)
+        at_least("model.lora_rank", self.lora_rank, 0)
         self.runtime()
 
 
@@ -137,10 +139,10 @@ class DataConfig:
                 f"config.data.weights={self.weights!r}: must have one weight for each of the {len(self.train)} sources"
             )
         for weight in self.weights:
-            _positive("data.weights", weight)
-        _at_least("data.max_length", self.max_length, 2)
-        _at_least("data.rows", self.rows, 1)
-        _at_least("data.max_responses", self.max_responses, 2)
+            positive("data.weights", weight)
+        at_least("data.max_length", self.max_length, 2)
+        at_least("data.rows", self.rows, 1)
+        at_least("data.max_responses", self.max_responses, 2)
         if self.row_length and self.row_length < self.max_length:
             raise ValueError(f"config.data.row_length={self.row_length}: must be at least max_length={self.max_length}, or 0")
         require_one_of("config.data.packing", self.packing, ("pack", "single"))
@@ -166,7 +168,7 @@ class LossConfig:
         for name, top in (("label_smoothing", 0.5), ("lm_coefficient", 1.0)):
             if not 0 <= getattr(self, name) < top:
                 raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be in [0, {top})")
-        _at_least("loss.centering", self.centering, 0)
+        at_least("loss.centering", self.centering, 0)
         if self.reduction == "listwise" and self.objective == "expected_error":
             raise ValueError("config.loss.reduction='listwise': must be 'pairwise' with objective='expected_error'")
 
@@ -191,12 +193,12 @@ class OptimizerConfig:
     def validate(self) -> None:
         require_one_of("config.optimizer.name", self.name, OPTIMIZERS)
         require_one_of("config.optimizer.schedule", self.schedule, SCHEDULES)
-        _positive("optimizer.learning_rate", self.learning_rate)
+        positive("optimizer.learning_rate", self.learning_rate)
         if not 0 <= self.warmup_fraction < 1:
             raise ValueError(f"config.optimizer.warmup_fraction={self.warmup_fraction!r}: must be in [0, 1)")
-        _at_least("optimizer.weight_decay", self.weight_decay, 0)
-        _at_least("optimizer.clip_norm", self.clip_norm, 0)
-        _at_least("optimizer.accumulate", self.accumulate, 1)
+        at_least("optimizer.weight_decay", self.weight_decay, 0)
+        at_least("optimizer.clip_norm", self.clip_norm, 0)
+        at_least("optimizer.accumulate", self.accumulate, 1)
 
 
 @dataclass
@@ -226,8 +228,8 @@ class CheckpointConfig:
     """Of the first eval set: "accuracy" (higher is better) or "nll" (lower is better)."""
 
     def validate(self) -> None:
-        _at_least("checkpoint.every", self.every, 0)
-        _at_least("checkpoint.keep", self.keep, 1)
+        at_least("checkpoint.every", self.every, 0)
+        at_least("checkpoint.keep", self.keep, 1)
         require_one_of("config.checkpoint.metric", self.metric, ("accuracy", "nll"))
 
 
@@ -263,10 +265,10 @@ class Config(Experiment):
 
     def validate(self) -> "Config":
         """Raises ValueError at the first field that no run could use; returns the config."""
-        _at_least("epochs", self.epochs, 1)
-        _at_least("steps", self.steps, 0)
-        _at_least("eval_every", self.eval_every, 0)
-        _at_least("log_every", self.log_every, 1)
+        at_least("epochs", self.epochs, 1)
+        at_least("steps", self.steps, 0)
+        at_least("eval_every", self.eval_every, 0)
+        at_least("log_every", self.log_every, 1)
         require_one_of("config.export", self.export, ("native", "sequence_classification", "none"))
         require_one_of("config.export_step", self.export_step, ("last", "best"))
         if self.export_step == "best" and not self.data.eval:
