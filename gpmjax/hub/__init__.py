@@ -1,5 +1,6 @@
 """Models in from Hugging Face directories, GGUF files and the hub; out to Hugging Face directories. No torch."""
 
+from gpmjax.hub.export import save_decoder as save_decoder
 from gpmjax.hub.export import save_preference_model as save_preference_model
 from gpmjax.hub.preference import LoadedModel as LoadedModel
 from gpmjax.hub.preference import load_decoder as load_decoder

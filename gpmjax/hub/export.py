@@ -1,6 +1,6 @@
-"""Preference models out to Hugging Face directories.
+"""Preference models, and decoders alone, out to Hugging Face directories.
 
-Three forms, of which the first keeps all and the others open where only classifiers do:
+Three forms of the former, of which the first keeps all and the others open where only classifiers do:
 
     native                   a causal LM + value_head (+ prompt_head), and what the weights cannot tell in config.json
     sequence_classification  Bradley–Terry: score [1, D], num_labels 1; logits are rewards
@@ -26,7 +26,7 @@ from gpmjax.hub.atomic import atomic_directory
 from gpmjax.hub.config_map import hf_config
 from gpmjax.hub.declaration import LOG_TAU
 from gpmjax.hub.lines import one_line
-from gpmjax.hub.param_map import Leaf, leaves, required_tensors, write_leaf
+from gpmjax.hub.param_map import Leaf, decoder_leaves, leaves, required_tensors, write_leaf
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION
 from gpmjax.hub.tensors import INDEX_FILE, SINGLE_FILE
 from gpmjax.hub.tokenizer import with_own_pad
@@ -70,32 +70,70 @@ def save_preference_model(
     require_one_of("dtype", dtype, tuple(DTYPES))
     flat = flatten_dict(params, sep="/")
     table = leaves(config, spec.validate(), form)
-    _check_params(flat, table, spec, lora, form)
+    expected = set(table) | ({f"heads/{LOG_TAU}"} if spec.tau_mode == "learned" else set())
+    _check_params(flat, table, expected, lora, form)
     if spec.tau_mode == "learned":
         log_tau = float(np.asarray(flat[f"heads/{LOG_TAU}"]))
         spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
     tokenizer = with_own_pad(tokenizer) if form == "sequence_classification" else tokenizer
     declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
     described = _config_json(config, spec, tokenizer, form) | {"dtype": dtype, DECLARATION: declared}
-    tensors = _tensors(flat, table, lora, DTYPES[dtype])
-    plan = _shards(required_tensors(table), DTYPES[dtype].itemsize, shard_bytes)
+    _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
+
+
+def save_decoder(
+    directory: str | Path,
+    params: Mapping[str, Any],
+    config: DecoderConfig,
+    tokenizer: Any,
+    *,
+    lora: LoRA | None = None,
+    dtype: str = "float32",
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Writes a causal language model, a policy for instance; as ``save_preference_model`` in all else.
+
+    Args:
+        params: {"decoder": …}; LoRA factors are merged into their kernels.
+
+    Raises:
+        ValueError: parameters that are not this decoder's.
+        OSError: the directory cannot be written; what was there before is untouched.
+    """
+    require_one_of("dtype", dtype, tuple(DTYPES))
+    flat = flatten_dict(params, sep="/")
+    table = {f"decoder/{path}": leaf for path, leaf in decoder_leaves(config).items()}
+    _check_params(flat, table, set(table), lora, "causal_lm")
+    described = _config_json(config, None, tokenizer, "native") | {"dtype": dtype}
+    _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
+
+
+def _write_model(
+    directory: Path,
+    tensors: Iterator[tuple[str, np.ndarray]],
+    table: Mapping[str, Leaf],
+    described: dict[str, Any],
+    tokenizer: Any,
+    shard_bytes: int,
+) -> None:
+    itemsize = DTYPES[described["dtype"]].itemsize
+    plan = _shards(required_tensors(table), itemsize, shard_bytes)
     if jax.process_index() != 0:
         for _ in tensors:  # takes part in the gathering
             pass
     else:
-        with atomic_directory(Path(directory)) as fresh:
+        with atomic_directory(directory) as fresh:
             _write_shards(fresh, tensors, plan)
             _write_tokenizer(fresh, tokenizer)
             (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("save_preference_model")
+        multihost_utils.sync_global_devices("save_model")
 
 
-def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], spec: PreferenceSpec, lora: LoRA | None, form: str):
+def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], expected: set[str], lora: LoRA | None, form: str):
     factors = {path for path in flat if path.endswith(("/lora_a", "/lora_b"))}
     if factors and lora is None:
         raise ValueError(f"params hold LoRA factors ({min(factors)}); pass lora, the setting they were trained with")
-    expected = set(table) | ({f"heads/{LOG_TAU}"} if spec.tau_mode == "learned" else set())
     if "decoder/lm_head/kernel" in expected - set(flat):
         raise ValueError(f"params hold no lm_head, which form {form!r} needs; allowed: 'sequence_classification'")
     spare = factors | {"decoder/lm_head/kernel"}  # a classifier has no use for it
@@ -107,7 +145,7 @@ def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], spec: Pref
             raise ValueError(f"params: {path} has shape {flat[path].shape}, the config asks for {leaf.shape}")
 
 
-def _config_json(config: DecoderConfig, spec: PreferenceSpec, tokenizer: Any, form: str) -> dict[str, Any]:
+def _config_json(config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: Any, form: str) -> dict[str, Any]:
     if len(tokenizer) > config.vocab_size:
         raise ValueError(f"tokenizer has {len(tokenizer)} tokens, more than the {config.vocab_size} rows of the embedding")
     described = hf_config(config, "causal_lm" if form == "native" else form)

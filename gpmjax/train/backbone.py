@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,9 +10,9 @@ from flax import traverse_util
 from jax.sharding import Mesh
 
 from gpmjax import hub
-from gpmjax.config import ModelConfig
+from gpmjax.config import BackboneConfig, ModelConfig
 from gpmjax.hub.declaration import is_head_tensor
-from gpmjax.models.config import DecoderConfig, require_one_of
+from gpmjax.models.config import require_one_of
 from gpmjax.models.heads import PreferenceHeads
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -25,19 +24,77 @@ RANDOM = "random:"
 
 
 @dataclasses.dataclass(frozen=True)
+class OpenDecoder:
+    """A decoder that is described but not yet in memory: a policy, or what a preference model stands on."""
+
+    model: Decoder
+    tokenizer: Any
+    source: hub.Source | None
+    """None when it is drawn at random."""
+    load: Callable[[], dict]
+    """Its parameters, on their shards; LoRA adapters included, at zero effect."""
+    fingerprint: Callable[[], str]
+    """Names the decoder by its files' contents and its arithmetic."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Backbone:
     """A model that is described but not yet in memory."""
 
     model: PreferenceModel
     tokenizer: Any
     load_decoder: Callable[[], dict]
-    """Parameters of the decoder, on their shards; LoRA adapters included, at zero effect."""
     load_heads: Callable[[], dict]
     fingerprint: Callable[[], str]
-    """Names the decoder by its files' contents and its arithmetic."""
 
     def load(self) -> dict:
         return {"decoder": self.load_decoder(), "heads": self.load_heads()}
+
+
+def open_decoder(config: BackboneConfig, mesh: Mesh, seed: int) -> OpenDecoder:
+    """Opens ``config.source``; reads no weights yet.
+
+    Raises:
+      FileNotFoundError, ValueError: no such model or tokenizer.
+    """
+    key, runtime = jax.random.key(seed), config.runtime()
+    if config.source.startswith(RANDOM):
+        name = config.source.removeprefix(RANDOM)
+        require_one_of("config.model.source: preset", name, tuple(PRESETS))
+        if not config.tokenizer:
+            raise ValueError(f"config.model.tokenizer='': must be given with source={config.source!r}")
+        model = Decoder(PRESETS[name], runtime)
+        tokenizer = hub.load_tokenizer(config.tokenizer)
+        if len(tokenizer) > model.config.vocab_size:
+            raise ValueError(
+                f"config.model.tokenizer={config.tokenizer!r}: has {len(tokenizer)} tokens, {name} takes "
+                f"{model.config.vocab_size}"
+            )
+        return OpenDecoder(
+            model,
+            tokenizer,
+            None,
+            load=lambda: _random_decoder(model, mesh, key, lambda path: True),
+            fingerprint=lambda: fingerprint([], f"{config.source} seed {seed} {model.config} {runtime.dtype}"),
+        )
+    source = hub.open_source(config.source)
+    model = Decoder(source.config, runtime)
+
+    def load() -> dict:
+        loaded = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
+        if runtime.lora is None:
+            return loaded
+        adapters = _random_decoder(model, mesh, key, lambda path: path.endswith(("lora_a", "lora_b")))
+        flat = traverse_util.flatten_dict(loaded) | traverse_util.flatten_dict(adapters)
+        return traverse_util.unflatten_dict(flat)
+
+    return OpenDecoder(
+        model,
+        hub.load_tokenizer(config.tokenizer) if config.tokenizer else source.tokenizer(),
+        source,
+        load,
+        fingerprint=lambda: fingerprint(source.files, f"{source.config} {runtime.dtype}"),
+    )
 
 
 def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
@@ -46,56 +103,22 @@ def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
     Raises:
       FileNotFoundError, ValueError: no such model; saved heads that the config would overwrite or misread.
     """
-    key = jax.random.key(seed)
-    spec, runtime = config.spec(), config.runtime()
-    if config.source.startswith(RANDOM):
-        name = config.source.removeprefix(RANDOM)
-        require_one_of("config.model.source: preset", name, tuple(PRESETS))
-        if not config.tokenizer:
-            raise ValueError(f"config.model.tokenizer='': must be given with source={config.source!r}")
-        decoder = PRESETS[name]
-        model = PreferenceModel(decoder, spec, runtime)
-        tokenizer = hub.load_tokenizer(config.tokenizer)
-        if len(tokenizer) > decoder.vocab_size:
-            raise ValueError(
-                f"config.model.tokenizer={config.tokenizer!r}: has {len(tokenizer)} tokens, {name} takes {decoder.vocab_size}"
-            )
-        return Backbone(
-            model,
-            tokenizer,
-            load_decoder=lambda: _random_decoder(model, mesh, key, lambda path: True),
-            load_heads=lambda: _random_heads(model, mesh, key),
-            fingerprint=lambda: fingerprint([], f"{config.source} seed {seed} {decoder} {runtime.dtype}"),
-        )
-    source = hub.open_source(config.source)
-    model = PreferenceModel(source.config, spec, runtime)
-    saved = [name for name in source.names() if is_head_tensor(name)]
+    decoder = open_decoder(config, mesh, seed)
+    source, key = decoder.source, jax.random.key(seed)
+    model = PreferenceModel(decoder.model.config, config.spec(), decoder.model.runtime)
+    saved = [name for name in source.names() if is_head_tensor(name)] if source else []
     if saved and config.start_heads == "new":
         raise ValueError(
             f"{source.label}: holds a trained head ({saved[0]}); config.model.start_heads must be 'saved' to go on "
             f"from it, or 'replace'"
         )
 
-    def load_decoder() -> dict:
-        loaded = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
-        if runtime.lora is None:
-            return loaded
-        adapters = _random_decoder(model, mesh, key, lambda path: path.endswith(("lora_a", "lora_b")))
-        flat = traverse_util.flatten_dict(loaded) | traverse_util.flatten_dict(adapters)
-        return traverse_util.unflatten_dict(flat)
-
     def load_heads() -> dict:
-        if config.start_heads == "saved":
+        if source and config.start_heads == "saved":
             return _saved_heads(source, model, mesh)
         return _random_heads(model, mesh, key)
 
-    return Backbone(
-        model,
-        hub.load_tokenizer(config.tokenizer) if config.tokenizer else source.tokenizer(),
-        load_decoder,
-        load_heads,
-        fingerprint=lambda: fingerprint(source.files, f"{source.config} {runtime.dtype}"),
-    )
+    return Backbone(model, decoder.tokenizer, decoder.load, load_heads, decoder.fingerprint)
 
 
 def _saved_heads(source: hub.Source, model: PreferenceModel, mesh: Mesh) -> dict:
@@ -116,13 +139,13 @@ def _random_heads(model: PreferenceModel, mesh: Mesh, key: jax.Array) -> dict:
     return jax.jit(init, out_shardings=shardings)(jax.random.fold_in(key, 1))
 
 
-def _random_decoder(model: PreferenceModel, mesh: Mesh, key: jax.Array, keep: Callable[[str], bool]) -> dict:
+def _random_decoder(model: Decoder, mesh: Mesh, key: jax.Array, keep: Callable[[str], bool]) -> dict:
     """Freshly drawn decoder parameters whose path ``keep`` accepts, born on their shards; the others are never made."""
     tokens = jnp.zeros((1, 2), jnp.int32)
     layout = sequence_layout(jnp.array([2]), 2)
 
     def init(key):
-        params = Decoder(model.config, model.runtime).init(key, tokens, layout)["params"]
+        params = model.init(key, tokens, layout)["params"]
         flat = traverse_util.flatten_dict(params, sep="/")
         return traverse_util.unflatten_dict({path: leaf for path, leaf in flat.items() if keep(path)}, sep="/")
 

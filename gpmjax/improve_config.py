@@ -1,0 +1,220 @@
+"""What a policy optimisation run is made of; ``configs/gpo_*.py`` and their siblings fill it.
+
+The names are METHOD's: an iteration samples K responses a prompt from π_t, scores every pair of them, and fits π_θ,
+which is π_{t+1} when it is done.
+"""
+
+from dataclasses import dataclass, field
+
+from gpmjax.config import (
+    TEMPLATES,
+    BackboneConfig,
+    CheckpointConfig,
+    Experiment,
+    MeshConfig,
+    OptimizerConfig,
+    at_least,
+    positive,
+)
+from gpmjax.models.config import require_one_of
+
+METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "ppo", "grpo", "gprl")
+ESTIMATORS = ("all", "best_and_worst", "both")
+SCORES = ("log_odds", "score")
+PAIRWISE = ("sppo_hard", "dpo", "ipo", "rebel")
+"""Methods whose loss is about two responses; the others' is about one."""
+GROUP_RELATIVE = ("ppo", "grpo", "gprl")
+"""Policy gradients, whose advantages are over all K: best and worst alone would bias them."""
+TOO_LONG = ("refuse", "drop")
+
+
+@dataclass
+class PromptsConfig:
+    """What the policy is asked."""
+
+    source: str = ""
+    """Any source of gpmjax.data.rows with a prompt in every row; responses there are ignored, repetitions dropped."""
+    parts: int = 1
+    """Iteration t takes every ``parts``-th prompt from the t-th on; 3 in the released recipe."""
+    limit: int = 0
+    """Only so many prompts of the source, the first ones; 0: all."""
+    max_length: int = 1024
+    """Tokens of a templated prompt."""
+    too_long: str = "refuse"
+    """Longer prompts: "refuse" the run, naming the first, or "drop" them and say how many."""
+    template: str = "chat"
+
+    def validate(self, name: str) -> None:
+        if not self.source:
+            raise ValueError(f"config.{name}.source='': name a file or hub id with prompts")
+        at_least(f"{name}.parts", self.parts, 1)
+        at_least(f"{name}.limit", self.limit, 0)
+        at_least(f"{name}.max_length", self.max_length, 1)
+        require_one_of(f"config.{name}.too_long", self.too_long, TOO_LONG)
+        require_one_of(f"config.{name}.template", self.template, TEMPLATES)
+
+
+@dataclass
+class RolloutConfig:
+    """How responses are drawn."""
+
+    responses: int = 5
+    """K of a prompt."""
+    temperature: float = 0.7
+    top_k: int = 0
+    """0: no limit."""
+    top_p: float = 0.9
+    max_new_tokens: int = 2048
+    rows: int = 8
+    """Prompts decoded together; samples do not depend on it."""
+    prompts_a_file: int = 256
+    """A kill loses at most so many prompts' samples or scores."""
+    endpoint: str = ""
+    """URL of an OpenAI-compatible server that holds π_t; empty: the policy is sampled here."""
+    endpoint_model: str = ""
+    timeout: float = 120.0
+    """Seconds that the endpoint may take for a prompt."""
+    retries: int = 3
+
+    def validate(self) -> None:
+        at_least("rollout.responses", self.responses, 2)
+        at_least("rollout.temperature", self.temperature, 0)
+        at_least("rollout.top_k", self.top_k, 0)
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"config.rollout.top_p={self.top_p!r}: must be in (0, 1]")
+        for name in ("max_new_tokens", "rows", "prompts_a_file"):
+            at_least(f"rollout.{name}", getattr(self, name), 1)
+        positive("rollout.timeout", self.timeout)
+        at_least("rollout.retries", self.retries, 0)
+
+
+@dataclass
+class ScorerConfig:
+    """Who compares responses: a preference model, or a function."""
+
+    model: str = ""
+    """A saved preference model (GPM or BT): a directory or a hub id."""
+    function: str = ""
+    """"module:name" of a function (prompts, responses [N][K] texts) → log-odds [N, K, K]."""
+    gate: str = ""
+    """Declares how a checkpoint that does not say so itself is read; empty: it says so."""
+    normalise: str = ""
+    tau: float = 0.0
+    """As above; 0: the model's own."""
+    template: str = "chat"
+    max_length: int = 4096
+    """Tokens of a prompt with one response; more are cut as in training."""
+    rows: int = 8
+    """Prompts scored together."""
+    dtype: str = "bfloat16"
+    attention: str = "xla"
+
+    def declared(self) -> dict[str, str | float]:
+        """The PreferenceSpec fields that are given here."""
+        given = {"gate": self.gate, "normalise": self.normalise, "tau": self.tau}
+        return {name: value for name, value in given.items() if value}
+
+    def validate(self, name: str) -> None:
+        if bool(self.model) == bool(self.function):
+            raise ValueError(
+                f"config.{name}: model={self.model!r}, function={self.function!r}; exactly one must be given"
+            )
+        if self.function and ":" not in self.function:
+            raise ValueError(f"config.{name}.function={self.function!r}: must be written module:name")
+        at_least(f"{name}.tau", self.tau, 0)
+        at_least(f"{name}.max_length", self.max_length, 2)
+        at_least(f"{name}.rows", self.rows, 1)
+        require_one_of(f"config.{name}.template", self.template, TEMPLATES)
+
+
+@dataclass
+class PolicyLossConfig:
+    """Which loss the scores serve, see gpmjax.losses.policy."""
+
+    method: str = "gpo"
+    estimator: str = "best_and_worst"
+    """"all" K responses, their "best_and_worst" by mean score (the released recipe), or the mean of "both"."""
+    beta: float = 0.001
+    score: str = "log_odds"
+    """What ŝ is the mean of: "log_odds" s/τ (the released runs), or the bare "score" s. Probabilities are σ(s/τ) always."""
+    log_partition: str = "zero"
+    """GPO's log Z: "zero" as in (5.7), or its "estimate" from the K scores."""
+    label_smoothing: float = 0.0
+    """DPO only."""
+    clip: float = 0.2
+    """Policy gradients: the ratio π_θ/π_t is clipped to [1 − clip, 1 + clip]; GPO and the others are not clipped."""
+    kl: float = 0.0
+    """Policy gradients: coefficient of the k3 estimate of KL to π_t."""
+    mixture: float = 0.1
+    """Nash-MD: weight of the first policy in the geometric mixture that the policy plays against."""
+
+    def validate(self) -> None:
+        require_one_of("config.loss.method", self.method, METHODS)
+        require_one_of("config.loss.estimator", self.estimator, ESTIMATORS)
+        require_one_of("config.loss.score", self.score, SCORES)
+        require_one_of("config.loss.log_partition", self.log_partition, ("zero", "estimate"))
+        positive("loss.beta", self.beta)
+        at_least("loss.kl", self.kl, 0)
+        for name, top in (("label_smoothing", 0.5), ("clip", 1.0), ("mixture", 1.0)):
+            if not 0 <= getattr(self, name) < top:
+                raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be in [0, {top})")
+        if self.method in GROUP_RELATIVE and self.estimator != "all":
+            raise ValueError(f"config.loss.estimator={self.estimator!r}: must be 'all' with method={self.method!r}")
+
+
+@dataclass
+class JudgeConfig:
+    """Who says, after every iteration, whether the policy wins against the one that the run began with."""
+
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    """Another model than the one that trains the policy, or the figure means little."""
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    responses: int = 4
+    """Of each side a prompt; every one meets every one of the other side."""
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.prompts.source)
+
+    def validate(self) -> None:
+        self.scorer.validate("judge.scorer")
+        self.prompts.validate("judge.prompts")
+        at_least("judge.responses", self.responses, 1)
+
+
+@dataclass
+class ImproveConfig(Experiment):
+    """One policy optimisation: ``python launch/train.py --config=configs/gpo_smollm2.py --workdir=DIR``."""
+
+    seed: int = 0
+    iterations: int = 3
+    epochs: int = 1
+    """Passes over an iteration's samples."""
+    batch: int = 8
+    """Prompts a step, over all devices; a row of the batch is a prompt with all its K responses."""
+    log_every: int = 1
+    export_dtype: str = "float32"
+    """Of the policies under WORKDIR/iteration-N/policy; each is read from there by the iteration after it."""
+    policy: BackboneConfig = field(default_factory=BackboneConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+    def validate(self) -> "ImproveConfig":
+        for name in ("iterations", "epochs", "batch", "log_every"):
+            at_least(name, getattr(self, name), 1)
+        require_one_of("config.export_dtype", self.export_dtype, ("float32", "bfloat16", "float16"))
+        self.prompts.validate("prompts")
+        self.scorer.validate("scorer")
+        for part in (self.policy, self.rollout, self.loss, self.optimizer, self.mesh, self.checkpoint):
+            part.validate()
+        if self.judge.asked:
+            self.judge.validate()
+        if self.batch % self.optimizer.accumulate:
+            raise ValueError(f"config.optimizer.accumulate={self.optimizer.accumulate}: must divide batch={self.batch}")
+        return self
