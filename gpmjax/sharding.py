@@ -6,6 +6,7 @@ place. XLA derives the collectives; nothing else in the project mentions devices
 """
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -90,6 +91,33 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Rows split over data and fsdp."""
     return NamedSharding(mesh, BATCH)
+
+
+def split_rows(activations: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """Keeps the rows of activations [B, …] on their batch's places.
+
+    Left to itself XLA may split the hidden dimension instead, as the weights are, and send every row everywhere.
+    A batch that the places do not divide, such as the lone row that initialises a module, is left as it is.
+    """
+    if mesh is None or not _divides(mesh, activations.shape[0]):
+        return activations
+    return jax.lax.with_sharding_constraint(activations, batch_sharding(mesh))
+
+
+def look_up(embed: Callable[[jax.Array], jax.Array], tokens: jax.Array, mesh: Mesh | None) -> jax.Array:
+    """embed(tokens) [B, T, D], its rows split like the tokens', without the table's shards leaving their places.
+
+    Every place looks its columns up for all of its replica's rows, then rows and columns change places: an all-to-all.
+    """
+    if mesh is None or not _divides(mesh, tokens.shape[0]):
+        return embed(tokens)
+    pin = lambda array, *spec: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, P(*spec)))
+    columns = pin(embed(pin(tokens, "data")), "data", None, "fsdp")
+    return split_rows(columns, mesh)
+
+
+def _divides(mesh: Mesh, rows: int) -> bool:
+    return rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:

@@ -5,6 +5,8 @@ One body serves Llama, Mistral, Qwen and Gemma; each family is a setting of thes
 
 import dataclasses
 
+from jax.sharding import Mesh
+
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER_TYPES = ("full", "sliding")
 ROPE_SCALINGS = ("linear", "llama3", "yarn")
@@ -160,6 +162,7 @@ class Runtime:
 
     ``remat``: what the backward pass recomputes: nothing, all of a layer, or all but its matrix products.
     ``unroll``: layers as a compiled loop, or one after the other (more to compile, sometimes faster); the same parameters.
+    ``mesh``: where rows stay split over data and fsdp in every layer, so that weights travel to them; None on one device.
     """
 
     dtype: str = "float32"
@@ -168,6 +171,7 @@ class Runtime:
     unroll: str = "scan"
     attention: str = "xla"
     lora: LoRA | None = None
+    mesh: Mesh | None = None
 
     def validate(self) -> "Runtime":
         """Returns itself; raises ValueError naming the field and what is allowed."""

@@ -17,6 +17,7 @@ from gpmjax.models.attention import NO_WINDOW, attention
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
 from gpmjax.models.rotary import rotary_tables, rotate_planes
+from gpmjax.sharding import look_up, split_rows
 
 _REMAT_POLICIES = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 
@@ -65,9 +66,9 @@ class Block(nn.Module):
         mixed = SelfAttention(c, self.runtime, name="attention")(
             norm("attention_norm")(hidden), layout, layer.get("window"), cos[layer["rope"]], sin[layer["rope"]]
         )
-        hidden = hidden + post("post_attention_norm", mixed)
+        hidden = split_rows(hidden + post("post_attention_norm", mixed), self.runtime.mesh)
         inner = GatedMLP(c, self.runtime, name="mlp")(norm("mlp_norm")(hidden))
-        return hidden + post("post_mlp_norm", inner), None
+        return split_rows(hidden + post("post_mlp_norm", inner), self.runtime.mesh), None
 
 
 def layer_arrays(config: DecoderConfig) -> dict[str, np.ndarray]:
@@ -130,7 +131,7 @@ class Decoder(nn.Module):
 
     def __call__(self, tokens: Int[Array, "B T"], layout: TokenLayout) -> Float[Array, "B T D"]:
         """Hidden states after the final norm, in the compute dtype."""
-        hidden = self.embed(tokens)
+        hidden = look_up(self.embed, tokens, self.runtime.mesh)
         if self.config.embed_scale != 1.0:
             # Rounded to the compute dtype first, as the checkpoints' own code does.
             hidden = hidden * jnp.asarray(self.config.embed_scale, hidden.dtype)

@@ -57,7 +57,8 @@ def open_decoder(config: BackboneConfig, mesh: Mesh, seed: int) -> OpenDecoder:
     Raises:
       FileNotFoundError, ValueError: no such model or tokenizer.
     """
-    key, runtime = jax.random.key(seed), config.runtime()
+    key = jax.random.key(seed)
+    runtime = dataclasses.replace(config.runtime(), mesh=mesh if mesh.size > 1 else None)
     if config.source.startswith(RANDOM):
         name = config.source.removeprefix(RANDOM)
         require_one_of("config.model.source: preset", name, tuple(PRESETS))
