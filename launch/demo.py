@@ -83,7 +83,7 @@ def run(workdir: Path, seed: int) -> dict:
 def table(summary: dict) -> Table:
     """BT against GPM, set by set."""
     view = Table(title="Accuracy on the training comparisons (SmolLM2-135M-Instruct, frozen)", min_width=88)
-    view.add_column("set")
+    view.add_column("set", no_wrap=True)
     for column in ("comparisons", "BT ceiling", "BT, −log σ", "BT, for accuracy", "GPM"):
         view.add_column(column, justify="right")
     cells = {(cell["set"], cell["model"]): cell for cell in summary["table"] + summary["bt_cross_entropy"]}

@@ -1,0 +1,200 @@
+"""BT and GPM on real preferences, on a frozen SmolLM2-135M-Instruct: the figures of the README's "Measured" section.
+
+    python benchmarks/real_data.py --data=DIRECTORY --workdir=runs/real_data --out=benchmarks/results/real_data.json
+
+DIRECTORY holds the files that EXPERIMENTS names. Every fit is a run of configs/gpm_smollm2.py with the changes listed
+in its cell, so each can be repeated alone with launch/train.py. Runs already finished are read, not repeated.
+"""
+
+import dataclasses
+import datetime
+import json
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+from absl import app, flags, logging
+from rich.console import Console
+from rich.table import Table
+
+from gpmjax.config import Config, load_config
+from gpmjax.data.cyclic import bt_ceiling
+from gpmjax.data.records import read_groups, write_groups
+from gpmjax.data.type_advantage import load_rule, split_pairs
+from gpmjax.evals.held_out import held_out
+from gpmjax.train.fit import fit
+from gpmjax.train.metrics import write_json
+
+DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", "runs/real_data", "Runs and cached features.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/real_data.json", "Where the figures go.")
+ONLY = flags.DEFINE_list("only", [], "Experiments to run; all when empty.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the heads and of the order of the data.")
+
+CONFIG = Path(__file__).parent.parent / "configs" / "gpm_smollm2.py"
+SUMMEVAL = ("coherence,consistency,fluency", "coherence,fluency,relevance", "consistency,relevance,fluency")
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """Data, a budget that every model gets alike, and the models: (dim, gate, normalise, MLP widths); dim 1 is BT."""
+
+    train: str
+    held_out: str
+    models: tuple[tuple[int, str, str, tuple[int, ...]], ...]
+    epochs: int
+    learning_rate: float
+    rows: int = 128
+    max_length: int = 512
+
+
+def linear(*dims: int) -> tuple:
+    return tuple((dim, "none", "none", ()) for dim in dims)
+
+
+def mlp(*dims: int) -> tuple:
+    return tuple((dim, "none", "none", (256,)) for dim in dims)
+
+
+ABLATION = tuple(
+    (dim, gate, normalise, ()) for dim in (2, 4, 6, 8) for gate in ("none", "softmax") for normalise in ("none", "l2")
+)
+
+EXPERIMENTS: dict[str, Experiment] = {
+    # Human votes; another set of debates is held out.
+    "ukp_arguments": Experiment(
+        "ukp_arguments_train.jsonl.gz", "ukp_arguments_dev.jsonl.gz", linear(1, 2, 4, 8), epochs=20, learning_rate=1e-3
+    ),
+    "ablation": Experiment(
+        "ukp_arguments_train.jsonl.gz", "ukp_arguments_dev.jsonl.gz", ABLATION, epochs=20, learning_rate=1e-3
+    ),
+    # A rule with cycles; the species of the held-out pairs are in no training pair.
+    "type_advantage": Experiment(
+        "type_advantage_train.jsonl.gz",
+        "type_advantage_dev.jsonl.gz",
+        linear(1, 2, 4, 8, 18) + mlp(1, 2, 4, 8, 18),
+        epochs=20,
+        learning_rate=1e-3,
+    ),
+} | {
+    # Three-cycles, trained and evaluated on themselves as in the paper's table 1: can the model hold them?
+    f"summeval {aspects}": Experiment(
+        f"summeval_cycles.jsonl.gz?config={aspects}",
+        f"summeval_cycles.jsonl.gz?config={aspects}",
+        linear(1, 8, 32) + mlp(1, 8, 32),
+        epochs=200,
+        learning_rate=3e-3,
+        max_length=768,
+    )
+    for aspects in SUMMEVAL
+}
+
+
+def cell_config(experiment: Experiment, model: tuple, seed: int, data: Path, features: Path) -> Config:
+    """configs/gpm_smollm2.py with one cell's changes."""
+    dim, gate, normalise, widths = model
+    config = load_config(CONFIG)
+    config.seed, config.epochs, config.export, config.log_every = seed, experiment.epochs, "none", 50
+    if dim == 1:
+        config.model = config.model.as_bradley_terry()
+    else:
+        config.model.dim, config.model.gate, config.model.normalise = dim, gate, normalise
+        # Scores of unit vectors stay within ±1: the paper's temperature brings them to the scale of log-odds.
+        config.model.tau = 0.1 if normalise == "l2" else 1.0
+    config.model.mlp_widths, config.model.head = widths, "mlp" if widths else "linear"
+    config.model.feature_cache = str(features)
+    config.data.train, config.data.eval = (str(data / experiment.train),), (str(data / experiment.held_out),)
+    config.data.max_length, config.data.rows, config.data.max_responses = experiment.max_length, experiment.rows, 2
+    config.optimizer.learning_rate = experiment.learning_rate
+    config.checkpoint.every = 0
+    return config
+
+
+def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds: list[int]) -> Iterator[dict]:
+    """One row a model and seed."""
+    for model in experiment.models:
+        for seed in seeds:
+            dim, gate, normalise, widths = model
+            folder = workdir / name.replace(",", "-").replace(" ", "_") / f"{dim}-{gate}-{normalise}-{len(widths)}-{seed}"
+            done = folder / "summary.json"
+            if done.exists() and (summary := json.loads(done.read_text()))["status"] == "finished":
+                pass
+            else:
+                summary = fit(cell_config(experiment, model, seed, data, workdir / "features"), folder, held_out)
+            (figures,) = summary["eval"].values()
+            yield {
+                "set": name,
+                "model": "bt" if dim == 1 else "gpm",
+                "dim": dim,
+                "gate": gate,
+                "normalise": normalise,
+                "head": "mlp" if widths else "linear",
+                "seed": seed,
+                "comparisons": figures["comparisons"],
+                "accuracy": figures["accuracy"],
+                "accuracy_interval": figures["accuracy_interval"],
+                "nll": figures["nll"],
+                "ece": figures["ece"],
+                "longer_wins_tokens": figures["longer_wins"]["tokens"]["accuracy"],
+                "longer_wins_characters": figures["longer_wins"]["characters"]["accuracy"],
+                "seconds": summary["seconds"],
+            }
+
+
+def prepare_types(data: Path, workdir: Path) -> None:
+    """Pairs of the type-advantage rule, written beside the runs: 20,000 among training species, 4,000 among held-out ones."""
+    rule = load_rule(data / "type_advantage_species.json", data / "type_advantage_matrix.json")
+    train, dev = split_pairs(rule, train_pairs=20_000, dev_pairs=4_000, dev_share=0.2, seed=0)
+    write_groups(workdir / "type_advantage_train.jsonl.gz", train)
+    write_groups(workdir / "type_advantage_dev.jsonl.gz", dev)
+
+
+def table(rows: list[dict]) -> Table:
+    """Means over seeds."""
+    view = Table(title="held-out accuracy, mean over seeds [smallest, largest]")
+    for column in ("set", "model", "2k", "gate", "unit length", "head", "accuracy", "NLL", "longer wins"):
+        view.add_column(column)
+    cells: dict[tuple, list[dict]] = {}
+    for row in rows:
+        cells.setdefault(tuple(row[key] for key in ("set", "model", "dim", "gate", "normalise", "head")), []).append(row)
+    for (name, model, dim, gate, normalise, head), same in cells.items():
+        accuracy = [row["accuracy"] for row in same]
+        mean = sum(accuracy) / len(accuracy)
+        view.add_row(
+            name, model, str(dim), gate, normalise, head,
+            f"{mean:.1%} [{min(accuracy):.1%}, {max(accuracy):.1%}]",
+            f"{sum(row['nll'] for row in same) / len(same):.3f}",
+            f"{same[0]['longer_wins_characters']:.1%}",
+        )  # fmt: skip
+    return view
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)
+    workdir, rows = Path(WORKDIR.value), []
+    workdir.mkdir(parents=True, exist_ok=True)
+    ceilings = {}
+    for name, experiment in EXPERIMENTS.items():
+        if ONLY.value and name.split()[0] not in ONLY.value:
+            continue
+        data = workdir if name == "type_advantage" else Path(DATA.value)
+        if name == "type_advantage":
+            prepare_types(Path(DATA.value), workdir)
+        if name.startswith("summeval"):
+            ceilings[name] = bt_ceiling(read_groups(str(data / experiment.held_out)))
+        for row in measure(name, experiment, data, workdir, [int(seed) for seed in SEEDS.value]):
+            rows.append(row)
+            report = {
+                "date": datetime.date.today().isoformat(),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "command": "python benchmarks/real_data.py",
+                "bt_ceilings": ceilings,
+                "rows": rows,
+            }
+            write_json(Path(OUT.value), report)
+    Console(width=140).print(table(rows))
+
+
+if __name__ == "__main__":
+    app.run(main)

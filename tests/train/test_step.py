@@ -1,0 +1,113 @@
+"""One update: accumulated ≡ full, eight devices ≡ one, and what is frozen stays."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.pipeline import Pipeline, fit_shape, prepare
+from gpmjax.hub import load_tokenizer
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.presets import PRESETS
+from gpmjax.sharding import make_mesh, put_batch
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge, schedule, split
+from gpmjax.train.state import init_state
+from gpmjax.train.step import make_train_step
+
+LOSS = LossConfig(lm_coefficient=0.1, label_smoothing=0.1)
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer_directory, pairs_file):
+    chat = ChatFormat(load_tokenizer(str(tokenizer_directory)))
+    sources = prepare([str(pairs_file)], chat, max_length=64).sources
+    return Pipeline(sources, fit_shape(sources[0], rows=8, tokens=160)).batch(0)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return PreferenceModel(PRESETS["tiny"], PreferenceSpec(dim=4, gate="sigmoid", tau=0.3))
+
+
+@pytest.fixture(scope="module")
+def params(model, batch):
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    draw = np.random.default_rng(0).normal
+    return jax.tree.map(lambda leaf: draw(size=leaf.shape, scale=0.2).astype(np.float32), shapes)
+
+
+def one_step(model, params, batch, *, mesh, accumulate=1, loss=LOSS):
+    """Parameters and metrics after one plain gradient step of size 1."""
+    optimizer = make_optimizer(
+        OptimizerConfig(name="sgd", learning_rate=1.0, schedule="constant", warmup_fraction=0, b1=0.0, clip_norm=0), 10
+    )
+    state = init_state(jax.tree.map(jnp.asarray, params), optimizer, mesh)
+    step = jax.jit(make_train_step(model, optimizer, loss, accumulate))
+    state, metrics = step(state, {}, put_batch(mesh, batch))
+    return jax.device_get(state.params), jax.device_get(metrics)
+
+
+@pytest.fixture(scope="module")
+def reference(model, params, batch):
+    return one_step(model, params, batch, mesh=make_mesh(devices=jax.devices()[:1]))
+
+
+def assert_same(result, reference):
+    (params, metrics), (expected, expected_metrics) = result, reference
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), params, expected)
+    for name in expected_metrics:
+        np.testing.assert_allclose(metrics[name], expected_metrics[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("axes", [{"fsdp": 8}, {"data": 2, "fsdp": 2, "tensor": 2}])
+def test_eight_devices_take_the_step_of_one(model, params, batch, reference, axes):
+    assert_same(one_step(model, params, batch, mesh=make_mesh(**axes)), reference)
+
+
+def test_accumulated_equals_full(model, params, batch, reference):
+    mesh = make_mesh(devices=jax.devices()[:2])
+    assert_same(one_step(model, params, batch, mesh=mesh, accumulate=4), reference)
+
+
+def test_comparisons_of_weight_zero_change_nothing(model, params, batch, reference):
+    """A comparison of weight 0 has neither value nor gradient, whatever else it says."""
+    comparisons = batch.comparisons
+    spoilt = comparisons._replace(target=np.where(comparisons.weight > 0, comparisons.target, np.float32(7)))
+    mesh = make_mesh(devices=jax.devices()[:1])
+    params_after, metrics = one_step(model, params, batch._replace(comparisons=spoilt), mesh=mesh)
+    expected, expected_metrics = reference
+    jax.tree.map(np.testing.assert_array_equal, params_after, expected)
+    assert metrics["loss"] == expected_metrics["loss"]
+
+
+def test_split_and_merge_are_inverse_and_lora_trains_adapters_and_heads(params):
+    adapters = {"layers": {"attention": {"q": {"lora_a": np.ones((2, 3, 1)), "lora_b": np.ones((2, 1, 3))}}}}
+    tree = {"decoder": {**params["decoder"], **adapters}, "heads": params["heads"]}
+    trainable, frozen = split(tree, [ALL_BUT_ADAPTERS])
+    assert jax.tree.structure(merge(trainable, frozen)) == jax.tree.structure(tree)
+    assert jax.tree.structure(trainable) == jax.tree.structure({"decoder": adapters, "heads": params["heads"]})
+
+
+def test_schedule_climbs_then_falls():
+    config = OptimizerConfig(learning_rate=1.0, warmup_fraction=0.1)
+    rate = [float(schedule(config, 100)(n)) for n in range(100)]
+    assert rate[0] == pytest.approx(0.1) and rate[9] == pytest.approx(1.0) == max(rate)
+    assert all(a >= b for a, b in zip(rate[10:], rate[11:])) and rate[-1] < 0.01
+    flat = dataclasses.replace(config, schedule="constant", warmup_fraction=0)
+    assert float(schedule(flat, 100)(0)) == float(schedule(flat, 100)(99)) == 1.0
+
+
+def test_weight_decay_spares_vectors(params):
+    config = OptimizerConfig(learning_rate=1.0, schedule="constant", warmup_fraction=0, weight_decay=0.5, clip_norm=0)
+    optimizer = make_optimizer(config, 10)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    assert not np.any(updates["decoder"]["final_norm"]["scale"])
+    assert not np.any(updates["decoder"]["layers"]["mlp_norm"]["scale"])
+    kernel = params["decoder"]["layers"]["mlp"]["up"]["kernel"]
+    np.testing.assert_allclose(updates["decoder"]["layers"]["mlp"]["up"]["kernel"], -0.5 * kernel, rtol=1e-6)
