@@ -1,5 +1,6 @@
 """What a run carries from step to step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,3 +36,13 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     return TrainState(
         replicated(mesh), tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer)
     )
+
+
+def jit_step(step: Callable, state: TrainState, mesh: Mesh) -> Callable:
+    """A pure ``step(state, frozen, batch) → (state, metrics)`` as it runs: ``state`` is donated, and comes back on the
+    very shards that it came on, so that the second step needs no second compilation; metrics are whole on every host.
+
+    Args:
+      state: the state, or its shapes.
+    """
+    return jax.jit(step, donate_argnums=0, out_shardings=(state_shardings(state, mesh), replicated(mesh)))
