@@ -1,7 +1,8 @@
 """Grouped-query attention over rows of groups; the mask is computed from a ``TokenLayout``, never handed in.
 
 Two implementations of one function: "xla" holds all of a row's logits at once, [B, H, T, T] float32; "chunked" takes the
-queries a block at a time, [B, H, block, T], and computes the block's logits anew in the backward pass.
+queries a block at a time, [B, H, block, T], and computes the block's logits anew in the backward pass. A decode step, whose
+keys and values are mostly cached, has ``cached_attention``.
 """
 
 import functools
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
+from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import ATTENTIONS, require_one_of
 
 NO_WINDOW = 2**30
@@ -39,14 +41,20 @@ def attention_mask(
 
 def _attend(q, k, v, queries, keys, window, *, first_query, scale, softcap):
     """One block of queries against all the keys given; q [B, Q, H, d], k and v [B, S, N, d], H a multiple of N."""
-    batch, length, heads, size = q.shape
-    grouped = q.reshape(batch, length, k.shape[2], heads // k.shape[2], size)
-    logits = jnp.einsum("bqngd,bsnd->bngqs", grouped, k, preferred_element_type=jnp.float32) * scale
-    if softcap is not None:
-        logits = softcap * jnp.tanh(logits / softcap)
+    logits = _logits("bqngd,bsnd->bngqs", _grouped(q, k.shape[2]), k, scale, softcap)
     mask = attention_mask(queries, keys, first_query, window)
     weights = jax.nn.softmax(jnp.where(mask[:, None, None], logits, _MASKED), axis=-1).astype(v.dtype)
-    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(batch, length, heads, size)
+    return jnp.einsum("bngqs,bsnd->bqngd", weights, v).reshape(q.shape)
+
+
+def _grouped(q: Array, key_heads: int) -> Array:
+    """[B, Q, H, d] → [B, Q, N, H/N, d]: the queries of each key head together."""
+    return q.reshape(*q.shape[:2], key_heads, -1, q.shape[3])
+
+
+def _logits(contraction: str, q: Array, k: Array, scale: float, softcap: float | None) -> Array:
+    logits = jnp.einsum(contraction, q, k, preferred_element_type=jnp.float32) * scale
+    return logits if softcap is None else softcap * jnp.tanh(logits / softcap)
 
 
 def attention(
@@ -78,6 +86,56 @@ def attention(
         (_blocks(q, size), queries, jnp.arange(0, q.shape[1], size, dtype=jnp.int32)),
     )
     return jnp.moveaxis(mixed, 0, 1).reshape(q.shape[0], -1, *q.shape[2:])[:, : q.shape[1]]
+
+
+def cached_attention(
+    q: Float[Array, "B K H d"],
+    k: Float[Array, "B K N d"],
+    v: Float[Array, "B K N d"],
+    past: Past,
+    at: DecodeStep,
+    *,
+    scale: float,
+    window: Int[Array, ""] | int | None = None,
+    softcap: float | None = None,
+) -> Float[Array, "B K H d"]:
+    """The same softmax for one new token of each of K responses: over their prompt, their own past, and themselves.
+
+    The prompt's keys are read once for all K responses, and no response reads another's.
+    """
+    shared, own = "bsnd", "bksnd"
+    parts = (
+        (shared, past.prompt_k, past.prompt_v),
+        (own, past.response_k, past.response_v),
+        (own, k[:, :, None], v[:, :, None]),
+    )
+    grouped = _grouped(q, k.shape[2])
+    logits = [_logits(f"bkngd,{axes}->bkngs", grouped, keys, scale, softcap) for axes, keys, _ in parts]
+    seen = past_mask(at, past.prompt_k.shape[1], past.response_k.shape[2], window)
+    logits = jnp.where(seen[:, None, None, None], jnp.concatenate(logits, axis=-1), _MASKED)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    shares = jnp.split(weights, [past.prompt_k.shape[1], weights.shape[-1] - 1], axis=-1)
+    mixed = [jnp.einsum(f"bkngs,{axes}->bkngd", share, values) for share, (axes, _, values) in zip(shares, parts)]
+    return sum(mixed).reshape(q.shape)
+
+
+def past_mask(
+    at: DecodeStep, prompt_slots: int, response_slots: int, window: Int[Array, ""] | int | None
+) -> Bool[Array, "B S"]:
+    """What a new token sees: slots of the prompt, then of its response's past, then itself.
+
+    >>> past_mask(DecodeStep(jnp.array([2]), jnp.array(1)), 3, 2, None).astype(int).tolist()
+    [[1, 1, 0, 1, 0, 1]]
+    >>> past_mask(DecodeStep(jnp.array([2]), jnp.array(1)), 3, 2, 2).astype(int).tolist()
+    [[0, 0, 0, 1, 0, 1]]
+    """
+    window = NO_WINDOW if window is None else window
+    length, step = jnp.asarray(at.prompt_length)[:, None], jnp.asarray(at.step)
+    prompt, response = (jnp.arange(slots, dtype=jnp.int32)[None] for slots in (prompt_slots, response_slots))
+    of_prompt = (prompt < length) & (length + step - prompt < window)
+    of_response = (response < step) & (step - response < window)
+    everywhere = lambda seen: jnp.broadcast_to(seen, (length.shape[0], seen.shape[1]))
+    return jnp.concatenate([of_prompt, everywhere(of_response), everywhere(jnp.array([[True]]))], axis=1)
 
 
 def _blocks(x: Array, size: int) -> Array:

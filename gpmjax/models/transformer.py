@@ -1,7 +1,8 @@
 """The decoder: token ids and their layout → hidden states. One body for every family (see ``config``).
 
 Layers are scanned: one traced layer, parameters stacked on a leading axis L. What differs from layer to layer (sliding
-window, rotary base) is an array along that axis too, so mixed layer types still share the one body.
+window, rotary base) is an array along that axis too, so mixed layer types still share the one body. While decoding, what
+is cached of the tokens before is one more such array.
 """
 
 from typing import Any
@@ -13,23 +14,32 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
-from gpmjax.models.attention import NO_WINDOW, attention
+from gpmjax.models.attention import NO_WINDOW, attention, cached_attention
+from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
 from gpmjax.models.rotary import rotary_tables, rotate_planes
 from gpmjax.sharding import look_up, split_rows
 
+_KEPT = "keys_and_values"
+"""Collection that every layer's keys and values are left in, for whoever makes it mutable."""
+
 _REMAT_POLICIES = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
 
 
 class SelfAttention(nn.Module):
-    """W_o attention(W_q x, W_k x, W_v x), rotated, with q and k normalised per head where the config says so."""
+    """W_o attention(W_q x, W_k x, W_v x), rotated, with q and k normalised per head where the config says so.
+
+    Given a ``past``, x holds the next token of each of K responses, and ``layout`` is a ``DecodeStep``.
+    """
 
     config: DecoderConfig
     runtime: Runtime
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B T D"], layout: TokenLayout, window, cos, sin) -> Float[Array, "B T D"]:
+    def __call__(
+        self, x: Float[Array, "B T D"], layout: TokenLayout | DecodeStep, window, past: Past | None, cos, sin
+    ) -> Float[Array, "B T D"]:
         c = self.config
         sizes = {"q": c.q_size, "k": c.kv_size, "v": c.kv_size}
         heads = lambda name: Linear(sizes[name], c.qkv_bias, self.runtime, name=name)(x).reshape(
@@ -39,16 +49,14 @@ class SelfAttention(nn.Module):
         if c.qk_norm:
             q = RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name="q_norm")(q)
             k = RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name="k_norm")(k)
-        mixed = attention(
-            rotate_planes(q, cos, sin),
-            rotate_planes(k, cos, sin),
-            v,
-            layout,
-            scale=c.attention_scale,
-            window=window,
-            softcap=c.attention_softcap,
-            implementation=self.runtime.attention,
-        )
+        q, k = rotate_planes(q, cos, sin), rotate_planes(k, cos, sin)
+        if not self.is_initializing():
+            self.sow(_KEPT, "pair", (k, v), reduce_fn=lambda _, new: new, init_fn=lambda: None)
+        settings = dict(scale=c.attention_scale, window=window, softcap=c.attention_softcap)
+        if past is None:
+            mixed = attention(q, k, v, layout, implementation=self.runtime.attention, **settings)
+        else:
+            mixed = cached_attention(q, k, v, past, layout, **settings)
         return Linear(c.hidden_size, c.o_bias, self.runtime, name="o")(mixed.reshape(*x.shape[:2], -1))
 
 
@@ -59,12 +67,17 @@ class Block(nn.Module):
     runtime: Runtime
 
     @nn.compact
-    def __call__(self, hidden: Float[Array, "B T D"], layer: dict[str, Array], layout: TokenLayout, cos, sin):
+    def __call__(self, hidden: Float[Array, "B T D"], layer: dict[str, Any], layout: TokenLayout | DecodeStep, cos, sin):
         c = self.config
         norm = lambda name: RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name=name)
         post = lambda name, x: norm(name)(x) if c.post_norms else x
         mixed = SelfAttention(c, self.runtime, name="attention")(
-            norm("attention_norm")(hidden), layout, layer.get("window"), cos[layer["rope"]], sin[layer["rope"]]
+            norm("attention_norm")(hidden),
+            layout,
+            layer.get("window"),
+            layer.get("past"),
+            cos[layer["rope"]],
+            sin[layer["rope"]],
         )
         hidden = split_rows(hidden + post("post_attention_norm", mixed), self.runtime.mesh)
         inner = GatedMLP(c, self.runtime, name="mlp")(norm("mlp_norm")(hidden))
@@ -88,7 +101,7 @@ def _stack(config: DecoderConfig, runtime: Runtime) -> nn.Module:
         block = nn.remat(Block, policy=_REMAT_POLICIES[runtime.remat], prevent_cse=barrier)
     scanned = nn.scan(
         block,
-        variable_axes={"params": 0},
+        variable_axes={"params": 0, _KEPT: 0},
         split_rngs={"params": True},
         in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
         length=config.num_layers,
@@ -131,16 +144,24 @@ class Decoder(nn.Module):
 
     def __call__(self, tokens: Int[Array, "B T"], layout: TokenLayout) -> Float[Array, "B T D"]:
         """Hidden states after the final norm, in the compute dtype."""
+        hidden = self._run(tokens, jnp.asarray(layout.positions), TokenLayout(*map(jnp.asarray, layout)), {})
+        if self.is_initializing() and not self.config.tie_embeddings:
+            self.lm_head()
+        return hidden
+
+    def step(self, tokens: Int[Array, "B K"], at: DecodeStep, past: Past) -> Float[Array, "B K D"]:
+        """The same for the next token of each of K responses to B prompts, whose keys and values are in ``past``."""
+        positions = jnp.broadcast_to((at.prompt_length + at.step)[:, None], tokens.shape)
+        return self._run(tokens, positions, at, {"past": past})
+
+    def _run(self, tokens: Array, positions: Array, layout: TokenLayout | DecodeStep, more: dict[str, Any]) -> Array:
         hidden = look_up(self.embed, tokens, self.runtime.mesh)
         if self.config.embed_scale != 1.0:
             # Rounded to the compute dtype first, as the checkpoints' own code does.
             hidden = hidden * jnp.asarray(self.config.embed_scale, hidden.dtype)
-        cos, sin = rotary_tables(self.config, jnp.asarray(layout.positions))
-        layout = TokenLayout(*map(jnp.asarray, layout))
-        layers = {name: jnp.asarray(array) for name, array in layer_arrays(self.config).items()}
+        cos, sin = rotary_tables(self.config, positions)
+        layers = {name: jnp.asarray(array) for name, array in layer_arrays(self.config).items()} | more
         hidden, _ = self.layers(hidden, layers, layout, cos, sin)
-        if self.is_initializing() and not self.config.tie_embeddings:
-            self.lm_head()
         return self.final_norm(hidden)
 
     def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch V"]:
@@ -154,6 +175,20 @@ class Decoder(nn.Module):
 def unembedding(params: dict[str, Any]) -> Float[Array, "V D"]:
     """Output table of a decoder's parameters: ``lm_head`` transposed, or the embedding it is tied to."""
     return params["lm_head"]["kernel"].T if "lm_head" in params else params["embed"]["embedding"]
+
+
+def prefill(model: Decoder, params: Any, tokens: Int[Array, "B P"], layout: TokenLayout) -> tuple[Array, Array, Array]:
+    """Hidden states [B, P, D], and the keys and values of every layer, each [L, B, P, N, d]."""
+    hidden, kept = model.apply({"params": params}, tokens, layout, mutable=[_KEPT])
+    return hidden, *kept[_KEPT]["layers"]["attention"]["pair"]
+
+
+def decode_step(
+    model: Decoder, params: Any, tokens: Int[Array, "B K"], at: DecodeStep, past: Past
+) -> tuple[Float[Array, "B K D"], Past]:
+    """Hidden states of each response's next token, and the past with that token in it."""
+    hidden, kept = model.apply({"params": params}, tokens, at, past, method="step", mutable=[_KEPT])
+    return hidden, past.written(at.step, *kept[_KEPT]["layers"]["attention"]["pair"])
 
 
 def sequence_layout(lengths: Int[Array, "B"], slots: int) -> TokenLayout:

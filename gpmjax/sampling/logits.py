@@ -1,0 +1,116 @@
+"""From logits to one token: temperature, then top-k, then top-p, then a draw.
+
+What is drawn from is the softmax of the *filtered* logits; its log-probability is what a sample reports. At temperature 0
+that is a point mass on the largest logit, whose log-probability is 0.
+
+Both cuts ask one question, "how low may a logit be and still be in?", and bisection over the 2³² float32 numbers answers
+it exactly: 32 passes over the vocabulary instead of a sort. Equals are treated alike, so tokens tied with the last one in
+are in too.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float, Int
+
+from gpmjax.arrays import Array
+
+OUT = -jnp.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingPlan:
+    """How responses are drawn. The defaults are the released recipe's (temperature 0.7, top-p 0.9).
+
+    >>> SamplingPlan(max_new_tokens=8, temperature=-1.0).validate()
+    Traceback (most recent call last):
+    ValueError: temperature=-1.0: must be finite and at least 0 (0 is greedy)
+    """
+
+    max_new_tokens: int
+    temperature: float = 0.7
+    """Logits are divided by it; 0 takes the largest one."""
+    top_k: int = 0
+    """Keep the k largest logits; 0 keeps all."""
+    top_p: float = 0.9
+    """Keep the smallest set of most probable tokens whose probabilities sum to this or more; 1 keeps all."""
+    stop_tokens: tuple[int, ...] = ()
+    """A response ends with the first of these that it draws."""
+
+    def validate(self) -> "SamplingPlan":
+        """Returns itself; raises ValueError, one line, naming the field."""
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature}: must be finite and at least 0 (0 is greedy)")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k}: must be at least 0 (0 keeps every token)")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p}: must be in (0, 1] (1 keeps every token)")
+        for token in self.stop_tokens:
+            if token < 0:
+                raise ValueError(f"stop_tokens={self.stop_tokens}: must be token ids, at least 0")
+        return self
+
+
+def filtered(logits: Float[Array, "*batch V"], plan: SamplingPlan) -> Float[Array, "*batch V"]:
+    """Logits of the distribution that is drawn from; −inf where the plan leaves a token out.
+
+    >>> filtered(jnp.array([0.0, 2.0, 1.0, 1.0]), SamplingPlan(1, temperature=0.5, top_k=2, top_p=1.0)).tolist()
+    [-inf, 4.0, 2.0, 2.0]
+    >>> filtered(jnp.array([0.0, 2.0, 1.0]), SamplingPlan(1, temperature=0.0)).tolist()
+    [-inf, 0.0, -inf]
+    """
+    logits = logits.astype(jnp.float32)
+    if plan.temperature == 0.0:
+        best = jnp.argmax(logits, axis=-1, keepdims=True)
+        return jnp.where(jax.lax.broadcasted_iota(best.dtype, logits.shape, logits.ndim - 1) == best, 0.0, OUT)
+    logits = logits / plan.temperature
+    if 0 < plan.top_k < logits.shape[-1]:
+        logits = _most(logits, jnp.ones_like(logits), plan.top_k)
+    if plan.top_p < 1.0:
+        logits = _most(logits, jax.nn.softmax(logits, axis=-1), plan.top_p)
+    return logits
+
+
+def draw(
+    keys: Array, logits: Float[Array, "B V"], plan: SamplingPlan
+) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+    """A token of each row, drawn with the row's own key, and its log-probability.
+
+    With one key a row, what a row draws does not depend on which other rows there are.
+    """
+    logits = filtered(logits, plan)
+    if plan.temperature == 0.0:
+        tokens = jnp.argmax(logits, axis=-1)
+    else:
+        tokens = jax.vmap(jax.random.categorical)(keys, logits)
+    # Of the chosen token only: a row's [V] log-probabilities are not needed.
+    chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
+    return tokens.astype(jnp.int32), chosen - jax.nn.logsumexp(logits, axis=-1)
+
+
+def _most(logits: Array, weights: Array, need: float) -> Array:
+    """The logits at or above the highest threshold whose tokens' weights sum to ``need``; −inf for the rest."""
+    order = _ordered(logits)
+
+    def halve(_, bounds):
+        low, high = bounds  # the sum at ``low`` is enough, the one above ``high`` is not
+        middle = (low | high) - ((low ^ high) >> 1)  # of two integers, rounded up, without overflow
+        enough = jnp.sum(jnp.where(order >= middle, weights, 0.0), axis=-1, keepdims=True) >= need
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
+
+    bounds = jnp.min(order, axis=-1, keepdims=True), jnp.max(order, axis=-1, keepdims=True)
+    threshold, _ = jax.lax.fori_loop(0, 32, halve, bounds)
+    return jnp.where(order >= threshold, logits, OUT)
+
+
+def _ordered(x: Float[Array, "*batch V"]) -> Int[Array, "*batch V"]:
+    """int32 numbers in the order of the float32 ones.
+
+    >>> _ordered(jnp.array([-jnp.inf, -2.0, 0.0, 1.0])).tolist()
+    [-2139095041, -1073741825, 0, 1065353216]
+    """
+    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
