@@ -33,7 +33,7 @@ from gpmjax.train.features import GroupFeatures, encode_missing
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
-from gpmjax.train.state import TrainState, init_state
+from gpmjax.train.state import TrainState, init_state, jit_step
 from gpmjax.train.step import Batch, make_train_step
 
 EXAMPLES = 6
@@ -157,7 +157,7 @@ class Run:
             writer = MetricsWriter(self.workdir, resumed_step=int(state.step))
             try:
                 self.loop = Loop(
-                    self._hooks(pipeline, optimizer, frozen, checkpoints),
+                    self._hooks(pipeline, optimizer, state, frozen, checkpoints),
                     LoopPlan(
                         steps,
                         config.log_every,
@@ -236,11 +236,11 @@ class Run:
 
     # The loop's hooks
 
-    def _hooks(self, pipeline: Pipeline, optimizer, frozen: Any, checkpoints: Checkpoints) -> LoopHooks:
-        step = jax.jit(
-            make_train_step(self.model, optimizer, self.config.loss, self.config.optimizer.accumulate),
-            donate_argnums=0,
-        )
+    def _hooks(
+        self, pipeline: Pipeline, optimizer, state: TrainState, frozen: Any, checkpoints: Checkpoints
+    ) -> LoopHooks:
+        step = make_train_step(self.model, optimizer, self.config.loss, self.config.optimizer.accumulate)
+        step = jit_step(step, state, self.mesh)
 
         def name_rows(rows: np.ndarray) -> str:
             shown = ", ".join(self.train.places[row] for row in rows[:5])
