@@ -252,6 +252,7 @@ class Run:
             step=lambda state, batch: step(state, frozen, batch),
             count=count_units,
             units="responses" if self.frozen_backbone else "tokens",
+            rows=lambda batch: np.asarray(batch.comparisons.row),
             name_rows=name_rows,
             evaluate=lambda state: self._evaluate(merge(state.params, frozen)),
             save=lambda state, figures: checkpoints.save(state, self._record(), self._ranked(figures)),

@@ -71,8 +71,10 @@ class LoopHooks:
     """Useful ``units`` of a host batch."""
     units: str
     """What is counted for speed: "tokens", or "responses" where their features are cached."""
+    rows: Callable[[Any], np.ndarray]
+    """Host batch → index in the data of each of its examples, −1 on padding; shaped like the metric "example_loss"."""
     name_rows: Callable[[np.ndarray], str]
-    """Comparison indices → words that name their places in the data."""
+    """Those indices → words that name their places in the data."""
     evaluate: Callable[[TrainState], dict[str, dict[str, Any]]]
     """State → {eval set: figures}; {} when there is nothing to evaluate. May raise StopRequested."""
     save: Callable[[TrainState, dict[str, dict[str, Any]]], None]
@@ -85,6 +87,8 @@ class LoopPlan:
     eval_every: int
     save_every: int
     learning_rate: Callable[[int], float]
+    shown: tuple[str, ...] = ("loss", "accuracy")
+    """Metrics of the progress line."""
 
 
 @dataclass
@@ -139,7 +143,7 @@ class Loop:
     def _dispatch(self, state: TrainState, batch: Any, n: int) -> TrainState:
         state, metrics = self._hooks.step(state, self._hooks.put(batch))
         previous, self._pending = self._pending, _Pending(
-            n + 1, metrics, np.asarray(batch.comparisons.row), self._hooks.count(batch)
+            n + 1, metrics, self._hooks.rows(batch), self._hooks.count(batch)
         )
         self._read(previous)
         return state
@@ -174,7 +178,7 @@ class Loop:
         values[speed] = pending.units / max(seconds, 1e-9)
         if pending.step % self._plan.log_every == 0 or pending.step == self._plan.steps:
             self._writer.write(pending.step, values)
-            shown = ("loss", "accuracy", speed)
+            shown = (*self._plan.shown, speed)
             self._bar.update(pending.step, {name.replace("_per_second", "/s"): values[name] for name in shown})
 
     def _explain(self, pending: _Pending, values: dict[str, float]) -> str:

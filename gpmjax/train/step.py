@@ -119,33 +119,54 @@ def _micro_batches(batch: Batch, accumulate: int) -> Batch:
 def make_train_step(
     model: PreferenceModel, optimizer: optax.GradientTransformation, config: LossConfig, accumulate: int = 1
 ) -> Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, Array]]]:
-    """``step(state, frozen, batch) → (state, metrics)``; pure, to be jitted with ``state`` donated.
+    """``step(state, frozen, batch) → (state, metrics)``, see `make_step`.
 
     Metrics are f32 scalars (the loss, accuracy and mean margin *before* the update, the gradient's global norm, τ)
     and "example_loss" [B, C].
     """
+    return make_step(
+        totals=lambda batch: batch_totals(batch, config),
+        loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config),
+        optimizer=optimizer,
+        accumulate=accumulate,
+    )
 
-    def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        totals = batch_totals(batch, config)
 
-        def loss(trainable, micro):
-            return batch_loss(model, merge(trainable, frozen), micro, totals, config)
+def make_step(
+    *,
+    totals: Callable[[Any], dict[str, Array]],
+    loss: Callable[[Any, Any, dict[str, Array]], tuple[Array, dict[str, Array]]],
+    optimizer: optax.GradientTransformation,
+    accumulate: int = 1,
+) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]:
+    """``step(state, frozen, batch) → (state, metrics)`` of any loss; pure, to be jitted with ``state`` donated.
 
-        value_and_grad = jax.grad(loss, has_aux=True)
+    Args:
+      totals: the whole batch → what its micro-batches' sums are divided by.
+      loss: (params, micro-batch, totals) → its share of the loss, and of the metrics, "example_loss" [B, …] among them.
+    """
+
+    def step(state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, dict[str, Array]]:
+        whole = totals(batch)
+
+        def share(trainable, micro):
+            return loss(merge(trainable, frozen), micro, whole)
+
+        differentiate = jax.grad(share, has_aux=True)
         if accumulate == 1:
-            gradient, metrics = value_and_grad(state.params, batch)
+            gradient, metrics = differentiate(state.params, batch)
         else:
 
             def add(gradient, micro):
-                share, metrics = value_and_grad(state.params, micro)
-                return jax.tree.map(jnp.add, gradient, share), metrics
+                part, metrics = differentiate(state.params, micro)
+                return jax.tree.map(jnp.add, gradient, part), metrics
 
             zeros = jax.tree.map(jnp.zeros_like, state.params)
             gradient, shares = jax.lax.scan(add, zeros, _micro_batches(batch, accumulate))
             examples = shares.pop("example_loss")
             metrics = {name: jnp.sum(values) for name, values in shares.items()}
-            # Undo the stride: [A, B/A, C] → [B, C] in the batch's own order.
-            metrics["example_loss"] = jnp.swapaxes(examples, 0, 1).reshape(batch.comparisons.row.shape)
+            # Undo the stride: [A, B/A, …] → [B, …] in the batch's own order.
+            metrics["example_loss"] = jnp.swapaxes(examples, 0, 1).reshape(-1, *examples.shape[2:])
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
