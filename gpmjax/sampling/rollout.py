@@ -1,0 +1,85 @@
+"""Where responses come from: one protocol, over the sampler here or over a server.
+
+A rollout takes prompts as messages and gives, for each, K responses as text and as the policy's own tokens.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from jax.sharding import Mesh
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.groups import Message
+from gpmjax.models.transformer import Decoder
+from gpmjax.sampling.generate import generate
+from gpmjax.sampling.logits import SamplingPlan
+
+Prompt = Sequence[Message]
+
+
+class Rollouts(NamedTuple):
+    """K responses to one prompt."""
+
+    texts: tuple[str, ...]
+    """Without the token that ended them."""
+    tokens: tuple[np.ndarray, ...]
+    """Each [N] int32; ends in a stop token when the response stopped by itself."""
+    logprobs: tuple[np.ndarray, ...] | None
+    """Each [N] float32, of the tokens under the distribution they were drawn from; None where a server does not tell."""
+    stopped: tuple[bool, ...]
+    """False where a response ran into ``max_new_tokens``."""
+
+
+class Rollout(Protocol):
+    """Draws K responses to each prompt."""
+
+    def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
+        """Responses in the order of ``prompts``; ``ids`` name prompts across calls and default to their places.
+
+        Raises RolloutFailed, which holds what was drawn so far; ValueError for prompts that cannot be answered.
+        """
+        ...
+
+
+class RolloutFailed(OSError):
+    """Not every prompt was answered. ``kept``: place in ``prompts`` → the Rollouts that were."""
+
+    def __init__(self, message: str, kept: Mapping[int, Rollouts]) -> None:
+        super().__init__(message)
+        self.kept = dict(kept)
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalRollout:
+    """Draws on this machine's devices."""
+
+    model: Decoder
+    params: Any
+    chat: ChatFormat
+    plan: SamplingPlan
+    """Without stop tokens, the tokenizer's EOS stops."""
+    samples: int
+    mesh: Mesh | None = None
+    rows: int = 8
+
+    def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
+        plan = stopping(self.plan, self.chat)
+        encoded = [np.array(tokens.prompt, np.int32) for tokens in self.chat.encode_all([(p, ()) for p in prompts])]
+        drawn = generate(
+            self.model, self.params, encoded, samples=self.samples, plan=plan, seed=seed, ids=ids, mesh=self.mesh, rows=self.rows
+        )
+        return [self._read(*rows) for rows in zip(*drawn, strict=True)]
+
+    def _read(self, tokens: np.ndarray, logprobs: np.ndarray, lengths: np.ndarray, stopped: np.ndarray) -> Rollouts:
+        cut = lambda rows: tuple(row[:length] for row, length in zip(rows, lengths, strict=True))
+        ids = cut(tokens)
+        spoken = [row[: len(row) - ended] for row, ended in zip(ids, stopped, strict=True)]
+        texts = self.chat.tokenizer.batch_decode(spoken, skip_special_tokens=True)
+        return Rollouts(tuple(texts), ids, cut(logprobs), tuple(map(bool, stopped)))
+
+
+def stopping(plan: SamplingPlan, chat: ChatFormat) -> SamplingPlan:
+    """The plan, with EOS as its stop token if it names none."""
+    return plan if plan.stop_tokens else dataclasses.replace(plan, stop_tokens=(chat.tokenizer.eos_token_id,))
