@@ -1,0 +1,189 @@
+"""Floating-point operations of an update, by formula, and how near they come to a chip's peak.
+
+Model FLOPs are what the update needs, as the field counts them (Chowdhery et al. 2022, arXiv 2204.02311, appendix B):
+2 for every weight a token meets going forward, 2 more for the gradient of its input and 2 for that of the weight, so
+6·N a token where everything trains; attention beside them. What differs from one long sequence a row:
+
+    shared prefix   a prompt that K responses share is computed once, and counted once
+    attention       a token is charged for the slots that it may see, not for the row's length
+    padding         costs nothing
+    frozen weights  have no gradient of their own; below the lowest trained one there is no backward pass at all
+    embedding       a table that is only looked up multiplies nothing; one that predicts tokens does
+
+Hardware FLOPs are what is run instead: every slot and every pair of slots of the padded rows, and what the backward pass
+recomputes. MFU = model FLOPs / (seconds · chips · peak); HFU the same with hardware FLOPs.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from gpmjax.arrays import Array, FeatureBatch, TokenBatch
+from gpmjax.models.config import DecoderConfig, Runtime
+
+# Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
+PEAKS: tuple[tuple[str, float], ...] = (
+    (r"^TPU v4$", 275e12),
+    (r"^TPU v5 ?(lite|e)", 197e12),
+    (r"^TPU v5p?$", 459e12),
+    (r"^TPU v6 ?(lite|e)", 918e12),
+    (r"A100", 312e12),
+    (r"H100 PCIe", 756e12),
+    (r"H100 NVL", 835e12),
+    (r"H100|H200", 989e12),
+    (r"B200", 2250e12),
+)
+
+
+def peak_flops(device_kind: str) -> float | None:
+    """Peak dense bf16 FLOP/s of a chip, None for one that is not in the table, a CPU for instance.
+
+    >>> peak_flops("NVIDIA H100 80GB HBM3") == peak_flops("NVIDIA H200") == 989e12, peak_flops("TPU v5 lite"), peak_flops("cpu")
+    (True, 197000000000000.0, None)
+    """
+    return next((peak for pattern, peak in PEAKS if re.search(pattern, device_kind)), None)
+
+
+class Work(NamedTuple):
+    """How often a batch meets what costs FLOPs; scalars, over all hosts."""
+
+    tokens: Array | float
+    """That pass through the layers."""
+    attended: Array | float
+    """Pairs (query token, slot it attends to), summed over layers."""
+    predicted: Array | float
+    """Tokens whose log-probability is taken."""
+    responses: Array | float
+    """That the heads read."""
+
+
+def needed_work(config: DecoderConfig, batch: TokenBatch | FeatureBatch, lm_coefficient: float = 0.0) -> Work:
+    """What the batch's tokens need, f32; may be traced. Padding needs nothing."""
+    responses = jnp.sum(jnp.asarray(batch.response_mask), dtype=jnp.float32)
+    nothing = jnp.zeros((), jnp.float32)
+    if isinstance(batch, FeatureBatch):
+        return Work(nothing, nothing, nothing, responses)
+    real = jnp.asarray(batch.layout.group) > 0
+    # A token sees its prompt and its response up to itself: as many slots as its position says, and itself.
+    seen = jnp.where(real, jnp.asarray(batch.layout.positions) + 1, 0).astype(jnp.float32)
+    sliding = config.layer_types.count("sliding")
+    attended = (config.num_layers - sliding) * jnp.sum(seen)
+    if sliding:
+        attended += sliding * jnp.sum(jnp.minimum(seen, config.window))
+    predicted = jnp.sum(jnp.asarray(batch.lm_weight) > 0, dtype=jnp.float32) if lm_coefficient else nothing
+    return Work(jnp.sum(real, dtype=jnp.float32), attended, predicted, responses)
+
+
+def dense_work(config: DecoderConfig, rows: int, slots: int, responses: int, lm_coefficient: float = 0.0) -> Work:
+    """What is run for a batch of [rows, slots] with ``responses`` a row: its padding and masked pairs too."""
+    tokens = float(rows * slots)
+    return Work(tokens, config.num_layers * tokens * slots, tokens if lm_coefficient else 0.0, float(rows * responses))
+
+
+class Costs(NamedTuple):
+    """FLOPs of an update for one unit of each kind of ``Work``."""
+
+    token: float
+    pair: float
+    prediction: float
+    response: float
+
+    def of(self, work: Work) -> float:
+        """FLOPs of a whole update."""
+        return sum(cost * float(amount) for cost, amount in zip(self, work, strict=True))
+
+
+def model_costs(config: DecoderConfig, sizes: Mapping[str, int], trained: Collection[str]) -> Costs:
+    """What an update needs.
+
+    Args:
+      sizes: number of scalars of every parameter by its path, such as "decoder/layers/mlp/up/kernel" (stacked: all layers').
+      trained: the paths of those that train.
+
+    With everything trained a token costs 6 a weight, and attention 12·(query width) a pair:
+
+    >>> tiny = DecoderConfig(vocab_size=9, hidden_size=4, num_layers=1, num_heads=2, mlp_size=8)
+    >>> model_costs(tiny, {"decoder/layers/mlp/up/kernel": 32}, ["decoder/layers/mlp/up/kernel"])
+    Costs(token=192.0, pair=48.0, prediction=0.0, response=0.0)
+    """
+    return _costs(config, sizes, frozenset(trained), None)
+
+
+def hardware_costs(
+    config: DecoderConfig, sizes: Mapping[str, int], trained: Collection[str], runtime: Runtime
+) -> Costs:
+    """What an update runs, by the same formula: with what ``runtime.remat`` and blockwise attention compute twice."""
+    return _costs(config, sizes, frozenset(trained), runtime)
+
+
+def _costs(config: DecoderConfig, sizes: Mapping[str, int], trained: frozenset[str], runtime: Runtime | None) -> Costs:
+    per_unit = {kind: 0.0 for kind in ("token", "prediction", "response")}
+    backward = any(_floor(path) <= _LAYERS for path in trained)
+    for path, size in sizes.items():
+        for kind in _uses(path, tied="decoder/lm_head/kernel" not in sizes):
+            again = runtime is not None and _recomputed(path, kind, config, runtime, backward)
+            place = "decoder/lm_head/kernel" if kind == "prediction" else path  # a tied table predicts from up there
+            passes = 1 + (path in trained) + any(_feeds(other, place) for other in trained) + again
+            per_unit[kind] += 2.0 * size * passes
+    return Costs(
+        token=per_unit["token"],
+        pair=2.0 * config.q_size * _attention_products(runtime, trained, backward),
+        prediction=per_unit["prediction"],
+        response=per_unit["response"],
+    )
+
+
+_EMBED, _LAYERS, _TOP = range(3)
+
+
+def _floor(path: str) -> int:
+    """How far up the model a parameter sits. Layers are one floor: each feeds the next."""
+    if path.startswith("decoder/embed"):
+        return _EMBED
+    return _LAYERS if path.startswith("decoder/layers") else _TOP
+
+
+def _feeds(lower: str, upper: str) -> bool:
+    """Whether the input of ``upper`` depends on ``lower``, so that training this one needs the gradient of that input."""
+    if _floor(lower) == _floor(upper) == _LAYERS or _floor(lower) < _floor(upper):
+        return True
+    if lower.startswith("decoder/final_norm"):
+        return upper.startswith(("heads/", "decoder/lm_head"))
+    # The layers of an MLP head are named net_0, net_2, …
+    ours, theirs = (re.fullmatch(r"(heads/\w+/net_)(\d+)/\w+", path) for path in (lower, upper))
+    return bool(ours and theirs) and ours[1] == theirs[1] and int(ours[2]) < int(theirs[2])
+
+
+def _uses(path: str, tied: bool) -> list[str]:
+    """The kinds of work that a parameter multiplies; norms, biases and looked-up tables none."""
+    if path.startswith("heads/"):
+        return ["response"] if path.endswith("/kernel") else []
+    if path.endswith("lm_head/kernel") or (tied and path.endswith("embed/embedding")):
+        return ["prediction"]
+    return ["token"] if re.search(r"layers/.*(kernel|lora_a|lora_b)$", path) else []
+
+
+def _recomputed(path: str, kind: str, config: DecoderConfig, runtime: Runtime, backward: bool) -> bool:
+    if kind == "prediction":  # losses.tokens makes every chunk's logits anew
+        return True
+    if kind != "token" or not backward or runtime.remat != "full":
+        return False
+    # Nothing in the backward pass asks for what a layer ends with, unless a norm follows.
+    return config.post_norms or not re.search(r"down/(kernel|lora_b)$", path)
+
+
+def _attention_products(runtime: Runtime | None, trained: frozenset[str], backward: bool) -> int:
+    """Products of (query, key) size a layer: q·k and weights·v, and for the gradients two more for either."""
+    if not backward:
+        return 2
+    if runtime is None:
+        return 6
+    again = 0
+    if runtime.remat == "full":
+        again = 2
+    elif runtime.remat == "dots":
+        # Products with a batch dimension are not kept: q·k is made anew, and where W_o's gradient asks for it the mix too.
+        again = 1 + any(re.search(r"attention/o/(kernel|lora_a)$", path) for path in trained)
+    return 6 + again + (runtime.attention == "chunked")
