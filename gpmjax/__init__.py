@@ -7,8 +7,17 @@
 """
 
 from gpmjax.preference.embed import embed_skew_symmetric
+from gpmjax.preference.game import von_neumann_winner
 from gpmjax.preference.operator import rotate
 from gpmjax.preference.score import pairwise_scores, score, win_probability
 from gpmjax.version import __version__
 
-__all__ = ["embed_skew_symmetric", "pairwise_scores", "rotate", "score", "win_probability", "__version__"]
+__all__ = [
+    "embed_skew_symmetric",
+    "pairwise_scores",
+    "rotate",
+    "score",
+    "von_neumann_winner",
+    "win_probability",
+    "__version__",
+]

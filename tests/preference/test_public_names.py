@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import gpmjax
-from gpmjax.preference import embed, operator, score
+from gpmjax.preference import embed, game, operator, score
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,7 @@ from gpmjax.preference import embed, operator, score
         "win_probability": score,
         "embed_skew_symmetric": embed,
         "rotate": operator,
+        "von_neumann_winner": game,
     }.items(),
 )
 def test_public_names(name, module):
