@@ -1,6 +1,8 @@
-"""Strictness for every test: eight fake devices, no silent promotion of dtypes or ranks."""
+"""Strictness for every test: eight fake devices, no silent promotion of dtypes or ranks. And what whole runs need."""
 
+import json
 import os
+import random
 
 # Before jax is imported: XLA reads them once. Tests compile much and run little, hence the optimisation level.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -10,6 +12,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import hypothesis
 import jax
+import pytest
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -24,3 +27,40 @@ hypothesis.settings.register_profile(
     database=None,
 )
 hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_directory(tmp_path_factory):
+    """Bytes and two special tokens; padding is EOS."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    names = ["<|end|>", "<|start|>"]
+    vocabulary = {token: n for n, token in enumerate([*names, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    raw = Tokenizer(models.BPE(vocabulary, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    raw.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, bos_token="<|start|>", eos_token="<|end|>", pad_token="<|end|>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|start|>{{ m['role'] }}:{{ m['content'] }}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|start|>assistant:{% endif %}"
+    )
+    directory = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pairs_file(tmp_path_factory):
+    """24 pairs over 8 prompts; the longer response is chosen, so that there is something to learn."""
+    draw = random.Random(0)
+    path = tmp_path_factory.mktemp("data") / "pairs.jsonl"
+    rows = []
+    for n in range(24):
+        short, long = sorted((draw.randint(1, 9), draw.randint(10, 20)))
+        rows.append({"prompt": f"question {n % 8}", "chosen": "y" * long, "rejected": "n" * short})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path

@@ -1,0 +1,122 @@
+"""`python launch/train.py` as a user runs it, on one device: signals, resumption bit by bit, and one-line refusals."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STEPS = 150
+
+CONFIG = """
+from gpmjax.config import *
+
+def get_config():
+    return Config(
+        steps={steps}, export="none",
+        model=ModelConfig(source="random:tiny", tokenizer={tokenizer!r}, dim=2, gate="sigmoid", dtype="float32", remat="none"),
+        data=DataConfig(train=({pairs!r},), max_length=64, rows=4, packing="single"),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        checkpoint=CheckpointConfig(every=60),
+    )
+"""
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory, tokenizer_directory, pairs_file):
+    path = tmp_path_factory.mktemp("configs") / "tiny.py"
+    path.write_text(CONFIG.format(steps=STEPS, tokenizer=str(tokenizer_directory), pairs=str(pairs_file)))
+    return path
+
+
+def start(config_file, workdir, *flags, **options):
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    return subprocess.Popen(
+        [sys.executable, ROOT / "launch" / "train.py", f"--config={config_file}", f"--workdir={workdir}", *flags],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
+    )  # fmt: skip
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def recorded(workdir):
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return {line["step"]: (line["loss"], line["gradient_norm"]) for line in map(json.loads, lines)}
+
+
+def leaves(workdir):
+    tree = ocp.StandardCheckpointer().restore(workdir.absolute() / "checkpoints" / str(STEPS) / "params")
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def interrupt(config_file, workdir, number, at_step):
+    """Starts, sends the signal when ``at_step`` is recorded, and returns how it ended."""
+    process = start(config_file, workdir)
+    metrics = workdir / "metrics.jsonl"
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= at_step):
+        time.sleep(0.01)
+    process.send_signal(number)
+    return finish(process)
+
+
+def test_resumed_twice_equals_straight_bitwise(config_file, tmp_path):
+    straight = start(config_file, tmp_path / "straight")
+    for number, at_step in ((signal.SIGTERM, 30), (signal.SIGINT, 80)):
+        code, out, err = interrupt(config_file, tmp_path / "resumed", number, at_step)
+        assert code == 0, err
+        assert out.startswith("interrupted at step ")
+        stopped = int(out.split()[3].rstrip(":"))
+        # Within a step of the one in flight when the signal came, or of those the host had not yet read.
+        assert at_step <= stopped <= STEPS and (tmp_path / "resumed" / "checkpoints" / str(stopped)).is_dir()
+    code, out, err = finish(start(config_file, tmp_path / "resumed"))
+    assert code == 0 and out.startswith(f"finished at step {STEPS}"), err
+    assert finish(straight)[0] == 0
+
+    assert recorded(tmp_path / "resumed") == recorded(tmp_path / "straight")
+    expected, found = leaves(tmp_path / "straight"), leaves(tmp_path / "resumed")
+    assert expected.keys() == found.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+def test_a_disk_that_fills_up_while_saving_keeps_the_checkpoint_before(config_file, tmp_path):
+    code, _, err = finish(start(config_file, tmp_path, "--config.steps=20"))
+    assert code == 0, err
+    # No file may grow past 8 KiB: what a full disk is to a writer. Metrics are small enough to go on a while.
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+    ignore = lambda: (signal.signal(signal.SIGXFSZ, signal.SIG_IGN), limit())
+    code, _, err = finish(start(config_file, tmp_path, "--config.steps=22", preexec_fn=ignore))
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert "step 22" in line and "earlier checkpoints are untouched" in line
+    code, out, err = finish(start(config_file, tmp_path, "--config.steps=22"))
+    assert code == 0 and out.startswith("finished at step 22"), err
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.model.dimm=4", "error: --config.model.dimm: no such field; config.model has source, tokenizer"),
+        ("--config.model.gate=soft", "error: gate is 'soft'; allowed: 'none', 'softmax'"),
+        ("--config.model.dim=3", "error: dim is 3"),
+        ("--config.data.train=('/nowhere.jsonl',)", "error: /nowhere.jsonl"),
+        ("--config.model.source=/nowhere", "error: /nowhere: no model"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(config_file, tmp_path, flag, message):
+    code, _, err = finish(start(config_file, tmp_path, flag))
+    assert code == 1
+    assert err.splitlines()[-1].startswith(message)
+    assert "Traceback" not in err

@@ -1,0 +1,149 @@
+"""The house rules that a machine can check: which way imports point, what may be imported, and every config's step."""
+
+import ast
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
+from gpmjax.config import Config, load_config, unknown_override
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.presets import PRESETS
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
+from gpmjax.train.state import TrainState
+from gpmjax.train.step import make_train_step
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "gpmjax"
+
+# Storeys, from the ground up; a module imports from its own room and from storeys below. Rooms of one storey are apart,
+# but for the pairs in NEIGHBOURS.
+STOREYS = (
+    {"arrays", "files", "sharding", "version"},
+    {"preference"},
+    {"losses", "models", "data"},
+    {"config", "distributed"},
+    {"improve_config"},
+    {"hub", "sampling"},
+    {"train", "evals", "aot"},
+)
+NEIGHBOURS = {("aot", "train")}
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports(path: Path) -> set[str]:
+    """Modules of gpmjax, and top-level names of others, that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found |= {f"{node.module}.{alias.name}" if node.module == "gpmjax" else node.module for alias in node.names}
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_down(path):
+    here = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    storey = {name: level for level, rooms in enumerate(STOREYS) for name in rooms}
+    for module in imports(path):
+        assert module.split(".")[0] not in ("torch", "tensorflow", "matplotlib") or here == "plots", module
+        if not module.startswith("gpmjax"):
+            continue
+        there = room(module)
+        assert there, f"{here} imports all of gpmjax"
+        # Plots read files and import nothing else of gpmjax; nothing but programs imports plots.
+        assert (here == "plots") == (there == "plots"), f"{here} imports {module}"
+        assert there == here or storey[there] < storey[here] or (here, there) in NEIGHBOURS, f"{here} imports {module}"
+
+
+def test_files_are_of_a_readable_size():
+    sizes = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in FILES}
+    assert {path: size for path, size in sizes.items() if size > 400} == {}
+
+
+def test_nothing_is_suppressed():
+    marks = ("# no" + "qa", "type: " + "ignore", "pytest.mark." + "skip", "x" + "fail")
+    for path in [*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("launch/**/*.py")]:
+        assert not [mark for mark in marks if mark in path.read_text()], path
+
+
+PREFERENCE_CONFIGS = [
+    path for path in sorted((ROOT / "configs").glob("*.py")) if path.stem.split("_")[0] in ("demo", "gpm", "bt")
+]
+BACKBONES = {
+    "smollm2": "smollm2-135m",
+    "google/gemma-2b-it": "gemma-2b",
+    "meta-llama/Llama-3.1-8B-Instruct": "llama31-8b",
+}
+
+
+def abstract_batch(rows: int, tokens: int) -> TokenBatch:
+    """Shapes of rows with one pair each."""
+    ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+    floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+    return TokenBatch(
+        tokens=ints(rows, tokens),
+        layout=TokenLayout(ints(rows, tokens), ints(rows, tokens), ints(rows, tokens)),
+        response_end=ints(rows, 2),
+        prompt_end=ints(rows, 2),
+        response_mask=jax.ShapeDtypeStruct((rows, 2), jnp.bool_),
+        previous=ints(rows, tokens),
+        lm_weight=floats(rows, tokens),
+        comparisons=Comparisons(ints(rows, 1), ints(rows, 1), floats(rows, 1), floats(rows, 1), floats(rows, 1), ints(rows, 1)),
+    )
+
+
+@pytest.mark.parametrize("path", PREFERENCE_CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid_and_its_step_has_the_right_shapes(path):
+    config = load_config(path).validate()
+    assert "Command" in (header := load_header(path)) and "Expected" in header and "Hardware" in header
+    model = PreferenceModel(PRESETS[BACKBONES[config.model.source]], config.model.spec(), config.model.runtime())
+    batch = abstract_batch(config.data.rows, config.data.max_length)
+    params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    freeze = config.model.freeze + ((ALL_BUT_ADAPTERS,) if config.model.lora_rank else ())
+    trainable, frozen = split(params, freeze)
+    optimizer = make_optimizer(config.optimizer, steps=100)
+    state = TrainState(jax.ShapeDtypeStruct((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
+    step = make_train_step(model, optimizer, config.loss, config.optimizer.accumulate)
+    after, metrics = jax.eval_shape(step, state, frozen, batch)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), state
+    )
+    assert metrics["loss"].shape == () and metrics["loss"].dtype == np.float32
+    assert metrics["example_loss"].shape == batch.comparisons.row.shape
+
+
+def load_header(path: Path) -> str:
+    return ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_bradley_terry_configs_differ_from_their_siblings_by_the_head_alone():
+    for path in PREFERENCE_CONFIGS:
+        if path.stem.startswith("bt_"):
+            scalar, general = load_config(path), load_config(path.with_name(path.name.replace("bt_", "gpm_")))
+            assert scalar.model.kind == "bt"
+            general.model = scalar.model
+            assert scalar == general
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--config.model.dimm=4", "--config.model.dimm: no such field; config.model has source"),
+        ("--config.modle.dim=4", "--config.modle.dim: no such field; config has seed"),
+        ("--config.seed.x=4", "--config.seed.x: no such field; config.seed has no fields"),
+    ],
+)
+def test_misspelt_fields_are_explained(flag, message):
+    assert unknown_override(Config(), flag).startswith(message)
+    assert unknown_override(Config(), "--config.model.dim=4") is None
