@@ -1,4 +1,4 @@
-"""Where responses come from: one protocol, over the sampler here or over a server.
+"""Where responses come from: one protocol, and the sampler on this machine behind it; ``endpoint`` has a server behind it.
 
 A rollout takes prompts as messages and gives, for each, K responses as text and as the policy's own tokens.
 """
@@ -66,9 +66,16 @@ class LocalRollout:
 
     def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
         plan = stopping(self.plan, self.chat)
-        encoded = [np.array(tokens.prompt, np.int32) for tokens in self.chat.encode_all([(p, ()) for p in prompts])]
         drawn = generate(
-            self.model, self.params, encoded, samples=self.samples, plan=plan, seed=seed, ids=ids, mesh=self.mesh, rows=self.rows
+            self.model,
+            self.params,
+            prompt_tokens(self.chat, prompts),
+            samples=self.samples,
+            plan=plan,
+            seed=seed,
+            ids=ids,
+            mesh=self.mesh,
+            rows=self.rows,
         )
         return [self._read(*rows) for rows in zip(*drawn, strict=True)]
 
@@ -83,3 +90,20 @@ class LocalRollout:
 def stopping(plan: SamplingPlan, chat: ChatFormat) -> SamplingPlan:
     """The plan, with EOS as its stop token if it names none."""
     return plan if plan.stop_tokens else dataclasses.replace(plan, stop_tokens=(chat.tokenizer.eos_token_id,))
+
+
+def prompt_tokens(chat: ChatFormat, prompts: Sequence[Prompt]) -> list[np.ndarray]:
+    """Each prompt's token ids [P] int32, generation header included.
+
+    Raises ValueError naming the prompt that the template refuses, an empty one for instance.
+    """
+    try:
+        encoded = chat.encode_all([(prompt, ()) for prompt in prompts])
+    except ValueError:
+        for place, prompt in enumerate(prompts):  # which one was it?
+            try:
+                chat.encode_all([(prompt, ())])
+            except ValueError as error:
+                raise ValueError(f"prompt {place}: {error}") from error
+        raise
+    return [np.array(tokens.prompt, np.int32) for tokens in encoded]
