@@ -70,12 +70,40 @@ def test_bfloat16_states_give_float32_and_the_parameters_keep_a_float32_gradient
     chex.assert_trees_all_close(gradient, jax.grad(lambda w: jnp.sum(plain(hidden, targets, w)))(unembedding), atol=0.1)
 
 
+def temporaries(tokens: int, vocabulary: int, **options) -> int:
+    """Bytes that the compiled gradient needs besides its arguments and results. Nothing is run."""
+    gradient = jax.grad(lambda h, w, y: jnp.sum(token_logprobs(h, y, w, **options)), argnums=(0, 1))
+    shapes = [((tokens, 8), jnp.float32), ((vocabulary, 8), jnp.float32), ((tokens,), jnp.int32)]
+    compiled = jax.jit(gradient).lower(*[jax.ShapeDtypeStruct(*shape) for shape in shapes]).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
 def test_the_logits_of_all_tokens_never_exist_at_once():
-    tokens, chunk, vocabulary = 512, 32, 1000
-    gradient = jax.grad(lambda h, w, y: jnp.sum(token_logprobs(h, y, w, chunk=chunk)), argnums=(0, 1))
-    hidden, unembedding = jnp.ones((tokens, 8)), jnp.ones((vocabulary, 8))
-    compiled = jax.jit(gradient).lower(hidden, unembedding, jnp.zeros(tokens, jnp.int32)).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes < tokens * vocabulary * 4 / 2
+    tokens, chunk, vocabulary = 2048, 256, 32768
+    logits_of_a_chunk = tokens * chunk * 4
+    assert temporaries(tokens, vocabulary, chunk=chunk) < 6 * logits_of_a_chunk < tokens * vocabulary * 4 / 16
+
+
+def test_memory_does_not_grow_with_the_vocabulary():
+    small, large = (temporaries(512, vocabulary, chunk=128) for vocabulary in (2048, 16384))
+    assert large < 1.05 * small
+
+
+@pytest.mark.parametrize("chunk", [4, 5, 16, 17])
+def test_chunks_that_do_not_divide_the_vocabulary_count_each_entry_once(chunk):
+    hidden, targets, unembedding = inputs()
+    total = lambda f: jax.value_and_grad(lambda w: jnp.sum(f(w) ** 2))(unembedding)
+    got = total(lambda w: token_logprobs(hidden, targets, w, chunk=chunk))
+    chex.assert_trees_all_close(got, total(lambda w: plain(hidden, targets, w)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e4, -1e4])
+def test_the_running_sum_survives_extreme_logits(scale):
+    hidden, targets, unembedding = inputs()
+    total = lambda f: jax.value_and_grad(lambda h: jnp.sum(f(scale * h)))(hidden)
+    got = total(lambda h: token_logprobs(h, targets, unembedding, chunk=3))
+    chex.assert_tree_all_finite(got)
+    chex.assert_trees_all_close(got, total(lambda h: plain(h, targets, unembedding)), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
