@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpmjax.models.config import LoRA, Runtime, require_one_of
+from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
 from gpmjax.models.heads import PreferenceSpec
 
 BACKBONES = ("train", "frozen")
@@ -20,6 +20,7 @@ REDUCTIONS = ("pairwise", "listwise")
 OPTIMIZERS = ("adamw", "rmsprop", "adafactor", "sgd")
 SCHEDULES = ("cosine", "linear", "constant")
 TEMPLATES = ("chat", "raw")
+CLUSTERS = ("auto", "none", "coordinator", "slurm", "tpu")
 
 
 def at_least(name: str, value, least) -> None:
@@ -184,6 +185,8 @@ class OptimizerConfig:
     b1: float = 0.9
     b2: float = 0.95
     eps: float = 1e-8
+    moment_dtype: str = "float32"
+    """Of adamw's first moment; "bfloat16" halves it. "adafactor" keeps next to nothing, of either moment."""
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     """Global gradient norm is clipped to this; 0: no clipping."""
@@ -192,6 +195,9 @@ class OptimizerConfig:
 
     def validate(self) -> None:
         require_one_of("config.optimizer.name", self.name, OPTIMIZERS)
+        require_one_of("config.optimizer.moment_dtype", self.moment_dtype, DTYPES)
+        if self.moment_dtype != "float32" and self.name != "adamw":
+            raise ValueError(f"config.optimizer.moment_dtype={self.moment_dtype!r}: must be 'float32' but with name='adamw'")
         require_one_of("config.optimizer.schedule", self.schedule, SCHEDULES)
         positive("optimizer.learning_rate", self.learning_rate)
         if not 0 <= self.warmup_fraction < 1:
@@ -209,6 +215,10 @@ class MeshConfig:
     fsdp: int = -1
     tensor: int = 1
 
+    # Several TPU slices, or hosts of GPUs: as many times ``data`` and ``fsdp`` are these, across the slower network.
+    dcn_data: int = 1
+    dcn_fsdp: int = 1
+
     def validate(self) -> None:
         sizes = dataclasses.asdict(self)
         for name, size in sizes.items():
@@ -216,6 +226,25 @@ class MeshConfig:
                 raise ValueError(f"config.mesh.{name}={size!r}: must be at least 1, or -1 to infer it")
         if list(sizes.values()).count(-1) > 1:
             raise ValueError(f"config.mesh={sizes}: at most one size may be -1")
+
+
+@dataclass
+class DistributedConfig:
+    """How the hosts of one run find each other; see gpmjax/distributed.py."""
+
+    cluster: str = "auto"
+    """"tpu", "slurm", "coordinator", or "none"; "auto": whichever the environment tells of."""
+    coordinator_address: str = ""
+    """HOST:PORT of process 0, the same on every host; empty: JAX_COORDINATOR_ADDRESS."""
+    processes: int = 0
+    """How many there are; 0: JAX_NUM_PROCESSES."""
+    process: int = -1
+    """Index of this one; −1: JAX_PROCESS_ID."""
+
+    def validate(self) -> None:
+        require_one_of("config.distributed.cluster", self.cluster, CLUSTERS)
+        at_least("distributed.processes", self.processes, 0)
+        at_least("distributed.process", self.process, -1)
 
 
 @dataclass
@@ -261,6 +290,7 @@ class Config(Experiment):
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
     def validate(self) -> "Config":
@@ -273,7 +303,7 @@ class Config(Experiment):
         require_one_of("config.export_step", self.export_step, ("last", "best"))
         if self.export_step == "best" and not self.data.eval:
             raise ValueError("config.export_step='best': must be 'last' without data.eval")
-        for part in (self.model, self.data, self.loss, self.optimizer, self.mesh, self.checkpoint):
+        for part in (self.model, self.data, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
             part.validate()
         if self.loss.centering and self.model.kind != "bt":
             raise ValueError(f"config.loss.centering={self.loss.centering}: must be 0 unless model.kind='bt'")

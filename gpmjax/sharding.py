@@ -5,12 +5,15 @@ themselves) and ``tensor`` (splits heads and the MLP's inner width). A row of a 
 place. XLA derives the collectives; nothing else in the project mentions devices.
 """
 
+import functools
+import math
 import re
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 AXES = ("data", "fsdp", "tensor")
@@ -32,22 +35,60 @@ RULES: tuple[tuple[str, P], ...] = (
 )
 
 
-def make_mesh(data: int = 1, fsdp: int = -1, tensor: int = 1, devices=None) -> Mesh:
+def make_mesh(
+    data: int = 1, fsdp: int = -1, tensor: int = 1, *, dcn_data: int = 1, dcn_fsdp: int = 1, devices=None
+) -> Mesh:
     """A (data, fsdp, tensor) mesh over all devices; one size may be −1.
 
-    Raises ValueError when the sizes do not multiply to the number of devices.
+    Args:
+      dcn_data, dcn_fsdp: how many TPU slices (or hosts, where devices know of no slice) the axis spans, over the slower
+        network; ``data`` and ``fsdp`` are the sizes within one. The mesh's own sizes are the products.
+
+    Raises ValueError when the sizes do not multiply to the number of devices, or the slices to the number of slices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-    fixed = int(np.prod([size for size in sizes.values() if size != -1]))
-    if -1 in sizes.values() and len(devices) % fixed == 0:
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor, "dcn_data": dcn_data, "dcn_fsdp": dcn_fsdp}
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if len(devices) % fixed == 0:
         sizes = {axis: len(devices) // fixed if size == -1 else size for axis, size in sizes.items()}
-    if int(np.prod(list(sizes.values()))) != len(devices):
+    if math.prod(sizes.values()) != len(devices):
         raise ValueError(f"config.mesh={sizes}: sizes must multiply to the {len(devices)} devices there are")
+    inner, outer = (sizes["data"], sizes["fsdp"], sizes["tensor"]), (sizes["dcn_data"], sizes["dcn_fsdp"], 1)
     # Auto: XLA propagates shardings. make_mesh's own default, Explicit, would put them into the types.
-    return jax.make_mesh(
-        tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-    )
+    auto = (AxisType.Auto,) * len(AXES)
+    if math.prod(outer) == 1:
+        return jax.make_mesh(inner, AXES, axis_types=auto, devices=devices)
+    slices = {getattr(device, "slice_index", None) for device in devices}
+    by_host = len(slices) == 1
+    hosts = {device.process_index for device in devices}
+    if math.prod(outer) != len(hosts if by_host else slices):
+        raise ValueError(
+            f"config.mesh={sizes}: dcn_data × dcn_fsdp must be the number of {'hosts' if by_host else 'slices'}, "
+            f"{len(hosts if by_host else slices)}"
+        )
+    grid = mesh_utils.create_hybrid_device_mesh(inner, outer, devices, process_is_granule=by_host)
+    return Mesh(grid, AXES, axis_types=auto)
+
+
+@functools.cache
+def row_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
+    """(which, of how many) equal shares of a batch's rows a process holds.
+
+    As many shares as processes, unless ``tensor`` spans several of them: those hold the same rows.
+
+    Raises ValueError for a mesh on which two processes hold some of each other's rows but not all.
+    """
+    process = jax.process_index() if process is None else process
+    places = {}
+    for place, devices in enumerate(mesh.devices.reshape(-1, mesh.shape["tensor"])):
+        for device in devices:
+            places.setdefault(device.process_index, set()).add(place)
+    shares = sorted({tuple(sorted(held)) for held in places.values()})
+    if sum(map(len, shares)) != mesh.shape["data"] * mesh.shape["fsdp"] or len({len(share) for share in shares}) > 1:
+        raise ValueError(
+            f"config.mesh={dict(mesh.shape)}: data × fsdp places must be shared equally by the {len(places)} processes"
+        )
+    return shares.index(tuple(sorted(places[process]))), len(shares)
 
 
 def path_name(path: tuple) -> str:
@@ -121,9 +162,13 @@ def _divides(mesh: Mesh, rows: int) -> bool:
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
-    """This host's rows → global arrays whose rows are split over data and fsdp."""
-    sharding = batch_sharding(mesh)
-    return jax.tree.map(lambda rows: jax.make_array_from_process_local_data(sharding, rows), batch)
+    """This host's share of the rows (see ``row_share``) → global arrays whose rows are split over data and fsdp."""
+    sharding, (_, shares) = batch_sharding(mesh), row_share(mesh)
+
+    def put(rows: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, rows, (shares * rows.shape[0], *rows.shape[1:]))
+
+    return jax.tree.map(put, batch)
 
 
 def put_whole_batch(mesh: Mesh, batch: Any) -> Any:

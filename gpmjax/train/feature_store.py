@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from gpmjax.files import replacing
+from gpmjax.models.config import require_one_of
 
 KEY_BYTES = 16
 
@@ -40,11 +41,16 @@ def fingerprint(files: Iterable[Path], facts: str) -> str:
 class FeatureStore:
     """Append-only shards of features under ``directory/fingerprint``.
 
+    Args:
+      access: "write", or "read" for the hosts beside the first: what they add they keep in memory alone.
+
     Raises:
       ValueError: for a shard of another hidden size under the same fingerprint.
     """
 
-    def __init__(self, directory: Path, fingerprint: str, hidden_size: int):
+    def __init__(self, directory: Path, fingerprint: str, hidden_size: int, access: str = "write"):
+        require_one_of("access", access, ("write", "read"))
+        self._access = access
         self._directory = Path(directory) / fingerprint
         self._directory.mkdir(parents=True, exist_ok=True)
         self._hidden_size = hidden_size
@@ -78,7 +84,8 @@ class FeatureStore:
 
     def _discard(self, path: Path, reason: str) -> None:
         logging.warning("%s: torn feature shard (%s); its texts are encoded again", path, reason)
-        path.unlink()
+        if self._access == "write":
+            path.unlink(missing_ok=True)
 
     def _remember(self, arrays: dict[str, np.ndarray]) -> None:
         for key, response, prompt in zip(arrays["keys"], arrays["response"], arrays["prompt"], strict=True):
@@ -99,12 +106,16 @@ class FeatureStore:
             "response": np.ascontiguousarray(response, np.float32),
             "prompt": np.ascontiguousarray(prompt, np.float32),
         }
+        if self._access == "write":
+            self._write(arrays)
+        self._remember(arrays)
+
+    def _write(self, arrays: dict[str, np.ndarray]) -> None:
         # Named by content: two processes that share a cache do not overwrite each other.
         checksum = _checksum(arrays)
         path = self._directory / f"features-{checksum[:16]}.safetensors"
         with replacing(path) as partial:
             save_file(arrays, partial, metadata={"sha256": checksum})
-        self._remember(arrays)
 
     def lookup(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
         """(response, prompt) features [N, D] of keys that are all in the store."""

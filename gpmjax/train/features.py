@@ -38,6 +38,7 @@ def encode_missing(
     rows: int,
     row_length: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    agree: Callable[[np.ndarray], np.ndarray] = lambda lacking: lacking,
 ) -> int:
     """Runs the backbone over every distinct text that the store lacks; returns how many that were.
 
@@ -45,8 +46,13 @@ def encode_missing(
       encode: batch → host arrays (response [B, R, D], prompt [B, R, D]).
       rows, row_length: shape of the batches; several groups share a row.
       progress: told how many of the missing texts are done.
+      agree: [N] bool, which texts this host lacks → which any host lacks; hosts that see different caches must run the
+        same batches all the same.
     """
-    missing = list(_without_known(groups, store))
+    groups = list(groups)
+    keys = [key for group in groups for key in group_keys(group)]
+    lacking = agree(np.array([key not in store for key in keys]))
+    missing = list(_distinct(groups, {key for key, lacks in zip(keys, lacking, strict=True) if lacks}))
     total = sum(len(group.responses) for group in missing)
     if not total:
         return 0
@@ -68,15 +74,14 @@ def encode_missing(
     return total
 
 
-def _without_known(groups: Iterable[EncodedGroup], store: FeatureStore) -> Iterator[EncodedGroup]:
-    """The groups' texts that the store lacks, each once, as groups without comparisons."""
-    seen: set[bytes] = set()
+def _distinct(groups: Iterable[EncodedGroup], wanted: set[bytes]) -> Iterator[EncodedGroup]:
+    """The groups' texts with ``wanted`` keys, each once, as groups without comparisons."""
+    left = set(wanted)
     for group in groups:
-        keys = group_keys(group)
         new = []
-        for key, response in zip(keys, group.responses, strict=True):
-            if key not in store and key not in seen:
-                seen.add(key)
+        for key, response in zip(group_keys(group), group.responses, strict=True):
+            if key in left:
+                left.remove(key)
                 new.append(response)
         if new:
             yield group._replace(responses=tuple(new), comparisons=())

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
+from flax import traverse_util
 
 from gpmjax import hub
 from gpmjax.arrays import FeatureBatch
@@ -24,12 +26,14 @@ from gpmjax.data.assemble import BatchShape, Rows, assemble, assemble_features
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
+from gpmjax.distributed import any_host, is_first_host
 from gpmjax.models.heads import PreferenceOutput, group_scores
-from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated
+from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing
+from gpmjax.train.flops import dense_work, hardware_costs, peak_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
@@ -164,6 +168,8 @@ class Run:
                         config.eval_every,
                         config.checkpoint.every,
                         schedule(config.optimizer, steps),
+                        hardware_flops=self._hardware_flops(pipeline.shape, trainable, frozen),
+                        peak_flops=_peak_of_all_devices(),
                     ),
                     writer,
                     self.stop,
@@ -179,14 +185,15 @@ class Run:
     # Data
 
     def _train_pipeline(self) -> Pipeline:
+        share, shares = row_share(self.mesh)
         return Pipeline(
             self.train.sources,
             batch_shape(self.config, self.train),
             weights=self.config.data.weights or None,
             seed=self.config.seed,
             packing=self.config.data.packing,
-            host=jax.process_index(),
-            hosts=jax.process_count(),
+            host=share,
+            hosts=shares,
         )
 
     def _assemble(self, rows: Rows, shape: BatchShape) -> Batch:
@@ -200,7 +207,8 @@ class Run:
     def _encode_features(self) -> None:
         config = self.config
         directory = Path(config.model.feature_cache or self.workdir / "features")
-        store = FeatureStore(directory, self.backbone.fingerprint(), self.model.config.hidden_size)
+        access = "write" if is_first_host() else "read"
+        store = FeatureStore(directory, self.backbone.fingerprint(), self.model.config.hidden_size, access)
         groups = [group for source in self.train.sources for group in source]
         groups += [group for held_out in self.held_out.values() for group in held_out.pipeline.groups]
 
@@ -216,7 +224,7 @@ class Run:
             return functools.partial(run, params)
 
         def encode(batch):
-            self.stop.raise_if_asked()
+            self.stop.raise_if_agreed()
             return tuple(np.asarray(array) for array in encoder()(put_whole_batch(self.mesh, batch)))
 
         bar: list[ProgressBar] = []
@@ -228,11 +236,27 @@ class Run:
 
         rows = max(self.mesh.shape["data"] * self.mesh.shape["fsdp"], 4)
         try:
-            encode_missing(groups, store, encode, rows=rows, row_length=config.data.max_length, progress=progress)
+            encode_missing(
+                groups,
+                store,
+                encode,
+                rows=rows,
+                row_length=config.data.max_length,
+                progress=progress,
+                agree=lambda lacking: np.asarray(any_host(lacking)),
+            )
         finally:
             for opened in bar:
                 opened.close()
         self.features = GroupFeatures(store)
+
+    def _hardware_flops(self, shape: BatchShape, trainable: Any, frozen: Any) -> float:
+        """That every step runs, by formula."""
+        ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trainable, frozen))
+        sizes = {path: leaf.size for path, leaf in (ours | theirs).items()}
+        slots = 0 if self.frozen_backbone else shape.tokens
+        work = dense_work(self.model.config, shape.rows, slots, shape.responses, self.config.loss.lm_coefficient)
+        return hardware_costs(self.model.config, sizes, ours, self.model.runtime).of(work)
 
     # The loop's hooks
 
@@ -250,7 +274,6 @@ class Run:
             batch=lambda n: self._batch(pipeline, n),
             put=functools.partial(put_batch, self.mesh),
             step=lambda state, batch: step(state, frozen, batch),
-            count=count_units,
             units="responses" if self.frozen_backbone else "tokens",
             rows=lambda batch: np.asarray(batch.comparisons.row),
             name_rows=name_rows,
@@ -265,7 +288,7 @@ class Run:
 
     def _evaluate(self, params: Any) -> dict[str, dict[str, Any]]:
         def scorer(batch: Batch) -> PreferenceOutput:
-            self.stop.raise_if_asked()
+            self.stop.raise_if_agreed()
             return self._apply(params, put_whole_batch(self.mesh, batch))
 
         figures = {}
@@ -360,17 +383,30 @@ class Run:
             "eval": self.loop.evaluation if self.loop else {},
             "tau": self.model.spec.tau,
             "seconds": round(time.monotonic() - self._started, 1),
-            "responses" if self.frozen_backbone else "tokens": self.loop.trained_units if self.loop else 0,
+            "responses" if self.frozen_backbone else "tokens": self.loop.speed.trained_units if self.loop else 0,
+            "speed": self.loop.speed.summary() if self.loop else {},
             "parameters": {"trained": self.trained, "frozen": self.untouched},
             "data": {"train": self.train.report._asdict()}
             | {name: held_out.report._asdict() for name, held_out in self.held_out.items()},
             "model": str(self.workdir / "model") if self.config.export != "none" and status == "finished" else None,
-            "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
+            "device": {
+                "kind": device.device_kind,
+                "platform": device.platform,
+                "count": jax.device_count(),
+                "hosts": jax.process_count(),
+                "peak_flops": peak_flops(device.device_kind) or "unknown, so no MFU",
+            },
             "config": dataclasses.asdict(self.config),
         }
         return write_json(self.workdir / "summary.json", figures)
 
 
-def count_units(batch: Batch) -> int:
-    """Tokens that are not padding, or responses of a batch of features."""
-    return int(np.count_nonzero(batch.response_mask if isinstance(batch, FeatureBatch) else batch.layout.group))
+def _peak_of_all_devices() -> float | None:
+    """FLOP/s; says so when it is not known."""
+    kind = jax.devices()[0].device_kind
+    peak = peak_flops(kind)
+    if peak is None:
+        if is_first_host():
+            print(f"train: no peak FLOP/s is known of {kind!r}, so no MFU is shown", file=sys.stderr)
+        return None
+    return peak * jax.device_count()

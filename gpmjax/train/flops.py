@@ -16,9 +16,10 @@ recomputes. MFU = model FLOPs / (seconds · chips · peak); HFU the same with ha
 
 import re
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+from flax import traverse_util
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch
 from gpmjax.models.config import DecoderConfig, Runtime
@@ -90,9 +91,9 @@ class Costs(NamedTuple):
     prediction: float
     response: float
 
-    def of(self, work: Work) -> float:
+    def of(self, work: Work) -> Array | float:
         """FLOPs of a whole update."""
-        return sum(cost * float(amount) for cost, amount in zip(self, work, strict=True))
+        return sum(cost * amount for cost, amount in zip(self, work, strict=True))
 
 
 def model_costs(config: DecoderConfig, sizes: Mapping[str, int], trained: Collection[str]) -> Costs:
@@ -116,6 +117,20 @@ def hardware_costs(
 ) -> Costs:
     """What an update runs, by the same formula: with what ``runtime.remat`` and blockwise attention compute twice."""
     return _costs(config, sizes, frozenset(trained), runtime)
+
+
+def effort(
+    config: DecoderConfig, trained: Any, frozen: Any, batch: TokenBatch | FeatureBatch, lm_coefficient: float = 0.0
+) -> dict[str, Array]:
+    """What an update of the parameters ``trained``, beside ``frozen`` ones, was asked for, as metrics of its step.
+
+    f32 scalars: "model_flops", and "tokens" (or "responses", of a batch of features); may be traced.
+    """
+    ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trained, frozen))
+    work = needed_work(config, batch, lm_coefficient)
+    units = {"responses": work.responses} if isinstance(batch, FeatureBatch) else {"tokens": work.tokens}
+    costs = model_costs(config, {path: leaf.size for path, leaf in (ours | theirs).items()}, ours)
+    return units | {"model_flops": costs.of(work)}
 
 
 def _costs(config: DecoderConfig, sizes: Mapping[str, int], trained: frozenset[str], runtime: Runtime | None) -> Costs:

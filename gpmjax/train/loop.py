@@ -5,6 +5,8 @@
 Reading one step late keeps the device busy while the host writes. Before anything is saved or evaluated the current
 step's metrics are read too, so a checkpoint never holds parameters that came from a NaN.
 
+A step's time runs from the end of the step before to its own end; evaluating and saving are not in it, waiting for data is.
+
 Resuming: restore step n, drop later lines of metrics.jsonl, go on with batch n. Batch n depends on n alone.
 """
 
@@ -19,7 +21,9 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from gpmjax.distributed import any_host, on_every_host
 from gpmjax.train.metrics import MetricsWriter, ProgressBar
+from gpmjax.train.speed import Speed
 from gpmjax.train.state import TrainState
 
 
@@ -32,21 +36,36 @@ class StopRequested(Exception):
 
 
 class StopRequest:
-    """Turns SIGTERM and SIGINT into a flag for the time of a ``with`` block. A second SIGINT interrupts at once."""
+    """Turns SIGTERM and SIGINT into a flag for the time of a ``with`` block. A second SIGINT interrupts at once.
+
+    With several hosts a signal to any of them is a request to all. They call ``agreed`` equally often, and each call has
+    one answer everywhere.
+    """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self) -> None:
         self.asked = False
+        self._granted = False
+        self._ballot: jax.Array | bool = False
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
 
-    def raise_if_asked(self) -> None:
-        """For long work to call between its batches."""
-        if self.asked:
+    def agreed(self) -> bool:
+        """Whether to stop now. With several hosts that is what they voted at the call before, so nobody waits for a vote."""
+        if self._granted:
+            return True
+        ballot = any_host(self.asked)
+        self._granted = bool(self._ballot if isinstance(ballot, jax.Array) else ballot)
+        self._ballot = ballot
+        return self._granted
+
+    def raise_if_agreed(self) -> None:
+        """For long work to call between its batches, equally often on every host."""
+        if self.agreed():
             raise StopRequested
 
     def __enter__(self) -> "StopRequest":
@@ -55,7 +74,8 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            # None: a handler that is not Python's, as jax.distributed installs for SIGTERM, and cannot be put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @dataclass(frozen=True)
@@ -67,10 +87,8 @@ class LoopHooks:
     put: Callable[[Any], Any]
     """Host batch → device batch."""
     step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
-    count: Callable[[Any], int]
-    """Useful ``units`` of a host batch."""
     units: str
-    """What is counted for speed: "tokens", or "responses" where their features are cached."""
+    """The metric that is counted for speed: "tokens", or "responses" where their features are cached."""
     rows: Callable[[Any], np.ndarray]
     """Host batch → index in the data of each of its examples, −1 on padding; shaped like the metric "example_loss"."""
     name_rows: Callable[[np.ndarray], str]
@@ -89,6 +107,10 @@ class LoopPlan:
     learning_rate: Callable[[int], float]
     shown: tuple[str, ...] = ("loss", "accuracy")
     """Metrics of the progress line."""
+    hardware_flops: float | None = None
+    """That every step runs. What it needs is its metric "model_flops"; both are left out where a step counts none."""
+    peak_flops: float | None = None
+    """A second, of all devices; None where it is not known, and no utilisation is then worked out."""
 
 
 @dataclass
@@ -98,7 +120,8 @@ class _Pending:
     step: int
     metrics: dict[str, jax.Array]
     rows: np.ndarray
-    units: int
+    ended: float | None
+    """When it was done, if that was at once."""
 
 
 class Loop:
@@ -107,8 +130,7 @@ class Loop:
     def __init__(self, hooks: LoopHooks, plan: LoopPlan, writer: MetricsWriter, stop: StopRequest):
         self._hooks, self._plan, self._writer, self._stop = hooks, plan, writer, stop
         self._pending: _Pending | None = None
-        self._last_read = time.monotonic()
-        self.trained_units = 0
+        self.speed = Speed(hooks.units, plan.hardware_flops, plan.peak_flops)
         self.evaluation: dict[str, dict[str, Any]] = {}
 
     def run(self, state: TrainState) -> tuple[TrainState, Literal["finished", "interrupted"]]:
@@ -119,7 +141,7 @@ class Loop:
         """
         plan, first = self._plan, int(state.step)
         self._bar = ProgressBar("train", plan.steps, first)
-        self._last_read = time.monotonic()
+        self.speed.start()
         try:
             with ThreadPoolExecutor(1) as reader:
                 ahead = reader.submit(self._hooks.batch, first) if first < plan.steps else None
@@ -131,10 +153,12 @@ class Loop:
                     done = n + 1
                     due = lambda every: done == plan.steps or (every and done % every == 0)
                     evaluated = self._evaluate(state, done) if due(plan.eval_every) else {}
-                    if self._stop.asked or evaluated or due(plan.save_every):
+                    stopping = self._stop.agreed()
+                    if stopping or evaluated or due(plan.save_every):
                         self._read_pending()
                         self._hooks.save(state, evaluated)
-                    if self._stop.asked:
+                        self.speed.start()
+                    if stopping:
                         return state, "interrupted"
             return state, "finished"
         finally:
@@ -142,9 +166,9 @@ class Loop:
 
     def _dispatch(self, state: TrainState, batch: Any, n: int) -> TrainState:
         state, metrics = self._hooks.step(state, self._hooks.put(batch))
-        previous, self._pending = self._pending, _Pending(
-            n + 1, metrics, self._hooks.rows(batch), self._hooks.count(batch)
-        )
+        # A backend that computes before it returns leaves nothing to wait for: reading late would date the end late.
+        ended = time.monotonic() if metrics["loss"].is_ready() else None
+        previous, self._pending = self._pending, _Pending(n + 1, metrics, self._hooks.rows(batch), ended)
         self._read(previous)
         return state
 
@@ -154,9 +178,10 @@ class Loop:
             self.evaluation = self._hooks.evaluate(state)
         except StopRequested:
             return {}
+        finally:
+            self.speed.start()
         if self.evaluation:
             self._writer.write(done, {"eval": self.evaluation})
-        self._last_read = time.monotonic()  # its time is not the training's
         return self.evaluation
 
     def _read_pending(self) -> None:
@@ -168,23 +193,24 @@ class Loop:
         if pending is None:
             return
         values = {name: float(value) for name, value in pending.metrics.items() if value.ndim == 0}
+        ended = pending.ended or time.monotonic()
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise TrainingDiverged(self._explain(pending, values))
-        now = time.monotonic()
-        seconds, self._last_read = now - self._last_read, now
-        self.trained_units += pending.units
-        speed = f"{self._hooks.units}_per_second"
+        values |= self.speed.step(values, ended)
         values["learning_rate"] = float(self._plan.learning_rate(pending.step - 1))
-        values[speed] = pending.units / max(seconds, 1e-9)
         if pending.step % self._plan.log_every == 0 or pending.step == self._plan.steps:
             self._writer.write(pending.step, values)
-            shown = (*self._plan.shown, speed)
-            self._bar.update(pending.step, {name.replace("_per_second", "/s"): values[name] for name in shown})
+            shown = (*self._plan.shown, f"{self._hooks.units}_per_second", "mfu")
+            self._bar.update(
+                pending.step, {name.replace("_per_second", "/s"): values[name] for name in shown if name in values}
+            )
 
     def _explain(self, pending: _Pending, values: dict[str, float]) -> str:
         losses = np.asarray(pending.metrics["example_loss"])
-        culprits = pending.rows[~np.isfinite(losses) & (pending.rows >= 0)]
-        where = self._hooks.name_rows(culprits if culprits.size else pending.rows[pending.rows >= 0])
+        # Everyone's rows in the batch's order, as the losses are.
+        rows = on_every_host(self._hooks.put(pending.rows))
+        culprits = rows[~np.isfinite(losses) & (rows >= 0)]
+        where = self._hooks.name_rows(culprits if culprits.size else rows[rows >= 0])
         which = "rows with a bad loss" if culprits.size else "every loss is finite; rows of the batch"
         return (
             f"step {pending.step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; {which}: {where}; "

@@ -1,5 +1,7 @@
 """Where a run's numbers go: ``metrics.jsonl`` (one JSON object a line), TensorBoard, and a progress bar.
 
+Of several hosts the first one alone writes and speaks; on the others all of this does nothing.
+
 A training line is ``{"step", "loss", "accuracy", …}``, an evaluation line ``{"step", "eval": {name: {…}}}``.
 """
 
@@ -14,14 +16,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from gpmjax.distributed import is_first_host
 from gpmjax.files import replacing
 
 
 def write_json(path: Path, value: Any) -> Any:
     """Writes ``value`` whole or not at all; returns it as a reader of the file will see it."""
     text = json.dumps(value, indent=2)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+    if is_first_host():
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
     return json.loads(text)
 
 
@@ -33,6 +37,9 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: Path, resumed_step: int = 0):
+        self._open = is_first_host()
+        if not self._open:
+            return
         self._path = Path(workdir) / "metrics.jsonl"
         kept = [line for line in self._complete_lines() if json.loads(line)["step"] <= resumed_step] if resumed_step else []
         self._path.write_text("".join(line + "\n" for line in kept))
@@ -45,13 +52,16 @@ class MetricsWriter:
         return text[: text.rfind("\n") + 1].splitlines()
 
     def write(self, step: int, values: dict[str, Any]) -> None:
+        if not self._open:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in _scalars(values):
             self._tensorboard.add_scalar(name, value, step)
 
     def close(self) -> None:
-        self._file.close()
-        self._tensorboard.close()
+        if self._open:
+            self._file.close()
+            self._tensorboard.close()
 
 
 def _scalars(values: dict[str, Any], prefix: str = ""):
@@ -68,12 +78,12 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 
 
 class ProgressBar:
-    """One line with step, loss, accuracy, tokens/s and ETA; plain lines now and then where there is no terminal."""
+    """One line with step, loss, accuracy, tokens/s, MFU where the chip's peak is known, and ETA; plain lines now and then where there is no terminal."""
 
     SECONDS_BETWEEN_LINES = 15.0
 
     def __init__(self, description: str, total: int, done: int = 0):
-        self._console = Console(file=sys.stderr)
+        self._console = Console(file=sys.stderr, quiet=not is_first_host())
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -94,7 +104,7 @@ class ProgressBar:
         self._done = step
         self._bar.update(self._task, completed=step, facts=text)
         now = time.monotonic()
-        if not self._console.is_terminal and (step == self._total or now - self._spoke > self.SECONDS_BETWEEN_LINES):
+        if not (self._console.quiet or self._console.is_terminal) and (step == self._total or now - self._spoke > self.SECONDS_BETWEEN_LINES):
             self._spoke = now
             rate = (now - self._started) / max(step - self._first, 1)
             eta = f"ETA {rate * (self._total - step):,.0f} s"

@@ -41,7 +41,13 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
     rule = {
         "adamw": lambda: optax.adamw(
-            rate, b1=config.b1, b2=config.b2, eps=config.eps, weight_decay=config.weight_decay, mask=decayed
+            rate,
+            b1=config.b1,
+            b2=config.b2,
+            eps=config.eps,
+            mu_dtype=config.moment_dtype,
+            weight_decay=config.weight_decay,
+            mask=decayed,
         ),
         "rmsprop": lambda: optax.rmsprop(rate, decay=config.b2, eps=config.eps),
         "adafactor": lambda: optax.adafactor(rate),

@@ -18,6 +18,7 @@ from gpmjax.losses.tokens import token_logprobs
 from gpmjax.models.heads import PreferenceOutput, pair_scores
 from gpmjax.models.preference_model import PreferenceModel, predictors
 from gpmjax.models.transformer import unembedding
+from gpmjax.train.flops import effort
 from gpmjax.train.optimizer import merge
 from gpmjax.train.state import TrainState
 
@@ -121,15 +122,21 @@ def make_train_step(
 ) -> Callable[[TrainState, Any, Batch], tuple[TrainState, dict[str, Array]]]:
     """``step(state, frozen, batch) → (state, metrics)``, see `make_step`.
 
-    Metrics are f32 scalars (the loss, accuracy and mean margin *before* the update, the gradient's global norm, τ)
-    and "example_loss" [B, C].
+    Metrics are f32 scalars (the loss, accuracy and mean margin *before* the update, the gradient's global norm, what
+    the batch holds and its model FLOPs), and "example_loss" [B, C].
     """
-    return make_step(
+    update = make_step(
         totals=lambda batch: batch_totals(batch, config),
         loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config),
         optimizer=optimizer,
         accumulate=accumulate,
     )
+
+    def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        after, metrics = update(state, frozen, batch)
+        return after, metrics | effort(model.config, state.params, frozen, batch, config.lm_coefficient)
+
+    return step
 
 
 def make_step(

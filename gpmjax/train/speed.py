@@ -1,0 +1,55 @@
+"""How fast steps follow each other, and how much of the chips that uses."""
+
+import time
+from typing import NamedTuple
+
+
+class Timed(NamedTuple):
+    """What was done in some seconds."""
+
+    seconds: float = 0.0
+    units: float = 0.0
+    model_flops: float = 0.0
+    hardware_flops: float = 0.0
+
+
+class Speed:
+    """Turns steps' ends into units and FLOPs a second; utilisation where the chips' peak is known.
+
+    Args:
+      units: name of the metric that counts what is trained on.
+      hardware_flops: that every step runs, or None.
+      peak_flops: a second, of all devices, or None.
+    """
+
+    def __init__(self, units: str, hardware_flops: float | None = None, peak_flops: float | None = None):
+        self._units, self._hardware_flops, self._peak = units, hardware_flops, peak_flops
+        self._last = time.monotonic()
+        self._compiled = False
+        self._timed = Timed()
+        self.trained_units = 0
+
+    def start(self) -> None:
+        """The next step begins now: what went before (an evaluation, a save) was no training."""
+        self._last = time.monotonic()
+
+    def step(self, values: dict[str, float], ended: float) -> dict[str, float]:
+        """Figures of a step that ended then (by ``time.monotonic``) and whose metrics are ``values``."""
+        seconds, self._last = max(ended - self._last, 1e-9), ended
+        timed = Timed(seconds, values[self._units], values.get("model_flops", 0.0), self._hardware_flops or 0.0)
+        self.trained_units += round(timed.units)
+        if self._compiled:  # the first step's time is the compiler's
+            self._timed = Timed(*(total + new for total, new in zip(self._timed, timed, strict=True)))
+        self._compiled = True
+        return self._figures(timed)
+
+    def summary(self) -> dict[str, float]:
+        """The same over all steps but the first, whose time goes into compiling; empty when there was no other."""
+        return self._figures(self._timed) if self._timed.seconds else {}
+
+    def _figures(self, timed: Timed) -> dict[str, float]:
+        figures = {f"{self._units}_per_second": timed.units / timed.seconds}
+        for name, flops in (("mfu", timed.model_flops), ("hfu", timed.hardware_flops)):
+            if flops and self._peak:
+                figures[name] = flops / timed.seconds / self._peak
+        return figures
