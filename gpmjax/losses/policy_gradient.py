@@ -112,7 +112,7 @@ def kl_k1(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*bat
 def kl_k3(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*batch"]) -> Float[jax.Array, "*batch"]:
     """KL(π‖π_ref) from samples of π: π_ref/π − 1 − log π_ref/π. Unbiased, ≥ 0, and steadier than k1 when π ≈ π_ref.
 
-    By token. Beyond 88 nats it is infinite, and long before that a few samples dominate the mean: read k1 then.
+    By token. Where π_ref/π is large a few samples dominate the mean, so read k1 too; beyond e²⁰ the ratio is held.
 
     Source: Schulman 2020, *Approximating KL divergence*; Shao et al. 2024 (arXiv 2402.03300), equation (4).
 
@@ -120,4 +120,4 @@ def kl_k3(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*bat
     0.0
     """
     inverse = log_ratio(reference_logprob, logprob)
-    return jnp.expm1(inverse) - inverse
+    return jnp.expm1(jnp.minimum(inverse, MAX_LOG_RATIO)) - inverse
