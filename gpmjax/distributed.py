@@ -23,11 +23,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
-from gpmjax.config import DistributedConfig
 
-
-def initialize(config: DistributedConfig) -> None:
-    """Joins the other hosts, when there are any; a second call does nothing.
+def initialize(
+    cluster: str = "auto", coordinator_address: str = "", processes: int = 0, process: int = -1
+) -> None:
+    """Joins the other hosts, when there are any; a second call does nothing. The arguments are ``config.distributed``'s.
 
     Raises:
       ValueError: a coordinator without a port, or without the number of processes and this one's index.
@@ -35,8 +35,7 @@ def initialize(config: DistributedConfig) -> None:
     """
     if jax.distributed.is_initialized():
         return
-    config.validate()
-    arguments = connection(config, os.environ)
+    arguments = connection(os.environ, cluster, coordinator_address, processes, process)
     if arguments is None:
         return
     # On CPUs two programs in flight can each hold threads that the other's collectives wait for.
@@ -44,20 +43,26 @@ def initialize(config: DistributedConfig) -> None:
     jax.distributed.initialize(**arguments)
 
 
-def connection(config: DistributedConfig, environment: Mapping[str, str]) -> dict[str, Any] | None:
+def connection(
+    environment: Mapping[str, str],
+    cluster: str = "auto",
+    coordinator_address: str = "",
+    processes: int = 0,
+    process: int = -1,
+) -> dict[str, Any] | None:
     """Arguments for ``jax.distributed.initialize``, None for a program that is alone.
 
-    >>> connection(DistributedConfig(), {})
-    >>> connection(DistributedConfig(coordinator_address="10.0.0.2:1234", processes=2, process=1), {})
+    >>> connection({})
+    >>> connection({"JAX_PROCESS_ID": "1"}, coordinator_address="10.0.0.2:1234", processes=2)
     {'coordinator_address': '10.0.0.2:1234', 'num_processes': 2, 'process_id': 1}
     """
-    address = config.coordinator_address or environment.get("JAX_COORDINATOR_ADDRESS", "")
-    cluster = _detected(address, environment) if config.cluster == "auto" else config.cluster
+    address = coordinator_address or environment.get("JAX_COORDINATOR_ADDRESS", "")
+    cluster = _detected(address, environment) if cluster == "auto" else cluster
     if cluster == "tpu":
         return {}
     if cluster == "slurm":
         return {"cluster_detection_method": "slurm", "local_device_ids": _slurm_devices(environment)}
-    return _by_address(config, address, environment) if cluster == "coordinator" else None
+    return _by_address(environment, address, processes, process) if cluster == "coordinator" else None
 
 
 def _detected(address: str, environment: Mapping[str, str]) -> str:
@@ -78,11 +83,11 @@ def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
     return list(range(int(gpus))) if alone and gpus.isdecimal() else None
 
 
-def _by_address(config: DistributedConfig, address: str, environment: Mapping[str, str]) -> dict[str, Any]:
-    if not address.rpartition(":")[2].isdecimal() or ":" not in address:
+def _by_address(environment: Mapping[str, str], address: str, processes: int, process: int) -> dict[str, Any]:
+    if ":" not in address or not address.rpartition(":")[2].isdecimal():
         raise ValueError(f"config.distributed.coordinator_address={address!r}: must be HOST:PORT of process 0")
-    processes = config.processes or int(environment.get("JAX_NUM_PROCESSES", "0"))
-    process = config.process if config.process >= 0 else int(environment.get("JAX_PROCESS_ID", "-1"))
+    processes = processes or int(environment.get("JAX_NUM_PROCESSES", "0"))
+    process = process if process >= 0 else int(environment.get("JAX_PROCESS_ID", "-1"))
     if not 0 <= process < processes:
         raise ValueError(
             f"config.distributed.process={process}: must be in [0, processes={processes}); also read from "

@@ -10,6 +10,7 @@ from gpmjax.config import (
     TEMPLATES,
     BackboneConfig,
     CheckpointConfig,
+    DistributedConfig,
     Experiment,
     MeshConfig,
     OptimizerConfig,
@@ -202,6 +203,7 @@ class ImproveConfig(Experiment):
     loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
@@ -211,7 +213,7 @@ class ImproveConfig(Experiment):
         require_one_of("config.export_dtype", self.export_dtype, ("float32", "bfloat16", "float16"))
         self.prompts.validate("prompts")
         self.scorer.validate("scorer")
-        for part in (self.policy, self.rollout, self.loss, self.optimizer, self.mesh, self.checkpoint):
+        for part in (self.policy, self.rollout, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
             part.validate()
         if self.judge.asked:
             self.judge.validate()

@@ -5,6 +5,7 @@
 The same command goes on with a run that was stopped. Every field is in gpmjax/config.py.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gpmjax.config import load_config, unknown_override
+from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
 from gpmjax.plots.folder import draw_run
 from gpmjax.train.fit import fit
@@ -24,11 +26,14 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics, plot
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every rename
     try:
+        initialize(**dataclasses.asdict(CONFIG.value.distributed))
         summary = fit(CONFIG.value, WORKDIR.value, held_out)
-        draw_run(WORKDIR.value)
+        if is_first_host():
+            draw_run(WORKDIR.value)
     except (OSError, ValueError, TrainingDiverged) as error:
         sys.exit(f"error: {error}")
-    print(f"{summary['status']} at step {summary['step']}: {WORKDIR.value}/summary.json")
+    if is_first_host():
+        print(f"{summary['status']} at step {summary['step']}: {WORKDIR.value}/summary.json")
 
 
 def parse(arguments: Sequence[str]) -> list[str]:

@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 import jax
 import numpy as np
-from flax import traverse_util
 
 from gpmjax import hub
 from gpmjax.arrays import FeatureBatch
@@ -33,7 +32,7 @@ from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing
-from gpmjax.train.flops import dense_work, hardware_costs, peak_flops
+from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
@@ -168,8 +167,8 @@ class Run:
                         config.eval_every,
                         config.checkpoint.every,
                         schedule(config.optimizer, steps),
-                        hardware_flops=self._hardware_flops(pipeline.shape, trainable, frozen),
-                        peak_flops=_peak_of_all_devices(),
+                        hardware_flops=hardware_flops(self.model, trainable, frozen, self._work(pipeline.shape)),
+                        peak_flops=self._peak_flops(),
                     ),
                     writer,
                     self.stop,
@@ -250,13 +249,18 @@ class Run:
                 opened.close()
         self.features = GroupFeatures(store)
 
-    def _hardware_flops(self, shape: BatchShape, trainable: Any, frozen: Any) -> float:
-        """That every step runs, by formula."""
-        ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trainable, frozen))
-        sizes = {path: leaf.size for path, leaf in (ours | theirs).items()}
+    def _work(self, shape: BatchShape) -> Work:
+        """What a batch makes the devices do."""
         slots = 0 if self.frozen_backbone else shape.tokens
-        work = dense_work(self.model.config, shape.rows, slots, shape.responses, self.config.loss.lm_coefficient)
-        return hardware_costs(self.model.config, sizes, ours, self.model.runtime).of(work)
+        return dense_work(self.model.config, shape.rows, slots, shape.responses, self.config.loss.lm_coefficient)
+
+    def _peak_flops(self) -> float | None:
+        """Of all devices, a second; says so when it is not known."""
+        kind = jax.devices()[0].device_kind
+        peak = peak_flops(kind)
+        if peak is None and is_first_host():
+            print(f"train: the peak FLOP/s of {kind!r} is not known, so no MFU is shown", file=sys.stderr)
+        return peak and peak * jax.device_count()
 
     # The loop's hooks
 
@@ -399,14 +403,3 @@ class Run:
             "config": dataclasses.asdict(self.config),
         }
         return write_json(self.workdir / "summary.json", figures)
-
-
-def _peak_of_all_devices() -> float | None:
-    """FLOP/s; says so when it is not known."""
-    kind = jax.devices()[0].device_kind
-    peak = peak_flops(kind)
-    if peak is None:
-        if is_first_host():
-            print(f"train: no peak FLOP/s is known of {kind!r}, so no MFU is shown", file=sys.stderr)
-        return None
-    return peak * jax.device_count()

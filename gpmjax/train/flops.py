@@ -23,6 +23,7 @@ from flax import traverse_util
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch
 from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.preference_model import PreferenceModel
 
 # Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
 PEAKS: tuple[tuple[str, float], ...] = (
@@ -131,6 +132,13 @@ def effort(
     units = {"responses": work.responses} if isinstance(batch, FeatureBatch) else {"tokens": work.tokens}
     costs = model_costs(config, {path: leaf.size for path, leaf in (ours | theirs).items()}, ours)
     return units | {"model_flops": costs.of(work)}
+
+
+def hardware_flops(model: PreferenceModel, trained: Any, frozen: Any, work: Work) -> float:
+    """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch."""
+    ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trained, frozen))
+    sizes = {path: leaf.size for path, leaf in (ours | theirs).items()}
+    return hardware_costs(model.config, sizes, ours, model.runtime).of(work)
 
 
 def _costs(config: DecoderConfig, sizes: Mapping[str, int], trained: frozenset[str], runtime: Runtime | None) -> Costs:
