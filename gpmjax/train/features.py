@@ -1,12 +1,17 @@
 """Training on a frozen backbone's features: encode each distinct text once, then only heads are left to fit."""
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
+import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from gpmjax.arrays import TokenBatch
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.sharding import put_whole_batch, replicated
+from gpmjax.train.backbone import Backbone
 from gpmjax.train.feature_store import FeatureStore, text_key
 
 ROWS_A_SHARD = 512
@@ -28,6 +33,25 @@ class GroupFeatures:
 def group_keys(group: EncodedGroup) -> list[bytes]:
     """One key a response."""
     return [text_key(group.prompt, group.prompt_end, response) for response in group.responses]
+
+
+def feature_encoder(backbone: Backbone, mesh: Mesh) -> Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]]:
+    """Batch → (response, prompt) features [B, R, D], all of them on every host.
+
+    The weights are read at the first batch, so that a complete cache never asks for them.
+    """
+    outputs = replicated(mesh)
+
+    @functools.cache
+    def encode() -> Callable[[TokenBatch], tuple[jax.Array, jax.Array]]:
+        params = {"decoder": backbone.load_decoder()}
+        run = jax.jit(
+            lambda params, batch: backbone.model.apply({"params": params}, batch, method="features"),
+            out_shardings=(outputs, outputs),
+        )
+        return functools.partial(run, params)
+
+    return lambda batch: tuple(np.asarray(array) for array in encode()(put_whole_batch(mesh, batch)))
 
 
 def encode_missing(

@@ -31,7 +31,7 @@ from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, r
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.feature_store import FeatureStore
-from gpmjax.train.features import GroupFeatures, encode_missing
+from gpmjax.train.features import GroupFeatures, encode_missing, feature_encoder
 from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
@@ -211,20 +211,11 @@ class Run:
         groups = [group for source in self.train.sources for group in source]
         groups += [group for held_out in self.held_out.values() for group in held_out.pipeline.groups]
 
-        @functools.cache
-        def encoder():
-            # Loaded at the first batch, so that a complete cache never reads the weights.
-            params = {"decoder": self.backbone.load_decoder()}
-            outputs = replicated(self.mesh)
-            run = jax.jit(
-                lambda params, batch: self.model.apply({"params": params}, batch, method="features"),
-                out_shardings=(outputs, outputs),
-            )
-            return functools.partial(run, params)
+        encoder = feature_encoder(self.backbone, self.mesh)
 
         def encode(batch):
             self.stop.raise_if_agreed()
-            return tuple(np.asarray(array) for array in encoder()(put_whole_batch(self.mesh, batch)))
+            return encoder(batch)
 
         bar: list[ProgressBar] = []
 
@@ -233,13 +224,13 @@ class Run:
                 bar.append(ProgressBar("encode", total))
             bar[0].update(done, {})
 
-        rows = max(self.mesh.shape["data"] * self.mesh.shape["fsdp"], 4)
+        places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         try:
             encode_missing(
                 groups,
                 store,
                 encode,
-                rows=rows,
+                rows=-(-4 // places) * places,  # a few rows at least, as many on every device
                 row_length=config.data.max_length,
                 progress=progress,
                 agree=lambda lacking: np.asarray(any_host(lacking)),
