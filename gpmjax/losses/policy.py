@@ -134,8 +134,9 @@ def nash_md_loss(
 ) -> Float[jax.Array, "*batch"]:
     """Nash-MD's mirror step from the geometric mixture: (log π/(π_t^{1−m} π_ref^m) − (P̂ − ½)/β)².
 
-    Repeated, it goes to the equilibrium of the game P(π ≻ π′) − τ KL(π‖π_ref) + τ KL(π′‖π_ref) with τ = m β. The
-    paper's policy-gradient form is `clipped_policy_gradient` with the advantage P̂ − ½ − τ log π_t/π_ref.
+    Repeated, it settles where π ∝ π_ref exp(P(y ≻ mixture)/τ) with τ = m β. As m → 0 at this τ, that becomes the
+    equilibrium of the game P(π ≻ π′) − τ KL(π‖π_ref) + τ KL(π′‖π_ref). The paper's policy-gradient form is
+    `clipped_policy_gradient` with the advantage P̂ − ½ − τ log π_t/π_ref.
 
     Args:
       logprob: log π(y|x) [...].
@@ -149,7 +150,7 @@ def nash_md_loss(
       [...] float32 ≥ 0, in nats².
     Raises:
       ValueError: the shapes differ.
-    Source: Munos et al. 2023 (arXiv 2312.00886), the Nash-MD algorithm with m = ητ; as a regression in the manner of SPPO.
+    Source: Munos et al. 2023 (arXiv 2312.00886), the Nash-MD algorithm with m = ητ; a regression in the manner of SPPO.
     """
     current, reference = float32_or_wider(current_logprob), float32_or_wider(reference_logprob)
     mixture = _option(log_ratio(current, reference), mixture=mixture)

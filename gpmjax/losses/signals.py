@@ -83,7 +83,8 @@ def mixture_win_rate(
       [..., K] float32 in (0, 1).
     Raises:
       ValueError: shapes that do not fit.
-    Source: Munos et al. 2023 (arXiv 2312.00886), the Nash-MD algorithm; the re-weighting is self-normalised importance sampling.
+    Source: Munos et al. 2023 (arXiv 2312.00886), the Nash-MD algorithm; the weights are self-normalised importance
+      sampling's.
     """
     logprob, reference_logprob = float32_or_wider(logprob), float32_or_wider(reference_logprob)
     P = win_probability(scores, tau)

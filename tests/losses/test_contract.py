@@ -63,9 +63,13 @@ LOSSES = {
     "IPO": Loss(lambda s, t: policy.ipo_loss(s, 3 * t, -s, t, beta=0.1)),
     "REBEL": Loss(lambda s, t: policy.rebel_loss(s, 3 * t, -s, t, t - 0.5, beta=0.1)),
     "clipped surrogate": Loss(lambda s, t: policy.clipped_surrogate(s, 3 * t, t - 0.5), signed=True),
-    "policy gradient": Loss(lambda s, t: policy.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2), (K,), signed=True),
+    "policy gradient": Loss(
+        lambda s, t: policy.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2), (K,), signed=True
+    ),
     "policy gradient, sum": Loss(
-        lambda s, t: policy.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2, per_response="sum"), (K,), signed=True
+        lambda s, t: policy.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2, per_response="sum"),
+        (K,),
+        signed=True,
     ),
     "k1": Loss(lambda s, t: policy.kl_k1(s, t), signed=True),
     "k3": Loss(lambda s, t: policy.kl_k3(s, t)),
