@@ -72,10 +72,11 @@ class RolloutConfig:
     """A kill loses at most so many prompts' samples or scores."""
     endpoint: str = ""
     """URL of an OpenAI-compatible server that holds π_t; empty: the policy is sampled here."""
-    endpoint_model: str = ""
+    endpoint_model: str = "iteration-{iteration}"
+    """The name under which it holds the policy that iteration samples from; it must be there when the iteration begins."""
     timeout: float = 120.0
-    """Seconds that the endpoint may take for a prompt."""
-    retries: int = 3
+    """Seconds that the endpoint may be silent for."""
+    retries: int = 4
 
     def validate(self) -> None:
         at_least("rollout.responses", self.responses, 2)

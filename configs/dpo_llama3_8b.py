@@ -1,0 +1,19 @@
+"""Iterative DPO on Llama-3-8B-Instruct, with the preference model's own pairs: gpo_llama3_8b.py but for its loss.
+
+Paper     Direct Preference Optimization, arXiv 2305.18290; iterated with a general preference model's signal as in
+          remark 5.2 of arXiv 2410.02197.
+Command   python launch/train.py --config=configs/dpo_llama3_8b.py --workdir=runs/dpo_llama3_8b
+Data      As gpo_llama3_8b.py; a pair is the best and the worst of five. Every decided pair: --config.loss.estimator=all.
+Recipe    As gpo_llama3_8b.py, but β = 0.1: DPO's β divides nothing, it multiplies the log-ratio.
+Hardware  As gpo_llama3_8b.py.
+Expected  Not measured by us.
+"""
+
+from gpmjax.config import neighbour
+from gpmjax.improve_config import ImproveConfig
+
+
+def get_config() -> ImproveConfig:
+    config = neighbour(__file__, "gpo_llama3_8b.py")
+    config.loss.method, config.loss.beta = "dpo", 0.1
+    return config

@@ -1,0 +1,38 @@
+"""GPO on SmolLM2-135M-Instruct: three iterations on two CPU cores.
+
+Paper     arXiv 2410.02197, section 5 (5.6 and 5.7), at the smallest size that is a language model.
+Command   python benchmarks/gpo_smollm2.py --workdir=runs/gpo_smollm2      (makes the data, the scorer and the judge, then this)
+          python launch/train.py --config=configs/gpo_smollm2.py --workdir=runs/gpo_smollm2/run \\
+            --config.prompts.source=prompts.jsonl --config.scorer.model=runs/gpm_smollm2/model
+Data      Yours: prompts, and a preference model fitted with gpm_smollm2.py.
+Hardware  A laptop: two cores, 6 GB.
+Expected  See the README's measured run.
+
+What differs from the released recipe (gpo_llama3_8b.py), and why: low-rank adapters and Adam, since a step must count where
+there are few; all K responses, since there are few prompts; β of the size of the scores, for a target of a few nats.
+"""
+
+from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
+from gpmjax.improve_config import ImproveConfig, PolicyLossConfig, PromptsConfig, RolloutConfig, ScorerConfig
+
+
+def get_config() -> ImproveConfig:
+    return ImproveConfig(
+        iterations=3,
+        epochs=2,
+        batch=4,
+        policy=BackboneConfig(
+            source="smollm2",
+            lora_rank=16,
+            lora_alpha=32.0,
+            lora_targets=("q", "k", "v", "o", "gate", "up", "down"),
+            dtype="float32",
+            remat="none",
+        ),
+        prompts=PromptsConfig(source="prompts.jsonl", max_length=256),
+        rollout=RolloutConfig(responses=4, temperature=1.0, top_p=0.95, max_new_tokens=48, rows=16),
+        scorer=ScorerConfig(model="runs/gpm_smollm2/model", dtype="float32", max_length=512, rows=8),
+        loss=PolicyLossConfig(method="gpo", estimator="all", beta=0.5, score="log_odds"),
+        optimizer=OptimizerConfig(learning_rate=2e-4, schedule="linear", warmup_fraction=0.1, weight_decay=0.0),
+        checkpoint=CheckpointConfig(every=0, keep=1),
+    )

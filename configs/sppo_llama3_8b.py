@@ -1,0 +1,18 @@
+"""SPPO on Llama-3-8B-Instruct: the baseline of gpo_llama3_8b.py, the same but for its loss.
+
+Paper     Self-Play Preference Optimization, arXiv 2405.00675; as a baseline in arXiv 2410.02197, tables 3 to 6.
+Command   python launch/train.py --config=configs/sppo_llama3_8b.py --workdir=runs/sppo_llama3_8b
+Data      As gpo_llama3_8b.py. The win rates are means of σ(s/τ) over the true 5 × 5 matrix, not re-made from rewards.
+Recipe    β = 0.001 and all else as gpo_llama3_8b.py. With hard labels: --config.loss.method=sppo_hard.
+Hardware  As gpo_llama3_8b.py.
+Expected  Tables 3 to 6 of arXiv 2410.02197. Not measured by us.
+"""
+
+from gpmjax.config import neighbour
+from gpmjax.improve_config import ImproveConfig
+
+
+def get_config() -> ImproveConfig:
+    config = neighbour(__file__, "gpo_llama3_8b.py")
+    config.loss.method = "sppo"
+    return config

@@ -1,0 +1,312 @@
+"""Improves a policy: config in, a policy, samples, score matrices and figures out, iteration by iteration.
+
+    WORKDIR/iteration-t/samples/   K responses a prompt from π_t            parquet
+                        scores/    K × K scores of them                     parquet
+                        current/   log π_t of every token                   parquet
+                        base/      log of the run's first policy (t > 1)    parquet
+                        train/     metrics.jsonl, tensorboard, and checkpoints while it lasts
+                        policy/    π_{t+1}, a Hugging Face directory
+                        judge/     its responses and the first policy's, compared by another model
+                        figures.json
+
+Each is made once, and from what is on disk: whenever the run is killed, the same command goes on and ends alike. The
+policy of an iteration is read from the directory that the one before it exported.
+"""
+
+import dataclasses
+import functools
+import json
+import logging
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from gpmjax import hub
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.packing import permutation
+from gpmjax.data.prompts import EncodedPrompt, encode_prompts, part_of, read_prompts
+from gpmjax.distributed import is_first_host
+from gpmjax.improve_config import ImproveConfig, PromptsConfig
+from gpmjax.sharding import make_mesh, put_whole_batch
+from gpmjax.train import stages
+from gpmjax.train.backbone import OpenDecoder, open_decoder
+from gpmjax.train.checkpoint import Checkpoints
+from gpmjax.train.figures import iteration_figures
+from gpmjax.train.judge import Judge
+from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
+from gpmjax.train.metrics import MetricsWriter, write_json
+from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
+from gpmjax.train.policy_batch import Example, PolicyBatch, assemble_policy, fit_policy_shape
+from gpmjax.train.policy_signals import Drift, Scored, Signals, block_drift, signals
+from gpmjax.train.policy_step import make_policy_step
+from gpmjax.train.scoring import open_scorer
+from gpmjax.train.state import init_state, jit_step
+from gpmjax.train.tables import Rows
+from gpmjax.version import __version__
+
+ANYTIME = ("iterations", "log_every", "checkpoint", "judge", "mesh", "distributed")
+"""Fields that may change when a run is resumed: they do not alter what is already there."""
+
+
+def improve(config: ImproveConfig, workdir: str | Path) -> dict[str, Any]:
+    """Runs ``config.iterations`` of sample → score → update, or goes on where an earlier call stopped.
+
+    SIGTERM and SIGINT stop it between batches and return a summary with status "interrupted".
+
+    Raises:
+      ValueError, FileNotFoundError: a config, prompt, scorer or model that cannot be used; one line.
+      RolloutFailed: an endpoint gave up; what was sampled is kept.
+      TrainingDiverged: a loss that is not finite.
+      OSError: a file could not be written; earlier ones are kept.
+    """
+    config.validate()
+    workdir = Path(workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with StopRequest() as stop:
+        run = Improvement(config, workdir, stop)
+        try:
+            for iteration in range(1, config.iterations + 1):
+                run.iterate(iteration)
+        except StopRequested:
+            return run.summary("interrupted")
+        return run.summary("finished")
+
+
+class Improvement:
+    """One call of ``improve``: what all its iterations share."""
+
+    def __init__(self, config: ImproveConfig, workdir: Path, stop: StopRequest):
+        self.config, self.workdir, self.stop = config, workdir, stop
+        self._started = time.monotonic()
+        self.mesh = make_mesh(**dataclasses.asdict(config.mesh))
+        places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        if config.batch // config.optimizer.accumulate % places:
+            raise ValueError(
+                f"config.batch={config.batch}: must be a multiple of {places * config.optimizer.accumulate} "
+                f"(mesh data × fsdp = {places}, accumulate = {config.optimizer.accumulate})"
+            )
+        self.base = self.policy(0)
+        self.chat = ChatFormat(self.base.tokenizer, template=config.prompts.template)
+        self.prompts = self.read_prompts(config.prompts)
+        self.judge = Judge(config, self) if config.judge.asked else None
+        self._check_record()
+
+    def policy(self, iteration: int) -> OpenDecoder:
+        """What came out of an iteration; 0 is what the run began with."""
+        backbone = self.config.policy
+        if iteration:
+            backbone = dataclasses.replace(backbone, source=str(self.folder(iteration) / "policy"), tokenizer="")
+        return open_decoder(backbone, self.mesh, self.config.seed)
+
+    def folder(self, iteration: int) -> Path:
+        return self.workdir / f"iteration-{iteration}"
+
+    def read_prompts(self, config: PromptsConfig) -> list[EncodedPrompt]:
+        """A source's prompts, all of which leave room for a response."""
+        room = self.base.model.config.max_positions - self.config.rollout.max_new_tokens
+        if config.max_length > room:
+            raise ValueError(
+                f"config.prompts.max_length={config.max_length}: with rollout.max_new_tokens="
+                f"{self.config.rollout.max_new_tokens} it must be at most {room}, for the policy has "
+                f"{self.base.model.config.max_positions} positions"
+            )
+        prompts = read_prompts(config.source, config.limit)
+        chat = ChatFormat(self.base.tokenizer, template=config.template)
+        return encode_prompts(prompts, chat, max_length=config.max_length, too_long=config.too_long)
+
+    def facts(self, stage: str, iteration: int) -> dict[str, str]:
+        """What a stage's files say of themselves."""
+        return {"gpmjax": __version__, "stage": stage, "iteration": str(iteration), "seed": str(self.config.seed)}
+
+    def sampling_seed(self, *key: int) -> int:
+        """Another one for every iteration and purpose."""
+        return int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1)[0])
+
+    def _check_record(self) -> None:
+        """Finished stages were made by the config that is recorded; another one would read them as its own."""
+        record = json.loads(json.dumps(dataclasses.asdict(self.config)))
+        path = self.workdir / "config.json"
+        if path.exists():
+            earlier = json.loads(path.read_text())
+            for name in (name for name in record if name not in ANYTIME):
+                if earlier.get(name) != record[name]:
+                    raise ValueError(
+                        f"{self.workdir}: was begun with {name}={earlier.get(name)}, this config has {record[name]}; "
+                        f"resume with the same config, or use a new --workdir"
+                    )
+        write_json(path, record)
+
+    # An iteration
+
+    def iterate(self, iteration: int) -> None:
+        """Everything that ``iteration-N/figures.json`` stands for."""
+        folder, config = self.folder(iteration), self.config
+        if (folder / "figures.json").exists():
+            return
+        logging.info("%s: iteration %d", self.workdir, iteration)
+        common = dict(prompts_a_file=config.rollout.prompts_a_file, between=self.stop.raise_if_agreed)
+        policy = self.policy(iteration - 1)
+        sampled = stages.samples(
+            folder / "samples",
+            part_of(self.prompts, iteration, config.prompts.parts),
+            lambda: self.open_rollout(policy, iteration),
+            seed=self.sampling_seed(iteration),
+            facts=self.facts("samples", iteration),
+            **common,
+        )
+        scores = stages.scores(
+            folder / "scores",
+            sampled,
+            lambda: open_scorer(config.scorer, self.mesh),
+            facts=self.facts("scores", iteration),
+            **common,
+        )
+        forward = functools.partial(stages.logprobs, sampled=sampled, mesh=self.mesh, batch=config.batch, **common)
+        current = forward(folder / "current", policy=policy, facts=self.facts("current", iteration))
+        base = current
+        if iteration > 1:
+            base = forward(folder / "base", policy=self.base, facts=self.facts("base", iteration))
+        scored = _scored(scores, current, base)
+        drift = self._drift(iteration, scored)
+        if not (folder / "policy").exists():
+            examples = _examples(sampled, current, base, signals(scored, config.loss, drift))
+            self._update(iteration, policy, examples, drift)
+        figures = iteration_figures(iteration, sampled, scores, scored, drift)
+        if self.judge:
+            figures["judge"] = self.judge(iteration)
+        write_json(folder / "figures.json", figures)
+
+    def open_rollout(self, policy: OpenDecoder, iteration: int) -> stages.Rollout:
+        """π_t on these devices, or behind the config's endpoint under the name that it gives this iteration's policy."""
+        config = self.config.rollout
+        if not config.endpoint:
+            return stages.local_rollout(config, policy, self.chat, self.mesh)
+        return stages.endpoint_rollout(config, self.chat, config.endpoint_model.format(iteration=iteration))
+
+    def _drift(self, iteration: int, scored: Scored) -> Drift | None:
+        """GPRL's monitor: this iteration's blocks against the first one's."""
+        if scored.embedding is None:
+            return None
+        first = self.folder(1) / "shares.json"
+        initial = np.array(json.loads(first.read_text()), np.float32) if iteration > 1 else None
+        drift = block_drift(scored, initial)
+        if iteration == 1:
+            write_json(first, drift.shares.tolist())
+        return drift
+
+    def _update(self, iteration: int, policy: OpenDecoder, examples: list[Example], drift: Drift | None) -> None:
+        """Fits π_{t+1} from π_t and exports it."""
+        config, folder = self.config, self.folder(iteration)
+        if not examples:
+            raise ValueError(f"{folder}: every response ties with its siblings, there is nothing to learn from")
+        batches = Batches(examples, config.batch, self.sampling_seed(iteration, 1))
+        steps = config.epochs * batches.steps_an_epoch
+        optimizer = make_optimizer(config.optimizer, steps)
+        trainable, frozen = split({"decoder": policy.load()}, frozen_patterns(config.policy))
+        logging.info("%s: %d parameters train, %d are frozen", folder, count(trainable), count(frozen))
+        state = init_state(trainable, optimizer, self.mesh)
+        tightening = drift.tightening if drift and config.loss.method == "gprl" else 1.0
+        step = make_policy_step(
+            policy.model, optimizer, config.loss, accumulate=config.optimizer.accumulate, tightening=tightening
+        )
+        step = jit_step(step, state, self.mesh)
+        with Checkpoints(folder / "train" / "checkpoints", config.checkpoint) as checkpoints:
+            if checkpoints.latest() is not None:
+                state = checkpoints.restore(checkpoints.latest(), state, self.mesh)
+            writer = MetricsWriter(folder / "train", resumed_step=int(state.step))
+            hooks = LoopHooks(
+                batch=batches,
+                put=functools.partial(put_whole_batch, self.mesh),
+                step=lambda state, batch: step(state, frozen, batch),
+                units="tokens",
+                rows=lambda batch: batch.row,
+                name_rows=self._name_prompts,
+                evaluate=lambda state: {},
+                save=lambda state, figures: checkpoints.save(state, {"iteration": iteration}),
+            )
+            plan = LoopPlan(
+                steps, config.log_every, 0, config.checkpoint.every, schedule(config.optimizer, steps), ("loss", "kl_k1")
+            )
+            try:
+                state, status = Loop(hooks, plan, writer, self.stop).run(state)
+                checkpoints.wait()
+            finally:
+                writer.close()
+        if status == "interrupted":
+            raise StopRequested
+        hub.save_decoder(
+            folder / "policy",
+            merge(state.params, frozen),
+            policy.model.config,
+            policy.tokenizer,
+            lora=policy.model.runtime.lora,
+            dtype=config.export_dtype,
+        )
+        if is_first_host():
+            # The policy is out: its optimiser's moments, several times its size, are of no more use.
+            shutil.rmtree(folder / "train" / "checkpoints")
+
+    def _name_prompts(self, rows: np.ndarray) -> str:
+        where = {prompt.number: prompt.prompt.where for prompt in self.prompts}
+        shown = ", ".join(where[int(row)] for row in rows[:5])
+        return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+    def summary(self, status: str) -> dict[str, Any]:
+        """Every iteration's figures so far, written to ``summary.json`` and returned."""
+        files = [self.folder(n) / "figures.json" for n in range(1, self.config.iterations + 1)]
+        done = [json.loads(path.read_text()) for path in files if path.exists()]
+        device = jax.devices()[0]
+        figures = {
+            "status": status,
+            "step": len(done),
+            "iterations": done,
+            "prompts": len(self.prompts),
+            "seconds": round(time.monotonic() - self._started, 1),
+            "policy": str(self.folder(len(done)) / "policy") if done else None,
+            "device": {"kind": device.device_kind, "platform": device.platform, "count": jax.device_count()},
+            "config": dataclasses.asdict(self.config),
+        }
+        return write_json(self.workdir / "summary.json", figures)
+
+
+class Batches:
+    """Batch number → PolicyBatch; a pure function of the examples, the seed and the number. The last of an epoch may be short."""
+
+    def __init__(self, examples: list[Example], rows: int, seed: int):
+        self._examples, self._rows, self._seed = examples, rows, seed
+        self._shape = fit_policy_shape(examples, rows)
+        self.steps_an_epoch = -(-len(examples) // rows)
+
+    def __call__(self, step: int) -> PolicyBatch:
+        epoch, number = divmod(step, self.steps_an_epoch)
+        order = permutation(len(self._examples), self._seed, epoch)
+        picked = order[number * self._rows : (number + 1) * self._rows]
+        return assemble_policy([self._examples[n] for n in picked], self._shape)
+
+
+def _scored(scores: Rows, current: Rows, base: Rows) -> Scored:
+    found = stages.stacked_scores(scores)
+    sums = lambda rows: np.array([[sum(tokens) for tokens in row["logprobs"]] for row in rows], np.float32)
+    return Scored(found.scores, found.tau, sums(current), sums(base), found.embedding, found.scale)
+
+
+def _examples(sampled: Rows, current: Rows, base: Rows, found: Signals) -> list[Example]:
+    """Each prompt with the responses that count; prompts of which none does are left out."""
+    counts = (found.response_weight > 0) | (found.pair_weight.sum(axis=1) > 0) | (found.pair_weight.sum(axis=2) > 0)
+    arrays = lambda row: tuple(np.array(tokens, np.float32) for tokens in row["logprobs"])
+    examples = []
+    for n in np.flatnonzero(counts.any(axis=1)):
+        whole = stages.unsignalled(sampled[n])._replace(
+            current=arrays(current[n]),
+            base=arrays(base[n]),
+            signal=found.signal[n],
+            log_partition=found.log_partition[n],
+            response_weight=found.response_weight[n],
+            pair_weight=found.pair_weight[n],
+        )
+        examples.append(whole.keep(np.flatnonzero(counts[n])))
+    return examples

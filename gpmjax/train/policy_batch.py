@@ -1,0 +1,123 @@
+"""Rows that a policy is trained on: a prompt, its responses behind it, and what each of them is to be pushed by."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gpmjax.arrays import Array, TokenLayout
+from gpmjax.data.assemble import BatchShape, assemble
+from gpmjax.data.encode import EncodedGroup
+
+
+class Example(NamedTuple):
+    """R responses to one prompt, on the host; those of the K that count."""
+
+    prompt_id: int
+    prompt: np.ndarray
+    """[P] int32."""
+    responses: tuple[np.ndarray, ...]
+    """Each [M] int32, as they were sampled."""
+    current: tuple[np.ndarray, ...]
+    """Each [M] float32: log π_t of every token."""
+    base: tuple[np.ndarray, ...]
+    signal: np.ndarray
+    """[R] f32, as are the next; see policy_signals.Signals."""
+    log_partition: np.ndarray
+    response_weight: np.ndarray
+    pair_weight: np.ndarray
+    """[R, R]."""
+
+    def keep(self, kept: np.ndarray) -> "Example":
+        """Of the responses, only those with these indices."""
+        chosen = lambda items: tuple(items[n] for n in kept)
+        return self._replace(
+            responses=chosen(self.responses),
+            current=chosen(self.current),
+            base=chosen(self.base),
+            signal=self.signal[kept],
+            log_partition=self.log_partition[kept],
+            response_weight=self.response_weight[kept],
+            pair_weight=self.pair_weight[np.ix_(kept, kept)],
+        )
+
+
+class PolicyBatch(NamedTuple):
+    """B rows of one prompt with R responses of up to M tokens each."""
+
+    tokens: Array
+    """[B, T] int32."""
+    layout: TokenLayout
+    slots: Array
+    """[B, R, M] int32: where each response's tokens stand in the row."""
+    previous: Array
+    """[B, R, M] int32: where the token before each of them stands; the prompt's last before a first one."""
+    mask: Array
+    """[B, R, M] bool: False behind a response's end, and on padding."""
+    current: Array
+    """[B, R, M] f32: log π_t of each token; 0 where there is none."""
+    base: Array
+    """[B, R, M] f32: log of the first policy's probability."""
+    signal: Array
+    """[B, R] f32."""
+    log_partition: Array
+    """[B, R] f32."""
+    response_weight: Array
+    """[B, R] f32; 0 on padding."""
+    pair_weight: Array
+    """[B, R, R] f32; 0 on padding."""
+    row: Array
+    """[B] int32: the prompt's id, −1 on padding."""
+
+
+class PolicyShape(NamedTuple):
+    """Sizes of a PolicyBatch."""
+
+    rows: int
+    tokens: int
+    responses: int
+    length: int
+    """M."""
+
+
+def fit_policy_shape(examples: Sequence[Example], rows: int, *, multiple: int = 64) -> PolicyShape:
+    """A shape that every example fits into, rounded up so that iterations seldom need another one.
+
+    >>> one = np.ones(3, np.int32)
+    >>> example = Example(0, one, (one, one[:2]), (one, one), (one, one), one, one, one, one)
+    >>> fit_policy_shape([example], 2)
+    PolicyShape(rows=2, tokens=64, responses=2, length=16)
+    """
+    round_up = lambda value, step: -(-value // step) * step
+    tokens = max(len(e.prompt) + sum(map(len, e.responses)) for e in examples)
+    longest = max(len(response) for e in examples for response in e.responses)
+    return PolicyShape(
+        rows, round_up(tokens, multiple), max(len(e.responses) for e in examples), round_up(longest, multiple // 4)
+    )
+
+
+def assemble_policy(examples: Sequence[Example], shape: PolicyShape) -> PolicyBatch:
+    """Examples, one a row and at most ``shape.rows``, as arrays; the other rows are padding that weighs nothing."""
+    rows = [[EncodedGroup(e.prompt, len(e.prompt) - 1, e.responses, ())] for e in examples]
+    rows += [[]] * (shape.rows - len(examples))
+    laid_out = assemble(rows, BatchShape(shape.rows, shape.tokens, shape.responses, 1))
+    lead = shape.rows, shape.responses
+    slots = np.zeros((*lead, shape.length), np.int32)
+    mask = np.zeros((*lead, shape.length), bool)
+    current, base = (np.zeros((*lead, shape.length), np.float32) for _ in range(2))
+    signal, log_partition, response_weight = (np.zeros(lead, np.float32) for _ in range(3))
+    pair_weight = np.zeros((*lead, shape.responses), np.float32)
+    for b, example in enumerate(examples):
+        count = len(example.responses)
+        for r, response in enumerate(example.responses):
+            size, end = len(response), laid_out.response_end[b, r] + 1
+            slots[b, r, :size], mask[b, r, :size] = np.arange(end - size, end), True
+            current[b, r, :size], base[b, r, :size] = example.current[r], example.base[r]
+        signal[b, :count], log_partition[b, :count] = example.signal, example.log_partition
+        response_weight[b, :count], pair_weight[b, :count, :count] = example.response_weight, example.pair_weight
+    previous = np.take_along_axis(laid_out.previous, slots.reshape(shape.rows, -1), axis=1).reshape(slots.shape)
+    row = np.array([e.prompt_id for e in examples] + [-1] * (shape.rows - len(examples)), np.int32)
+    return PolicyBatch(
+        laid_out.tokens, laid_out.layout, slots, previous, mask, current, base,
+        signal, log_partition, response_weight, pair_weight, row,
+    )  # fmt: skip

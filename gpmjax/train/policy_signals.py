@@ -1,0 +1,101 @@
+"""From an iteration's K×K score matrices to what each response, or pair, is trained by. Once an iteration, all prompts together."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from gpmjax.improve_config import PAIRWISE, PolicyLossConfig
+from gpmjax.losses import blocks, policy
+from gpmjax.preference.game import cyclic_share
+
+
+class Scored(NamedTuple):
+    """What is known of N prompts' K responses before the policy moves; f32."""
+
+    scores: np.ndarray
+    """[N, K, K]: s(i ≻ j), not divided by τ."""
+    tau: float
+    current: np.ndarray
+    """[N, K]: log π_t(y|x), summed over tokens, of the policy that they are samples of."""
+    base: np.ndarray
+    """[N, K]: the same under the policy that the run began with."""
+    embedding: np.ndarray | None = None
+    """[N, K, 2k]."""
+    scale: np.ndarray | None = None
+    """[N, k]."""
+
+
+class Signals(NamedTuple):
+    """What the policy's loss reads; f32."""
+
+    signal: np.ndarray
+    """[N, K]: ŝ, P̂ or an advantage, as the method has it."""
+    log_partition: np.ndarray
+    """[N, K]: in the units of the signal."""
+    response_weight: np.ndarray
+    """[N, K]: how often a response counts; 0 for a method of pairs."""
+    pair_weight: np.ndarray
+    """[N, K, K]: how often i counts as preferred to j; 0 for a method of single responses."""
+
+
+class Drift(NamedTuple):
+    """GPRL's monitor over the iterations of a run."""
+
+    shares: np.ndarray
+    """[k]: which block tells the samples of this iteration apart."""
+    drift: float
+    """KL from the first iteration's shares, nats."""
+    multiplier: np.ndarray
+    """[k]: the blocks' weights in this iteration."""
+    tightening: float
+    """≥ 1: divides the clip range and multiplies the KL penalty."""
+
+
+def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None) -> Signals:
+    """What ``config.method`` trains on; the arithmetic is that of gpmjax.losses.policy.
+
+    Raises:
+      ValueError: the method asks for embeddings that the scorer does not have.
+    """
+    log_odds = jnp.asarray(scored.scores / np.float32(scored.tau))
+    mean = policy.mean_score(log_odds if config.score == "log_odds" else jnp.asarray(scored.scores))
+    signal, log_z = mean, jnp.zeros_like(mean)
+    if config.method in ("sppo", "nash_md"):
+        signal = policy.mean_win_rate(log_odds)
+        if config.method == "nash_md":
+            signal = policy.mixture_win_rate(log_odds, scored.current, scored.base, mixture=config.mixture)
+        log_z = jnp.full_like(signal, 0.5)
+    elif config.method in ("ppo", "grpo"):
+        signal = policy.group_advantages(mean, scale="std" if config.method == "grpo" else "none")
+    elif config.method == "gprl":
+        if scored.embedding is None:
+            raise ValueError("config.loss.method='gprl': needs embeddings; config.scorer must be a general preference model")
+        multiplier = None if drift is None else jnp.asarray(drift.multiplier)
+        signal = policy.block_advantages(scored.embedding, scored.scale, multiplier=multiplier)
+    if config.log_partition == "estimate":
+        log_z = policy.log_partition(signal, beta=config.beta)
+    if config.method in PAIRWISE:
+        of_pairs = policy.pair_weights(log_odds, config.estimator)
+        of_one = jnp.zeros_like(mean)
+    else:
+        of_pairs = jnp.zeros_like(log_odds)
+        of_one = policy.response_weights(log_odds, config.estimator)
+    return Signals(*(np.asarray(array, np.float32) for array in (signal, log_z, of_one, of_pairs)))
+
+
+def block_drift(scored: Scored, initial: np.ndarray | None) -> Drift:
+    """The monitor's reading of an iteration's samples; ``initial`` are the first iteration's shares, None in it."""
+    shares = np.asarray(blocks.block_shares(scored.embedding, scored.scale))
+    found = blocks.drift_correction(shares, shares if initial is None else initial)
+    return Drift(shares, float(found.drift), np.asarray(found.multiplier), float(found.tightening))
+
+
+def response_facts(scores: np.ndarray, tau: float) -> list[dict[str, object]]:
+    """Of each prompt, for the record: ŝ (log-odds) and the win rate of each response, and the share of cyclic triads."""
+    log_odds = jnp.asarray(scores / np.float32(tau))
+    facts = zip(policy.mean_score(log_odds), policy.mean_win_rate(log_odds), cyclic_share(log_odds), strict=True)
+    return [
+        {"mean_score": np.asarray(mean).tolist(), "win_rate": np.asarray(rate).tolist(), "cyclic_share": float(share)}
+        for mean, rate, share in facts
+    ]
