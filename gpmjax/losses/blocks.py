@@ -8,8 +8,8 @@ Source: Umer et al. 2026, *General Preference Reinforcement Learning* (arXiv 260
 and third parties' summaries were at hand. From them: group means of every block's pairwise scores; (x − mean)/std per
 block within the group; the eigenvalues as weights; GRPO's clipped objective around it; a monitor that follows how the
 variance is shared among the blocks, α, by its KL from the initial shares, and on drift re-weights the blocks and
-tightens the trust region. NOT verified against the paper, and ours: that λ is used as it is (not divided by Σλ), that the
-std is over K, ε, that α is of λ-weighted scores, and the form of the correction in `drift_correction`.
+tightens the trust region. NOT verified against the paper, and ours: that λ is used as it is (not divided by Σλ), that
+the std is over K, ε, that α is of λ-weighted scores, and the form of the correction in `drift_correction`.
 """
 
 from typing import NamedTuple
@@ -117,7 +117,7 @@ class DriftCorrection(NamedTuple):
 def drift_correction(
     shares: Float[Array, "k"], initial: Float[Array, "k"], *, threshold: float = 0.1, strength: float = 1.0
 ) -> DriftCorrection:
-    """The monitor: drift = KL(α‖α₀); beyond the threshold, m_l ∝ (α₀_l/α_l)^c and tightening = 1 + c (drift − threshold).
+    """The monitor: drift = KL(α‖α₀); past the threshold, m_l ∝ (α₀_l/α_l)^c and tightening = 1 + c (drift − threshold).
 
     Below the threshold nothing changes: m = 1, tightening = 1. The correction is bounded by `SMALLEST_SHARE`.
 

@@ -10,8 +10,8 @@ With r = log π(y|x) − log π_t(y|x), the log-probabilities summed over the re
     REBEL    (β (r_chosen − r_rejected) − (ŝ_chosen − ŝ_rejected))²
     PPO, GRPO, GPRL    clipped policy gradient, by token, with an advantage made of ŝ
 
-The first three are one step of mirror ascent, π_{t+1} ∝ π_t exp(signal/β), written as a regression: each loss is 0 where
-r is that step's. The clipped policy gradient and KL are in `policy_gradient`; signals, advantages and the choice of
+The first three are one step of mirror ascent, π_{t+1} ∝ π_t exp(signal/β), written as a regression: each loss is 0
+where r is that step's. The clipped policy gradient and KL are in `policy_gradient`; signals, advantages and the choice of
 responses and pairs in `signals` and `blocks`; all are offered here too.
 """
 

@@ -70,8 +70,8 @@ def mixture_win_rate(
 ) -> Float[jax.Array, "*batch K"]:
     """How often each response beats Nash-MD's opponent, the geometric mixture π_t^{1−m} π_ref^m.
 
-    P̂(y_i ≻ mix) = Σ_k w_k σ(s(y_i ≻ y_k)/τ) with w_k ∝ (π_ref(y_k)/π_t(y_k))^m: the K samples of π_t, re-weighted to the
-    mixture of whole responses. (Mixing token by token while sampling would be another, only similar, distribution.)
+    P̂(y_i ≻ mix) = Σ_k w_k σ(s(y_i ≻ y_k)/τ) with w_k ∝ (π_ref(y_k)/π_t(y_k))^m: the K samples of π_t, re-weighted to
+    the mixture of whole responses. (Mixing token by token while sampling would be another, only similar, distribution.)
 
     Args:
       scores: S [..., K, K], all pairs: a real P(y ≻ y′) is needed for each.

@@ -1,9 +1,10 @@
 """The equilibrium of a symmetric zero-sum game by an interior-point method, in a fixed number of small linear solves.
 
-For μ > 0 let p be the policy with p_i (v − (Sp)_i) = μ for all i, where v = Kμ. Summed over i it says Σ_i p_i = 1, as
-pᵀSp = 0; so p is a distribution by itself, and v bounds what any opponent can gain on it. At μ = ∞ it is uniform; as
-μ → 0 it tends to an equilibrium, of many to the most central. Newton's method follows it down. A simplex method would be
-exact in fewer steps, but ends in a corner: of two equal responses it would give one everything.
+For μ > 0 let p be the policy with p_i (v − (Sp)_i) = μ for all i, where v = Kμ. Summed over i it says Σ_i p_i = 1,
+as pᵀSp = 0; so p is a distribution by itself, and v bounds what any opponent can gain on it. At μ = ∞ it is uniform;
+as μ → 0 it tends to an equilibrium, of many to the most central. Newton's method follows it down; in the end the
+equations of the equilibrium's support are solved directly. A simplex method would be exact in fewer steps, but ends in
+a corner: of two equal responses it would give one everything.
 """
 
 import jax

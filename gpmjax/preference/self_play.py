@@ -2,9 +2,9 @@
 
 With gains g(p) = S p and a step size η, one update in log-probabilities (then normalised) is
 
-    "multiplicative_weights"   log p + η g(p)                                    what GPO and SPPO do with β = 1/η
-    "extragradient"            log p + η g(p′),  p′ ∝ p exp(η g(p))              looks one step ahead
-    "magnetic"                 (log p + η g(p) + ηα log m)/(1 + ηα)              pulled towards a magnet m with strength α
+    "multiplicative_weights"   log p + η g(p)                          what GPO and SPPO do with β = 1/η
+    "extragradient"            log p + η g(p′),  p′ ∝ p exp(η g(p))    looks one step ahead
+    "magnetic"                 (log p + η g(p) + ηα log m)/(1 + ηα)    pulled towards a magnet m with strength α
 
 Round a cycle the first spirals outwards: only the average of its policies approaches the equilibrium, while the policy
 itself, which is what one is left with, gets ever more exploitable. The second converges for small η. The third
@@ -51,7 +51,8 @@ def self_play(
       (arXiv 2206.05825, magnetic mirror descent).
 
     >>> rock_paper_scissors = jnp.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
-    >>> path = self_play(rock_paper_scissors, jnp.array([0.6, 0.3, 0.1]), rule="extragradient", step_size=0.3, steps=500)
+    >>> start = jnp.array([0.6, 0.3, 0.1])
+    >>> path = self_play(rock_paper_scissors, start, rule="extragradient", step_size=0.3, steps=500)
     >>> bool(jnp.allclose(path[-1], 1 / 3, atol=0.01))
     True
     """
