@@ -8,7 +8,6 @@ The t-th token of response k to prompt ``id`` is drawn with fold_in(fold_in(fold
 depend on the batch, its padding or the mesh, but for the last bits of the logits.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -149,8 +148,7 @@ class _State(NamedTuple):
     past: Past
 
 
-@functools.partial(jax.jit, static_argnames=("model", "count", "plan", "mesh"))
-def _generate(
+def _draw_batch(
     params: Any, batch: _Batch, seed: Array, *, model: Decoder, count: int, plan: SamplingPlan, mesh: Mesh | None
 ) -> Samples:
     params = _computed_in(params, model.runtime.dtype)
@@ -170,7 +168,7 @@ def _generate(
         samples = Samples(
             tokens=put(samples.tokens, tokens),
             logprobs=put(samples.logprobs, logprobs.astype(jnp.float32)),
-            lengths=samples.lengths + ~samples.stopped,
+            lengths=samples.lengths + (~samples.stopped).astype(jnp.int32),
             stopped=samples.stopped | ends,
         )
         return _State(step + 1, samples, past)
@@ -190,6 +188,9 @@ def _generate(
     hidden = jnp.broadcast_to(hidden, (hidden.shape[0], count, hidden.shape[2]))
     drawn = jax.lax.while_loop(goes_on, next_token, add_token(jnp.int32(0), hidden, start, past)).samples
     return drawn if mesh is None else jax.lax.with_sharding_constraint(drawn, replicated(mesh))
+
+
+_generate = jax.jit(_draw_batch, static_argnames=("model", "count", "plan", "mesh"))
 
 
 def _no_samples(batch: _Batch, count: int, plan: SamplingPlan) -> Samples:

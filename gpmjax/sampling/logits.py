@@ -109,8 +109,9 @@ def _most(logits: Array, weights: Array, need: float) -> Array:
 def _ordered(x: Float[Array, "*batch V"]) -> Int[Array, "*batch V"]:
     """int32 numbers in the order of the float32 ones.
 
-    >>> _ordered(jnp.array([-jnp.inf, -2.0, 0.0, 1.0])).tolist()
-    [-2139095041, -1073741825, 0, 1065353216]
+    >>> _ordered(jnp.array([-jnp.inf, -2.0, -0.0, 0.0, 1.0])).tolist()
+    [-2139095041, -1073741825, 0, 0, 1065353216]
     """
-    bits = jax.lax.bitcast_convert_type(x, jnp.int32)
+    # −0 and 0 are equal numbers of different bits.
+    bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -95,8 +95,11 @@ def stopping(plan: SamplingPlan, chat: ChatFormat) -> SamplingPlan:
 def prompt_tokens(chat: ChatFormat, prompts: Sequence[Prompt]) -> list[np.ndarray]:
     """Each prompt's token ids [P] int32, generation header included.
 
-    Raises ValueError naming the prompt that the template refuses, an empty one for instance.
+    Raises ValueError naming the prompt that is empty, or that the template refuses.
     """
+    for place, prompt in enumerate(prompts):
+        if not prompt or not prompt[-1].content.strip():
+            raise ValueError(f"prompt {place} is empty: it must end in a message with text")
     try:
         encoded = chat.encode_all([(prompt, ()) for prompt in prompts])
     except ValueError:
