@@ -24,7 +24,7 @@ from gpmjax.data.records import read_groups, write_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.evals.held_out import held_out
 from gpmjax.train.fit import fit
-from gpmjax.train.metrics import write_json
+from gpmjax.files import write_json
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs/real_data", "Runs and cached features.")
@@ -33,7 +33,7 @@ ONLY = flags.DEFINE_list("only", [], "Experiments to run; all when empty.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the heads and of the order of the data.")
 
 CONFIG = Path(__file__).parent.parent / "configs" / "gpm_smollm2.py"
-SUMMEVAL = ("coherence,consistency,fluency", "coherence,fluency,relevance", "consistency,relevance,fluency")
+SUMMEVAL = ("coherence,consistency,fluency", "consistency,relevance,fluency")
 
 
 @dataclasses.dataclass(frozen=True)

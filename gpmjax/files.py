@@ -1,9 +1,11 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -27,3 +29,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> Any:
+    """Writes ``value`` whole or not at all; returns it as a reader of the file will see it (lists for tuples)."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    with replacing(path) as partial:
+        partial.write_text(text + "\n", encoding="utf-8")
+    return json.loads(text)

@@ -20,7 +20,7 @@ from gpmjax.data.records import read_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.plots.folder import draw_run
 from gpmjax.train.fit import fit
-from gpmjax.train.metrics import write_json
+from gpmjax.files import write_json
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the heads.")

@@ -15,6 +15,7 @@ from gpmjax.data import cyclic
 from gpmjax.data.formats import Reading, parse_row
 from gpmjax.data.groups import Comparison, Group, Message
 from gpmjax.data.rows import read_rows, split_source
+from gpmjax.files import replacing
 
 __all__ = ["Comparison", "Group", "Message", "Reading", "read_groups", "write_groups"]
 
@@ -71,16 +72,11 @@ def write_groups(path: str | os.PathLike, groups: Sequence[Group]) -> None:
     path = Path(path)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"{path}: must end in .jsonl or .jsonl.gz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with replacing(path) as partial, open(partial, "wb") as raw:
         # mtime 0: the same groups make the same bytes.
-        with open(partial, "wb") as raw, gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw as file:
+        with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw as file:
             for group in groups:
                 file.write((json.dumps(_row(group), ensure_ascii=False) + "\n").encode())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _row(group: Group) -> dict:

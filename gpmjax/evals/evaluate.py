@@ -15,7 +15,8 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.evals.held_out import HeldOut, held_out
 from gpmjax.evals.preference import BREAKDOWN
 from gpmjax.evals.protocol import Scorer
-from gpmjax.evals.report import RowsFile, rows_path, write_summary
+from gpmjax.evals.report import RowsFile, rows_path
+from gpmjax.files import write_json
 from gpmjax.hub import load_preference_model
 from gpmjax.models.config import Runtime
 from gpmjax.models.preference_model import PreferenceModel
@@ -77,7 +78,7 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
             figures = data.measure(scorer, batches, by=plan.by, sink=records.write)
     summary = {**_described(plan, data), "spec": loaded.spec.to_dict(), **figures}
     if out is not None:
-        write_summary(out, summary)
+        write_json(out, summary)
     return summary
 
 

@@ -1,7 +1,6 @@
 """What an evaluation leaves on disk: FILE.rows.jsonl as it goes, FILE.json at the end."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,3 @@ class RowsFile:
 
     def write(self, record: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_summary(path: str | Path, summary: Mapping[str, Any]) -> None:
-    """The summary as JSON, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        partial.write_text(json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

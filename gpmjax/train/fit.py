@@ -34,7 +34,8 @@ from gpmjax.train.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing, feature_encoder
 from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
-from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
+from gpmjax.files import write_json
+from gpmjax.train.metrics import MetricsWriter, ProgressBar
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
 from gpmjax.train.state import TrainState, init_state, jit_step
 from gpmjax.train.step import Batch, make_train_step

@@ -38,7 +38,8 @@ from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.figures import iteration_figures
 from gpmjax.train.judge import Judge
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
-from gpmjax.train.metrics import MetricsWriter, write_json
+from gpmjax.files import write_json
+from gpmjax.train.metrics import MetricsWriter
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
 from gpmjax.train.policy_batch import Example, PolicyBatch, assemble_policy, fit_policy_shape
 from gpmjax.train.policy_signals import Drift, Scored, Signals, block_drift, signals

@@ -17,16 +17,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from tensorboardX import SummaryWriter
 
 from gpmjax.distributed import is_first_host
-from gpmjax.files import replacing
-
-
-def write_json(path: Path, value: Any) -> Any:
-    """Writes ``value`` whole or not at all; returns it as a reader of the file will see it."""
-    text = json.dumps(value, indent=2)
-    if is_first_host():
-        with replacing(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-    return json.loads(text)
 
 
 class MetricsWriter:

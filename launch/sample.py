@@ -1,0 +1,93 @@
+"""Draw responses to a prompt, and have a preference model compare them if one is given:
+
+    python launch/sample.py --model=smollm2 --prompt="Why is the sky blue?" --samples=4 --max_new_tokens=64
+    python launch/sample.py --model=smollm2 --prompt="Name a colour." --samples=4 --scorer=runs/gpm/model
+
+Below each response: its length in tokens, and its mean log-probability per token in nats under the distribution it was drawn
+from. With --scorer, the K×K table of scores s(row ≻ column).
+"""
+
+import sys
+
+import jax
+from absl import app, flags, logging
+from rich import box
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from gpmjax import hub
+from gpmjax.data.chat import TEMPLATES, ChatFormat
+from gpmjax.data.groups import user
+from gpmjax.data.prompts import Prompt
+from gpmjax.improve_config import ScorerConfig
+from gpmjax.models.config import DTYPES, Runtime
+from gpmjax.models.transformer import Decoder
+from gpmjax.sampling.logits import SamplingPlan
+from gpmjax.sampling.rollout import LocalRollout, Rollouts
+from gpmjax.sharding import make_mesh, place_leaf
+from gpmjax.train.scoring import Scores, open_scorer
+
+MODEL = flags.DEFINE_string("model", "smollm2", '"smollm2", a model directory, a .gguf file or a hub id.')
+PROMPT = flags.DEFINE_string("prompt", None, "What to answer, one user message.", required=True)
+SAMPLES = flags.DEFINE_integer("samples", 4, "Responses to draw.", 1)
+LENGTH = flags.DEFINE_integer("max_new_tokens", 64, "Tokens of a response.", 1)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "Logits are divided by it; 0 is greedy.", 0.0)
+TOP_K = flags.DEFINE_integer("top_k", 0, "Draw from the k likeliest tokens; 0: from all.", 0)
+TOP_P = flags.DEFINE_float("top_p", 0.9, "Draw from the likeliest tokens that make up this probability.", 0.0, 1.0)
+SEED = flags.DEFINE_integer("seed", 0, "The same seed draws the same responses.", 0)
+TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How the prompt becomes text.")
+DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the model computes in.")
+SCORER = flags.DEFINE_string("scorer", None, "A preference model that compares the responses.")
+
+
+def draw() -> tuple[Rollouts, Scores | None]:
+    """The responses that the flags ask for, and their scores."""
+    plan = SamplingPlan(LENGTH.value, TEMPERATURE.value, TOP_K.value, TOP_P.value).validate()
+    # One prompt is one row: nothing to split.
+    mesh = make_mesh(devices=jax.devices()[:1])
+    source = hub.open_source(MODEL.value)
+    chat = ChatFormat(source.tokenizer(), template=TEMPLATE.value)
+    params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
+    model = Decoder(source.config, Runtime(dtype=DTYPE.value))
+    (rollouts,) = LocalRollout(model, params, chat, plan, SAMPLES.value, mesh)([user(PROMPT.value)], SEED.value)
+    if SCORER.value is None:
+        return rollouts, None
+    scorer = open_scorer(ScorerConfig(model=SCORER.value, template=TEMPLATE.value, dtype=DTYPE.value), mesh)
+    return rollouts, scorer([Prompt(user(PROMPT.value), "--prompt")], [rollouts.texts])
+
+
+def panels(rollouts: Rollouts):
+    """A box for each response."""
+    for number, (text, logprobs, stopped) in enumerate(zip(rollouts.texts, rollouts.logprobs, rollouts.stopped), 1):
+        ended = "" if stopped else ", cut"
+        below = f"{len(logprobs)} tokens{ended}, {logprobs.mean():.2f} nats a token"
+        yield Panel(Text(text), title=f"response {number}", subtitle=below, title_align="left", subtitle_align="right")
+
+
+def score_table(scores: Scores) -> Table:
+    """s(row ≻ column) of every pair, and each response's mean ŝ, its own 0 included."""
+    table = Table(title=f"s(row ≻ column), τ = {scores.tau:g}", box=box.SIMPLE)
+    count = scores.scores.shape[1]
+    for name in ("", *map(str, range(1, count + 1)), "mean"):
+        table.add_column(name, justify="right")
+    for number, row in enumerate(scores.scores[0], 1):
+        table.add_row(str(number), *(f"{score:+.3f}" for score in row), f"{row.mean():+.3f}")
+    return table
+
+
+def main(_: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
+    try:
+        rollouts, scores = draw()
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    console = Console()
+    console.print(*panels(rollouts), sep="\n")
+    if scores is not None:
+        console.print(score_table(scores))
+
+
+if __name__ == "__main__":
+    app.run(main)
