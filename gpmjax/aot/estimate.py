@@ -1,0 +1,105 @@
+"""Memory of a training step from shapes alone, for accelerators that XLA cannot compile for from here.
+
+Parameters, optimiser state and batch are exact, by their shardings; temporaries are a formula. Beside the TPU compiler's
+account of the same step it read 2 to 11 % more, for Gemma-2B on v5e:4x4 and Llama-3.1-8B on v5e:8x8 and v5p:2x4x4.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import AbstractMesh, AxisType
+
+from gpmjax.aot.program import abstract_arguments
+from gpmjax.config import Config
+from gpmjax.data.assemble import BatchShape
+from gpmjax.models.attention import CHUNK
+from gpmjax.models.config import DecoderConfig
+from gpmjax.sharding import AXES
+
+GPUS = {"a100": 80e9, "h100": 80e9, "h200": 141e9}
+"""Bytes of memory, by NVIDIA's data sheets (of the larger A100)."""
+
+_WIDE_MLP = 8  # buffers of the MLP's width alive in a layer's backward pass: gate, up, their product, and the gradients
+_WIDE_HIDDEN = 12  # of the hidden size: the residual, norms' inputs and outputs, some of them in float32
+_ATTENTION_BLOCKS = 3  # float32 logits, weights, and the gradient of one
+_COMPUTE_BYTES = {"bfloat16": 2, "float32": 4}
+
+
+class Prediction(NamedTuple):
+    """Bytes a device."""
+
+    state: int
+    """Parameters, optimiser state and batch: exact."""
+    gradients: int
+    weights: int
+    """Copies in the compute dtype: the device's own shards, and two layers gathered whole."""
+    activations: int
+    """What every layer starts from, kept for the backward pass, and one layer's own."""
+
+    @property
+    def peak(self) -> int:
+        return sum(self)
+
+
+def gpus(topology: str) -> tuple[float, int] | None:
+    """(bytes of memory, number) of "h100:8"; None for anything else.
+
+    >>> gpus("h100:8"), gpus("v5e:4x4")
+    ((80000000000.0, 8), None)
+    """
+    match = re.fullmatch(r"(\w+):([1-9]\d*)", topology)
+    return (GPUS[match[1]], int(match[2])) if match and match[1] in GPUS else None
+
+
+def predict(config: Config, decoder: DecoderConfig, shape: BatchShape, devices: int) -> Prediction:
+    """Predicts the memory of one device of so many.
+
+    Raises:
+      ValueError: a mesh that the devices do not fill; remat other than "full", for which there is no formula here.
+    """
+    if config.model.remat != "full":
+        raise ValueError(f"config.model.remat={config.model.remat!r}: must be 'full' for a prediction from shapes")
+    mesh = _abstract_mesh(config, devices)
+    state, frozen, batch = abstract_arguments(config, decoder, shape, mesh)
+    item = _COMPUTE_BYTES[config.model.dtype]
+    tensor = mesh.shape["tensor"]
+    rows = shape.rows // config.optimizer.accumulate // (devices // tensor)
+    if rows == 0:
+        raise ValueError(f"config.data.rows={shape.rows}: fewer than the {devices // tensor} places of the mesh")
+    tokens = rows * shape.tokens
+    own = _shard_elements(state.params) + _shard_elements(frozen)
+    layers = {"params": state.params.get("decoder", {}).get("layers", {}), "frozen": frozen.get("decoder", {}).get("layers", {})}
+    one_layer = sum(leaf.size for leaf in jax.tree.leaves(layers)) // decoder.num_layers // tensor
+    block = shape.tokens if config.model.attention == "xla" else min(CHUNK, shape.tokens)
+    widths = _WIDE_HIDDEN * decoder.hidden_size
+    widths += (_WIDE_MLP * decoder.mlp_size + 4 * (decoder.q_size + 2 * decoder.kv_size)) // tensor
+    logits = _ATTENTION_BLOCKS * 4 * rows * decoder.num_heads // tensor * block * shape.tokens
+    return Prediction(
+        state=_shard_bytes((state, frozen, batch)),
+        gradients=4 * _shard_elements(state.params),
+        weights=item * (own + 2 * one_layer if item < 4 else 2 * one_layer),
+        activations=item * tokens * (decoder.num_layers * decoder.hidden_size + widths) + logits,
+    )
+
+
+def _abstract_mesh(config: Config, devices: int) -> AbstractMesh:
+    given = config.mesh
+    sizes = [given.data * given.dcn_data, given.fsdp * given.dcn_fsdp, given.tensor]
+    fixed = math.prod(size for size in sizes if size > 0)
+    sizes = [size if size > 0 else devices // fixed for size in sizes]
+    if math.prod(sizes) != devices:
+        raise ValueError(f"config.mesh={dataclasses.asdict(given)}: sizes must multiply to {devices} devices")
+    return AbstractMesh(tuple(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _shard_elements(tree: Any) -> int:
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) for leaf in jax.tree.leaves(tree))
+
+
+def _shard_bytes(tree: Any) -> int:
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
+    )
