@@ -76,17 +76,20 @@ def generate(
 
     Raises:
       ValueError: no prompt or an empty one, one that with ``max_new_tokens`` outgrows ``max_positions``, a token that is
-        not in the vocabulary, ids that are not one a prompt, or a plan that makes no sense.
+        not in the vocabulary, ids that are not one a prompt, a seed out of range, or a plan that makes no sense.
     """
     plan.validate()
     _check(model, params, prompts, samples, plan, rows)
     ids = range(len(prompts)) if ids is None else ids
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed}: must be in [0, 2³²)")
     if len(ids) != len(prompts) or any(not 0 <= number < 2**32 for number in ids):
         raise ValueError(f"ids={list(ids)[:8]}…: must be {len(prompts)} numbers in [0, 2³²), one a prompt")
     places = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
     rows = -(-min(rows, len(prompts)) // places) * places
     shape = (len(prompts), samples, plan.max_new_tokens)
-    result = Samples(np.zeros(shape, np.int32), np.zeros(shape, np.float32), np.zeros(shape[:2], np.int32), np.zeros(shape[:2], bool))
+    empty = lambda axes, dtype: np.zeros(shape[:axes], dtype)
+    result = Samples(empty(3, np.int32), empty(3, np.float32), empty(2, np.int32), empty(2, bool))
     for slots in sorted({bucket(len(prompt)) for prompt in prompts}):
         same = [n for n, prompt in enumerate(prompts) if bucket(len(prompt)) == slots]
         for start in range(0, len(same), rows):

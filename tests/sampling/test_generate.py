@@ -188,6 +188,7 @@ def test_memory_grows_by_one_response_cache_a_response(with_params):
         (dict(samples=0), "samples=0: must be at least 1"),
         (dict(rows=0), "rows=0: must be at least 1"),
         (dict(ids=[1, 2]), "ids=.* must be 1 numbers"),
+        (dict(seed=-1), "seed=-1: must be in"),
         (dict(ids=[-1]), "ids=.* must be 1 numbers"),
         (dict(plan=dataclasses.replace(PLAN, stop_tokens=(64,))), r"stop_tokens=\(64,\): must be below"),
         (dict(plan=dataclasses.replace(PLAN, top_p=2.0)), "top_p=2.0"),
