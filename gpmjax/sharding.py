@@ -28,8 +28,11 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"(q|k|v|gate|up)/kernel$", P(None, "fsdp", "tensor")),
     (r"(o|down)/kernel$", P(None, "tensor", "fsdp")),
     (r"layers/.*(q|k|v|gate|up)/bias$", P(None, "tensor")),
-    (r"layers/.*lora_a$", P(None, "fsdp", None)),
+    # Of W ≈ A B, A is split like W's rows and B like its columns.
+    (r"layers/.*(q|k|v|gate|up)/lora_a$", P(None, "fsdp", None)),
     (r"layers/.*(q|k|v|gate|up)/lora_b$", P(None, None, "tensor")),
+    (r"layers/.*(o|down)/lora_a$", P(None, "tensor", None)),
+    (r"layers/.*(o|down)/lora_b$", P(None, None, "fsdp")),
     # Norms, heads and scalars are small: everyone holds them.
     (r"", P()),
 )

@@ -1,0 +1,154 @@
+"""Model and hardware FLOPs: the formula against the products that a traced step holds, and against counting by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch, TokenLayout
+from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.models.config import DecoderConfig, LoRA, Runtime
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work, peak_flops
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
+from gpmjax.train.speed import Speed
+from gpmjax.train.state import TrainState
+from gpmjax.train.step import make_train_step
+
+CONFIG = dict(vocab_size=64, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, mlp_size=24)
+LINEAR = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1)
+MLP = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1, head="mlp", mlp_widths=(32, 8))
+ADAPTERS = (ALL_BUT_ADAPTERS,)
+LORA = LoRA(2, 4.0, ("q", "v", "down"))
+ROWS, SLOTS, RESPONSES = 2, 8, 2
+
+
+def tokens(group=1):
+    """A batch without padding, each row one response of eight tokens or, with group=0, nothing but padding."""
+    i = lambda *shape: jnp.zeros(shape, jnp.int32)
+    f = lambda *shape: jnp.zeros(shape, jnp.float32)
+    layout = TokenLayout(
+        jnp.tile(jnp.arange(SLOTS, dtype=jnp.int32), (ROWS, 1)), jnp.full((ROWS, SLOTS), group, jnp.int32), i(ROWS, SLOTS)
+    )
+    at = i(ROWS, RESPONSES)
+    pairs = Comparisons(i(ROWS, 1), i(ROWS, 1), f(ROWS, 1), f(ROWS, 1), f(ROWS, 1), i(ROWS, 1))
+    mask = jnp.ones((ROWS, RESPONSES), bool)
+    return TokenBatch(i(ROWS, SLOTS), layout, at, at, mask, i(ROWS, SLOTS), jnp.ones((ROWS, SLOTS)), pairs)
+
+
+def products(jaxpr) -> float:
+    """FLOPs of every matrix product in a traced program, loops as often as they turn."""
+    total = 0.0
+    for equation in jaxpr.eqns:
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            inner = np.prod([equation.invars[0].aval.shape[axis] for axis in contracted])
+            total += 2.0 * inner * np.prod(equation.outvars[0].aval.shape)
+        for value in equation.params.values():
+            for part in value if isinstance(value, tuple | list) else [value]:
+                inside = getattr(part, "jaxpr", part)
+                if hasattr(inside, "eqns"):
+                    total += turns * products(inside)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("fields", "spec", "runtime", "freeze", "lm"),
+    [
+        ({}, LINEAR, Runtime(), (), 0.0),
+        ({}, LINEAR, Runtime(remat="full"), (), 0.1),
+        ({}, LINEAR, Runtime(remat="dots", attention="chunked"), (), 0.0),
+        ({"post_norms": True, "tie_embeddings": True}, LINEAR, Runtime(remat="full", attention="chunked"), (), 0.0),
+        ({}, LINEAR, Runtime(remat="full", lora=LORA), ADAPTERS, 0.0),
+        ({}, LINEAR, Runtime(remat="dots", lora=LORA), ADAPTERS, 0.0),
+        ({}, MLP, Runtime(remat="full"), ("^decoder/",), 0.0),
+        ({}, MLP, Runtime(remat="full"), ("^decoder/", "net_0"), 0.0),
+        ({}, LINEAR, Runtime(remat="dots"), ("embed", "mlp"), 0.0),
+    ],
+)
+def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, freeze, lm):
+    config = DecoderConfig(**CONFIG, **fields)
+    model, batch = PreferenceModel(config, spec, runtime), tokens()
+    params = jax.eval_shape(lambda key: model.init(key, batch)["params"], jax.random.key(0))
+    trainable, frozen = split(params, freeze)
+    optimizer = make_optimizer(OptimizerConfig(name="sgd", clip_norm=0.0), 10)
+    state = TrainState(jnp.zeros((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
+    step = make_train_step(model, optimizer, LossConfig(lm_coefficient=lm))
+    traced = products(jax.make_jaxpr(step)(state, frozen, batch).jaxpr)
+    assert hardware_flops(model, trainable, frozen, dense_work(config, ROWS, SLOTS, RESPONSES, lm)) == traced
+
+
+def test_a_trained_token_costs_six_a_weight_and_attention_what_it_sees():
+    config = DecoderConfig(**CONFIG)
+    kernels = {f"decoder/layers/{name}/kernel": 100 for name in ("attention/q", "mlp/up")} | {"decoder/embed/embedding": 999}
+    everything, work = model_costs(config, kernels, kernels), needed_work(config, tokens())
+    seen = 3 * ROWS * SLOTS * (SLOTS + 1) / 2
+    assert work == (ROWS * SLOTS, seen, 0, ROWS * RESPONSES)
+    assert everything.of(work) == 6 * 200 * ROWS * SLOTS + 12 * config.q_size * seen
+    frozen = model_costs(config, kernels | {"heads/value/kernel": 7}, ["heads/value/kernel"])
+    assert frozen == (2 * 200, 4 * config.q_size, 2 * 999, 4 * 7)
+    adapted = model_costs(config, kernels | {"decoder/layers/attention/q/lora_a": 10}, ["decoder/layers/attention/q/lora_a"])
+    assert adapted.token == 4 * 200 + 6 * 10
+
+
+def test_padding_and_masked_slots_need_nothing_and_windows_bound_what_is_seen():
+    assert needed_work(DecoderConfig(**CONFIG), tokens(group=0))[:3] == (0, 0, 0)
+    sliding = DecoderConfig(**CONFIG, layer_types=("sliding", "full", "sliding"), window=2)
+    (full, near) = (ROWS * SLOTS * (SLOTS + 1) / 2, ROWS * (1 + 2 * (SLOTS - 1)))
+    assert needed_work(sliding, tokens()).attended == full + 2 * near
+
+
+def test_a_shared_prompt_is_counted_once():
+    # Two responses of two tokens to a prompt of three: 7 tokens, not 10; each response token sees prompt and itself.
+    row = TokenLayout(*(jnp.array([row], jnp.int32) for row in ([0, 1, 2, 3, 4, 3, 4], [1] * 7, [0, 0, 0, 1, 1, 2, 2])))
+    batch = tokens()._replace(layout=row)
+    work = needed_work(DecoderConfig(**CONFIG), batch)
+    assert work.tokens == 7 and work.attended == 3 * (1 + 2 + 3 + 2 * (4 + 5))
+
+
+def test_features_cost_their_heads_alone():
+    features = jnp.zeros((ROWS, RESPONSES, 16))
+    batch = FeatureBatch(features, features, jnp.array([[True, True], [True, False]]), tokens().comparisons)
+    metrics = effort(DecoderConfig(**CONFIG), {"heads": {"value": {"kernel": jnp.zeros((16, 4))}}}, {}, batch)
+    assert metrics == {"responses": 3, "model_flops": 3 * 4 * 64}
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"),
+    [
+        ("TPU v4", 275e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5e", 197e12),
+        ("TPU v5", 459e12),
+        ("TPU v5p", 459e12),
+        ("TPU v6 lite", 918e12),
+        ("TPU v6e", 918e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA B200", 2250e12),
+        ("cpu", None),
+        ("NVIDIA GeForce RTX 4090", None),
+    ],
+)
+def test_peaks_by_what_jax_calls_the_chip(kind, peak):
+    assert peak_flops(kind) == peak
+
+
+def test_speed_is_between_ends_and_leaves_saves_and_compilation_out(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("gpmjax.train.speed.time.monotonic", lambda: clock[0])
+    speed = Speed("tokens", hardware_flops=40.0, peak_flops=100.0)
+    step = {"tokens": 10.0, "model_flops": 20.0}
+    speed.start()
+    assert speed.step(step, 8.0)["tokens_per_second"] == 1.25  # compiles
+    assert speed.step(step, 10.0) == {"tokens_per_second": 5.0, "mfu": 0.1, "hfu": 0.2}
+    clock[0] = 100.0  # after a save
+    speed.start()
+    speed.step(step, 102.0)
+    assert speed.summary() == {"tokens_per_second": 5.0, "mfu": 0.1, "hfu": 0.2} and speed.trained_units == 30
+    unknown = Speed("tokens")
+    assert unknown.summary() == {} and unknown.step(step, 104.0).keys() == {"tokens_per_second"}
