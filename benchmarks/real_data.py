@@ -75,7 +75,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         "type_advantage_dev.jsonl.gz",
         linear(1, 2, 4, 8, 18) + mlp(1, 2, 4, 8, 18),
         epochs=20,
-        learning_rate=1e-3,
+        learning_rate=3e-3,
+        rows=512,
     ),
 } | {
     # Three-cycles, trained and evaluated on themselves as in the paper's table 1: can the model hold them?

@@ -117,9 +117,12 @@ class FeatureStore:
         with replacing(path) as partial:
             save_file(arrays, partial, metadata={"sha256": checksum})
 
-    def lookup(self, keys: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
-        """(response, prompt) features [N, D] of keys that are all in the store."""
-        places = [self._place[key] for key in keys]
+    def places(self, keys: Sequence[bytes]) -> list[int]:
+        """Where keys that are all in the store stand in it."""
+        return [self._place[key] for key in keys]
+
+    def read(self, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """(response, prompt) features [N, D] at some places."""
         return np.stack([self._response[n] for n in places]), np.stack([self._prompt[n] for n in places])
 
 

@@ -23,11 +23,19 @@ class GroupFeatures:
 
     def __init__(self, store: FeatureStore):
         self._store = store
+        # A group comes up once an epoch: its token ids are hashed the first time only. Groups are kept alive with their
+        # place, so that no id is used twice.
+        self._known: dict[int, tuple[EncodedGroup, list[int]]] = {}
 
     def __call__(self, group: EncodedGroup) -> tuple[np.ndarray, np.ndarray]:
         """(response [K, D], prompt [D]) of one group."""
-        response, prompt = self._store.lookup(group_keys(group))
+        _, places = self._known.get(id(group)) or self._remember(group)
+        response, prompt = self._store.read(places)
         return response, prompt[0]
+
+    def _remember(self, group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:
+        self._known[id(group)] = known = (group, self._store.places(group_keys(group)))
+        return known
 
 
 def group_keys(group: EncodedGroup) -> list[bytes]:
