@@ -13,7 +13,6 @@ from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work, peak_flops
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
-from gpmjax.train.speed import Speed
 from gpmjax.train.state import TrainState
 from gpmjax.train.step import make_train_step
 
@@ -136,19 +135,3 @@ def test_features_cost_their_heads_alone():
 )
 def test_peaks_by_what_jax_calls_the_chip(kind, peak):
     assert peak_flops(kind) == peak
-
-
-def test_speed_is_between_ends_and_leaves_saves_and_compilation_out(monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr("gpmjax.train.speed.time.monotonic", lambda: clock[0])
-    speed = Speed("tokens", hardware_flops=40.0, peak_flops=100.0)
-    step = {"tokens": 10.0, "model_flops": 20.0}
-    speed.start()
-    assert speed.step(step, 8.0)["tokens_per_second"] == 1.25  # compiles
-    assert speed.step(step, 10.0) == {"tokens_per_second": 5.0, "mfu": 0.1, "hfu": 0.2}
-    clock[0] = 100.0  # after a save
-    speed.start()
-    speed.step(step, 102.0)
-    assert speed.summary() == {"tokens_per_second": 5.0, "mfu": 0.1, "hfu": 0.2} and speed.trained_units == 30
-    unknown = Speed("tokens")
-    assert unknown.summary() == {} and unknown.step(step, 104.0).keys() == {"tokens_per_second"}
