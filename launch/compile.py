@@ -1,9 +1,9 @@
-"""Compile a fit for TPU slices that are not here, and say whether it fits and no less than how long a step takes.
+"""Compile a run for TPU slices that are not here, and say whether it fits and no less than how long a step takes.
 
     pip install -e '.[tpu]'
     python launch/compile.py --config=configs/gpm_llama31_8b.py --topology=v5e:8x8,v5p:2x4x4 [--out=plan.json]
 
-The step is the one that launch/train.py runs; nothing is downloaded for models whose shapes are known (--preset names
+The step is the one that launch/train.py runs, a fit's or a policy's; nothing is downloaded for models whose shapes are known (--preset names
 others). Exits 1 when a topology is too small, saying what to change. v5e and v6e slices are AxB chips, v4 and v5p AxBxC;
 Google's v5p-64 has 64 cores, hence 32 chips: v5p:2x4x4. Memory is the compiler's own account; step times are lower bounds
 from published peaks, never measurements. GPUs, such as h100:8, are not compiled for: their memory is predicted from shapes.
@@ -24,31 +24,40 @@ from rich.console import Console
 
 from gpmjax.aot.chips import GIB, USABLE, slice_chips
 from gpmjax.aot.estimate import Prediction, gpus, predict
-from gpmjax.aot.program import DoesNotFit, batch_shape, compile_step, decoder_shape, slice_devices
+from gpmjax.aot.program import DoesNotFit, compile_step, slice_devices
 from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_table, report, reports_table
-from gpmjax.data.assemble import BatchShape
-from gpmjax.models.config import DecoderConfig
+from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
 from gpmjax.files import write_json
+from gpmjax.improve_config import ImproveConfig
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/gpm_llama31_8b.py.")
 TOPOLOGY = flags.DEFINE_list("topology", None, "Slices, such as v5e:4x4,v5p:2x2x2.", required=True)
-PRESET = flags.DEFINE_string("preset", "", "Decoder shape (gpmjax/models/presets.py), where config.model.source names none.")
-ROW_LENGTH = flags.DEFINE_integer("row_length", 0, "Token slots of a row; 0: config.data.row_length, or twice max_length.", 0)
-RESPONSES = flags.DEFINE_integer("responses", 2, "Responses of a row.", 2)
-COMPARISONS = flags.DEFINE_integer("comparisons", 1, "Comparisons of a row.", 1)
+PRESET = flags.DEFINE_string("preset", "", "Decoder shape (gpmjax/models/presets.py), where the source names none.")
+ROW_LENGTH = flags.DEFINE_integer("row_length", 0, "A fit's token slots of a row; 0: config.data.row_length, or twice max_length.", 0)
+RESPONSES = flags.DEFINE_integer("responses", 2, "A fit's responses of a row.", 2)
+COMPARISONS = flags.DEFINE_integer("comparisons", 1, "A fit's comparisons of a row.", 1)
 OUT = flags.DEFINE_string("out", "", "JSON file for every figure.")
 HLO = flags.DEFINE_string("hlo", "", "Folder for the compiled programs' text, one file a topology.")
 
 
-def plan(topology: str, decoder: DecoderConfig, shape: BatchShape) -> Report:
+def described() -> Workload:
+    """What the config's runs do, in shapes."""
+    config = CONFIG.value
+    if isinstance(config, ImproveConfig):
+        return policy_workload(config, decoder_shape(config.policy.source, PRESET.value))
+    shape = batch_shape(config, row_length=ROW_LENGTH.value, responses=RESPONSES.value, comparisons=COMPARISONS.value)
+    return fit_workload(config, decoder_shape(config.model.source, PRESET.value), shape)
+
+
+def plan(topology: str, workload: Workload) -> Report:
     """Compiles for one TPU slice."""
     chip, chips = slice_chips(topology)
-    compiled = compile_step(CONFIG.value, decoder, shape, slice_devices(topology))
+    compiled = compile_step(CONFIG.value, workload, slice_devices(topology))
     if HLO.value:
         folder = Path(HLO.value)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{topology.replace(':', '_')}.txt").write_text(compiled.text)
-    return report(topology, chip, chips, CONFIG.value, decoder, shape, compiled)
+    return report(topology, chip, chips, workload, compiled)
 
 
 def main(_: list[str]) -> None:
@@ -57,39 +66,35 @@ def main(_: list[str]) -> None:
     reports, predictions, refused = [], [], {}
     try:
         config.validate()
-        decoder = decoder_shape(config.model.source, PRESET.value)
-        shape = batch_shape(
-            config, row_length=ROW_LENGTH.value, responses=RESPONSES.value, comparisons=COMPARISONS.value
-        )
+        workload = described()
         tpus = [topology for topology in TOPOLOGY.value if gpus(topology) is None]
         for topology in tpus:
             slice_chips(topology)  # a misspelt last one is no reason to wait for the first
         for topology in [topology for topology in TOPOLOGY.value if topology not in tpus]:
             memory, count = gpus(topology)
-            predictions.append((topology, predict(config, decoder, shape, count), memory))
+            predictions.append((topology, predict(config, workload, count), memory))
         for topology in tpus:
             print(f"compiling for {topology} …", file=sys.stderr, flush=True)
             try:
-                reports.append(plan(topology, decoder, shape))
+                reports.append(plan(topology, workload))
             except DoesNotFit as error:
                 refused[topology] = str(error)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    show(reports, predictions)
+    show(reports, predictions, f"{workload.backbone.source}, {workload.rows} rows of {workload.slots} slots a step")
     if OUT.value:
         figures = {"date": datetime.date.today().isoformat(), "command": sys.argv, "jax": jax.__version__}
         figures |= {"topologies": [one.to_dict() for one in reports], "do_not_compile": refused}
         figures |= {"predicted_from_shapes": {name: p._asdict() | {"peak": p.peak} for name, p, _ in predictions}}
         write_json(Path(OUT.value), figures)
-    sys.exit(int(complain(reports, predictions, refused)))
+    sys.exit(int(complain(workload, reports, predictions, refused)))
 
 
-def show(reports: list[Report], predictions: list[tuple[str, Prediction, float]]) -> None:
+def show(reports: list[Report], predictions: list[tuple[str, Prediction, float]], title: str) -> None:
     """Prints the tables."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # in a file or a pipe nothing is gained by folding at 80 columns
-    title = f"{CONFIG.value.model.source}, {CONFIG.value.data.rows} rows a step"
     if reports:
         console.print(reports_table(reports, title))
     if predictions:
@@ -97,10 +102,12 @@ def show(reports: list[Report], predictions: list[tuple[str, Prediction, float]]
 
 
 def complain(
-    reports: list[Report], predictions: list[tuple[str, Prediction, float]], refused: dict[str, str]
+    workload: Workload,
+    reports: list[Report],
+    predictions: list[tuple[str, Prediction, float]],
+    refused: dict[str, str],
 ) -> bool:
     """Says of each topology that is too small what to change; True if there is one."""
-    config = CONFIG.value
     complaints = {name: (error, slice_chips(name)[1], False) for name, error in refused.items()}
     for one in reports:
         if not one.fits:
@@ -112,7 +119,7 @@ def complain(
             complaints[name] = size, gpus(name)[1], p.state + p.gradients > p.activations
     for name, (size, chips, state_first) in complaints.items():
         print(f"{name} is too small: {size}\nTo change, what helps most first:")
-        print("".join(f"  {line}\n" for line in advice(config, chips, state_first)), end="")
+        print("".join(f"  {line}\n" for line in advice(CONFIG.value, workload, chips, state_first)), end="")
     return bool(complaints)
 
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
-from gpmjax.aot.program import abstract_arguments
+from gpmjax.aot.program import ROWS, abstract_arguments
+from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
-from gpmjax.data.assemble import BatchShape
+from gpmjax.improve_config import ImproveConfig
 from gpmjax.models.attention import CHUNK
-from gpmjax.models.config import DecoderConfig
 from gpmjax.sharding import AXES
 
 GPUS = {"a100": 80e9, "h100": 80e9, "h200": 141e9}
@@ -54,38 +54,39 @@ def gpus(topology: str) -> tuple[float, int] | None:
     return (GPUS[match[1]], int(match[2])) if match and match[1] in GPUS else None
 
 
-def predict(config: Config, decoder: DecoderConfig, shape: BatchShape, devices: int) -> Prediction:
+def predict(config: Config | ImproveConfig, workload: Workload, devices: int) -> Prediction:
     """Predicts the memory of one device of so many.
 
     Raises:
       ValueError: a mesh that the devices do not fill; remat other than "full", for which there is no formula here.
     """
-    if config.model.remat != "full":
-        raise ValueError(f"config.model.remat={config.model.remat!r}: must be 'full' for a prediction from shapes")
+    backbone, decoder = workload.backbone, workload.decoder
+    if backbone.remat != "full":
+        raise ValueError(f"config.{workload.section}.remat={backbone.remat!r}: must be 'full' for a prediction from shapes")
     mesh = _abstract_mesh(config, devices)
-    state, frozen, batch = abstract_arguments(config, decoder, shape, mesh)
-    item = _COMPUTE_BYTES[config.model.dtype]
-    tensor = mesh.shape["tensor"]
-    rows = shape.rows // config.optimizer.accumulate // (devices // tensor)
+    arguments = state, frozen, _ = abstract_arguments(config, workload, mesh)
+    item, tensor = _COMPUTE_BYTES[backbone.dtype], mesh.shape["tensor"]
+    rows = workload.rows // config.optimizer.accumulate // (devices // tensor)
     if rows == 0:
-        raise ValueError(f"config.data.rows={shape.rows}: fewer than the {devices // tensor} places of the mesh")
-    tokens = rows * shape.tokens
+        raise ValueError(f"config.{ROWS[workload.section]}={workload.rows}: fewer than the mesh's {devices // tensor} places")
     own = _shard_elements(state.params) + _shard_elements(frozen)
-    layers = {"params": state.params.get("decoder", {}).get("layers", {}), "frozen": frozen.get("decoder", {}).get("layers", {})}
-    one_layer = sum(leaf.size for leaf in jax.tree.leaves(layers)) // decoder.num_layers // tensor
-    block = shape.tokens if config.model.attention == "xla" else min(CHUNK, shape.tokens)
+    gathered = 2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
+    if workload.needed.predicted:
+        gathered += 3 * decoder.vocab_size * decoder.hidden_size  # the output table, and its gradient in float32
+    block = workload.slots if backbone.attention == "xla" else min(CHUNK, workload.slots)
     widths = _WIDE_HIDDEN * decoder.hidden_size
     widths += (_WIDE_MLP * decoder.mlp_size + 4 * (decoder.q_size + 2 * decoder.kv_size)) // tensor
-    logits = _ATTENTION_BLOCKS * 4 * rows * decoder.num_heads // tensor * block * shape.tokens
+    kept = decoder.num_layers * decoder.hidden_size
+    logits = _ATTENTION_BLOCKS * 4 * rows * decoder.num_heads // tensor * block * workload.slots
     return Prediction(
-        state=_shard_bytes((state, frozen, batch)),
+        state=_shard_bytes(arguments),
         gradients=4 * _shard_elements(state.params),
-        weights=item * (own + 2 * one_layer if item < 4 else 2 * one_layer),
-        activations=item * tokens * (decoder.num_layers * decoder.hidden_size + widths) + logits,
+        weights=item * (gathered // tensor + (own if item < 4 else 0)),
+        activations=item * rows * workload.slots * (kept + widths) + logits,
     )
 
 
-def _abstract_mesh(config: Config, devices: int) -> AbstractMesh:
+def _abstract_mesh(config: Config | ImproveConfig, devices: int) -> AbstractMesh:
     given = config.mesh
     sizes = [given.data * given.dcn_data, given.fsdp * given.dcn_fsdp, given.tensor]
     fixed = math.prod(size for size in sizes if size > 0)

@@ -10,31 +10,15 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
 
-from gpmjax import hub
+from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
-from gpmjax.data.assemble import BatchShape, assemble
-from gpmjax.models.config import DecoderConfig, require_one_of
-from gpmjax.models.preference_model import PreferenceModel
-from gpmjax.models.presets import PRESETS
+from gpmjax.improve_config import ImproveConfig
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
 from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
 from gpmjax.train.state import TrainState, jit_step, state_shardings
-from gpmjax.train.step import make_train_step
 
-PUBLISHED: dict[str, str] = {
-    "google/gemma-2b": "gemma-2b",
-    "google/gemma-2b-it": "gemma-2b",
-    "google/gemma-2-2b-it": "gemma2-2b",
-    "google/gemma-3-1b-it": "gemma3-1b",
-    "meta-llama/Meta-Llama-3-8B-Instruct": "llama3-8b",
-    "meta-llama/Llama-3.1-8B-Instruct": "llama31-8b",
-    "meta-llama/Llama-3.2-1B-Instruct": "llama32-1b",
-    "mistralai/Mistral-7B-Instruct-v0.1": "mistral-7b",
-    "Qwen/Qwen2.5-0.5B-Instruct": "qwen25-0.5b",
-    "Qwen/Qwen2.5-7B-Instruct": "qwen25-7b",
-    "Qwen/Qwen3-0.6B": "qwen3-0.6b",
-}
-"""Hub ids whose shapes are known without asking the hub."""
+ROWS = {"model": "data.rows", "policy": "batch"}
+"""The field that says how many rows a batch has, by the section that the backbone is in."""
 
 SCHEDULED_STEPS = 1000  # the schedule's length is a constant in the program, and changes nothing else
 
@@ -60,27 +44,6 @@ class Compiled(NamedTuple):
     memory: Memory
     text: str
     """The optimised HLO of one device."""
-
-
-def decoder_shape(source: str, preset: str = "") -> DecoderConfig:
-    """The decoder that ``config.model.source`` names; without a network where its shape is known here.
-
-    Args:
-      preset: a name in gpmjax.models.presets that overrides it.
-    """
-    name = preset or PUBLISHED.get(source) or source.partition("random:")[2]
-    if not name:
-        return hub.open_source(source).config
-    require_one_of("--preset", name, tuple(PRESETS))
-    return PRESETS[name]
-
-
-def batch_shape(config: Config, *, row_length: int = 0, responses: int = 2, comparisons: int = 1) -> BatchShape:
-    """The shape of a batch. A run takes it from its data; here the longest rows that the config allows stand in."""
-    data = config.data
-    if row_length and data.row_length:
-        row_length = min(row_length, data.row_length)
-    return BatchShape(data.rows, row_length or data.row_length or 2 * data.max_length, responses, comparisons)
 
 
 def slice_devices(topology: str) -> Sequence[Any]:
@@ -110,17 +73,15 @@ def slice_devices(topology: str) -> Sequence[Any]:
 
 
 def abstract_arguments(
-    config: Config, decoder: DecoderConfig, shape: BatchShape, mesh: Mesh | AbstractMesh
+    config: Config | ImproveConfig, workload: Workload, mesh: Mesh | AbstractMesh
 ) -> tuple[TrainState, Any, Any]:
     """Shapes and shardings of a step's arguments: state, frozen parameters, batch."""
-    model = PreferenceModel(decoder, config.model.spec(), config.model.runtime())
     optimizer = make_optimizer(config.optimizer, SCHEDULED_STEPS)
-    row = assemble([[]], dataclasses.replace(shape, rows=1))
-    params = jax.eval_shape(model.init, jax.random.key(0), row)["params"]
-    trainable, frozen = split(params, frozen_patterns(config.model))
+    trainable, frozen = split(workload.params, frozen_patterns(workload.backbone))
     state = jax.eval_shape(lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), trainable)
     batch = jax.tree.map(
-        lambda field: jax.ShapeDtypeStruct((shape.rows, *field.shape[1:]), field.dtype, sharding=batch_sharding(mesh)), row
+        lambda row: jax.ShapeDtypeStruct((workload.rows, *row.shape[1:]), row.dtype, sharding=batch_sharding(mesh)),
+        workload.row,
     )
     return _placed(state, state_shardings(state, mesh)), _placed(frozen, tree_shardings(mesh, frozen)), batch
 
@@ -134,26 +95,23 @@ class DoesNotFit(Exception):
     """The compiler finds no room for the step; the message is its own."""
 
 
-def compile_step(config: Config, decoder: DecoderConfig, shape: BatchShape, devices: Sequence[Any]) -> Compiled:
-    """Compiles the step of a run over ``devices``.
+def compile_step(config: Config | ImproveConfig, workload: Workload, devices: Sequence[Any]) -> Compiled:
+    """Compiles the step of a run over ``devices``, jitted as the run jits it.
 
     Raises:
-      ValueError: a mesh, or rows, that do not go with that many devices; a backbone that is not trained.
+      ValueError: a mesh, or rows, that do not go with that many devices.
       DoesNotFit: a step that is too large for the devices' memory.
     """
-    if config.model.backbone == "frozen":
-        raise ValueError("config.model.backbone='frozen': only heads train, on cached features; there is nothing to plan")
     mesh = make_mesh(**dataclasses.asdict(config.mesh), devices=list(devices))
     places = mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulate
-    if shape.rows % places:
+    if workload.rows % places:
         raise ValueError(
-            f"config.data.rows={shape.rows}: must be a multiple of {places} (mesh data × fsdp × optimizer.accumulate)"
+            f"config.{ROWS[workload.section]}={workload.rows}: must be a multiple of {places} "
+            f"(mesh data × fsdp × optimizer.accumulate)"
         )
-    arguments = abstract_arguments(config, decoder, shape, mesh)
-    runtime = dataclasses.replace(config.model.runtime(), mesh=mesh if mesh.size > 1 else None)
-    model = PreferenceModel(decoder, config.model.spec(), runtime)
-    optimizer = make_optimizer(config.optimizer, SCHEDULED_STEPS)
-    step = make_train_step(model, optimizer, config.loss, config.optimizer.accumulate)
+    arguments = abstract_arguments(config, workload, mesh)
+    runtime = dataclasses.replace(workload.backbone.runtime(), mesh=mesh if mesh.size > 1 else None)
+    step = workload.make_step(runtime, make_optimizer(config.optimizer, SCHEDULED_STEPS))
     try:
         compiled = jit_step(step, arguments[0], mesh).lower(*arguments).compile()
     except jax.errors.JaxRuntimeError as error:

@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import numpy as np
 from rich.table import Table
 
 from gpmjax.aot.chips import GIB, USABLE, Chip
@@ -12,13 +11,11 @@ from gpmjax.aot.estimate import Prediction
 from gpmjax.aot.hlo import Module
 from gpmjax.aot.program import Compiled, Memory
 from gpmjax.aot.traffic import collectives, hbm_bytes, sent_by_kind
+from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
-from gpmjax.data.assemble import BatchShape, assemble
-from gpmjax.data.encode import EncodedGroup
-from gpmjax.models.config import DecoderConfig
-from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.improve_config import ImproveConfig
 from gpmjax.sharding import path_name
-from gpmjax.train.flops import Work, dense_work, hardware_costs, model_costs, needed_work
+from gpmjax.train.flops import hardware_costs, model_costs
 from gpmjax.train.optimizer import frozen_patterns, split
 
 USABLE_BY_FORMULA = 0.9
@@ -62,14 +59,12 @@ class Report:
         }
 
 
-def report(
-    topology: str, chip: Chip, chips: int, config: Config, decoder: DecoderConfig, shape: BatchShape, compiled: Compiled
-) -> Report:
+def report(topology: str, chip: Chip, chips: int, workload: Workload, compiled: Compiled) -> Report:
     """Puts a compiled step and a chip's published figures together."""
     module = Module(compiled.text)
     sent = sent_by_kind(collectives(module, chips))
     moved = hbm_bytes(module)
-    model_flops, hardware_flops = step_flops(config, decoder, shape)
+    model_flops, hardware_flops = step_flops(workload)
     bounds = {
         "flops": hardware_flops / chips / chip.flops,
         "hbm": moved / chip.hbm_bandwidth,
@@ -78,47 +73,39 @@ def report(
     return Report(topology, chips, compiled.memory, chip.hbm, model_flops, hardware_flops, sent, moved, bounds)
 
 
-def step_flops(config: Config, decoder: DecoderConfig, shape: BatchShape) -> tuple[float, float]:
-    """(model FLOPs, hardware FLOPs) of a step whose rows are full: one group each, of ``shape.responses`` equal responses."""
-    runtime = config.model.runtime()
-    model = PreferenceModel(decoder, config.model.spec(), runtime)
-    row = dataclasses.replace(shape, rows=1)
-    params = jax.eval_shape(model.init, jax.random.key(0), assemble([[]], row))["params"]
-    trainable, _ = split(params, frozen_patterns(config.model))
+def step_flops(workload: Workload) -> tuple[float, float]:
+    """(model FLOPs, hardware FLOPs) of a step whose rows are full."""
+    trainable, _ = split(workload.params, frozen_patterns(workload.backbone))
     names = lambda tree: {path_name(path): leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    sizes, trained = names(params), frozenset(names(trainable))
-    length = (shape.tokens - 1) // shape.responses
-    full = EncodedGroup(np.zeros(1, np.int32), 0, (np.zeros(length, np.int32),) * shape.responses, ())
-    coefficient = config.loss.lm_coefficient
-    needed = Work(*(shape.rows * float(amount) for amount in needed_work(decoder, assemble([[full]], row), coefficient)))
-    run = dense_work(decoder, shape.rows, shape.tokens, shape.responses, coefficient)
+    sizes, trained = names(workload.params), frozenset(names(trainable))
     return (
-        model_costs(decoder, sizes, trained).of(needed),
-        hardware_costs(decoder, sizes, trained, runtime).of(run),
+        model_costs(workload.decoder, sizes, trained).of(workload.needed),
+        hardware_costs(workload.decoder, sizes, trained, workload.backbone.runtime()).of(workload.run),
     )
 
 
-def advice(config: Config, chips: int, state_first: bool) -> list[str]:
+def advice(config: Config | ImproveConfig, workload: Workload, chips: int, state_first: bool) -> list[str]:
     """What to change when a step does not fit.
 
     Args:
       state_first: begin with parameters and optimiser state, rather than with what grows with the rows.
     """
+    flag, backbone, tensor = f"--config.{workload.section}", workload.backbone, config.mesh.tensor
     state = ["more chips: parameters and optimiser state are split over all of them"]
-    if not config.model.lora_rank:
-        state.append("LoRA (--config.model.lora_rank=16): gradients and optimiser state for the adapters only")
+    if not backbone.lora_rank:
+        state.append(f"LoRA ({flag}.lora_rank=16): gradients and optimiser state for the adapters only")
         if config.optimizer.name == "adamw":
             state.append("factored optimiser state (--config.optimizer.name=adafactor)")
     rows = []
-    if config.model.remat != "full":
-        rows.append("recomputation (--config.model.remat=full)")
-    if config.model.attention == "xla":
-        rows.append("attention by blocks (--config.model.attention=chunked)")
-    if config.data.rows // config.optimizer.accumulate > chips // config.mesh.tensor:
+    if backbone.remat != "full":
+        rows.append(f"recomputation ({flag}.remat=full)")
+    if backbone.attention == "xla":
+        rows.append(f"attention by blocks ({flag}.attention=chunked)")
+    if workload.rows // config.optimizer.accumulate > chips // tensor:
         rows.append("fewer rows at a time (--config.optimizer.accumulate), or more chips")
-    rows.append("shorter rows (--config.data.row_length, --config.data.max_length)")
-    if chips > config.mesh.tensor:
-        rows.append(f"each row over more chips (--config.mesh.tensor={2 * config.mesh.tensor})")
+    rows.append(f"shorter rows ({workload.fewer_slots})")
+    if chips > tensor:
+        rows.append(f"each row over more chips (--config.mesh.tensor={2 * tensor})")
     return [*state, *rows] if state_first else [*rows, *state]
 
 

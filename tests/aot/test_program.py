@@ -8,9 +8,11 @@ import pytest
 
 from gpmjax.aot.chips import slice_chips
 from gpmjax.aot.estimate import predict
-from gpmjax.aot.program import abstract_arguments, batch_shape, compile_step, decoder_shape
+from gpmjax.aot.program import abstract_arguments, compile_step
 from gpmjax.aot.report import advice, report, reports_table, step_flops
-from gpmjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
+from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
+from gpmjax.config import BackboneConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
+from gpmjax.improve_config import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
@@ -28,16 +30,20 @@ def config(**model) -> Config:
     )
 
 
+def workload(experiment: Config, **shape) -> Workload:
+    return fit_workload(experiment, TINY, batch_shape(experiment, **shape))
+
+
 @pytest.fixture(scope="module")
 def compiled():
-    return compile_step(config(), TINY, batch_shape(config()), jax.devices())
+    return compile_step(config(), workload(config()), jax.devices())
 
 
 def test_the_abstract_state_is_a_fits_own():
     experiment = config(lora_rank=2)
     mesh = make_mesh(**dataclasses.asdict(experiment.mesh))
     model = PreferenceModel(TINY, experiment.model.spec(), experiment.model.runtime())
-    state, frozen, batch = abstract_arguments(experiment, TINY, batch_shape(experiment), mesh)
+    state, frozen, batch = abstract_arguments(experiment, workload(experiment), mesh)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
     drawn = jax.tree.map(
         lambda leaf, place: jax.device_put(np.zeros(leaf.shape, leaf.dtype), place), shapes, tree_shardings(mesh, shapes)
@@ -50,7 +56,7 @@ def test_the_abstract_state_is_a_fits_own():
 
 
 def test_state_from_shapes_is_what_the_compiler_allots(compiled):
-    predicted = predict(config(), TINY, batch_shape(config()), 8)
+    predicted = predict(config(), workload(config()), 8)
     # Slots that nothing reads, such as the chosen tokens' weights, are left out of the compiled program.
     assert predicted.state == pytest.approx(compiled.memory.arguments, rel=0.02)
     assert predicted.peak == sum(predicted)
@@ -61,18 +67,18 @@ def test_the_state_is_donated(compiled):
 
 
 def test_prediction_shrinks_with_devices_and_lora():
-    peak = lambda experiment, devices: predict(experiment, TINY, batch_shape(experiment), devices).peak
+    on = lambda experiment, devices: predict(experiment, workload(experiment), devices)
     wide = dataclasses.replace(config(), mesh=MeshConfig())
-    assert peak(wide, 8) < peak(wide, 4) < peak(wide, 1)
+    assert on(wide, 8).peak < on(wide, 4).peak < on(wide, 1).peak
     lora = dataclasses.replace(config(lora_rank=2), mesh=MeshConfig())
-    assert predict(lora, TINY, batch_shape(lora), 8).gradients < predict(wide, TINY, batch_shape(wide), 8).gradients
+    assert on(lora, 8).gradients < on(wide, 8).gradients
     with pytest.raises(ValueError, match="config.model.remat='none': must be 'full'"):
-        predict(config(remat="none"), TINY, batch_shape(config()), 8)
+        on(config(remat="none"), 8)
 
 
 def test_a_report_of_figures(compiled):
     chip, _ = slice_chips("v5e:2x4")
-    one = report("v5e:2x4", chip, 8, config(), TINY, batch_shape(config()), compiled)
+    one = report("v5e:2x4", chip, 8, workload(config()), compiled)
     assert one.fits and one.bound == max(one.bounds.values()) > 0
     assert one.collectives["all-gather"]["times"] >= TINY.num_layers
     assert one.to_dict()["memory"]["peak"] == one.memory.peak and reports_table([one], "tiny").row_count == 1
@@ -81,20 +87,37 @@ def test_a_report_of_figures(compiled):
 
 
 def test_flops_are_those_of_full_rows():
-    model, hardware = step_flops(config(), TINY, batch_shape(config()))
+    model, hardware = step_flops(workload(config()))
     # Recomputation runs most of the forward pass again; a response sees itself alone, and only what comes before.
     assert model < hardware < 2 * model
-    longer, _ = step_flops(config(), TINY, batch_shape(config(), row_length=128))
+    longer, _ = step_flops(workload(config(), row_length=128))
     assert longer > 2 * model
 
 
 def test_advice_is_about_this_config():
     large = dataclasses.replace(config(attention="xla", remat="none"), optimizer=OptimizerConfig(name="adamw"))
-    text = " ".join(advice(large, 8, state_first=False))
+    text = " ".join(advice(large, workload(large), 8, state_first=False))
     assert all(word in text for word in ("more chips", "remat=full", "attention=chunked", "lora_rank", "adafactor", "row_length"))
     small = dataclasses.replace(config(lora_rank=2, attention="chunked"), optimizer=OptimizerConfig(name="adafactor"))
-    text = " ".join(advice(small, 8, state_first=True))
+    text = " ".join(advice(small, workload(small), 8, state_first=True))
     assert not any(word in text for word in ("remat", "attention=", "lora_rank", "adafactor"))
+
+
+def test_a_policys_step_compiles_too():
+    experiment = ImproveConfig(
+        batch=8,
+        policy=BackboneConfig(source="random:tiny", attention="chunked"),
+        prompts=PromptsConfig(max_length=16),
+        rollout=RolloutConfig(responses=5, max_new_tokens=8),
+        optimizer=OptimizerConfig(name="rmsprop"),
+    )
+    step = policy_workload(experiment, TINY)
+    assert step.slots == 16 + 2 * 8 and step.needed.predicted == 8 * 2 * 8  # the best and the worst of the five
+    memory = compile_step(experiment, step, jax.devices()).memory
+    assert predict(experiment, step, 8).state == pytest.approx(memory.arguments, rel=0.05)
+    model, hardware = step_flops(step)
+    assert 0 < model < hardware
+    assert "--config.policy.lora_rank=16" in " ".join(advice(experiment, step, 8, state_first=True))
 
 
 def test_known_models_need_no_hub():
@@ -115,7 +138,7 @@ def test_known_models_need_no_hub():
 def test_what_no_run_could_use_is_refused(change, message):
     changed = dataclasses.replace(config(), **change)
     with pytest.raises(ValueError, match=message):
-        compile_step(changed, TINY, batch_shape(changed), jax.devices())
+        compile_step(changed, workload(changed), jax.devices())
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:4x4x4", "v5p:4x4", "v9:4x4", "v5e:0x4", "v5e-16"])
