@@ -7,8 +7,12 @@ They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after `
 import dataclasses
 import importlib.util
 import math
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from absl import app
 
 from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
 from gpmjax.models.heads import PreferenceSpec
@@ -355,3 +359,16 @@ def unknown_override(config: Experiment, flag: str) -> str | None:
             return f"--{'.'.join(path)}: no such field; {'.'.join(path[:depth])} has {', '.join(names) or 'no fields'}"
         holder = getattr(holder, name)
     return None
+
+
+def parse_flags(arguments: Sequence[str]) -> list[str]:
+    """Flags as absl parses them, but a misspelt config field is answered with the fields there are."""
+    try:
+        return app.parse_flags_with_usage(list(arguments))
+    except (KeyError, AttributeError):
+        overrides = [argument for argument in arguments if argument.startswith("--config.")]
+        config = load_config(next(a.partition("=")[2] for a in arguments if a.startswith("--config=")))
+        explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
+        if not explained:
+            raise
+        sys.exit(f"error: {explained[0]}")

@@ -27,6 +27,7 @@ from gpmjax.aot.estimate import Prediction, gpus, predict
 from gpmjax.aot.program import DoesNotFit, compile_step, slice_devices
 from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_table, report, reports_table
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
+from gpmjax.config import parse_flags
 from gpmjax.files import write_json
 from gpmjax.improve_config import ImproveConfig
 
@@ -124,4 +125,4 @@ def complain(
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

@@ -7,12 +7,11 @@ The same command goes on with a run that was stopped. Every field is in gpmjax/c
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from gpmjax.config import load_config, unknown_override
+from gpmjax.config import parse_flags
 from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
 from gpmjax.plots.folder import draw_run
@@ -36,18 +35,5 @@ def main(_: list[str]) -> None:
         print(f"{summary['status']} at step {summary['step']}: {WORKDIR.value}/summary.json")
 
 
-def parse(arguments: Sequence[str]) -> list[str]:
-    """Flags as absl parses them, but a misspelt config field is answered with the fields there are."""
-    try:
-        return app.parse_flags_with_usage(list(arguments))
-    except (KeyError, AttributeError):
-        overrides = [argument for argument in arguments if argument.startswith("--config.")]
-        config = load_config(next(a.partition("=")[2] for a in arguments if a.startswith("--config=")))
-        explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
-        if not explained:
-            raise
-        sys.exit(f"error: {explained[0]}")
-
-
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse)
+    app.run(main, flags_parser=parse_flags)

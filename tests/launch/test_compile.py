@@ -57,6 +57,7 @@ def test_a_slice_that_is_too_small_exits_1_and_says_what_to_change(tmp_path):
         (["--topology=v5e:2x4"], "config.data.rows=4: must be a multiple of 8"),
         (["--topology=v5e:2x2", "--preset=huge"], "--preset is 'huge'; allowed"),
         (["--topology=v5e:2x2", "--config.mesh.tensor=3"], "config.mesh="),
+        (["--topology=v5e:2x2", "--config.mesh.dato=3"], "--config.mesh.dato: no such field; config.mesh has data"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path, flags, message):
