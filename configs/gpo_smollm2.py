@@ -19,8 +19,7 @@ from gpmjax.improve_config import ImproveConfig, PolicyLossConfig, PromptsConfig
 def get_config() -> ImproveConfig:
     return ImproveConfig(
         iterations=3,
-        epochs=2,
-        batch=4,
+        batch=2,
         policy=BackboneConfig(
             source="smollm2",
             lora_rank=16,
@@ -30,9 +29,9 @@ def get_config() -> ImproveConfig:
             remat="none",
         ),
         prompts=PromptsConfig(source="prompts.jsonl", max_length=256),
-        rollout=RolloutConfig(responses=4, temperature=1.0, top_p=0.95, max_new_tokens=48, rows=16),
+        rollout=RolloutConfig(responses=4, temperature=1.0, top_p=0.95, max_new_tokens=40, rows=20, prompts_a_file=20),
         scorer=ScorerConfig(model="runs/gpm_smollm2/model", dtype="float32", max_length=512, rows=8),
         loss=PolicyLossConfig(method="gpo", estimator="all", beta=0.5, score="log_odds"),
-        optimizer=OptimizerConfig(learning_rate=2e-4, schedule="linear", warmup_fraction=0.1, weight_decay=0.0),
+        optimizer=OptimizerConfig(learning_rate=3e-4, schedule="linear", warmup_fraction=0.1, weight_decay=0.0),
         checkpoint=CheckpointConfig(every=0, keep=1),
     )

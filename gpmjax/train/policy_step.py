@@ -80,10 +80,10 @@ def _mean_over_tokens(values: Array, mask: Array) -> Array:
     return jnp.sum(jnp.where(mask, values, 0.0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1, dtype=jnp.float32), 1.0)
 
 
-def batch_totals(batch: PolicyBatch) -> dict[str, Array]:
+def batch_totals(batch: PolicyBatch, config: PolicyLossConfig) -> dict[str, Array]:
     """The whole batch's weights, responses and tokens; an empty batch divides 0 by 1."""
     totals = {
-        "weight": jnp.sum(batch.response_weight) + jnp.sum(batch.pair_weight),
+        "weight": jnp.sum(batch.pair_weight if config.method in PAIRWISE else batch.response_weight),
         "responses": jnp.sum(jnp.any(batch.mask, axis=-1), dtype=jnp.float32),
         "tokens": jnp.sum(batch.mask, dtype=jnp.float32),
     }
@@ -128,7 +128,7 @@ def make_policy_step(
 ) -> Callable[[TrainState, Any, PolicyBatch], tuple[TrainState, dict[str, Array]]]:
     """``step(state, frozen, batch) → (state, metrics)``, see train.step.make_step; parameters are {"decoder": …}."""
     return make_step(
-        totals=batch_totals,
+        totals=lambda batch: batch_totals(batch, config),
         loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config, tightening),
         optimizer=optimizer,
         accumulate=accumulate,

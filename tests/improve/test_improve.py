@@ -1,0 +1,167 @@
+"""Whole runs: every stage leaves what it says, is made once, and refuses what it cannot use."""
+
+import json
+import os
+import signal
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from gpmjax.hub import load_decoder
+from gpmjax.sampling.rollout import RolloutFailed
+from gpmjax.train import improve as improving
+from gpmjax.train import stages, tables
+from gpmjax.train.improve import Batches, improve
+from gpmjax.train.metrics import read_metrics
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Files of a run that must not change once they are there, with the time they were made."""
+    kinds = ("*.parquet", "*.safetensors", "figures.json")
+    return lambda: {path: path.stat().st_mtime_ns for kind in kinds for path in (tmp_path / "run").rglob(kind)}
+
+
+def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tree):
+    run = tmp_path / "run"
+    summary = improve(config, run)
+    assert summary["status"] == "finished" and summary["step"] == 2 and len(summary["iterations"]) == 2
+
+    samples = [pq.read_table(path) for path in sorted((run / "iteration-1" / "samples").glob("*.parquet"))]
+    assert [table.num_rows for table in samples] == [3, 1]  # half of 8 prompts, three a file
+    assert all(table.schema.equals(tables.SAMPLES) for table in samples)
+    assert samples[0].schema.metadata[b"iteration"] == b"1"
+    ids = [{row["prompt_id"] for row in tables.read(path, tables.SAMPLES)} for path in run.glob("iteration-*/samples/0*")]
+    assert set.union(*ids) == set(range(8))
+
+    (scores, _) = [tables.read(path, tables.SCORES) for path in sorted((run / "iteration-1" / "scores").glob("*"))]
+    matrix = np.array(scores[0]["scores"])
+    np.testing.assert_array_equal(matrix, -matrix.T)
+    np.testing.assert_allclose(scores[0]["win_rate"], (1 / (1 + np.exp(-matrix))).mean(axis=1), rtol=1e-5)
+
+    first = read_metrics(run / "iteration-1" / "train")[0]
+    # Before its first step the policy is the one that was sampled; nothing has moved.
+    np.testing.assert_allclose([first["kl_k1"], first["kl_k3"], first["kl_base_k1"]], 0, atol=1e-4)
+    second = read_metrics(run / "iteration-2" / "train")[0]
+    np.testing.assert_allclose(second["kl_k1"], 0, atol=1e-4)
+    assert abs(second["kl_base_k1"]) > 1e-3
+    assert not (run / "iteration-1" / "train" / "checkpoints").exists()
+    assert set(summary["iterations"][1]["judge"]) == {"prompts", "responses", "judge", "trainer", "length"}
+    assert load_decoder(str(run / "iteration-2" / "policy")).keys() == {"embed", "layers", "final_norm"}
+
+    before = tree()
+    assert improve(config, run)["iterations"] == summary["iterations"]
+    assert tree() == before
+    config.loss.beta = 0.25
+    with pytest.raises(ValueError, match="was begun with loss=.*new --workdir"):
+        improve(config, run)
+
+
+def test_sigterm_stops_between_chunks_and_the_samples_stay(config, tmp_path, monkeypatch):
+    draw = stages.LocalRollout.__call__
+
+    def draw_and_stop(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return draw(*arguments)
+
+    monkeypatch.setattr(stages.LocalRollout, "__call__", draw_and_stop)
+    assert improve(config, tmp_path)["status"] == "interrupted"
+    assert [path.name for path in (tmp_path / "iteration-1" / "samples").iterdir()] == ["00000.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("scorer", "message"),
+    [
+        ("nothing", "toy_scorers:nothing: .*prompts.jsonl:1: score of responses 0 and 0 is nan; it must be finite"),
+        ("lopsided", r"toy_scorers:lopsided: .*prompts.jsonl:1: s\(\d ≻ \d\) = .* scores must be skew-symmetric"),
+        ("absent", "toy_scorers:absent.*cannot be imported"),
+    ],
+)  # fmt: skip
+def test_a_bad_scorer_is_named_and_the_samples_stay(config, tmp_path, monkeypatch, scorer, message):
+    _sample_nothing(monkeypatch)
+    config.scorer.function = f"toy_scorers:{scorer}"
+    with pytest.raises(ValueError, match=message) as refused:
+        improve(config, tmp_path)
+    assert "\n" not in str(refused.value)
+    assert len(list((tmp_path / "iteration-1" / "samples").iterdir())) == 2
+
+
+def test_what_an_endpoint_answered_before_it_gave_up_is_not_asked_again(config, tmp_path, monkeypatch):
+    config.scorer.function = "toy_scorers:nothing"  # as far as the test goes
+    asked = []
+
+    def answer_one(prompts, seed, ids):
+        asked.append(list(ids))
+        found = _said(prompts, seed, ids)
+        if len(asked) == 1:
+            raise RolloutFailed("http://localhost: no answer within 1 s", {0: found[0]})
+        return found
+
+    monkeypatch.setattr(improving.Improvement, "open_rollout", lambda *_: answer_one)
+    with pytest.raises(RolloutFailed, match="no answer within 1 s"):
+        improve(config, tmp_path)
+    with pytest.raises(ValueError, match="finite"):
+        improve(config, tmp_path)
+    assert asked == [[0, 2, 4], [2, 4], [6]]
+    assert not (tmp_path / "iteration-1" / "samples" / stages.KEPT).exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: setattr(c.rollout, "responses", 1), "rollout.responses=1: must be at least 2"),
+        (lambda c: setattr(c.prompts, "max_length", 20), r"prompts.jsonl:\d: the prompt takes \d+ tokens, max_length is 20"),
+        (lambda c: setattr(c.prompts, "max_length", 4096), "prompts.max_length=4096: .* at most 2044"),
+        (lambda c: setattr(c.prompts, "source", ""), "prompts.source='': name a file"),
+        (lambda c: setattr(c.scorer, "model", "there"), "exactly one must be given"),
+        (lambda c: setattr(c.scorer, "function", "cycle"), "must be written module:name"),
+        (lambda c: setattr(c.loss, "method", "magic"), "'magic'; allowed: 'gpo', 'sppo'"),
+        (lambda c: (setattr(c.loss, "method", "grpo"), setattr(c.loss, "estimator", "both")), "must be 'all' with"),
+        (lambda c: setattr(c, "batch", 6), "batch=6: must be a multiple of 8"),
+    ],
+)  # fmt: skip
+def test_bad_configs_are_refused_in_one_line(config, tmp_path, change, message):
+    change(config)
+    with pytest.raises(ValueError, match=message) as refused:
+        improve(config, tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+def test_dropping_long_prompts_keeps_the_others_numbers(config, tmp_path, monkeypatch):
+    _sample_nothing(monkeypatch)
+    config.scorer.function, config.prompts.too_long = "toy_scorers:nothing", "drop"
+    longest = 28  # tokens of the fourth prompt
+    config.prompts.max_length = longest
+    with pytest.raises(ValueError, match="finite"):
+        improve(config, tmp_path)
+    rows = [row for path in tmp_path.rglob("*.parquet") for row in tables.read(path, tables.SAMPLES)]
+    assert rows and all(len(row["prompt_tokens"]) <= longest for row in rows)
+
+
+def test_ties_leave_a_pairwise_loss_nothing_to_learn(config, tmp_path, monkeypatch):
+    _sample_nothing(monkeypatch)
+    config.scorer.function, config.loss.method = "toy_scorers:flat", "dpo"
+    with pytest.raises(ValueError, match="iteration-1: every response ties"):
+        improve(config, tmp_path)
+
+
+def test_every_epoch_sees_every_example_once(example):
+    examples = [example(prompt_id=n) for n in range(5)]
+    batches = Batches(examples, 2, seed=1)
+    rows = [[int(row) for step in range(3) for row in batches(3 * epoch + step).row if row >= 0] for epoch in range(2)]
+    assert sorted(rows[0]) == sorted(rows[1]) == list(range(5)) and rows[0] != rows[1]
+    np.testing.assert_array_equal(batches(4).row, Batches(examples, 2, seed=1)(4).row)
+
+
+def _said(prompts, seed, ids=None):
+    """Answers that took no model."""
+    ids = range(len(prompts)) if ids is None else ids
+    one = lambda n, k: np.array([2 + (n + k) % 200, 0], np.int32)
+    texts = lambda n: tuple(f"{n} {k}" for k in range(3))
+    logprobs = tuple(np.zeros(2, np.float32) for _ in range(3))
+    return [stages.Rollouts(texts(n), tuple(one(n, k) for k in range(3)), logprobs, (True,) * 3) for n in ids]
+
+
+def _sample_nothing(monkeypatch):
+    monkeypatch.setattr(improving.Improvement, "open_rollout", lambda *_: _said)

@@ -1,0 +1,83 @@
+"""A saved model's matrices are its own pair scores, whatever is scored together; what is no preference is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.groups import user
+from gpmjax.data.prompts import Prompt
+from gpmjax.hub import load_tokenizer, save_preference_model
+from gpmjax.improve_config import ScorerConfig
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.presets import PRESETS
+from gpmjax.preference.score import pairwise_scores
+from gpmjax.sharding import make_mesh
+from gpmjax.train.scoring import Scores, checked, open_scorer
+
+PROMPTS = [Prompt(user("why?"), "p:1"), Prompt(user("how are you?"), "p:2")]
+RESPONSES = [["yes", "no", "perhaps"], ["well", "badly, thanks", "who asks?"]]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory, tokenizer_directory):
+    """A GPM of random weights in a directory, and its parameters."""
+    model = PreferenceModel(PRESETS["tiny"], PreferenceSpec(dim=4, gate="softmax", normalise="l2", tau=0.1))
+    tokenizer = load_tokenizer(str(tokenizer_directory))
+    params = _init(model)
+    directory = tmp_path_factory.mktemp("scorer") / "model"
+    save_preference_model(directory, params, model.config, model.spec, tokenizer)
+    return str(directory), model, params, ChatFormat(tokenizer)
+
+
+def _init(model):
+    from gpmjax.data.assemble import BatchShape, assemble
+
+    return jax.jit(model.init)(jax.random.key(1), assemble([[]], BatchShape(1, 2, 2, 1)))["params"]
+
+
+def test_matrices_are_the_models_own_scores(saved):
+    directory, model, params, chat = saved
+    config = ScorerConfig(model=directory, dtype="float32", max_length=64)
+    found = open_scorer(config, make_mesh())(PROMPTS, RESPONSES)
+    assert found.tau == pytest.approx(0.1) and found.scores.shape == (2, 3, 3)
+    alone = open_scorer(config, make_mesh())(PROMPTS[1:], RESPONSES[1:])
+    np.testing.assert_allclose(found.scores[1], alone.scores[0], atol=1e-5)
+    again = pairwise_scores(jnp.asarray(found.embedding), jnp.asarray(found.scale))
+    np.testing.assert_allclose(found.scores, again, atol=1e-5)
+    assert np.abs(found.scores).max() > 1e-3
+
+    prompt, end, response = chat.encode(PROMPTS[0].messages, RESPONSES[0][0])
+    from gpmjax.data.assemble import BatchShape, assemble
+    from gpmjax.data.encode import EncodedGroup
+
+    group = EncodedGroup(np.array(prompt), end, (np.array(response),), ())
+    direct = model.apply({"params": params}, assemble([[group]], BatchShape(1, 64, 1, 1)))
+    np.testing.assert_allclose(found.embedding[0, 0], direct.embedding[0, 0], atol=1e-5)
+
+
+def test_declared_tau_wins_and_undeclared_functions_are_log_odds(saved, scorer_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(scorer_path))
+    assert open_scorer(ScorerConfig(function="toy_scorers:cycle"), make_mesh())(PROMPTS, RESPONSES).tau == 1.0
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[0, np.nan], [1, 0]], "us: p:1: score of responses 0 and 1 is nan"),
+        ([[0, 1], [1, 0]], r"us: p:1: s\(0 ≻ 1\) = 1 and s\(1 ≻ 0\) = 1; scores must be skew-symmetric"),
+        ([[1, 2], [-2, 0]], r"s\(0 ≻ 0\) = 1"),
+        ([[0, 1, 2]], r"gave scores of shape \(1, 1, 3\), expected \(1, 2, 2\)"),
+    ],
+)
+def test_what_is_no_preference_is_refused(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        checked(Scores(np.array([matrix], np.float32), 1.0), PROMPTS[:1], 2, "us")
+
+
+def test_rounding_is_taken_out():
+    scores = np.array([[[0, 1.0001], [-1, 0]]], np.float32)
+    found = checked(Scores(scores, 1.0), PROMPTS[:1], 2, "us").scores
+    np.testing.assert_array_equal(found, -found.swapaxes(1, 2))
