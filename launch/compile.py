@@ -74,21 +74,28 @@ def main(_: list[str]) -> None:
         for topology in [topology for topology in TOPOLOGY.value if topology not in tpus]:
             memory, count = gpus(topology)
             predictions.append((topology, predict(config, workload, count), memory))
+            save(reports, predictions, refused)
         for topology in tpus:
             print(f"compiling for {topology} …", file=sys.stderr, flush=True)
             try:
                 reports.append(plan(topology, workload))
             except DoesNotFit as error:
                 refused[topology] = str(error)
+            save(reports, predictions, refused)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     show(reports, predictions, f"{workload.backbone.source}, {workload.rows} rows of {workload.slots} slots a step")
-    if OUT.value:
-        figures = {"date": datetime.date.today().isoformat(), "command": sys.argv, "jax": jax.__version__}
-        figures |= {"topologies": [one.to_dict() for one in reports], "do_not_compile": refused}
-        figures |= {"predicted_from_shapes": {name: p._asdict() | {"peak": p.peak} for name, p, _ in predictions}}
-        write_json(Path(OUT.value), figures)
     sys.exit(int(complain(workload, reports, predictions, refused)))
+
+
+def save(reports: list[Report], predictions: list[tuple[str, Prediction, float]], refused: dict[str, str]) -> None:
+    """Writes what is known so far: a compilation can take minutes."""
+    if not OUT.value:
+        return
+    figures = {"date": datetime.date.today().isoformat(), "command": sys.argv, "jax": jax.__version__}
+    figures |= {"topologies": [one.to_dict() for one in reports], "do_not_compile": refused}
+    figures |= {"predicted_from_shapes": {name: p._asdict() | {"peak": p.peak} for name, p, _ in predictions}}
+    write_json(OUT.value, figures)
 
 
 def show(reports: list[Report], predictions: list[tuple[str, Prediction, float]], title: str) -> None:
