@@ -71,7 +71,8 @@ def generate(
       samples: K ≥ 1.
       seed: of all keys; the same seed and id give the same responses.
       ids: a number ≥ 0 for each prompt that names it across batches and runs; by default its place in ``prompts``.
-      mesh: rows are split over its data and fsdp axes; None: no mesh, wherever ``params`` are.
+      mesh: rows are split over its data and fsdp axes; None: no mesh, wherever ``params`` are. Weights split over fsdp
+        travel at every token, those split over tensor do not: prefer data and tensor where a model fits.
       rows: prompts of a batch, rounded up to what the mesh divides. Memory and speed depend on it, samples do not.
 
     Raises:

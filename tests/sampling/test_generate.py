@@ -73,6 +73,8 @@ def test_a_sample_does_not_depend_on_the_mesh(tiny, prompts, drawn, sizes):
     shardings = tree_shardings(mesh, params)
     assert shardings["layers"]["mlp"]["up"]["kernel"].spec == P(None, "fsdp", "tensor")
     placed = jax.device_put(params, shardings)
+    # As training runs it: with its rows pinned to the mesh.
+    model = model.clone(runtime=Runtime(mesh=mesh))
     assert_same(generate(model, placed, prompts, samples=SAMPLES, plan=PLAN, seed=5, mesh=mesh, rows=8), drawn)
 
 
