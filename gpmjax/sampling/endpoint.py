@@ -136,13 +136,20 @@ class HttpRollout:
 def _choices(answer: Any, samples: int) -> list[Mapping[str, Any]]:
     """An answer's choices in their order; ValueError when it is not K texts."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not all(
-        isinstance(choice, dict) and isinstance(choice.get("text"), str) for choice in choices
-    ):
+    if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
         raise ValueError("no list of choices, each with a text")
     if len(choices) != samples:
         raise ValueError(f"{len(choices)} choices, {samples} asked for")
     return sorted(choices, key=lambda choice: choice.get("index", 0))
+
+
+def _is_choice(choice: Any) -> bool:
+    return (
+        isinstance(choice, dict)
+        and isinstance(choice.get("text"), str)
+        and isinstance(choice.get("index", 0), int)
+        and all(isinstance(token, int) for token in choice.get("token_ids") or ())
+    )
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:

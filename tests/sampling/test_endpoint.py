@@ -145,8 +145,8 @@ def test_token_ids_are_taken_where_the_server_sends_them(server, rollout, chat):
 
 @pytest.mark.parametrize(
     "bad",
-    [status(503), status(429), say("not json"), say('{"choices": [{}]}'), say("[]"), say('{"choices": []}'), hang_up],
-    ids=["503", "429", "no json", "no text", "no object", "too few", "hang up"],
+    [status(503), status(429), say("not json"), say('{"choices": [{"text": "a", "index": null}]}'), say("[]"), say('{"choices": []}'), hang_up],
+    ids=["503", "429", "no json", "no index", "no object", "too few", "hang up"],
 )
 def test_two_failures_are_survived(server, rollout, bad):
     server.script = [bad, bad, answer]
