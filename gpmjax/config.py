@@ -349,7 +349,7 @@ def unknown_override(config: Experiment, flag: str) -> str | None:
     """Explains a flag such as ``--config.model.dimm=4`` that names no field; None when it names one.
 
     >>> unknown_override(Config(), "--config.mesh.dato=2")
-    '--config.mesh.dato: no such field; config.mesh has data, fsdp, tensor'
+    '--config.mesh.dato: no such field; config.mesh has data, fsdp, tensor, dcn_data, dcn_fsdp'
     """
     path = flag.split("=")[0].lstrip("-").split(".")
     holder = config
