@@ -1,8 +1,9 @@
-"""Fit what a config describes:
+"""Fit what a config describes, a preference model or a policy:
 
     python launch/train.py --config=configs/gpm_smollm2.py --workdir=runs/gpm [--config.model.dim=4 …]
+    python launch/train.py --config=configs/gpo_smollm2.py --workdir=runs/gpo [--config.loss.beta=0.1 …]
 
-The same command goes on with a run that was stopped. Every field is in gpmjax/config.py.
+The same command goes on with a run that was stopped. Every field is in gpmjax/config.py and gpmjax/improve_config.py.
 """
 
 import dataclasses
@@ -14,8 +15,10 @@ from ml_collections import config_flags
 from gpmjax.config import parse_flags
 from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
+from gpmjax.improve_config import ImproveConfig
 from gpmjax.plots.folder import draw_run
 from gpmjax.train.fit import fit
+from gpmjax.train.improve import improve
 from gpmjax.train.loop import TrainingDiverged
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/demo.py.")
@@ -26,13 +29,17 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every rename
     try:
         initialize(**dataclasses.asdict(CONFIG.value.distributed))
-        summary = fit(CONFIG.value, WORKDIR.value, held_out)
-        if is_first_host():
+        if isinstance(CONFIG.value, ImproveConfig):
+            summary = improve(CONFIG.value, WORKDIR.value)
+        else:
+            summary = fit(CONFIG.value, WORKDIR.value, held_out)
+        if is_first_host() and summary["step"]:  # before that there is nothing to draw
             draw_run(WORKDIR.value)
     except (OSError, ValueError, TrainingDiverged) as error:
         sys.exit(f"error: {error}")
+    place = "iteration" if isinstance(CONFIG.value, ImproveConfig) else "step"
     if is_first_host():
-        print(f"{summary['status']} at step {summary['step']}: {WORKDIR.value}/summary.json")
+        print(f"{summary['status']} at {place} {summary['step']}: {WORKDIR.value}/summary.json")
 
 
 if __name__ == "__main__":

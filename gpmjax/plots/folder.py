@@ -2,6 +2,7 @@
 
     metrics.jsonl                      learning_curves.png        one curve per folder
     summary.json with a "table"        accuracy.png
+    summary.json with "iterations"     improvement.png            of several folders, each under its name
     *.json with a "calibration"        calibration.png            one curve per evaluation, a run's own included
     preferences*.json or .npz          circle_*.png, scores_*.png; of several folders, each under its name
 
@@ -20,6 +21,7 @@ from gpmjax.plots.calibration import calibration_curve
 from gpmjax.plots.circle import preference_circle
 from gpmjax.plots.comparison import accuracy_bars
 from gpmjax.plots.curves import learning_curves, read_metrics
+from gpmjax.plots.improvement import improvement
 from gpmjax.plots.matrix import score_matrix
 
 
@@ -46,6 +48,10 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
     table = [row for document in documents.values() for row in document.get("table", [])]
     if table:
         written.append(style.save(accuracy_bars(table, title=title), out / "accuracy.png"))
+    for path, document in documents.items():
+        if document.get("iterations"):
+            name = f"improvement_{path.parent.name}.png" if len(folders) > 1 else "improvement.png"
+            written.append(style.save(improvement(document["iterations"], title=title), out / name))
     if calibrations := _calibrations(documents):
         written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
     for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):

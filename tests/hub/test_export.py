@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
-from gpmjax.hub import atomic, export, load_preference_model, save_preference_model
+from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.heads import PreferenceSpec
@@ -83,6 +83,19 @@ def test_lora_is_merged(tmp_path, config, tiny_params, tokenizer):
     merged = load_preference_model(str(tmp_path / "m")).params["decoder"]
     expected = adapted.apply({"params": params}, TOKENS, layout)
     np.testing.assert_allclose(Decoder(config).apply({"params": merged}, TOKENS, layout), expected, atol=2e-5)
+
+
+def test_a_decoder_alone_is_a_language_model(tmp_path, family, tiny_params, tokenizer, hidden_states):
+    config = decoder_config(family)
+    params = {"decoder": tiny_params(config, GATED)["decoder"]}
+    save_decoder(tmp_path / "m", params, config, tokenizer)
+    model, theirs = torch_forward(AutoModelForCausalLM, tmp_path / "m")
+    hidden = hidden_states(config, params["decoder"], TOKENS)
+    ours = Decoder(config).apply({"params": params["decoder"]}, hidden, method="logits")
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    jax.tree.map(np.testing.assert_array_equal, load_decoder(str(tmp_path / "m")), params["decoder"])
+    with pytest.raises(ValueError, match="params hold an unknown heads/"):
+        save_decoder(tmp_path / "m", tiny_params(config, GATED), config, tokenizer)
 
 
 def test_shards_open_in_transformers_and_here(tmp_path, config, tiny_params, tokenizer):

@@ -40,6 +40,17 @@ def test_everything_is_drawn_and_nothing_else(run, tmp_path):
     assert all(path.read_bytes().startswith(PNG) for path in written)
 
 
+def test_iterations_of_a_policy_are_drawn_with_a_judge_or_without(tmp_path):
+    line = {"iteration": 1, "length": {"mean": 20.0}, "kl_base_k1": 0.1}
+    rates = {"win_rate": 0.6, "standard_error": None}
+    judged = line | {"iteration": 2, "entropy": 1.0, "judge": {"judge": rates, "trainer": rates}}
+    for name, lines in (("plain", [line]), ("judged", [line, judged])):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"iterations": lines}))
+        (written,) = folder.draw_run(tmp_path / name)
+        assert written.name == "improvement.png" and written.read_bytes().startswith(PNG)
+
+
 def test_groups_of_several_folders_do_not_overwrite_each_other(tmp_path):
     for run in ("bt", "gpm"):
         (tmp_path / run).mkdir()
