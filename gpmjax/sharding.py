@@ -59,8 +59,10 @@ def make_mesh(
     inner, outer = (sizes["data"], sizes["fsdp"], sizes["tensor"]), (sizes["dcn_data"], sizes["dcn_fsdp"], 1)
     # Auto: XLA propagates shardings. make_mesh's own default, Explicit, would put them into the types.
     auto = (AxisType.Auto,) * len(AXES)
+    # A slice of 4 × 8 chips is 16 × 2 as well: an axis of ours may be part of one of theirs.
+    split = dict(allow_split_physical_axes=True)
     if math.prod(outer) == 1:
-        return jax.make_mesh(inner, AXES, axis_types=auto, devices=devices)
+        return Mesh(mesh_utils.create_device_mesh(inner, devices, **split), AXES, axis_types=auto)
     slices = {getattr(device, "slice_index", None) for device in devices}
     by_host = len(slices) == 1
     hosts = {device.process_index for device in devices}
@@ -69,7 +71,7 @@ def make_mesh(
             f"config.mesh={sizes}: dcn_data × dcn_fsdp must be the number of {'hosts' if by_host else 'slices'}, "
             f"{len(hosts if by_host else slices)}"
         )
-    grid = mesh_utils.create_hybrid_device_mesh(inner, outer, devices, process_is_granule=by_host)
+    grid = mesh_utils.create_hybrid_device_mesh(inner, outer, devices, process_is_granule=by_host, **split)
     return Mesh(grid, AXES, axis_types=auto)
 
 
