@@ -1,7 +1,8 @@
 """Memory of a training step from shapes alone, for accelerators that XLA cannot compile for from here.
 
 Parameters, optimiser state and batch are exact, by their shardings; temporaries are a formula. Beside the TPU compiler's
-account of the same step it read 2 to 11 % more, for Gemma-2B on v5e:4x4 and Llama-3.1-8B on v5e:8x8 and v5p:2x4x4.
+account of the same step it gave 2 to 7 % more of them for fits (Gemma-2B on v5e:4x4, Llama-3.1-8B on v5e:8x8 and v5p:2x4x4)
+and 13 % more for a policy's step (Llama-3-8B on v5p:2x4x4).
 """
 
 import dataclasses
@@ -71,8 +72,6 @@ def predict(config: Config | ImproveConfig, workload: Workload, devices: int) ->
         raise ValueError(f"config.{ROWS[workload.section]}={workload.rows}: fewer than the mesh's {devices // tensor} places")
     own = _shard_elements(state.params) + _shard_elements(frozen)
     gathered = 2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
-    if workload.needed.predicted:
-        gathered += 3 * decoder.vocab_size * decoder.hidden_size  # the output table, and its gradient in float32
     block = workload.slots if backbone.attention == "xla" else min(CHUNK, workload.slots)
     widths = _WIDE_HIDDEN * decoder.hidden_size
     widths += (_WIDE_MLP * decoder.mlp_size + 4 * (decoder.q_size + 2 * decoder.kv_size)) // tensor
