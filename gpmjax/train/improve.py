@@ -27,7 +27,6 @@ import numpy as np
 
 from gpmjax import hub
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.packing import permutation
 from gpmjax.data.prompts import EncodedPrompt, encode_prompts, part_of, read_prompts
 from gpmjax.distributed import is_first_host
 from gpmjax.improve_config import ImproveConfig, PromptsConfig
@@ -38,15 +37,14 @@ from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.figures import iteration_figures
 from gpmjax.train.judge import Judge
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
-from gpmjax.files import write_json
-from gpmjax.train.metrics import MetricsWriter
+from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
-from gpmjax.train.policy_batch import Example, PolicyBatch, assemble_policy, fit_policy_shape
-from gpmjax.train.policy_signals import Drift, Scored, Signals, block_drift, signals
+from gpmjax.train.policy_batch import Example
+from gpmjax.train.policy_data import Batches, scored_samples, training_examples
+from gpmjax.train.policy_signals import Drift, Scored, block_drift, signals
 from gpmjax.train.policy_step import make_policy_step
 from gpmjax.train.scoring import open_scorer
 from gpmjax.train.state import init_state, jit_step
-from gpmjax.train.tables import Rows
 from gpmjax.version import __version__
 
 ANYTIME = ("iterations", "log_every", "checkpoint", "judge", "mesh", "distributed")
@@ -171,10 +169,10 @@ class Improvement:
         base = current
         if iteration > 1:
             base = forward(folder / "base", policy=self.base, facts=self.facts("base", iteration))
-        scored = _scored(scores, current, base)
+        scored = scored_samples(scores, current, base)
         drift = self._drift(iteration, scored)
         if not (folder / "policy").exists():
-            examples = _examples(sampled, current, base, signals(scored, config.loss, drift))
+            examples = training_examples(sampled, current, base, signals(scored, config.loss, drift))
             self._update(iteration, policy, examples, drift)
         figures = iteration_figures(iteration, sampled, scores, scored, drift)
         if self.judge:
@@ -272,42 +270,3 @@ class Improvement:
             "config": dataclasses.asdict(self.config),
         }
         return write_json(self.workdir / "summary.json", figures)
-
-
-class Batches:
-    """Batch number → PolicyBatch; a pure function of the examples, the seed and the number. The last of an epoch may be short."""
-
-    def __init__(self, examples: list[Example], rows: int, seed: int):
-        self._examples, self._rows, self._seed = examples, rows, seed
-        self._shape = fit_policy_shape(examples, rows)
-        self.steps_an_epoch = -(-len(examples) // rows)
-
-    def __call__(self, step: int) -> PolicyBatch:
-        epoch, number = divmod(step, self.steps_an_epoch)
-        order = permutation(len(self._examples), self._seed, epoch)
-        picked = order[number * self._rows : (number + 1) * self._rows]
-        return assemble_policy([self._examples[n] for n in picked], self._shape)
-
-
-def _scored(scores: Rows, current: Rows, base: Rows) -> Scored:
-    found = stages.stacked_scores(scores)
-    sums = lambda rows: np.array([[sum(tokens) for tokens in row["logprobs"]] for row in rows], np.float32)
-    return Scored(found.scores, found.tau, sums(current), sums(base), found.embedding, found.scale)
-
-
-def _examples(sampled: Rows, current: Rows, base: Rows, found: Signals) -> list[Example]:
-    """Each prompt with the responses that count; prompts of which none does are left out."""
-    counts = (found.response_weight > 0) | (found.pair_weight.sum(axis=1) > 0) | (found.pair_weight.sum(axis=2) > 0)
-    arrays = lambda row: tuple(np.array(tokens, np.float32) for tokens in row["logprobs"])
-    examples = []
-    for n in np.flatnonzero(counts.any(axis=1)):
-        whole = stages.unsignalled(sampled[n])._replace(
-            current=arrays(current[n]),
-            base=arrays(base[n]),
-            signal=found.signal[n],
-            log_partition=found.log_partition[n],
-            response_weight=found.response_weight[n],
-            pair_weight=found.pair_weight[n],
-        )
-        examples.append(whole.keep(np.flatnonzero(counts[n])))
-    return examples

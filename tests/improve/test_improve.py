@@ -12,8 +12,9 @@ from gpmjax.hub import load_decoder
 from gpmjax.sampling.rollout import RolloutFailed
 from gpmjax.train import improve as improving
 from gpmjax.train import stages, tables
-from gpmjax.train.improve import Batches, improve
+from gpmjax.train.improve import improve
 from gpmjax.train.metrics import read_metrics
+from gpmjax.train.policy_data import Batches
 
 
 @pytest.fixture
