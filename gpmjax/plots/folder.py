@@ -49,7 +49,7 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
     if table:
         written.append(style.save(accuracy_bars(table, title=title), out / "accuracy.png"))
     for path, document in documents.items():
-        if document.get("iterations"):
+        if isinstance(document.get("iterations"), list):  # a config has their number under that name
             name = f"improvement_{path.parent.name}.png" if len(folders) > 1 else "improvement.png"
             written.append(style.save(improvement(document["iterations"], title=title), out / name))
     if calibrations := _calibrations(documents):

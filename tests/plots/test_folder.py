@@ -47,6 +47,7 @@ def test_iterations_of_a_policy_are_drawn_with_a_judge_or_without(tmp_path):
     for name, lines in (("plain", [line]), ("judged", [line, judged])):
         (tmp_path / name).mkdir()
         (tmp_path / name / "summary.json").write_text(json.dumps({"iterations": lines}))
+        (tmp_path / name / "config.json").write_text(json.dumps({"iterations": 2}))
         (written,) = folder.draw_run(tmp_path / name)
         assert written.name == "improvement.png" and written.read_bytes().startswith(PNG)
 
