@@ -82,7 +82,8 @@ def run(workdir: Path) -> dict:
     summary = improve(config, workdir / "run")
     accuracies = {"scorer (GPM)": scorer_accuracy, "judge (Bradley-Terry)": judge_accuracy}
     kept = {name: summary[name] for name in ("status", "iterations", "prompts", "seconds", "device", "config")}
-    return {"dev_accuracy": accuracies, **kept}
+    # Where the run was is no part of its result.
+    return json.loads(json.dumps({"dev_accuracy": accuracies, **kept}).replace(f"{workdir}/", ""))
 
 
 def main(_: list[str]) -> None:
@@ -93,7 +94,7 @@ def main(_: list[str]) -> None:
         figures = write_json(Path(OUT.value), run(workdir))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print("| iteration | judge: win rate | scorer: win rate | tokens, policy | tokens, first policy | KL from the first |")
+    print("| iteration | judge: win rate | scorer: win rate | tokens, policy | tokens, first policy | KL of its samples from the first |")
     print("|---|---|---|---|---|---|")
     for line in figures["iterations"]:
         judged = line["judge"]

@@ -6,7 +6,8 @@ Command   python benchmarks/gpo_smollm2.py --workdir=runs/gpo_smollm2      (make
             --config.prompts.source=prompts.jsonl --config.scorer.model=runs/gpm_smollm2/model
 Data      Yours: prompts, and a preference model fitted with gpm_smollm2.py.
 Hardware  A laptop: two cores, 6 GB.
-Expected  See the README's measured run.
+Expected  Measured (20 questions, one seed): the scorer's win rate over the first policy 68, 70, 74 %; another model's 58, 52, 53 %;
+          answers grow from 33 to 39 tokens. See the README.
 
 What differs from the released recipe (gpo_llama3_8b.py), and why: low-rank adapters and Adam, since a step must count where
 there are few; all K responses, since there are few prompts; β of the size of the scores, for a target of a few nats.
