@@ -11,55 +11,35 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 
 from gpmjax import hub
-from gpmjax.arrays import FeatureBatch
 from gpmjax.config import Config
 from gpmjax.data.assemble import BatchShape, Rows, assemble, assemble_features
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.encode import EncodedGroup, EncodeReport
-from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
+from gpmjax.data.pipeline import Pipeline
 from gpmjax.distributed import any_host, is_first_host
-from gpmjax.models.heads import PreferenceOutput, group_scores
+from gpmjax.models.heads import PreferenceOutput
 from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
+from gpmjax.train.examples import example
 from gpmjax.train.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing, feature_encoder
 from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
+from gpmjax.train.inputs import OpenHeldOut, batch_shape, fit_data
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
-from gpmjax.files import write_json
-from gpmjax.train.metrics import MetricsWriter, ProgressBar
+from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
 from gpmjax.train.state import TrainState, init_state, jit_step
 from gpmjax.train.step import Batch, make_train_step
 
 EXAMPLES = 6
 """Groups of which a run leaves embeddings and scores to draw."""
-
-Scorer = Callable[[Batch], PreferenceOutput]
-
-
-class HeldOut(Protocol):
-    """A labelled set that is ready to be measured (gpmjax.evals.held_out)."""
-
-    pipeline: Pipeline
-    """Each group once, in order, the same on every host."""
-    report: EncodeReport
-
-    def measure(self, scorer: Scorer, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Figures by name, "accuracy" and "nll" among them."""
-        ...
-
-
-OpenHeldOut = Callable[..., HeldOut]
-"""(source, chat, max_length=, rows_per_batch=, row_length=) → set."""
 
 
 def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict[str, Any]:
@@ -81,36 +61,6 @@ def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict
             return run()
         except StopRequested:
             return run.summary("interrupted", step=0)
-
-
-def fit_data(config: Config, chat: ChatFormat, sources: tuple[str, ...]) -> Prepared:
-    """Sources as encoded groups that a row of the config's can hold."""
-    data = config.data
-    prepared = prepare(
-        sources,
-        chat,
-        max_length=data.max_length,
-        row_length=data.row_length or None,
-        max_responses=data.max_responses,
-    )
-    if config.loss.reduction == "listwise":
-        return prepared._replace(sources=[[_weigh_alike(group) for group in source] for source in prepared.sources])
-    return prepared
-
-
-def _weigh_alike(group: EncodedGroup) -> EncodedGroup:
-    """The group with its comparisons' weights summing to 1; the pairwise loss is then losses.reward.listwise_loss."""
-    total = sum(comparison.weight for comparison in group.comparisons) or 1.0
-    scaled = tuple(comparison._replace(weight=comparison.weight / total) for comparison in group.comparisons)
-    return group._replace(comparisons=scaled)
-
-
-def batch_shape(config: Config, prepared: Prepared) -> BatchShape:
-    """The fixed shape of every batch of these data."""
-    data = config.data
-    slots = data.row_length or (None if data.packing == "single" else 2 * data.max_length)
-    groups = [group for source in prepared.sources for group in source]
-    return fit_shape(groups, rows=data.rows, tokens=slots, packing=data.packing)
 
 
 class Run:
@@ -325,32 +275,19 @@ class Run:
         logging.info("%s: resuming at step %d", self.workdir, step)
         return checkpoints.restore(step, state, self.mesh)
 
-    def _draw_examples(self, params: Any) -> None:
-        """preferences-N.json: embeddings and all scores of some training groups, for pictures."""
-        groups = [group for source in self.train.sources for group in source if len(group.responses) > 2][:EXAMPLES]
-        for n, group in enumerate(groups):
+    def _write_examples(self, params: Any) -> None:
+        """preferences-N.json for some training groups, to be drawn."""
+        groups = [group for source in self.train.sources for group in source if len(group.responses) > 2]
+        for n, group in enumerate(groups[:EXAMPLES]):
             shape = BatchShape(self.config.data.rows, *group.size)
-            rows = [[group]] + [[]] * (shape.rows - 1)
-            output = self._apply(params, put_whole_batch(self.mesh, self._assemble(rows, shape)))
-            write_json(self.workdir / f"preferences-{n}.json", self._example(group, output))
-
-    def _example(self, group: EncodedGroup, output: PreferenceOutput) -> dict[str, Any]:
-        decode = lambda ids: self.backbone.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        example = {
-            "title": group.where,
-            "labels": [decode(response)[:40] for response in group.responses],
-            "scores": np.asarray(group_scores(output)[0]).tolist(),
-        }
-        if self.model.spec.kind == "gpm":
-            example["embedding"] = np.asarray(output.embedding[0]).tolist()
-            if output.scale is not None:
-                example["scale"] = np.asarray(output.scale[0, 0]).tolist()
-        return example
+            batch = self._assemble([[group]] + [[]] * (shape.rows - 1), shape)
+            output = self._apply(params, put_whole_batch(self.mesh, batch))
+            write_json(self.workdir / f"preferences-{n}.json", example(group, output, self.backbone.tokenizer))
 
     def _finish(self, state: TrainState, frozen: Any, checkpoints: Checkpoints) -> None:
         if not self.loop.evaluation and self.held_out:  # resumed when nothing was left to train
             self.loop.evaluation = self._evaluate(merge(state.params, frozen))
-        self._draw_examples(merge(state.params, frozen))
+        self._write_examples(merge(state.params, frozen))
         if self.config.export == "none":
             return
         trainable = state.params

@@ -16,7 +16,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
+from gpmjax import files
 from gpmjax.distributed import is_first_host
+
+
+def write_json(path: Path, value: Any) -> Any:
+    """``files.write_json`` by the first host alone; every host gets the value as a reader will see it."""
+    return files.write_json(path, value) if is_first_host() else json.loads(json.dumps(value))
 
 
 class MetricsWriter:

@@ -1,6 +1,5 @@
 """Whole runs: every stage leaves what it says, is made once, and refuses what it cannot use."""
 
-import json
 import os
 import signal
 
