@@ -6,8 +6,9 @@ Command   python launch/train.py --config=configs/gpo_llama3_8b.py --workdir=run
 Data      UltraFeedback's prompts in three parts, one an iteration; K = 5 responses a prompt at temperature 0.7 and top-p 0.9,
           up to 2,048 new tokens; of the five, the best and the worst are trained on.
 Recipe    β = 0.001, scores s/τ (log-odds), learning rate 5e-7, RMSProp, 8 prompts a device, 1 epoch an iteration,
-          3 iterations, π_t the previous iterate. The learning rate's shape is not in the source: linear, as in SPPO's code.
-Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 64 chips (v5p-64).
+          3 iterations, π_t the previous iterate. Not in the source, so ours: the learning rate's shape (linear, as in
+          SPPO's code) and RMSProp's decay (0.99, as in torch).
+Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 32 chips (v5p-64).
 Expected  AlpacaEval 2.0 and MT-Bench: tables 3 to 6 of the source. Not measured by us.
 """
 
