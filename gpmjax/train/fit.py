@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +34,7 @@ from gpmjax.train.inputs import OpenHeldOut, batch_shape, fit_data
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
+from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
 from gpmjax.train.step import Batch, make_train_step
 
@@ -118,8 +118,10 @@ class Run:
                         config.eval_every,
                         config.checkpoint.every,
                         schedule(config.optimizer, steps),
-                        hardware_flops=hardware_flops(self.model, trainable, frozen, self._work(pipeline.shape)),
-                        peak_flops=self._peak_flops(),
+                        hardware_flops=hardware_flops(
+                            self.model.config, self.model.runtime, trainable, frozen, self._work(pipeline.shape)
+                        ),
+                        peak_flops=known_peak(),
                     ),
                     writer,
                     self.stop,
@@ -195,14 +197,6 @@ class Run:
         """What a batch makes the devices do."""
         slots = 0 if self.frozen_backbone else shape.tokens
         return dense_work(self.model.config, shape.rows, slots, shape.responses, self.config.loss.lm_coefficient)
-
-    def _peak_flops(self) -> float | None:
-        """Of all devices, a second; says so when it is not known."""
-        kind = jax.devices()[0].device_kind
-        peak = peak_flops(kind)
-        if peak is None and is_first_host():
-            print(f"train: the peak FLOP/s of {kind!r} is not known, so no MFU is shown", file=sys.stderr)
-        return peak and peak * jax.device_count()
 
     # The loop's hooks
 

@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from flax import traverse_util
 
-from gpmjax.arrays import Array, FeatureBatch, TokenBatch
+from gpmjax.arrays import Array, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.preference_model import PreferenceModel
 
 # Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
 PEAKS: tuple[tuple[str, float], ...] = (
@@ -67,15 +66,20 @@ def needed_work(config: DecoderConfig, batch: TokenBatch | FeatureBatch, lm_coef
     nothing = jnp.zeros((), jnp.float32)
     if isinstance(batch, FeatureBatch):
         return Work(nothing, nothing, nothing, responses)
-    real = jnp.asarray(batch.layout.group) > 0
+    predicted = jnp.sum(jnp.asarray(batch.lm_weight) > 0, dtype=jnp.float32) if lm_coefficient else nothing
+    return Work(*layer_work(config, batch.layout), predicted, responses)
+
+
+def layer_work(config: DecoderConfig, layout: TokenLayout) -> tuple[Array, Array]:
+    """(tokens, attended pairs) that the layers need for rows of this layout; f32 scalars."""
+    real = jnp.asarray(layout.group) > 0
     # A token sees its prompt and its response up to itself: as many slots as its position says, and itself.
-    seen = jnp.where(real, jnp.asarray(batch.layout.positions) + 1, 0).astype(jnp.float32)
+    seen = jnp.where(real, jnp.asarray(layout.positions) + 1, 0).astype(jnp.float32)
     sliding = config.layer_types.count("sliding")
     attended = (config.num_layers - sliding) * jnp.sum(seen)
     if sliding:
         attended += sliding * jnp.sum(jnp.minimum(seen, config.window))
-    predicted = jnp.sum(jnp.asarray(batch.lm_weight) > 0, dtype=jnp.float32) if lm_coefficient else nothing
-    return Work(jnp.sum(real, dtype=jnp.float32), attended, predicted, responses)
+    return jnp.sum(real, dtype=jnp.float32), attended
 
 
 def dense_work(config: DecoderConfig, rows: int, slots: int, responses: int, lm_coefficient: float = 0.0) -> Work:
@@ -120,25 +124,24 @@ def hardware_costs(
     return _costs(config, sizes, frozenset(trained), runtime)
 
 
-def effort(
-    config: DecoderConfig, trained: Any, frozen: Any, batch: TokenBatch | FeatureBatch, lm_coefficient: float = 0.0
-) -> dict[str, Array]:
+def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: str) -> dict[str, Array]:
     """What an update of the parameters ``trained``, beside ``frozen`` ones, was asked for, as metrics of its step.
 
-    f32 scalars: "model_flops", and "tokens" (or "responses", of a batch of features); may be traced.
+    f32 scalars: "model_flops", and the ``units`` ("tokens" or "responses") of its work; may be traced.
     """
-    ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trained, frozen))
-    work = needed_work(config, batch, lm_coefficient)
-    units = {"responses": work.responses} if isinstance(batch, FeatureBatch) else {"tokens": work.tokens}
-    costs = model_costs(config, {path: leaf.size for path, leaf in (ours | theirs).items()}, ours)
-    return units | {"model_flops": costs.of(work)}
+    sizes, ours = _sizes(trained, frozen)
+    return {units: getattr(work, units), "model_flops": model_costs(config, sizes, ours).of(work)}
 
 
-def hardware_flops(model: PreferenceModel, trained: Any, frozen: Any, work: Work) -> float:
+def hardware_flops(config: DecoderConfig, runtime: Runtime, trained: Any, frozen: Any, work: Work) -> float:
     """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch."""
+    return hardware_costs(config, *_sizes(trained, frozen), runtime).of(work)
+
+
+def _sizes(trained: Any, frozen: Any) -> tuple[dict[str, int], list[str]]:
+    """Scalars of every parameter by path, and the paths of those that train."""
     ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trained, frozen))
-    sizes = {path: leaf.size for path, leaf in (ours | theirs).items()}
-    return hardware_costs(model.config, sizes, ours, model.runtime).of(work)
+    return {path: leaf.size for path, leaf in (ours | theirs).items()}, list(ours)
 
 
 def _costs(config: DecoderConfig, sizes: Mapping[str, int], trained: frozenset[str], runtime: Runtime | None) -> Costs:

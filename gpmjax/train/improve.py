@@ -36,6 +36,7 @@ from gpmjax.train.backbone import OpenDecoder, open_decoder
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.figures import iteration_figures
 from gpmjax.train.judge import Judge
+from gpmjax.train.flops import dense_work, hardware_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
@@ -44,6 +45,7 @@ from gpmjax.train.policy_data import Batches, scored_samples, training_examples
 from gpmjax.train.policy_signals import Drift, Scored, block_drift, signals
 from gpmjax.train.policy_step import make_policy_step
 from gpmjax.train.scoring import open_scorer
+from gpmjax.train.speed import known_peak
 from gpmjax.train.state import init_state, jit_step
 from gpmjax.version import __version__
 
@@ -227,8 +229,17 @@ class Improvement:
                 evaluate=lambda state: {},
                 save=lambda state, figures: checkpoints.save(state, {"iteration": iteration}),
             )
+            run = dense_work(policy.model.config, batches.shape.rows, batches.shape.tokens, 0)
+            run = run._replace(predicted=float(batches.shape.rows * batches.shape.responses * batches.shape.length))
             plan = LoopPlan(
-                steps, config.log_every, 0, config.checkpoint.every, schedule(config.optimizer, steps), ("loss", "kl_k1")
+                steps,
+                config.log_every,
+                eval_every=0,
+                save_every=config.checkpoint.every,
+                learning_rate=schedule(config.optimizer, steps),
+                shown=("loss", "kl_k1"),
+                hardware_flops=hardware_flops(policy.model.config, policy.model.runtime, trainable, frozen, run),
+                peak_flops=known_peak(),
             )
             try:
                 state, status = Loop(hooks, plan, writer, self.stop).run(state)

@@ -14,14 +14,14 @@ class Batches:
 
     def __init__(self, examples: list[Example], rows: int, seed: int):
         self._examples, self._rows, self._seed = examples, rows, seed
-        self._shape = fit_policy_shape(examples, rows)
+        self.shape = fit_policy_shape(examples, rows)
         self.steps_an_epoch = -(-len(examples) // rows)
 
     def __call__(self, step: int) -> PolicyBatch:
         epoch, number = divmod(step, self.steps_an_epoch)
         order = permutation(len(self._examples), self._seed, epoch)
         picked = order[number * self._rows : (number + 1) * self._rows]
-        return assemble_policy([self._examples[n] for n in picked], self._shape)
+        return assemble_policy([self._examples[n] for n in picked], self.shape)
 
 
 def scored_samples(scores: Rows, current: Rows, base: Rows) -> Scored:

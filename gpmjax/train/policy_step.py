@@ -13,6 +13,7 @@ from gpmjax.losses import policy
 from gpmjax.losses.tokens import token_logprobs
 from gpmjax.models.preference_model import at_slots
 from gpmjax.models.transformer import Decoder, unembedding
+from gpmjax.train.flops import Work, effort, layer_work
 from gpmjax.train.policy_batch import PolicyBatch
 from gpmjax.train.state import TrainState
 from gpmjax.train.step import make_step
@@ -112,7 +113,6 @@ def batch_loss(
         "kl_k3": a_response(policy.kl_k3(batch.current, still)),
         "kl_base_k1": a_response(policy.kl_k1(still, batch.base)),
         "nll_per_token": -jnp.sum(jnp.where(batch.mask, still, 0.0)) / totals["tokens"],
-        "tokens": jnp.sum(batch.layout.group > 0, dtype=jnp.float32),
         "example_loss": by_row,
     }
     return loss, metrics
@@ -127,9 +127,17 @@ def make_policy_step(
     tightening: float = 1.0,
 ) -> Callable[[TrainState, Any, PolicyBatch], tuple[TrainState, dict[str, Array]]]:
     """``step(state, frozen, batch) → (state, metrics)``, see train.step.make_step; parameters are {"decoder": …}."""
-    return make_step(
+    update = make_step(
         totals=lambda batch: batch_totals(batch, config),
         loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config, tightening),
         optimizer=optimizer,
         accumulate=accumulate,
     )
+
+    def step(state: TrainState, frozen: Any, batch: PolicyBatch) -> tuple[TrainState, dict[str, Array]]:
+        after, metrics = update(state, frozen, batch)
+        predicted = jnp.sum(batch.mask, dtype=jnp.float32)
+        work = Work(*layer_work(model.config, batch.layout), predicted, jnp.zeros((), jnp.float32))
+        return after, metrics | effort(model.config, state.params, frozen, work, "tokens")
+
+    return step

@@ -1,7 +1,22 @@
 """How fast steps follow each other, and how much of the chips that uses."""
 
+import sys
 import time
 from typing import NamedTuple
+
+import jax
+
+from gpmjax.distributed import is_first_host
+from gpmjax.train.flops import peak_flops
+
+
+def known_peak() -> float | None:
+    """Peak FLOP/s of all devices together; where their kind is not known, says so once and gives None."""
+    kind = jax.devices()[0].device_kind
+    peak = peak_flops(kind)
+    if peak is None and is_first_host():
+        print(f"train: the peak FLOP/s of {kind!r} is not known, so no MFU is shown", file=sys.stderr)
+    return peak and peak * jax.device_count()
 
 
 class Timed(NamedTuple):

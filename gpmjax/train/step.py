@@ -18,7 +18,7 @@ from gpmjax.losses.tokens import token_logprobs
 from gpmjax.models.heads import PreferenceOutput, pair_scores
 from gpmjax.models.preference_model import PreferenceModel, predictors
 from gpmjax.models.transformer import unembedding
-from gpmjax.train.flops import effort
+from gpmjax.train.flops import effort, needed_work
 from gpmjax.train.optimizer import merge
 from gpmjax.train.state import TrainState
 
@@ -134,7 +134,9 @@ def make_train_step(
 
     def step(state: TrainState, frozen: Any, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         after, metrics = update(state, frozen, batch)
-        return after, metrics | effort(model.config, state.params, frozen, batch, config.lm_coefficient)
+        work = needed_work(model.config, batch, config.lm_coefficient)
+        units = "responses" if isinstance(batch, FeatureBatch) else "tokens"
+        return after, metrics | effort(model.config, state.params, frozen, work, units)
 
     return step
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 
 from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig, OptimizerConfig
@@ -77,7 +76,7 @@ def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, fre
     state = TrainState(jnp.zeros((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
     step = make_train_step(model, optimizer, LossConfig(lm_coefficient=lm))
     traced = products(jax.make_jaxpr(step)(state, frozen, batch).jaxpr)
-    assert hardware_flops(model, trainable, frozen, dense_work(config, ROWS, SLOTS, RESPONSES, lm)) == traced
+    assert hardware_flops(config, model.runtime, trainable, frozen, dense_work(config, ROWS, SLOTS, RESPONSES, lm)) == traced
 
 
 def test_a_trained_token_costs_six_a_weight_and_attention_what_it_sees():
@@ -109,9 +108,10 @@ def test_a_shared_prompt_is_counted_once():
 
 
 def test_features_cost_their_heads_alone():
+    config = DecoderConfig(**CONFIG)
     features = jnp.zeros((ROWS, RESPONSES, 16))
     batch = FeatureBatch(features, features, jnp.array([[True, True], [True, False]]), tokens().comparisons)
-    metrics = effort(DecoderConfig(**CONFIG), {"heads": {"value": {"kernel": jnp.zeros((16, 4))}}}, {}, batch)
+    metrics = effort(config, {"heads": {"value": {"kernel": jnp.zeros((16, 4))}}}, {}, needed_work(config, batch), "responses")
     assert metrics == {"responses": 3, "model_flops": 3 * 4 * 64}
 
 
