@@ -165,6 +165,9 @@ class Loop:
             self._bar.close()
 
     def _dispatch(self, state: TrainState, batch: Any, n: int) -> TrainState:
+        before = self._pending
+        if before is not None and before.ended is None and before.metrics["loss"].is_ready():
+            before.ended = time.monotonic()  # it is read only after the next step has been sent off
         state, metrics = self._hooks.step(state, self._hooks.put(batch))
         # A backend that computes before it returns leaves nothing to wait for: reading late would date the end late.
         ended = time.monotonic() if metrics["loss"].is_ready() else None
