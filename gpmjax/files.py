@@ -1,9 +1,10 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +38,13 @@ def write_json(path: str | Path, value: Any) -> Any:
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
     return json.loads(text)
+
+
+def fingerprint(files: Iterable[Path], facts: str = "") -> str:
+    """A name for files, by their names and contents, and for whatever else (dtype, …) changes what is made of them."""
+    digest = hashlib.sha256(facts.encode())
+    for path in sorted(files):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]

@@ -1,26 +1,23 @@
 """A saved model on a labelled set: load, score, write, summarise."""
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import track
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.evals.held_out import HeldOut, held_out
 from gpmjax.evals.preference import BREAKDOWN
-from gpmjax.evals.protocol import Scorer
+from gpmjax.evals.protocol import make_scorer
 from gpmjax.evals.report import RowsFile, rows_path
 from gpmjax.files import write_json
 from gpmjax.hub import load_preference_model
 from gpmjax.models.config import Runtime
 from gpmjax.models.preference_model import PreferenceModel
-from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated
+from gpmjax.sharding import make_mesh, place_leaf
 
 # A summary names this many dropped comparisons and counts the rest.
 NAMED = 100
@@ -41,16 +38,6 @@ class EvaluationPlan:
     dtype: str = "float32"
     template: str = "chat"
     by: tuple[str, ...] = BREAKDOWN
-
-
-def make_scorer(model: PreferenceModel, params: Any, mesh: Mesh) -> Scorer:
-    """The jitted model on ``mesh``: rows of a batch split over devices, outputs replicated."""
-    apply = jax.jit(
-        lambda params, batch: model.apply({"params": params}, batch),
-        in_shardings=(None, batch_sharding(mesh)),
-        out_shardings=replicated(mesh),
-    )
-    return functools.partial(apply, params)
 
 
 def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, Any]:

@@ -2,15 +2,20 @@
 
 A trainer holds evaluators without knowing what they measure, and hands them the model of the moment:
 
-    apply = jax.jit(lambda params, batch: model.apply({"params": params}, batch))
-    figures = evaluator.measure(functools.partial(apply, params), batches)
+    figures = evaluator.measure(make_scorer(model, params, mesh), batches)
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+import jax
+from jax.sharding import Mesh
+
 from gpmjax.arrays import FeatureBatch, TokenBatch
 from gpmjax.models.heads import PreferenceOutput
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.sharding import batch_sharding, replicated
 
 Batch = TokenBatch | FeatureBatch
 
@@ -28,3 +33,13 @@ class Evaluator(Protocol):
         ``batches`` hold the evaluator's own examples, as tokens or, for a frozen backbone, as features.
         """
         ...
+
+
+def make_scorer(model: PreferenceModel, params: Any, mesh: Mesh) -> Scorer:
+    """The jitted model on ``mesh``: rows of a batch split over devices, outputs replicated."""
+    apply = jax.jit(
+        lambda params, batch: model.apply({"params": params}, batch),
+        in_shardings=(None, batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
+    )
+    return functools.partial(apply, params)

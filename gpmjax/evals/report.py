@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gpmjax.files import write_json
+
 
 def rows_path(out: str | Path) -> Path:
     """Where the per-comparison records go.
@@ -15,18 +17,40 @@ def rows_path(out: str | Path) -> Path:
     return Path(out).with_suffix(".rows.jsonl")
 
 
+def groups_path(out: str | Path) -> Path:
+    """Where the per-group records (`judging.group_record`) go.
+
+    >>> str(groups_path("runs/dev.json"))
+    'runs/dev.groups.jsonl'
+    """
+    return Path(out).with_suffix(".groups.jsonl")
+
+
 class RowsFile:
     """Records as JSON lines, each on disk as soon as it is written, so that an interruption keeps what was computed.
 
-    To be used in a ``with`` block; records of an earlier evaluation under the same name are replaced.
+    To be used in a ``with`` block. ``identity`` says what the records were computed with, in plain JSON; it stands beside them,
+    in FILE.plan.json. Records of an earlier evaluation under the same name are ``kept`` when its identity was the same, and
+    replaced when it was another's or none is given.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, identity: Mapping[str, Any] | None = None):
         self._path = Path(path)
+        self._plan = self._path.with_suffix(".plan.json")
+        self._identity = identity
+        self.kept: list[dict[str, Any]] = []
+        """What an earlier evaluation left, in its order."""
 
     def __enter__(self) -> "RowsFile":
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("w", encoding="utf-8", buffering=1)
+        self.kept = self._read_kept()
+        if not self.kept:
+            self._path.unlink(missing_ok=True)
+        if self._identity is None:
+            self._plan.unlink(missing_ok=True)
+        else:
+            write_json(self._plan, self._identity)
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -34,3 +58,15 @@ class RowsFile:
 
     def write(self, record: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+    def _read_kept(self) -> list[dict[str, Any]]:
+        if self._identity is None or not (self._path.is_file() and self._plan.is_file()):
+            return []
+        if json.loads(self._plan.read_text()) != json.loads(json.dumps(self._identity)):
+            return []
+        text = self._path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]  # a kill may leave half a line
+        if whole != text:
+            with self._path.open("r+", encoding="utf-8") as file:
+                file.truncate(len(whole.encode()))
+        return [json.loads(line) for line in whole.split("\n") if line]

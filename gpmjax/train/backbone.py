@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 from gpmjax import hub
 from gpmjax.config import BackboneConfig, ModelConfig
+from gpmjax.files import fingerprint
 from gpmjax.hub.declaration import is_head_tensor
 from gpmjax.models.config import require_one_of
 from gpmjax.models.heads import PreferenceHeads
@@ -18,7 +19,6 @@ from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.sharding import place_leaf, tree_shardings
-from gpmjax.train.feature_store import fingerprint
 
 RANDOM = "random:"
 

@@ -8,7 +8,7 @@ checksum: a torn or damaged one is reported, removed, and computed again.
 
 import hashlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,6 @@ def text_key(prompt: Sequence[int], prompt_end: int, response: Sequence[int]) ->
     header = np.asarray([len(prompt), prompt_end], np.int32)
     data = np.concatenate([header, np.asarray(prompt, np.int32), np.asarray(response, np.int32)])
     return hashlib.sha256(data.tobytes()).digest()[:KEY_BYTES]
-
-
-def fingerprint(files: Iterable[Path], facts: str) -> str:
-    """A name for a backbone: its files' contents and whatever else (dtype, …) changes the hidden states."""
-    digest = hashlib.sha256(facts.encode())
-    for path in sorted(files):
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()[:KEY_BYTES * 2]
 
 
 class FeatureStore:

@@ -9,7 +9,7 @@ import pytest
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import encode_groups
 from gpmjax.data.records import read_groups
-from gpmjax.evals.evaluate import make_scorer
+from gpmjax.evals.protocol import make_scorer
 from gpmjax.evals.held_out import held_out
 from gpmjax.evals.preference import score_batches
 from gpmjax.sharding import make_mesh

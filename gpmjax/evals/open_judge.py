@@ -1,0 +1,55 @@
+"""A saved model as a judge."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.evals.embedding_judge import EmbeddingJudge
+from gpmjax.evals.judging import Judge
+from gpmjax.evals.protocol import make_scorer
+from gpmjax.files import fingerprint
+from gpmjax.hub import load_preference_model, open_source
+from gpmjax.models.config import Runtime
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.sharding import make_mesh, place_leaf
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgePlan:
+    """A model and how it is read."""
+
+    model: str
+    """Anything `gpmjax.hub.open_source` opens."""
+    declare: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of the preference head that the checkpoint does not say itself: gate, normalise, tau, …"""
+    max_length: int = 2048
+    """Tokens of a prompt with one response; longer ones are cut."""
+    rows_per_batch: int = 8
+    """Changes memory and speed, not scores."""
+    dtype: str = "float32"
+    template: str = "chat"
+
+
+def open_judge(plan: JudgePlan) -> Judge:
+    """The model that the plan names, its weights loaded.
+
+    Raises:
+      FileNotFoundError, ValueError: one line naming the model, or the field and what is allowed.
+    """
+    runtime = Runtime(dtype=plan.dtype).validate()
+    mesh = make_mesh()
+    source = open_source(plan.model)
+    loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
+    scorer = make_scorer(PreferenceModel(loaded.config, loaded.spec, runtime), loaded.params, mesh)
+    identity = {
+        "model": plan.model,
+        "fingerprint": fingerprint(source.files),
+        "spec": loaded.spec.to_dict(),
+        "max_length": plan.max_length,
+        "dtype": plan.dtype,
+        "template": plan.template,
+    }
+    rows = -(-plan.rows_per_batch // mesh.size) * mesh.size
+    chat = ChatFormat(loaded.tokenizer, template=plan.template)
+    return EmbeddingJudge(scorer, chat, identity, plan.max_length, rows)
