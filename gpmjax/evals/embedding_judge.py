@@ -76,7 +76,7 @@ def _verdict(
     if not np.isfinite(scores).all():
         raise ValueError(f"{group.where}: a score of the model is not finite")
     return Verdict(
-        scores=scores,
+        scores=(scores - scores.T) / 2,  # to the last bit
         tau=float(parts[0].tau),
         tokens=np.array([len(response) for response in group.responses]),
         forward_tokens=sum(piece.size[0] for piece in pieces),
