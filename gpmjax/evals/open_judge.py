@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gpmjax.data.chat import ChatFormat
+from gpmjax.data.questions import response_format
 from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.judging import Judge
+from gpmjax.evals.pairwise_judge import PairwiseJudge
 from gpmjax.evals.protocol import make_scorer
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
@@ -29,6 +31,10 @@ class JudgePlan:
     """Changes memory and speed, not scores."""
     dtype: str = "float32"
     template: str = "chat"
+    order: str = "both"
+    """Of the pairs put to a pairwise model: "both", or "shuffled", which is half the work."""
+    symmetry: str = "average"
+    """Of a pairwise model asked in both orders, see `pairwise_judge.SYMMETRIES`."""
 
 
 def open_judge(plan: JudgePlan) -> Judge:
@@ -42,14 +48,19 @@ def open_judge(plan: JudgePlan) -> Judge:
     source = open_source(plan.model)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
     scorer = make_scorer(PreferenceModel(loaded.config, loaded.spec, runtime), loaded.params, mesh)
+    spec = loaded.spec
     identity = {
         "model": plan.model,
         "fingerprint": fingerprint(source.files),
-        "spec": loaded.spec.to_dict(),
+        "spec": spec.to_dict(),
         "max_length": plan.max_length,
         "dtype": plan.dtype,
         "template": plan.template,
     }
     rows = -(-plan.rows_per_batch // mesh.size) * mesh.size
     chat = ChatFormat(loaded.tokenizer, template=plan.template)
-    return EmbeddingJudge(scorer, chat, identity, plan.max_length, rows)
+    reads = response_format(chat, spec.question, spec.kind, order=plan.order)
+    if spec.kind == "pairwise":
+        identity |= {"order": plan.order, "symmetry": plan.symmetry}
+        return PairwiseJudge(scorer, reads, identity, plan.max_length, rows, plan.symmetry)
+    return EmbeddingJudge(scorer, reads, identity, plan.max_length, rows)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpmjax.data.records import read_groups
-from gpmjax.evals import embedding_judge
+from gpmjax.evals import readout
 from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.held_out import held_out
 from gpmjax.evals.judging import group_record, record_scores
@@ -42,8 +42,8 @@ def test_scores_are_those_of_the_labelled_path(scorer, chat, path):
 def test_neither_chunks_nor_pieces_nor_company_move_a_verdict(scorer, chat, path, monkeypatch):
     groups = read_groups(path)
     expected = [verdict.scores for verdict in judge(scorer, chat)(groups)]
-    monkeypatch.setattr(embedding_judge, "CHUNK", 2)
-    monkeypatch.setattr(embedding_judge, "SHORT_ROW", 1)  # a response a row
+    monkeypatch.setattr(readout, "CHUNK", 2)
+    monkeypatch.setattr(readout, "SHORT_ROW", 1)  # a response a row
     for verdict, scores in zip(judge(scorer, chat)(groups[::-1]), expected[::-1], strict=True):
         assert verdict.scores == pytest.approx(scores, abs=2e-5)
 

@@ -1,0 +1,56 @@
+"""What a model reads off encoded groups: packed into batches, run, and handed back group by group."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from gpmjax.data.encode import EncodedGroup
+from gpmjax.data.grouping import split_group
+from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.evals.protocol import Scorer
+from gpmjax.models.heads import PairwiseOutput, PreferenceOutput
+
+Output = PreferenceOutput | PairwiseOutput
+
+# Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
+SHORT_ROW = 1024
+CHUNK = 64
+"""Groups that are packed together, and handed over together."""
+
+
+def read_out(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[tuple[Output, int]]:
+    """The model's output on each group's responses, [R, …] numpy arrays, and the tokens that it took; in order.
+
+    Groups longer than a row are read in pieces. Comparisons are passed over.
+    """
+    if not groups:
+        return
+    groups = [group._replace(comparisons=()) for group in groups]
+    longest = max(len(group.prompt) + max(map(len, group.responses)) for group in groups)
+    pieces = [split_group(group, row_length=max(SHORT_ROW, longest)) for group in groups]
+    shape = fit_shape([piece for several in pieces for piece in several], rows=rows_per_batch)
+    for start in range(0, len(groups), CHUNK):
+        chunk = pieces[start : start + CHUNK]
+        read = _read(scorer, Pipeline([[piece for several in chunk for piece in several]], shape, order="ordered"))
+        for several in chunk:
+            yield _joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several)
+
+
+def _read(scorer: Scorer, pipeline: Pipeline) -> dict[int, Output]:
+    """What the model says of each piece's responses, by the piece's ``id``."""
+    read = {}
+    for step in range(pipeline.steps(1)):
+        output = scorer(pipeline.batch(step))
+        fields = [None if field is None else np.asarray(field) for field in output]
+        for b, row in enumerate(pipeline.rows(step)):
+            first = 0
+            for piece in row:
+                here = slice(first, first := first + len(piece.responses))
+                # τ is one number; all else is a row of responses.
+                read[id(piece)] = type(output)(*(f if f is None or f.ndim == 0 else f[b, here] for f in fields))
+    return read
+
+
+def _joined(parts: Sequence[Output]) -> Output:
+    join = lambda column: column[0] if column[0] is None or column[0].ndim == 0 else np.concatenate(column)
+    return type(parts[0])(*map(join, zip(*parts, strict=True)))
