@@ -3,7 +3,9 @@
     python launch/evaluate.py --model=runs/gpm/model --data=pairs.jsonl --out=runs/gpm/dev.json
 
 prints a table and writes the summary (dev.json) and every comparison's score (dev.rows.jsonl, as they come). For a
-published checkpoint that does not say how its head is read, say it: --gate=softmax --normalise=l2 --tau=0.1.
+published checkpoint that does not say how its head is read, say it: --gate=softmax --normalise=l2 --tau=0.1. Any language
+model is a judge when it is asked: --model=smollm2 --head=verdict --question=yes_or_no (or a_or_b, which reads both).
+Interrupted, the same command goes on.
 """
 
 import sys
@@ -11,10 +13,12 @@ import sys
 from absl import app, flags, logging
 from rich.console import Console
 
+from gpmjax.data.questions import ORDERS
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
+from gpmjax.evals.open_judge import JudgePlan
 from gpmjax.evals.report import rows_path
 from gpmjax.evals.table import summary_table
-from gpmjax.models.heads import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
+from gpmjax.models.heads import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.", required=True)
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.", required=True)
@@ -23,6 +27,7 @@ MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with o
 ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed, not scores.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", ["chat", "raw"], "How prompt and response become text.")
+ORDER = flags.DEFINE_enum("order", "both", ORDERS, "Of the two responses put to a pairwise model; shuffled: half the work.")
 BY = flags.DEFINE_list("by", ["subset", "group"], "Columns to break the figures down by.")
 # Declarations, for checkpoints that make none.
 DECLARED = {
@@ -30,6 +35,9 @@ DECLARED = {
     "gate": flags.DEFINE_enum("gate", None, GATES, "How the scale gate's logits are read."),
     "normalise": flags.DEFINE_enum("normalise", None, NORMALISATIONS, "Whether embeddings have unit length."),
     "tau": flags.DEFINE_float("tau", None, "Temperature of the probability σ(s/τ)."),
+    "head": flags.DEFINE_enum("head", None, HEADS, "What is read; verdict: the next token's log-odds, of any language model."),
+    "question": flags.DEFINE_string("question", None, "What it is asked: yes_or_no, a_or_b, …, or a template."),
+    "verdicts": flags.DEFINE_list("verdicts", None, "The two answers that a verdict head compares, the favourable one first."),
     "mlp_activation": flags.DEFINE_enum("mlp_activation", None, list(MLP_ACTIVATIONS), "Activation of an MLP head."),
 }
 
@@ -37,20 +45,21 @@ DECLARED = {
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     declare = {name: flag.value for name, flag in DECLARED.items() if flag.value is not None}
-    plan = EvaluationPlan(
-        MODEL.value, DATA.value, declare, MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, tuple(BY.value)
+    judge = JudgePlan(
+        MODEL.value, declare, MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, ORDER.value
     )
+    plan = EvaluationPlan(judge, DATA.value, tuple(BY.value))
     try:
         summary = evaluate(plan, OUT.value)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted; scores so far are in {rows_path(OUT.value)}" if OUT.value else "interrupted")
+        sys.exit(f"interrupted; the same command goes on from {rows_path(OUT.value)}" if OUT.value else "interrupted")
     console = Console()
     if not console.is_terminal:
         # In a file or a pipe nothing is gained by folding the table at 80 columns.
         console = Console(width=160)
-    console.print(summary_table(summary, title=f"{plan.model} on {plan.data}"))
+    console.print(summary_table(summary, title=f"{judge.model} on {plan.data}"))
 
 
 if __name__ == "__main__":

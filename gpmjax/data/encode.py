@@ -49,6 +49,7 @@ class EncodedGroup(NamedTuple):
     where: str = ""
     read: tuple[ReadText, ...] = ()
     """Of each response of the group that this was made from, before any splitting."""
+    prompt_cut: bool = False
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -166,7 +167,7 @@ def _encoded(
     )
     arrays = tuple(np.array(response, np.int32) for response in responses)
     encoded = EncodedGroup(
-        np.array(prompt, np.int32), prompt_end, arrays, tuple(kept), group.tags, group.where, tuple(read)
+        np.array(prompt, np.int32), prompt_end, arrays, tuple(kept), group.tags, group.where, tuple(read), prompt_cut
     )
     return encoded, report
 

@@ -1,7 +1,7 @@
 """A labelled set made ready for measuring: every comparison once, in a fixed order, none lost without being named."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from gpmjax.arrays import TokenBatch
@@ -10,20 +10,19 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
-from gpmjax.evals.preference import BREAKDOWN, Facts, measure
+from gpmjax.evals.preference import BREAKDOWN, Facts, Kept, measure
 from gpmjax.evals.protocol import Batch, Scorer
-
-# Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
-SHORT_ROW = 1024
+from gpmjax.evals.readout import SHORT_ROW
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class HeldOut:
     """Groups as tokens, how they are batched, and what is known of each comparison."""
 
-    pipeline: Pipeline
-    """Each group once, in order; its ``rows(step)`` also serve to batch cached features."""
+    pipeline: Pipeline | None
+    """Each group once, in order; its ``rows(step)`` also serve to batch cached features. None when nothing is left to score."""
     facts: dict[int, Facts]
     """By the comparison's row; those that are scored."""
     report: EncodeReport
@@ -34,7 +33,14 @@ class HeldOut:
     @property
     def steps(self) -> int:
         """Number of batches."""
-        return self.pipeline.steps(1)
+        return 0 if self.pipeline is None else self.pipeline.steps(1)
+
+    def without(self, rows: Collection[int]) -> "HeldOut":
+        """The same set, of which the comparisons ``rows`` need no scores any more."""
+        left = [group for group in self.pipeline.groups if any(c.row not in rows for c in group.comparisons)]
+        if not left:
+            return dataclasses.replace(self, pipeline=None)
+        return dataclasses.replace(self, pipeline=Pipeline([left], self.pipeline.shape, order="ordered"))
 
     def batches(self) -> Iterator[TokenBatch]:
         """Every batch, from the first."""
@@ -47,15 +53,16 @@ class HeldOut:
         *,
         by: Sequence[str] = BREAKDOWN,
         sink: Callable[[dict[str, Any]], None] | None = None,
+        kept: Kept | None = None,
     ) -> dict[str, Any]:
         """Figures of a model on these comparisons, see `preference.measure`; ``batches`` are ours, or made of the same
         rows' cached features."""
-        return measure(scorer, batches, self.facts, by=by, sink=sink)
+        return measure(scorer, batches, self.facts, by=by, sink=sink, kept=kept)
 
 
 def held_out(
     source: str,
-    chat: ChatFormat,
+    chat: ChatFormat | QuestionFormat,
     *,
     max_length: int,
     rows_per_batch: int,
@@ -82,7 +89,7 @@ def held_out(
     report = sum((report for _, report in pairs), EncodeReport())
     if not report.comparisons:
         raise ValueError(f"{source}: no comparison between different texts, there is nothing to measure")
-    facts = _facts(groups, pairs, max_length)
+    facts = _facts(groups, merged, [encoded for encoded, _ in pairs], chat)
     everything = [(c.row, group.where) for group in groups for c in group.comparisons]
     compared = [encoded for encoded, _ in pairs if encoded.comparisons]
     limit = row_length or max(SHORT_ROW, max(map(_longest_pair, compared)))
@@ -102,18 +109,23 @@ def _longest_pair(group: EncodedGroup) -> int:
 
 
 def _facts(
-    groups: Sequence[Group], encoded: Sequence[tuple[EncodedGroup, EncodeReport]], max_length: int
+    groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup], chat: ChatFormat | QuestionFormat
 ) -> dict[int, Facts]:
     """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before merging."""
     read = {c.row: (group, c) for group in groups for c in group.comparisons}
     facts = {}
-    for kept, report in encoded:
-        room = max_length - len(kept.prompt)
+    for whole, kept in zip(merged, encoded, strict=True):
+        named = {c.row: (c.chosen, c.rejected) for c in whole.comparisons}
         for comparison in kept.comparisons:
             group, original = read[comparison.row]
-            tokens = tuple(len(kept.responses[side]) for side in (comparison.chosen, comparison.rejected))
-            characters = tuple(len(group.responses[side]) for side in (original.chosen, original.rejected))
-            # A response that was cut fills its room to the last token.
-            cut = report.prompts_cut > 0 or (report.responses_cut > 0 and max(tokens) == room)
-            facts[comparison.row] = Facts(group.where, tokens, characters, group.tags, cut)
+            pair = named[comparison.row]
+            sides = [kept.read[side] for side in pair]
+            facts[comparison.row] = Facts(
+                group.where,
+                tuple(side.tokens for side in sides),
+                tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),
+                group.tags,
+                kept.prompt_cut or any(side.cut for side in sides),
+                reversed=isinstance(chat, QuestionFormat) and chat.question.pairwise and chat.pair(whole, *pair) != pair,
+            )
     return facts

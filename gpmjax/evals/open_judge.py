@@ -1,18 +1,19 @@
-"""A saved model as a judge."""
+"""A saved model, ready to judge."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.questions import response_format
+from gpmjax.data.questions import QuestionFormat, response_format
 from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.judging import Judge
 from gpmjax.evals.pairwise_judge import PairwiseJudge
-from gpmjax.evals.protocol import make_scorer
+from gpmjax.evals.protocol import Scorer, make_scorer
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
 from gpmjax.models.config import Runtime
+from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.sharding import make_mesh, place_leaf
 
@@ -24,9 +25,9 @@ class JudgePlan:
     model: str
     """Anything `gpmjax.hub.open_source` opens."""
     declare: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields of the preference head that the checkpoint does not say itself: gate, normalise, tau, …"""
+    """Fields of a PreferenceSpec that the checkpoint does not say itself: gate, normalise, tau, question, …"""
     max_length: int = 2048
-    """Tokens of a prompt with one response; longer ones are cut."""
+    """Tokens of a prompt with one response, or of a question; longer ones are cut."""
     rows_per_batch: int = 8
     """Changes memory and speed, not scores."""
     dtype: str = "float32"
@@ -37,7 +38,20 @@ class JudgePlan:
     """Of a pairwise model asked in both orders, see `pairwise_judge.SYMMETRIES`."""
 
 
-def open_judge(plan: JudgePlan) -> Judge:
+@dataclasses.dataclass(frozen=True)
+class OpenModel:
+    """A preference model in memory, jitted, with all that its plan says of how it is read."""
+
+    scorer: Scorer
+    format: ChatFormat | QuestionFormat
+    spec: PreferenceSpec
+    rows_per_batch: int
+    """A multiple of the devices."""
+    identity: dict[str, Any]
+    """See `judging.Judge.identity`."""
+
+
+def open_model(plan: JudgePlan) -> OpenModel:
     """The model that the plan names, its weights loaded.
 
     Raises:
@@ -47,8 +61,8 @@ def open_judge(plan: JudgePlan) -> Judge:
     mesh = make_mesh()
     source = open_source(plan.model)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
-    scorer = make_scorer(PreferenceModel(loaded.config, loaded.spec, runtime), loaded.params, mesh)
     spec = loaded.spec
+    chat = ChatFormat(loaded.tokenizer, template=plan.template)
     identity = {
         "model": plan.model,
         "fingerprint": fingerprint(source.files),
@@ -57,10 +71,20 @@ def open_judge(plan: JudgePlan) -> Judge:
         "dtype": plan.dtype,
         "template": plan.template,
     }
-    rows = -(-plan.rows_per_batch // mesh.size) * mesh.size
-    chat = ChatFormat(loaded.tokenizer, template=plan.template)
-    reads = response_format(chat, spec.question, spec.kind, order=plan.order)
-    if spec.kind == "pairwise":
-        identity |= {"order": plan.order, "symmetry": plan.symmetry}
-        return PairwiseJudge(scorer, reads, identity, plan.max_length, rows, plan.symmetry)
-    return EmbeddingJudge(scorer, reads, identity, plan.max_length, rows)
+    return OpenModel(
+        scorer=make_scorer(PreferenceModel(loaded.config, spec, runtime), loaded.params, mesh),
+        format=response_format(chat, spec.question, spec.kind, order=plan.order),
+        spec=spec,
+        rows_per_batch=-(-plan.rows_per_batch // mesh.size) * mesh.size,
+        identity=identity | ({"order": plan.order} if spec.kind == "pairwise" else {}),
+    )
+
+
+def open_judge(plan: JudgePlan) -> Judge:
+    """The same as a judge of groups; raises as ``open_model`` does."""
+    model = open_model(plan)
+    common = (model.scorer, model.format)
+    if model.spec.kind != "pairwise":
+        return EmbeddingJudge(*common, model.identity, plan.max_length, model.rows_per_batch)
+    identity = model.identity | {"symmetry": plan.symmetry}
+    return PairwiseJudge(*common, identity, plan.max_length, model.rows_per_batch, plan.symmetry)

@@ -12,8 +12,9 @@ import numpy as np
 from scipy import special
 
 from gpmjax.evals.metrics import summarise
+from gpmjax.evals.order import order_figures
 from gpmjax.evals.protocol import Batch, Scorer
-from gpmjax.models.heads import PreferenceOutput, pair_scores
+from gpmjax.models.heads import PairwiseOutput, PreferenceOutput, order_values, pair_scores
 
 LENGTHS = ("tokens", "characters")
 SIDES = ("chosen", "rejected")
@@ -30,6 +31,15 @@ class Scored(NamedTuple):
     target: np.ndarray
     """[n] float32: P(chosen ≻ rejected) according to the label."""
     tau: float
+    order_gap: np.ndarray | None = None
+    """[n] float32 r(i, j) + r(j, i) of a pairwise model asked in both orders: 0 for one to which order is all the same."""
+
+
+class Kept(NamedTuple):
+    """What an earlier evaluation left."""
+
+    records: Sequence[Mapping[str, Any]]
+    tau: float
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,8 @@ class Facts:
     tags: Mapping[str, Any]
     truncated: bool = False
     """Whether the prompt or one of the two responses was cut to the model's window."""
+    reversed: bool = False
+    """Whether a pairwise model is asked in one order alone, the rejected response first."""
 
 
 def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
@@ -52,7 +64,7 @@ def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
 
     One batch is read back while the next is computed. A comparison's score depends on nothing else in its batch.
     """
-    pending: tuple[Batch, PreferenceOutput] | None = None
+    pending: tuple[Batch, PreferenceOutput | PairwiseOutput] | None = None
     for batch in batches:
         current = (batch, scorer(batch))
         if pending is not None:
@@ -62,16 +74,20 @@ def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
         yield _read_back(*pending)
 
 
-def _read_back(batch: Batch, output: PreferenceOutput) -> Scored:
+def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> Scored:
     comparisons = batch.comparisons
     score = np.asarray(pair_scores(output, comparisons))
     # Padding is told by its row: a real comparison may carry weight 0 in training and still be measured.
     real = np.asarray(comparisons.row) >= 0
+    gap = None
+    if isinstance(output, PairwiseOutput) and np.any((comparisons.chosen != comparisons.rejected)[real]):
+        gap = np.asarray(sum(order_values(output, comparisons)))[real]
     return Scored(
         row=np.asarray(comparisons.row)[real],
         score=score[real],
         target=np.asarray(comparisons.target)[real],
         tau=float(output.tau),
+        order_gap=gap,
     )
 
 
@@ -79,22 +95,25 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
     """One JSON-ready record per comparison, as they come.
 
     Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
-    rejected_characters, truncated, tags``.
+    rejected_characters, truncated, tags``; ``order_gap`` for a pairwise model asked in both orders.
 
     Raises ValueError, naming the comparison's source, for a score that is not finite.
     """
     for part in scored:
-        probability = special.expit(part.score.astype(np.float64) / part.tau)
-        for row, score, p, target in zip(part.row, part.score, probability, part.target, strict=True):
+        gaps = [None] * len(part.row) if part.order_gap is None else part.order_gap
+        for row, score, target, gap in zip(part.row, part.score, part.target, gaps, strict=True):
             known = facts[int(row)]
             if not np.isfinite(score):
                 raise ValueError(f"{known.source}: the model's score is {score}, must be finite")
+            if known.reversed:
+                score, target = -score, 1 - target
             yield {
                 "row": int(row),
                 "source": known.source,
                 "score": float(score),
-                "probability": float(p),
+                "probability": float(special.expit(np.float64(score) / part.tau)),
                 "target": float(target),
+                **({} if gap is None else {"order_gap": float(gap)}),
                 **{f"{side}_{unit}": getattr(known, unit)[i] for unit in LENGTHS for i, side in enumerate(SIDES)},
                 "truncated": known.truncated,
                 "tags": dict(known.tags),
@@ -105,7 +124,7 @@ def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] 
     """`metrics.summarise` of records as `rows` makes them; they may come back from a file, in any order."""
     records = sorted(records, key=lambda record: record["row"])
     column = lambda name: np.array([record[name] for record in records], np.float64)
-    return summarise(
+    figures = summarise(
         column("score"),
         column("target"),
         tau,
@@ -113,6 +132,9 @@ def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] 
         tags=[record["tags"] for record in records],
         by=by,
     )
+    if all("order_gap" in record for record in records):
+        figures["order"] = order_figures(column("score"), column("order_gap"), column("target"))
+    return figures
 
 
 def measure(
@@ -122,6 +144,7 @@ def measure(
     *,
     by: Sequence[str] = BREAKDOWN,
     sink: Callable[[dict[str, Any]], None] | None = None,
+    kept: Kept | None = None,
 ) -> dict[str, Any]:
     """Accuracy, likelihood, calibration and the length baseline of a model over ``batches``.
 
@@ -129,14 +152,18 @@ def measure(
       facts: by the comparison's row.
       by: tags to break the figures down by.
       sink: given each record as soon as it is known, to be written down.
+      kept: records of an earlier evaluation, which ``batches`` may hold again.
 
     Returns:
-      The figures of `metrics.summarise`.
+      The figures of `metrics.summarise`, and of `order.order_figures` for a pairwise model.
     """
-    records, tau = [], 1.0
+    records, tau = ([], 1.0) if kept is None else (list(kept.records), kept.tau)
+    done = {record["row"] for record in records}
     for scored in score_batches(scorer, batches):
         tau = scored.tau
         for record in rows([scored], facts):
+            if record["row"] in done:
+                continue
             records.append(record)
             if sink is not None:
                 sink(record)
