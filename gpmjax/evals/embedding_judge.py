@@ -14,27 +14,25 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
-from gpmjax.evals.protocol import Scorer
-from gpmjax.evals.readout import read_out
+from gpmjax.evals.readout import Reader
 from gpmjax.models.heads import PreferenceOutput, group_scores
 
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingJudge:
-    """A model that reads each response once; ``scorer`` is it, jitted, with its parameters filled in."""
+    """A model that reads each response once."""
 
-    scorer: Scorer
+    read: Reader
     chat: ChatFormat | QuestionFormat
     identity: Mapping[str, Any]
     max_length: int = 2048
-    rows_per_batch: int = 8
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
         """See `judging.Judge`. ``pairs`` changes nothing: embeddings give every pair."""
         # Labels play no part: a comparison of equal texts must not cost a group its verdict.
         unlabelled = (dataclasses.replace(group, comparisons=()) for group in groups)
         encoded = list(encode_each(unlabelled, self.chat, max_length=self.max_length))
-        outputs = read_out(self.scorer, [group for group, _ in encoded], self.rows_per_batch)
+        outputs = self.read([group for group, _ in encoded])
         for (group, report), (output, tokens) in zip(encoded, outputs, strict=True):
             yield _verdict(group, report, output, tokens)
 
@@ -43,8 +41,11 @@ def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput
     scores = np.asarray(group_scores(output), np.float64)
     if not np.isfinite(scores).all():
         raise ValueError(f"{group.where}: a score of the model is not finite")
+    scores = (scores - scores.T) / 2  # to the last bit
+    # The same text twice is a tie, not the sign of a rounding error.
+    scores[_equal(group.responses)] = 0.0
     return Verdict(
-        scores=(scores - scores.T) / 2,  # to the last bit
+        scores=scores,
         tau=float(output.tau),
         tokens=np.array([read.tokens for read in group.read]),
         forward_tokens=forward_tokens,
@@ -53,3 +54,10 @@ def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput
         # One prompt, hence one gate.
         scale=None if output.scale is None else output.scale[0],
     )
+
+
+def _equal(responses: Sequence[np.ndarray]) -> np.ndarray:
+    """[K, K] bool: which responses are the same tokens."""
+    first: dict[bytes, int] = {}
+    kinds = np.array([first.setdefault(response.tobytes(), n) for n, response in enumerate(responses)])
+    return kinds[:, None] == kinds[None, :]

@@ -10,6 +10,7 @@ from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.judging import Judge
 from gpmjax.evals.pairwise_judge import PairwiseJudge
 from gpmjax.evals.protocol import Scorer, make_scorer
+from gpmjax.evals.readout import PackedReader
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
 from gpmjax.models.config import Runtime
@@ -83,8 +84,8 @@ def open_model(plan: JudgePlan) -> OpenModel:
 def open_judge(plan: JudgePlan) -> Judge:
     """The same as a judge of groups; raises as ``open_model`` does."""
     model = open_model(plan)
-    common = (model.scorer, model.format)
-    if model.spec.kind != "pairwise":
-        return EmbeddingJudge(*common, model.identity, plan.max_length, model.rows_per_batch)
-    identity = model.identity | {"symmetry": plan.symmetry}
-    return PairwiseJudge(*common, identity, plan.max_length, model.rows_per_batch, plan.symmetry)
+    read = PackedReader(model.scorer, model.rows_per_batch)
+    if model.spec.kind == "pairwise":
+        identity = model.identity | {"symmetry": plan.symmetry}
+        return PairwiseJudge(read, model.format, identity, plan.max_length, plan.symmetry)
+    return EmbeddingJudge(read, model.format, model.identity, plan.max_length)

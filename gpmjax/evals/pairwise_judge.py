@@ -15,8 +15,7 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
-from gpmjax.evals.protocol import Scorer
-from gpmjax.evals.readout import read_out
+from gpmjax.evals.readout import Reader
 from gpmjax.models.config import require_one_of
 from gpmjax.models.heads import PairwiseOutput
 
@@ -26,16 +25,15 @@ SYMMETRIES = ("average", "none")
 
 @dataclasses.dataclass(frozen=True)
 class PairwiseJudge:
-    """A model that is asked about ordered pairs; ``scorer`` is it, jitted, with its parameters filled in.
+    """A model that is asked about ordered pairs.
 
     With ``questions.order`` "shuffled" a pair is asked about once, in the order that its texts' hash picks.
     """
 
-    scorer: Scorer
+    read: Reader
     questions: QuestionFormat
     identity: Mapping[str, Any]
     max_length: int = 2048
-    rows_per_batch: int = 8
     symmetry: str = "average"
 
     def __post_init__(self):
@@ -45,7 +43,7 @@ class PairwiseJudge:
         """See `judging.Judge`."""
         asked = [_distinct_pairs(group, pairs) for group in groups]
         encoded = list(encode_each(asked, self.questions, max_length=self.max_length))
-        outputs = read_out(self.scorer, [group for group, _ in encoded], self.rows_per_batch)
+        outputs = self.read([group for group, _ in encoded])
         for group, (tokens, report), (output, forward_tokens) in zip(asked, encoded, outputs, strict=True):
             yield self._verdict(self.questions.pairs(group), (tokens, report), output, forward_tokens)
 

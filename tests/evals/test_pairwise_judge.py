@@ -15,6 +15,7 @@ from gpmjax.evals.judging import group_record
 from gpmjax.evals.order import order_figures
 from gpmjax.evals.pairwise_judge import PairwiseJudge
 from gpmjax.evals.protocol import make_scorer
+from gpmjax.evals.readout import PackedReader
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
@@ -43,7 +44,7 @@ def path(pairs, write_rows):
 
 def judge(scorer, chat, *, order="both", **changes):
     reads = response_format(chat, SPEC.question, SPEC.kind, order=order)
-    return PairwiseJudge(scorer, reads, {}, **({"max_length": 160} | changes))
+    return PairwiseJudge(PackedReader(scorer), reads, {}, **({"max_length": 160} | changes))
 
 
 def test_both_orders_are_asked_and_averaged(scorer, chat, path):
