@@ -1,0 +1,53 @@
+"""A benchmark's summary as a table for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from gpmjax.evals.benchmarks.protocol import Benchmark
+from gpmjax.evals.table import percent
+
+# Malformed rows named in the foot; the summary file holds more.
+NAMED = 3
+
+
+def benchmark_table(benchmark: Benchmark, summary: Mapping[str, Any], *, title: str = "") -> Table:
+    """One line for everything, one a section and one a subset."""
+    table = Table(title=title or None, title_justify="left", caption_justify="left", caption=_caption(summary))
+    table.add_column(benchmark.name, overflow="fold")
+    for name in ("rows", "score %", "95 %", *(f"{column} %" for column in benchmark.columns)):
+        table.add_column(name, justify="right", no_wrap=True)
+    everything = {"rows": summary["rows"]["judged"]} | {name: summary.get(name) for name in ("score", "interval", *benchmark.columns)}
+    table.add_row("everything", *_cells(everything, benchmark.columns), style="bold")
+    for part in ("sections", "subsets"):
+        if summary[part]:
+            table.add_section()
+        for name, figures in summary[part].items():
+            # As Text: brackets in a name are no markup.
+            table.add_row(Text(name), *_cells(figures, benchmark.columns))
+    return table
+
+
+def _cells(figures: Mapping[str, Any], columns: tuple[str, ...]) -> list[str]:
+    interval = figures["interval"]
+    return [
+        str(figures["rows"]),
+        percent(figures["score"]),
+        "–" if interval is None else f"{percent(interval[0])}–{percent(interval[1])}",
+        *(percent(figures.get(column)) for column in columns),
+    ]
+
+
+def _caption(summary: Mapping[str, Any]) -> Text:
+    rows = summary["rows"]
+    lines = [summary["ties"], f"windows of {summary['max_length']} tokens; {rows['truncated']} of {rows['judged']} rows were cut"]
+    if "aggregation" in summary:
+        lines.append(f"aggregation: {summary['aggregation']}")
+    if summary.get("absent"):
+        lines.append(f"absent: {', '.join(summary['absent'])}")
+    if rows["malformed"]:
+        lines.append(f"{rows['malformed']} of {rows['read']} rows are malformed and left out, among them")
+        lines += [f"  {row['where']}: {row['reason']}" for row in rows["malformed_at"][:NAMED]]
+    return Text("\n".join(lines))
