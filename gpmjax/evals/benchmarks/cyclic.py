@@ -94,5 +94,5 @@ CYCLIC = Benchmark(
     parse=parse,
     summarise=summarise,
     columns=("ceiling", "strict"),
-    ties="a tie counts one half; strict: it loses; ceiling: the best that any scalar reward can do",
+    counting="a tie counts one half; strict: it loses; ceiling: the best that any scalar reward can do",
 )

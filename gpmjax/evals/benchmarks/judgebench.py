@@ -94,5 +94,5 @@ JUDGEBENCH = Benchmark(
     summarise=summarise,
     key=pair_key,
     columns=("half", "consistent"),
-    ties="a tie (two draws, or each order for another side) counts nothing, as its authors count; half: one half",
+    counting="a tie (two draws, or each order for another side) counts nothing, as its authors count; half: one half",
 )

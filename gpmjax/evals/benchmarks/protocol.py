@@ -37,7 +37,7 @@ class Benchmark:
     """At least one judged group → JSON-ready figures, all shares in [0, 1]: ``score`` (the headline) and its ``interval``
     (95 %), ``sections`` and ``subsets`` → name → {``rows``, ``score``, ``interval``, and the ``columns``}, and what else the
     benchmark has."""
-    ties: str
+    counting: str
     """How ties are counted, for a table's foot."""
     columns: tuple[str, ...] = ()
     """Further shares of a section or subset that a table shows."""

@@ -181,5 +181,5 @@ REWARDBENCH = Benchmark(
     summarise=summarise,
     leaderboard=leaderboard,
     columns=("strict",),
-    ties="a tie counts one half; strict: it loses, and sections weigh as in the rewardbench package",
+    counting="a tie counts one half; strict: it loses, and sections weigh as in the rewardbench package",
 )

@@ -132,5 +132,5 @@ REWARDBENCH2 = Benchmark(
     summarise=summarise,
     leaderboard=leaderboard,
     key=ties_key,
-    ties="a first place that n responses share counts 1/n; in Ties a margin of 0 fails",
+    counting="a first place that n responses share counts 1/n; in Ties a margin of 0 fails",
 )

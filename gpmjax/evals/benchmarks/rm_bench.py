@@ -101,5 +101,5 @@ RM_BENCH = Benchmark(
     parse=parse,
     summarise=summarise,
     columns=(*LEVELS, "half"),
-    ties="a tie counts nothing, as its authors count; half: one half",
+    counting="a tie counts nothing, as its authors count; half: one half",
 )

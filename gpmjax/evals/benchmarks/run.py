@@ -53,7 +53,7 @@ def run_benchmark(
     judged = [judged_record(group, record) for group, record in zip(examples.groups, records, strict=True)]
     summary = {
         **_described(identity, examples, records),
-        "ties": benchmark.ties,
+        "counting": benchmark.counting,
         **benchmark.summarise(judged, aggregation),
     }
     if out is not None:

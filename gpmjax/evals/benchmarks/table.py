@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -13,21 +14,20 @@ from gpmjax.evals.table import percent
 NAMED = 3
 
 
-def benchmark_table(benchmark: Benchmark, summary: Mapping[str, Any], *, title: str = "") -> Table:
-    """One line for everything, one a section and one a subset."""
-    table = Table(title=title or None, title_justify="left", caption_justify="left", caption=_caption(summary))
+def benchmark_table(benchmark: Benchmark, summary: Mapping[str, Any], *, title: str = "") -> Group:
+    """One line for everything, one a section and one a subset; and notes below, to be printed by rich."""
+    table = Table(title=title or None, title_justify="left")
     table.add_column(benchmark.name, overflow="fold")
     for name in ("rows", "score %", "95 %", *(f"{column} %" for column in benchmark.columns)):
         table.add_column(name, justify="right", no_wrap=True)
-    everything = {"rows": summary["rows"]["judged"]} | {name: summary.get(name) for name in ("score", "interval", *benchmark.columns)}
-    table.add_row("everything", *_cells(everything, benchmark.columns), style="bold")
+    table.add_row("everything", *_cells(summary | {"rows": summary["rows"]["judged"]}, benchmark.columns), style="bold")
     for part in ("sections", "subsets"):
         if summary[part]:
             table.add_section()
         for name, figures in summary[part].items():
             # As Text: brackets in a name are no markup.
             table.add_row(Text(name), *_cells(figures, benchmark.columns))
-    return table
+    return Group(table, *map(Text, _notes(summary)))
 
 
 def _cells(figures: Mapping[str, Any], columns: tuple[str, ...]) -> list[str]:
@@ -40,9 +40,9 @@ def _cells(figures: Mapping[str, Any], columns: tuple[str, ...]) -> list[str]:
     ]
 
 
-def _caption(summary: Mapping[str, Any]) -> Text:
+def _notes(summary: Mapping[str, Any]) -> list[str]:
     rows = summary["rows"]
-    lines = [summary["ties"], f"windows of {summary['max_length']} tokens; {rows['truncated']} of {rows['judged']} rows were cut"]
+    lines = [summary["counting"], f"windows of {summary['max_length']} tokens; {rows['truncated']} of {rows['judged']} rows were cut"]
     if "aggregation" in summary:
         lines.append(f"aggregation: {summary['aggregation']}")
     if summary.get("absent"):
@@ -50,4 +50,4 @@ def _caption(summary: Mapping[str, Any]) -> Text:
     if rows["malformed"]:
         lines.append(f"{rows['malformed']} of {rows['read']} rows are malformed and left out, among them")
         lines += [f"  {row['where']}: {row['reason']}" for row in rows["malformed_at"][:NAMED]]
-    return Text("\n".join(lines))
+    return lines
