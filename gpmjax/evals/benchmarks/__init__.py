@@ -1,6 +1,6 @@
 """The published benchmarks of preference models, each in its authors' own format and by its authors' own counting.
 
-    python launch/evaluate.py --model=runs/gpm/model --benchmark=rewardbench --data=allenai/reward-bench --out=runs/gpm/rb.json
+    python launch/evaluate.py --model=runs/gpm/model --benchmark=rewardbench --data=allenai/reward-bench --out=rb.json
 
 `run.run_benchmark` does it with any `judging.Judge`.
 """

@@ -15,7 +15,7 @@ from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
 from gpmjax.evals.benchmarks.reading import given, prompt, tags, word
-from gpmjax.evals.metrics import wilson_interval
+from gpmjax.evals.metrics import count_outcomes, wilson_interval
 
 CATEGORIES = {
     "mmlu-pro": "knowledge",
@@ -46,40 +46,45 @@ def pair_key(group: Group) -> str | None:
 def games(one: Judged) -> tuple[int, int]:
     """The verdicts with A first and with B first: 1 for the labelled side, −1 for the other, 0 for neither.
 
-    A model that is not skew-symmetric is asked twice, and may answer twice in favour of the first.
+    A pairwise model is asked twice, and may answer twice in favour of the first; its answers count before any symmetrising.
     """
-    (comparison,) = one.group.comparisons
-    side = 1 if comparison.chosen == 0 else -1
-    return side * int(np.sign(one.scores[0, 1])), -side * int(np.sign(one.scores[1, 0]))
+    return _side(one) * int(np.sign(one.both_orders[0, 1])), -_side(one) * int(np.sign(one.both_orders[1, 0]))
 
 
 def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
     """Score = share of pairs whose two games together favour the label (both, or one and a draw), as the authors count;
-    one game each way, or two draws, is no win. ``half`` counts those one half; ``consistent`` is the share of pairs whose
-    games agree."""
+    one game each way, or two draws, is no win. ``half`` counts those one half; ``averaged`` is the share whose mean score of
+    both orders favours the label, a tie counting one half; ``consistent`` is the share whose games agree."""
     played = defaultdict(list)
     for one in judged:
         source = one.group.tags["source"]
-        played[next((c for start, c in CATEGORIES.items() if source.startswith(start)), "other")].append(games(one))
+        played[next((c for start, c in CATEGORIES.items() if source.startswith(start)), "other")].append(one)
     named = (*CATEGORIES.values(), "other")
-    everything = _figures([game for part in played.values() for game in part])
     return {
-        **{name: figure for name, figure in everything.items() if name != "rows"},
+        **{name: figure for name, figure in _figures(judged).items() if name != "rows"},
         "sections": {name: _figures(played[name]) for name in named if name in played},
         "subsets": {},
         "absent": [name for name in CATEGORIES.values() if name not in played],
     }
 
 
-def _figures(played: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    points = np.sum(played, axis=1)
-    first, second = np.array(played).T
+def _side(one: Judged) -> int:
+    """1 if the label is for A, −1 if it is for B."""
+    (comparison,) = one.group.comparisons
+    return 1 if comparison.chosen == 0 else -1
+
+
+def _figures(judged: Sequence[Judged]) -> dict[str, Any]:
+    first, second = np.array([games(one) for one in judged]).T
+    points = first + second
+    averaged = count_outcomes([_side(one) * one.skew[0, 1] for one in judged], np.ones(len(judged)))
     wins, ties, losses = (int(np.sum(np.sign(points) == outcome)) for outcome in (1, 0, -1))
     return {
         "rows": len(points),
         "score": wins / len(points),
         "interval": list(wilson_interval(wins, len(points))),
         "half": (wins + ties / 2) / len(points),
+        "averaged": averaged.accuracy,
         "consistent": float(np.mean(first == second)),
         "wins": wins,
         "ties": ties,
@@ -93,6 +98,7 @@ JUDGEBENCH = Benchmark(
     parse=parse,
     summarise=summarise,
     key=pair_key,
-    columns=("half", "consistent"),
-    counting="a tie (two draws, or each order for another side) counts nothing, as its authors count; half: one half",
+    columns=("half", "averaged", "consistent"),
+    counting="two draws, or a game for each side, count nothing, as its authors count; half: one half; averaged: the mean "
+    "score of both orders decides",
 )

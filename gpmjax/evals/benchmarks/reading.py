@@ -48,8 +48,8 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
             places[key] = row.where
         groups.append(group)
     if not groups:
-        first = malformed[0]
-        raise ValueError(f"{first.where}: {first.reason} (nor is another of the {len(malformed)} rows one of {benchmark.name})")
+        (where, reason), count = malformed[0], len(malformed)
+        raise ValueError(f"{where}: {reason} (nor is another of the {count} rows one of {benchmark.name})")
     return Examples(groups, malformed)
 
 

@@ -33,7 +33,7 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
         least = 1 + (kind == "tied")  # one right answer has no spread
         if len(chosen) < least or not rejected:
             counts = f"{len(chosen)} and {len(rejected)}"
-            raise RowError(where, "chosen", f"a {kind} prompt needs at least {least} right and 1 wrong response, has {counts}")
+            raise RowError(where, "chosen", f"a {kind} prompt needs at least {least} right and 1 wrong, has {counts}")
     elif (len(chosen), len(rejected)) != BEST_OF:
         raise RowError(where, "chosen", f"must hold 1 response and 'rejected' 3, hold {len(chosen)} and {len(rejected)}")
     if fields.get("num_correct", len(chosen)) != len(chosen):
@@ -128,6 +128,7 @@ def _by_subset(judged: Sequence[Judged]) -> dict[str, list[Judged]]:
 REWARDBENCH2 = Benchmark(
     name="rewardbench2",
     split="test",
+    pairs="all",
     parse=parse,
     summarise=summarise,
     leaderboard=leaderboard,

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import track
 
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.leaderboard import write_leaderboard
-from gpmjax.evals.benchmarks.protocol import Benchmark, judged_record
+from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, judged_record
 from gpmjax.evals.benchmarks.reading import Examples, read_examples
 from gpmjax.evals.judging import Judge, group_record
+from gpmjax.evals.order import order_figures
 from gpmjax.evals.report import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
 
@@ -50,10 +52,12 @@ def run_benchmark(
     }
     with contextlib.nullcontext() if out is None else RowsFile(groups_path(out), identity) as file:
         records = _judge(benchmark, judge, examples.groups, file)
-    judged = [judged_record(group, record) for group, record in zip(examples.groups, records, strict=True)]
+    both = zip(examples.groups, records, strict=True)
+    judged = [judged_record(group, record, benchmark.pairs) for group, record in both]
     summary = {
         **_described(identity, examples, records),
         "counting": benchmark.counting,
+        **_order(judged),
         **benchmark.summarise(judged, aggregation),
     }
     if out is not None:
@@ -74,6 +78,17 @@ def _judge(benchmark: Benchmark, judge: Judge, groups: Sequence[Group], file: Ro
         if file is not None:
             file.write(record)
     return records
+
+
+def _order(judged: Sequence[Judged]) -> dict[str, Any]:
+    """How much the verdicts of a pairwise model on labelled comparisons depend on the order, if it was asked in both."""
+    if any(one.asked is None for one in judged):
+        return {}
+    comparisons = [(one.asked, c.chosen, c.rejected, c.target) for one in judged for c in one.group.comparisons]
+    first, second, target = np.array([(r[i, j], r[j, i], target) for r, i, j, target in comparisons], np.float64).T
+    if np.isnan(first + second).any():
+        return {}
+    return {"order": order_figures((first - second) / 2, first + second, target)}
 
 
 def _described(identity: dict[str, Any], examples: Examples, records: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -42,7 +42,11 @@ def _cells(figures: Mapping[str, Any], columns: tuple[str, ...]) -> list[str]:
 
 def _notes(summary: Mapping[str, Any]) -> list[str]:
     rows = summary["rows"]
-    lines = [summary["counting"], f"windows of {summary['max_length']} tokens; {rows['truncated']} of {rows['judged']} rows were cut"]
+    cut = f"{rows['truncated']} of {rows['judged']} rows were cut"
+    lines = [summary["counting"], f"windows of {summary['max_length']} tokens; {cut}"]
+    if "order" in summary:
+        order = {name: percent(summary["order"][name]) for name in ("consistent", "first_wins")}
+        lines.append(f"both orders give one verdict in {order['consistent']} %; the first place wins {order['first_wins']} %")
     if "aggregation" in summary:
         lines.append(f"aggregation: {summary['aggregation']}")
     if summary.get("absent"):

@@ -9,10 +9,10 @@ from gpmjax.evals.judging import Verdict
 
 
 class KnownJudge:
-    """Answers with ``matrix(group)`` [K, K]; ``stop_after`` verdicts somebody presses Ctrl-C."""
+    """Answers with ``matrix(group)`` [K, K], and has ``asked`` (group → [K, K]); ``stop_after`` verdicts comes Ctrl-C."""
 
-    def __init__(self, matrix, stop_after=None, **identity):
-        self.matrix, self.stop_after = matrix, stop_after
+    def __init__(self, matrix, stop_after=None, asked=lambda group: None, **identity):
+        self.matrix, self.stop_after, self.raw = matrix, stop_after, asked
         self.identity = {"model": "known", "max_length": 64, "template": "chat"} | identity
         self.asked = []
 
@@ -23,7 +23,7 @@ class KnownJudge:
             self.asked.append((group.where, pairs))
             scores = np.asarray(self.matrix(group), np.float64)
             tokens = np.array([len(text.split()) for text in group.responses])
-            yield Verdict(scores, 1.0, tokens, int(tokens.sum()), truncated=tokens.max() > 5)
+            yield Verdict(scores, 1.0, tokens, int(tokens.sum()), truncated=tokens.max() > 5, asked=self.raw(group))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
 from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
@@ -33,7 +34,18 @@ def test_two_games_of_any_judge(rows_file, known_judge):
     assert figures["wins"] == sum(count > 0 for count in counts) and figures["ties"] == sum(count == 0 for count in counts)
     assert figures["losses"] == sum(count < 0 for count in counts)
     assert figures["score"] == figures["wins"] / 18 and figures["half"] == (figures["wins"] + figures["ties"] / 2) / 18
+    mean = [(first - second) * (1 if label == "A>B" else -1) for label, first, second in cases]
+    assert figures["averaged"] == sum(0.5 + 0.5 * np.sign(one) for one in mean) / 18
     assert figures["consistent"] == pytest.approx(6 / 18)  # the score of A against B is the negative of B's against A
+
+
+@pytest.mark.parametrize(("asked", "score"), [([[0, 3], [1, 0]], 0.0), ([[0, 3], [np.nan, 0]], 1.0), (None, 1.0)])
+def test_a_symmetrised_judge_is_taken_at_its_own_word_if_it_was_asked_in_both_orders(rows_file, known_judge, asked, score):
+    raw = None if asked is None else np.array(asked, np.float64)
+    judge = known_judge(lambda group: [[0.0, 1.0], [-1.0, 0.0]], asked=lambda group: raw)
+    figures = run_benchmark(BENCHMARK, judge, rows_file([row(0, "A>B", "mmlu-pro-law")]))
+    assert figures["score"] == figures["consistent"] == score and figures["averaged"] == 1.0
+    assert ("order" in figures) == (score == 0.0)
 
 
 def test_a_skew_judge_says_the_same_twice(rows_file, known_judge):

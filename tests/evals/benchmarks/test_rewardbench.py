@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
@@ -73,10 +74,11 @@ def test_prior_sets_count_half_a_section_when_there_are_some(rows_file, reward_j
 
 
 def test_a_judge_that_favours_the_first_gains_nothing(rows_file, known_judge):
-    biased = known_judge(lambda group: [[0.0, 1.0], [1.0, 0.0]])
+    raw = np.array([[0.0, 1.0], [1.0, 0.0]])
+    biased = known_judge(lambda group: raw, asked=lambda group: raw)
     figures = run_benchmark(BENCHMARK, biased, rows_file([row("donotanswer", 1, 0)] * 3))
     assert figures["subsets"]["donotanswer"]["ties"] == 3 and figures["score"] == 0.5
-    assert {pairs for _, pairs in biased.asked} == {"all"}
+    assert figures["order"]["first_wins"] == 1.0 and figures["order"]["consistent"] == 0.0
 
 
 @pytest.mark.parametrize(("spec", "kind"), [({"kind": "bt"}, "Seq. Classifier"), ({"kind": "gpm"}, "Custom Classifier")])

@@ -77,11 +77,18 @@ def test_a_summary_must_be_json(path, reward_judge):
         run_benchmark(RB2, reward_judge(), path, "rb2.txt")
 
 
-def test_a_pair_that_was_left_out_is_an_error(path, known_judge):
+def test_a_pair_that_is_needed_must_be_judged_in_both_orders(path, rows_file, known_judge):
     scores = np.zeros((4, 4))
     scores[2, 3] = np.nan  # no label asks for it
-    with pytest.raises(ValueError, match=r":1: no score of response 2 against response 3"):
+    with pytest.raises(ValueError, match=r":1: the judge says nothing of response 2 against response 3; it must of all"):
         run_benchmark(RB2, known_judge(lambda group: scores), path)
+    cyclic = rows_file([{"prompt": "p", "responses": ["a", "b", "c"], "prefer": [[0, 1]]}], "cyclic.jsonl")
+    nan = np.nan
+    labelled = known_judge(lambda group: [[nan, 1, nan], [1, nan, nan], [nan, nan, nan]])
+    assert run_benchmark(BENCHMARKS["cyclic"], labelled, cyclic)["score"] == 0.5
+    one_order = known_judge(lambda group: [[0, 1, 1], [nan, 0, 1], [1, 1, 0]])
+    with pytest.raises(ValueError, match=r":1: the judge says nothing of response 1 against response 0; it must of labelled"):
+        run_benchmark(BENCHMARKS["cyclic"], one_order, cyclic)
 
 
 ROWS = {
