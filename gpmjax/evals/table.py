@@ -39,20 +39,21 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
     interval = figures["accuracy_interval"]
     return [
         str(figures["comparisons"]),
-        _percent(figures["accuracy"]),
-        "–" if interval is None else f"{_percent(interval[0])}–{_percent(interval[1])}",
+        percent(figures["accuracy"]),
+        "–" if interval is None else f"{percent(interval[0])}–{percent(interval[1])}",
         f"{figures['wins']}/{figures['ties']}/{figures['losses']}",
         f"{figures['nll']:.4f}",
         f"{figures['brier']:.4f}",
         f"{figures['ece']:.4f}",
         "–" if figures["mean_margin"] is None else f"{figures['mean_margin']:+.4f}",
-        " / ".join(_percent(baseline["accuracy"]) for baseline in figures["longer_wins"].values()) or "–",
+        " / ".join(percent(baseline["accuracy"]) for baseline in figures["longer_wins"].values()) or "–",
     ]
 
 
-def _percent(share: float | None) -> str:
-    """
-    >>> _percent(0.75), _percent(None)
+def percent(share: float | None) -> str:
+    """A share in per cent, a dash for none.
+
+    >>> percent(0.75), percent(None)
     ('75.0', '–')
     """
     return "–" if share is None else f"{100 * share:.1f}"
