@@ -67,15 +67,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         try:
-            self._send(http.HTTPStatus.OK, self.server.answer(self._fields()))
+            fields = self._fields()
         except _Refused as error:
             self._fail(error.status, str(error))
+            return
+        try:
+            self._send(http.HTTPStatus.OK, self.server.answer(fields))
         except ValueError as error:
             self._fail(http.HTTPStatus.BAD_REQUEST, str(error))
         except Incomplete as error:
             self._fail(http.HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        except (ConnectionError, TimeoutError):
-            self.close_connection = True
         except Exception as error:  # one request's trouble is not the server's
             logging.exception("reward server: request failed")
             self._fail(http.HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")

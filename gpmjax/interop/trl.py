@@ -29,8 +29,12 @@ class RewardFunction:
     score: Scoring
     reference: str | None = None
     """The data set's column with the text to compare with, where rewards are against a reference."""
-    __name__: str = "gpmjax"
+    name: str = "gpmjax"
     """What TRL logs the rewards as."""
+
+    @property
+    def __name__(self) -> str:
+        return self.name
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
         """One number a completion.
