@@ -51,7 +51,7 @@ def pair_entry(as_tensor: Callable[[np.ndarray], Any], max_length: int = 2048, *
 
 
 def scalar_entry(max_length: int = 2048, **settings: Any) -> dict[str, Any]:
-    """An entry of REWARD_MODEL_CONFIG for a Bradley–Terry model; arguments as of `pair_entry`."""
+    """An entry of REWARD_MODEL_CONFIG for a model with a reward of a single response; arguments as of `pair_entry`."""
     build = functools.partial(_build, settings | {"against": "nothing", "prompts": "templated", "max_length": max_length})
     return {
         "model_builder": build,

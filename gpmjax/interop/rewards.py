@@ -9,7 +9,7 @@ number has to say against what, and ``RewardPlan.against`` is that choice. It ha
                  nothing, and numbers of different prompts are not comparable.
     "reference"  One fixed text a prompt, such as a column of the data set: s(y_i ≻ y_ref). Needs no group, and is comparable from
                  call to call; but what beats the reference need not beat another opponent.
-    "nothing"    Bradley–Terry's reward r(y) itself, which no other model has.
+    "nothing"    The reward r(y) of a model that has one: Bradley–Terry, or a verifier asked about each response. No other has.
 """
 
 import threading
@@ -138,8 +138,8 @@ def _against_the_last(verdict: Verdict, units: str) -> np.ndarray:
 def _alone(verdict: Verdict, units: str) -> np.ndarray:
     if verdict.embedding is None or verdict.embedding.shape[-1] != 1:
         raise ValueError(
-            "against='nothing': this model has no reward of a single response, only Bradley–Terry models have; compare with "
-            "the 'group' or with a 'reference'"
+            "against='nothing': this model has no reward of a single response, as Bradley–Terry models and verifiers have; "
+            "compare with the 'group' or with a 'reference'"
         )
     rewards = verdict.embedding[:, 0]
     return rewards / verdict.tau if units == "log_odds" else rewards
