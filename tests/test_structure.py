@@ -29,6 +29,7 @@ STOREYS = (
     {"improve_config"},
     {"hub", "sampling"},
     {"train", "evals", "aot"},
+    {"interop"},
 )
 NEIGHBOURS = {("aot", "train")}
 
