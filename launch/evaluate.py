@@ -11,7 +11,7 @@ matrix of scores (rb.groups.jsonl, as they come).
 
 For a published checkpoint that does not say how its head is read, say it: --gate=softmax --normalise=l2 --tau=0.1. Any
 language model is a judge when it is asked: --model=smollm2 --head=verdict --question=yes_or_no (or a_or_b, which reads
-both). Interrupted, the same command goes on.
+both), and it may think first: --rationales=8 (GenRM-CoT). Interrupted, the same command goes on.
 """
 
 import sys
@@ -24,6 +24,8 @@ from gpmjax.evals.benchmarks import AGGREGATIONS, BENCHMARKS, run_benchmark
 from gpmjax.evals.benchmarks.table import benchmark_table
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.evals.pairwise_judge import SYMMETRIES
+from gpmjax.evals.rationales import VOTES, RationalePlan
 from gpmjax.evals.report import groups_path, rows_path
 from gpmjax.evals.table import summary_table
 from gpmjax.models.heads import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
@@ -40,6 +42,11 @@ ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memor
 DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", ["chat", "raw"], "How prompt and response become text.")
 ORDER = flags.DEFINE_enum("order", "both", ORDERS, "Of the two responses put to a pairwise model; shuffled: half the work.")
+SYMMETRY = flags.DEFINE_enum("symmetry", "average", SYMMETRIES, "Of a pairwise model asked in both orders (benchmarks).")
+RATIONALES = flags.DEFINE_integer("rationales", 0, "Sample so many before each verdict (GenRM-CoT); 0: answer at once.", 0)
+VOTE = flags.DEFINE_enum("vote", "mean", VOTES, "Of the rationales' verdicts: their mean probability, or the majority's share.")
+RATIONALE_TOKENS = flags.DEFINE_integer("rationale_tokens", 128, "At most so many tokens a rationale.", 1)
+TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "At which rationales are sampled.", 0)
 BY = flags.DEFINE_list("by", ["subset", "group"], "Columns to break the figures down by.")
 # Declarations, for checkpoints that make none.
 DECLARED = {
@@ -57,8 +64,17 @@ DECLARED = {
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     declare = {name: flag.value for name, flag in DECLARED.items() if flag.value is not None}
+    thinking = RationalePlan(RATIONALES.value, RATIONALE_TOKENS.value, TEMPERATURE.value, vote=VOTE.value)
     judge = JudgePlan(
-        MODEL.value, declare, MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, ORDER.value
+        model=MODEL.value,
+        declare=declare,
+        max_length=MAX_LENGTH.value,
+        rows_per_batch=ROWS.value,
+        dtype=DTYPE.value,
+        template=TEMPLATE.value,
+        order=ORDER.value,
+        symmetry=SYMMETRY.value,
+        rationales=thinking if RATIONALES.value else None,
     )
     try:
         table = _labelled(judge) if BENCHMARK.value is None else _benchmark(judge)

@@ -1,5 +1,7 @@
 """A saved model on a labelled set: load, score, write, summarise."""
 
+import dataclasses
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,9 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.held_out import HeldOut, held_out
-from gpmjax.evals.open_judge import JudgePlan, open_model
-from gpmjax.evals.preference import BREAKDOWN, Kept
+from gpmjax.evals.judging import Judge, judged_comparisons
+from gpmjax.evals.open_judge import JudgePlan, as_judge, open_model
+from gpmjax.evals.preference import BREAKDOWN, Kept, measure_scored
 from gpmjax.evals.report import RowsFile, data_identity, rows_path
 from gpmjax.files import write_json
 
@@ -39,21 +43,31 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
     if out is not None and Path(out).suffix != ".json":
         raise ValueError(f"out={str(out)!r}: must end in .json; per-row scores go beside it in .rows.jsonl")
     model = open_model(plan.judge)
-    data = held_out(
-        plan.data, model.format, max_length=plan.judge.max_length, rows_per_batch=model.rows_per_batch
-    )
-    scored = lambda left: track(left.batches(), "scoring", total=left.steps, console=Console(stderr=True))
+    judge = as_judge(model, plan.judge)
+    data = held_out(plan.data, model.format, max_length=plan.judge.max_length, rows_per_batch=model.rows_per_batch)
     if out is None:
-        figures = data.measure(model.scorer, scored(data), by=plan.by)
+        figures = _measure(plan, judge, data, Kept((), model.spec.tau), None)
     else:
-        with RowsFile(rows_path(out), model.identity | data_identity(plan.data)) as records:
-            left = data.without({record["row"] for record in records.kept})
-            kept = Kept(records.kept, model.spec.tau)
-            figures = left.measure(model.scorer, scored(left), by=plan.by, sink=records.write, kept=kept)
+        with RowsFile(rows_path(out), judge.identity | data_identity(plan.data)) as records:
+            figures = _measure(plan, judge, data, Kept(records.kept, model.spec.tau), records.write)
     summary = {**_described(plan, data), "spec": model.spec.to_dict(), **figures}
     if out is not None:
         write_json(out, summary)
     return summary
+
+
+def _measure(
+    plan: EvaluationPlan, judge: Judge, data: HeldOut, kept: Kept, sink: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    """Figures of all comparisons, of which only those that are not ``kept`` are put to the judge."""
+    done = {record["row"] for record in kept.records}
+    left = [dataclasses.replace(g, comparisons=c) for g in data.groups if (c := _undone(g, data.facts.keys() - done))]
+    scored = track(judged_comparisons(judge, left), "judging", total=len(left), console=Console(stderr=True))
+    return measure_scored(scored, data.facts, by=plan.by, sink=sink, kept=kept)
+
+
+def _undone(group: Group, rows: Set[int]) -> tuple[Comparison, ...]:
+    return tuple(comparison for comparison in group.comparisons if comparison.row in rows)
 
 
 def _described(plan: EvaluationPlan, data: HeldOut) -> dict[str, Any]:

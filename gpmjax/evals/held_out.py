@@ -1,7 +1,7 @@
 """A labelled set made ready for measuring: every comparison once, in a fixed order, none lost without being named."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from gpmjax.arrays import TokenBatch
@@ -12,7 +12,7 @@ from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
-from gpmjax.evals.preference import BREAKDOWN, Facts, Kept, measure
+from gpmjax.evals.preference import BREAKDOWN, Facts, measure
 from gpmjax.evals.protocol import Batch, Scorer
 from gpmjax.evals.readout import SHORT_ROW
 
@@ -21,8 +21,10 @@ from gpmjax.evals.readout import SHORT_ROW
 class HeldOut:
     """Groups as tokens, how they are batched, and what is known of each comparison."""
 
-    pipeline: Pipeline | None
-    """Each group once, in order; its ``rows(step)`` also serve to batch cached features. None when nothing is left to score."""
+    groups: Sequence[Group]
+    """As read, pairs that share a prompt merged."""
+    pipeline: Pipeline
+    """Each group once, in order; its ``rows(step)`` also serve to batch cached features."""
     facts: dict[int, Facts]
     """By the comparison's row; those that are scored."""
     report: EncodeReport
@@ -33,14 +35,7 @@ class HeldOut:
     @property
     def steps(self) -> int:
         """Number of batches."""
-        return 0 if self.pipeline is None else self.pipeline.steps(1)
-
-    def without(self, rows: Collection[int]) -> "HeldOut":
-        """The same set, of which the comparisons ``rows`` need no scores any more."""
-        left = [group for group in self.pipeline.groups if any(c.row not in rows for c in group.comparisons)]
-        if not left:
-            return dataclasses.replace(self, pipeline=None)
-        return dataclasses.replace(self, pipeline=Pipeline([left], self.pipeline.shape, order="ordered"))
+        return self.pipeline.steps(1)
 
     def batches(self) -> Iterator[TokenBatch]:
         """Every batch, from the first."""
@@ -53,11 +48,10 @@ class HeldOut:
         *,
         by: Sequence[str] = BREAKDOWN,
         sink: Callable[[dict[str, Any]], None] | None = None,
-        kept: Kept | None = None,
     ) -> dict[str, Any]:
         """Figures of a model on these comparisons, see `preference.measure`; ``batches`` are ours, or made of the same
         rows' cached features."""
-        return measure(scorer, batches, self.facts, by=by, sink=sink, kept=kept)
+        return measure(scorer, batches, self.facts, by=by, sink=sink)
 
 
 def held_out(
@@ -83,19 +77,22 @@ def held_out(
     """
     if rows_per_batch < 1:
         raise ValueError(f"rows_per_batch={rows_per_batch}: must be at least 1")
+    if isinstance(chat, QuestionFormat) and chat.order != "both":
+        raise ValueError(f"order={chat.order!r}: a held-out set is asked about in 'both' orders")
     groups = read_groups(source)
     merged = merge_groups(groups)
     pairs = list(encode_each(merged, chat, max_length=max_length))
     report = sum((report for _, report in pairs), EncodeReport())
     if not report.comparisons:
         raise ValueError(f"{source}: no comparison between different texts, there is nothing to measure")
-    facts = _facts(groups, merged, [encoded for encoded, _ in pairs], chat)
+    facts = _facts(groups, merged, [encoded for encoded, _ in pairs])
     everything = [(c.row, group.where) for group in groups for c in group.comparisons]
     compared = [encoded for encoded, _ in pairs if encoded.comparisons]
     limit = row_length or max(SHORT_ROW, max(map(_longest_pair, compared)))
     pieces = [piece for encoded in compared for piece in split_group(encoded, row_length=limit)]
     shape = fit_shape(pieces, rows=rows_per_batch, tokens=row_length, packing=packing)
     return HeldOut(
+        groups=merged,
         pipeline=Pipeline([pieces], shape, order="ordered", packing=packing),
         facts=facts,
         report=report,
@@ -108,9 +105,7 @@ def _longest_pair(group: EncodedGroup) -> int:
     return len(group.prompt) + max(lengths[c.chosen] + lengths[c.rejected] for c in group.comparisons)
 
 
-def _facts(
-    groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup], chat: ChatFormat | QuestionFormat
-) -> dict[int, Facts]:
+def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup]) -> dict[int, Facts]:
     """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before merging."""
     read = {c.row: (group, c) for group in groups for c in group.comparisons}
     facts = {}
@@ -118,14 +113,12 @@ def _facts(
         named = {c.row: (c.chosen, c.rejected) for c in whole.comparisons}
         for comparison in kept.comparisons:
             group, original = read[comparison.row]
-            pair = named[comparison.row]
-            sides = [kept.read[side] for side in pair]
+            sides = [kept.read[side] for side in named[comparison.row]]
             facts[comparison.row] = Facts(
                 group.where,
                 tuple(side.tokens for side in sides),
                 tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),
                 group.tags,
                 kept.prompt_cut or any(side.cut for side in sides),
-                reversed=isinstance(chat, QuestionFormat) and chat.question.pairwise and chat.pair(whole, *pair) != pair,
             )
     return facts

@@ -15,6 +15,7 @@ import numpy as np
 
 from gpmjax.data.groups import Group
 from gpmjax.data.questions import transcript
+from gpmjax.evals.preference import Scored
 
 Pairs = Literal["labelled", "all"]
 """Which pairs are wanted: those that a group's comparisons name, or every one of its responses."""
@@ -103,3 +104,17 @@ def record_scores(record: Mapping[str, Any]) -> np.ndarray:
     [[0.0, nan], [1.0, 0.0]]
     """
     return np.array([[np.nan if s is None else s for s in row] for row in record["scores"]], np.float64)
+
+
+def judged_comparisons(judge: Judge, groups: Sequence[Group]) -> Iterator[Scored]:
+    """A judge's scores of the groups' comparisons, for `preference.measure_scored`."""
+    for group, verdict in zip(groups, judge(groups), strict=True):
+        chosen, rejected = (np.array([getattr(c, side) for c in group.comparisons], int) for side in ("chosen", "rejected"))
+        gap = None if verdict.asked is None else verdict.asked[chosen, rejected] + verdict.asked[rejected, chosen]
+        yield Scored(
+            row=np.array([c.row for c in group.comparisons], int),
+            score=verdict.scores[chosen, rejected],
+            target=np.array([c.target for c in group.comparisons], float),
+            tau=verdict.tau,
+            order_gap=None if gap is None or np.isnan(gap).any() else gap,
+        )

@@ -4,18 +4,24 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.questions import QuestionFormat, response_format
 from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.judging import Judge
 from gpmjax.evals.pairwise_judge import PairwiseJudge
 from gpmjax.evals.protocol import Scorer, make_scorer
+from gpmjax.evals.rationales import RationalePlan, RationaleReader
 from gpmjax.evals.readout import PackedReader
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
 from gpmjax.models.config import Runtime
 from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.transformer import Decoder
+from gpmjax.sampling.generate import generate
+from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sharding import make_mesh, place_leaf
 
 
@@ -37,14 +43,20 @@ class JudgePlan:
     """Of the pairs put to a pairwise model: "both", or "shuffled", which is half the work."""
     symmetry: str = "average"
     """Of a pairwise model asked in both orders, see `pairwise_judge.SYMMETRIES`."""
+    rationales: RationalePlan | None = None
+    """How the model thinks before its verdict; None: it answers at once."""
 
 
 @dataclasses.dataclass(frozen=True)
 class OpenModel:
     """A preference model in memory, jitted, with all that its plan says of how it is read."""
 
+    model: PreferenceModel
+    params: Any
+    mesh: Mesh
     scorer: Scorer
     format: ChatFormat | QuestionFormat
+    """Asks about pairs in both orders."""
     spec: PreferenceSpec
     rows_per_batch: int
     """A multiple of the devices."""
@@ -72,20 +84,61 @@ def open_model(plan: JudgePlan) -> OpenModel:
         "dtype": plan.dtype,
         "template": plan.template,
     }
+    model = PreferenceModel(loaded.config, spec, runtime)
     return OpenModel(
-        scorer=make_scorer(PreferenceModel(loaded.config, spec, runtime), loaded.params, mesh),
-        format=response_format(chat, spec.question, spec.kind, order=plan.order),
+        model=model,
+        params=loaded.params,
+        mesh=mesh,
+        scorer=make_scorer(model, loaded.params, mesh),
+        format=response_format(chat, spec.question, spec.kind),
         spec=spec,
         rows_per_batch=-(-plan.rows_per_batch // mesh.size) * mesh.size,
-        identity=identity | ({"order": plan.order} if spec.kind == "pairwise" else {}),
+        identity=identity,
     )
 
 
 def open_judge(plan: JudgePlan) -> Judge:
-    """The same as a judge of groups; raises as ``open_model`` does."""
-    model = open_model(plan)
+    """The same as a judge of groups; raises as ``open_model`` and ``as_judge`` do."""
+    return as_judge(open_model(plan), plan)
+
+
+def as_judge(model: OpenModel, plan: JudgePlan) -> Judge:
+    """An opened model as the judge that its plan describes.
+
+    Raises:
+      ValueError: rationales of a model that does not read verdicts.
+    """
+    identity = dict(model.identity)
     read = PackedReader(model.scorer, model.rows_per_batch)
+    if plan.rationales is not None:
+        read = _thinking(model, read, plan.rationales.validate())
+        identity["rationales"] = dataclasses.asdict(plan.rationales)
     if model.spec.kind == "pairwise":
-        identity = model.identity | {"symmetry": plan.symmetry}
-        return PairwiseJudge(read, model.format, identity, plan.max_length, plan.symmetry)
-    return EmbeddingJudge(read, model.format, model.identity, plan.max_length)
+        identity |= {"order": plan.order, "symmetry": plan.symmetry}
+        questions = dataclasses.replace(model.format, order=plan.order)
+        return PairwiseJudge(read, questions, identity, plan.max_length, plan.symmetry)
+    return EmbeddingJudge(read, model.format, identity, plan.max_length)
+
+
+def _thinking(model: OpenModel, read: PackedReader, plan: RationalePlan) -> RationaleReader:
+    if model.spec.head != "verdict":
+        raise ValueError(f"rationales: need a model that is read by its verdict, head='verdict'; its head is {model.spec.head!r}")
+    tokenizer = model.format.tokenizer
+    sampling = SamplingPlan(
+        max_new_tokens=plan.max_new_tokens,
+        temperature=plan.temperature,
+        top_p=plan.top_p,
+        stop_tokens=(tokenizer.eos_token_id,),
+    )
+    draw = lambda prompts, names: generate(
+        Decoder(model.model.config, model.model.runtime),
+        model.params["decoder"],
+        prompts,
+        samples=plan.rationales,
+        plan=sampling.validate(),
+        seed=plan.seed,
+        ids=names,
+        mesh=model.mesh,
+        rows=read.rows_per_batch,
+    )
+    return RationaleReader(read, draw, tokenizer, plan, model.spec.verdicts)

@@ -55,8 +55,6 @@ class Facts:
     tags: Mapping[str, Any]
     truncated: bool = False
     """Whether the prompt or one of the two responses was cut to the model's window."""
-    reversed: bool = False
-    """Whether a pairwise model is asked in one order alone, the rejected response first."""
 
 
 def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
@@ -105,8 +103,6 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
             known = facts[int(row)]
             if not np.isfinite(score):
                 raise ValueError(f"{known.source}: the model's score is {score}, must be finite")
-            if known.reversed:
-                score, target = -score, 1 - target
             yield {
                 "row": int(row),
                 "source": known.source,
@@ -144,26 +140,34 @@ def measure(
     *,
     by: Sequence[str] = BREAKDOWN,
     sink: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """`measure_scored` of a model over ``batches``."""
+    return measure_scored(score_batches(scorer, batches), facts, by=by, sink=sink)
+
+
+def measure_scored(
+    scored: Iterable[Scored],
+    facts: Mapping[int, Facts],
+    *,
+    by: Sequence[str] = BREAKDOWN,
+    sink: Callable[[dict[str, Any]], None] | None = None,
     kept: Kept | None = None,
 ) -> dict[str, Any]:
-    """Accuracy, likelihood, calibration and the length baseline of a model over ``batches``.
+    """Accuracy, likelihood, calibration and the length baseline of scored comparisons.
 
     Args:
       facts: by the comparison's row.
       by: tags to break the figures down by.
       sink: given each record as soon as it is known, to be written down.
-      kept: records of an earlier evaluation, which ``batches`` may hold again.
+      kept: records of an earlier evaluation, beside which ``scored`` are the rest.
 
     Returns:
       The figures of `metrics.summarise`, and of `order.order_figures` for a pairwise model.
     """
     records, tau = ([], 1.0) if kept is None else (list(kept.records), kept.tau)
-    done = {record["row"] for record in records}
-    for scored in score_batches(scorer, batches):
-        tau = scored.tau
-        for record in rows([scored], facts):
-            if record["row"] in done:
-                continue
+    for part in scored:
+        tau = part.tau
+        for record in rows([part], facts):
             records.append(record)
             if sink is not None:
                 sink(record)

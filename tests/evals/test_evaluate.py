@@ -8,6 +8,7 @@ import math
 import pytest
 
 from gpmjax.evals import evaluate as module
+from gpmjax.evals import readout
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.open_judge import JudgePlan, open_model
 from gpmjax.evals.preference import summarise_rows
@@ -63,6 +64,7 @@ def test_an_interrupted_evaluation_goes_on(saved, pairs, write_rows, tmp_path, m
     rows = [pair | {"prompt": f"{n} {pair['prompt']}"} for n in range(10) for pair in pairs]
     planned = plan(saved, write_rows(rows), rows_per_batch=1)
     out = tmp_path / "dev.json"
+    monkeypatch.setattr(readout, "CHUNK", 8)
     monkeypatch.setattr(module, "open_model", functools.partial(opened, interrupt=True))
     with pytest.raises(KeyboardInterrupt):
         evaluate(planned, out)

@@ -11,9 +11,10 @@ from gpmjax.data.groups import Comparison
 from gpmjax.data.questions import response_format
 from gpmjax.data.records import read_groups
 from gpmjax.evals.held_out import held_out
-from gpmjax.evals.judging import group_record
+from gpmjax.evals.judging import group_record, judged_comparisons
 from gpmjax.evals.order import order_figures
 from gpmjax.evals.pairwise_judge import PairwiseJudge
+from gpmjax.evals.preference import measure_scored
 from gpmjax.evals.protocol import make_scorer
 from gpmjax.evals.readout import PackedReader
 from gpmjax.models.config import DecoderConfig
@@ -88,25 +89,30 @@ def test_one_order_is_half_the_work_and_one_of_the_two(scorer, chat, path):
     assert sum(v.forward_tokens for v in once) < 0.8 * sum(v.forward_tokens for v in raw)
 
 
-@pytest.mark.parametrize("order", ["both", "shuffled"])
-def test_the_labelled_path_says_the_same(scorer, chat, path, order):
+def test_the_labelled_path_says_the_same(scorer, chat, path):
     groups = read_groups(path)
-    reads = response_format(chat, SPEC.question, SPEC.kind, order=order)
+    reads = response_format(chat, SPEC.question, SPEC.kind)
     data = held_out(path, reads, max_length=160, rows_per_batch=8)
     records = []
     figures = data.measure(scorer, data.batches(), sink=records.append)
-    verdicts = list(judge(scorer, chat, order=order)(groups))
+    verdicts = list(judge(scorer, chat)(groups))
     for record in records:
         comparison = groups[record["row"]].comparisons[0]
+        verdict = verdicts[record["row"]]
         assert record["target"] == comparison.target
-        assert record["score"] == pytest.approx(verdicts[record["row"]].scores[0, 1], abs=2e-5)
+        assert record["score"] == pytest.approx(verdict.scores[0, 1], abs=2e-5)
+        assert record["order_gap"] == pytest.approx(verdict.asked[0, 1] + verdict.asked[1, 0], abs=4e-5)
         assert record["chosen_characters"] == len(groups[record["row"]].responses[0])
-        assert record["chosen_tokens"] == verdicts[record["row"]].tokens[0]
-    assert ("order" in figures) == (order == "both")
-    if order == "both":
-        gaps = {record["row"]: record["order_gap"] for record in records}
-        expected = [v.asked[0, 1] + v.asked[1, 0] for v in verdicts]
-        assert [gaps[row] for row in sorted(gaps)] == pytest.approx(expected, abs=4e-5)
+        assert record["chosen_tokens"] == verdict.tokens[0]
+    judged = measure_scored(judged_comparisons(judge(scorer, chat), data.groups), data.facts)
+    for name in ("accuracy", "nll", "brier"):
+        assert judged[name] == pytest.approx(figures[name], abs=1e-4)
+    assert judged["order"] == pytest.approx(figures["order"], abs=1e-4)
+
+
+def test_a_held_out_set_is_asked_about_in_both_orders(chat, path):
+    with pytest.raises(ValueError, match="order='shuffled': a held-out set is asked about in 'both' orders"):
+        held_out(path, response_format(chat, SPEC.question, SPEC.kind, order="shuffled"), max_length=160, rows_per_batch=8)
 
 
 def test_order_figures_of_extremes():

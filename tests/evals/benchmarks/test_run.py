@@ -11,6 +11,7 @@ from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
 from gpmjax.evals.benchmarks.table import benchmark_table
 from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.protocol import make_scorer
+from gpmjax.evals.readout import PackedReader
 from gpmjax.sharding import make_mesh
 
 RB2 = BENCHMARKS["rewardbench2"]
@@ -102,7 +103,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_a_model_on_every_benchmark(model_and_params, chat, rows_file, tmp_path, name):
-    judge = EmbeddingJudge(make_scorer(*model_and_params, make_mesh()), chat, {"max_length": 128}, 128)
+    judge = EmbeddingJudge(PackedReader(make_scorer(*model_and_params, make_mesh())), chat, {"max_length": 128}, 128)
     path = rows_file([*ROWS[name], {"nothing": "[red]"}])
     summary = run_benchmark(BENCHMARKS[name], judge, path, tmp_path / "out.json")
     assert 0 <= summary["score"] <= 1 and summary["rows"]["judged"] == len(ROWS[name]) and summary["max_length"] == 128
