@@ -1,0 +1,205 @@
+"""Documents → results: what was measured, of which model, with which seed.
+
+Four kinds of document are known, told apart by their fields:
+
+    a fit's summary.json                 "eval" and "config"             a result for every set it was evaluated on
+    an evaluation's FILE.json            "spec" and "accuracy"           one result
+    a benchmark's FILE.json              "benchmark" and "figures"       one result with sections; of "cyclic" one a set
+    a sheet (benchmarks/results/*.json)  "rows", a list                  a result a row
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+SECTIONS = ("sections", "sets", "subsets", "domains")
+"""Where a benchmark's figures may hold its parts."""
+TOTALS = ("average", "score", "accuracy")
+"""What a benchmark may call its overall figure, the first one found."""
+class Settings(NamedTuple):
+    """What makes two models comparable, or the same but for the seed."""
+
+    base: str
+    """The backbone, or the model's own name where no training summary tells."""
+    kind: str
+    """"bt", "gpm", or what another system calls itself."""
+    dim: int
+    gate: str
+    normalise: str
+    head: str
+    """"linear", or "mlp" with its hidden widths."""
+    objective: str
+
+
+class Figure(NamedTuple):
+    """An accuracy, in [0, 1], and what is known of its precision."""
+
+    accuracy: float
+    interval: tuple[float, float] | None = None
+    """As the file has it (Wilson's, 95 %)."""
+    outcomes: tuple[int, int, int] | None = None
+    """Wins, ties, losses."""
+
+
+class Result(NamedTuple):
+    """One model, with one seed, on one set."""
+
+    where: str
+    settings: Settings
+    seed: int | str
+    """A seed, or, of a model of unknown seed, its name."""
+    set: str
+    """File name of the data, or name of the benchmark."""
+    total: Figure
+    sections: Mapping[str, Figure]
+    """Of a benchmark that has them; else empty."""
+    nll: float | None = None
+    ceiling: float | None = None
+    """The best accuracy that any scalar can have on the set, where the file says it."""
+
+
+def read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Result] | None:
+    """Its results, or None for one of no known kind; what it lacks is added to ``remarks``."""
+    try:
+        if "eval" in document and "config" in document:
+            return _of_fit(path, document, remarks)
+        if "benchmark" in document:
+            return _of_benchmark(path, document, remarks)
+        if "spec" in document and "accuracy" in document:
+            settings, seed = _trained(path, document, remarks)
+            return [_result(str(path), settings, seed, _set_name(document["data"]), document)]
+        if isinstance(document.get("rows"), list):
+            return _of_sheet(path, document)
+    except KeyError as error:
+        raise ValueError(f"{path}: no field {error}") from error
+    return None
+
+
+def _of_fit(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
+    if document["status"] != "finished":
+        remarks.append(f"{path}: its fit is {document['status']} at step {document['step']}, so it is left out")
+        return []
+    if not document["eval"]:
+        remarks.append(f"{path}: evaluated on no set, so it is left out")
+    settings, seed = _of_config(document["config"])
+    return [_result(str(path), settings, seed, _set_name(name), figures) for name, figures in document["eval"].items()]
+
+
+def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
+    settings, seed = _trained(path, document, remarks)
+    figures, name = document["figures"], document["benchmark"]
+    parts = next((figures[key] for key in SECTIONS if isinstance(figures.get(key), dict)), {})
+    sections = {part: figure for part, value in parts.items() if (figure := _figure(value)) is not None}
+    remarks += [f"{path}: no accuracy of {part!r}, so that is left out" for part in parts if part not in sections]
+    if name == "cyclic":
+        if not sections:
+            remarks.append(f"{path}: figures of no cyclic set, so it is left out")
+        return [Result(str(path), settings, seed, part, figure, {}) for part, figure in sections.items()]
+    total = next((figure for key in TOTALS if (figure := _figure(figures.get(key))) is not None), None)
+    if total is None:
+        remarks.append(f"{path}: its figures have none of {', '.join(TOTALS)}, so it is left out")
+        return []
+    if total.interval is None and "accuracy_interval" in figures:
+        total = total._replace(interval=_interval(figures["accuracy_interval"]))
+    return [Result(str(path), settings, seed, str(name), total, sections, figures.get("nll"))]
+
+
+def _of_sheet(path: Path, document: Mapping) -> list[Result]:
+    results = []
+    for number, row in enumerate(document["rows"]):
+        if lacking := [name for name in ("set", "model", "dim", "accuracy") if name not in row]:
+            raise ValueError(f"{path}: row {number} has no field {lacking[0]!r}")
+        settings = Settings(
+            base=row.get("base", ""),
+            kind=row["model"],
+            dim=row["dim"],
+            gate=row.get("gate", "none"),
+            normalise=row.get("normalise", "none"),
+            head=row.get("head", "linear"),
+            objective=row.get("objective", "cross_entropy"),
+        )
+        result = _result(f"{path}, row {number}", settings, row.get("seed", 0), row["set"], row)
+        results.append(result._replace(ceiling=document.get("bt_ceilings", {}).get(row["set"])))
+    return results
+
+
+def _result(where: str, settings: Settings, seed: int | str, name: str, figures: Mapping) -> Result:
+    figure = _figure(figures)
+    if figure is None:
+        raise ValueError(f"{where}: no accuracy on {name}")
+    return Result(where, settings, seed, name, figure, {}, figures.get("nll"))
+
+
+def _trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Settings, int | str]:
+    """Settings of an evaluated model: of the run that made it where its summary lies beside the model, else of its spec."""
+    model = str(document["model"])
+    summary = Path(model).parent / "summary.json"
+    trained = read_json(summary) if summary.is_file() else {}
+    if "config" in trained:
+        settings, seed = _of_config(trained["config"])
+        return settings, document.get("seed", seed)
+    remarks.append(f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name")
+    spec = document["spec"]
+    settings = Settings(
+        base=model,
+        kind=spec.get("kind", "gpm"),
+        dim=spec.get("dim", 0),
+        gate=spec.get("gate", "none"),
+        normalise=spec.get("normalise", "none"),
+        head=_head(spec),
+        objective="",
+    )
+    return settings, document.get("seed", model)
+
+
+def _of_config(config: Mapping) -> tuple[Settings, int]:
+    model = config["model"]
+    settings = Settings(
+        base=model["source"],
+        kind=model["kind"],
+        dim=model["dim"],
+        gate=model["gate"],
+        normalise=model["normalise"],
+        head=_head(model),
+        objective=config["loss"]["objective"],
+    )
+    return settings, config["seed"]
+
+
+def _head(fields: Mapping) -> str:
+    return " ".join([fields.get("head", "linear"), *map(str, fields.get("mlp_widths", ()))])
+
+
+def _set_name(source: str) -> str:
+    """
+    >>> _set_name("/data/cycles.jsonl.gz?config=a,b"), _set_name("builtin:letters")
+    ('cycles.jsonl.gz?config=a,b', 'builtin:letters')
+    """
+    place, mark, query = source.partition("?")
+    return Path(place).name + mark + query
+
+
+def _figure(value: Any) -> Figure | None:
+    """Of a number, or of figures as `metrics.summarise` makes them; None where there is no accuracy."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return Figure(float(value))
+    if not isinstance(value, Mapping):
+        return None
+    accuracy = next((value[key] for key in ("accuracy", "score") if value.get(key) is not None), None)
+    if accuracy is None:
+        return None
+    counts = tuple(value.get(key) for key in ("wins", "ties", "losses"))
+    outcomes = None if None in counts else counts
+    return Figure(float(accuracy), _interval(value.get("accuracy_interval")), outcomes)
+
+
+def _interval(pair: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if pair is None else (float(pair[0]), float(pair[1]))
