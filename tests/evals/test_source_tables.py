@@ -33,8 +33,8 @@ def write_fit(path, right, seed=0, data="/data/cycles.jsonl", **model):
 
 
 def write_benchmark(path, shares, model, **more):
-    sections = {name: {"accuracy": share} for name, share in zip(SECTIONS, shares, strict=True)}
-    document = {"benchmark": "rewardbench", "model": str(model), "spec": {}, "figures": {"sections": sections, "average": sum(shares) / 4}}
+    sections = {name: {"score": share} for name, share in zip(SECTIONS, shares, strict=True)}
+    document = {"benchmark": "rewardbench", "model": str(model), "spec": {}, "figures": {"sections": sections, "score": sum(shares) / 4}}
     return write(path, document | more)
 
 
@@ -67,7 +67,7 @@ def test_the_interval_of_one_seed_is_over_comparisons_unless_they_are_all_alike(
     assert spread.basis == "comparisons" and spread.mean == 0.5
     # Outcomes have a variance of 0.225: ± 1.96 √(0.225/1000) = ± 0.0294.
     assert spread.interval == pytest.approx((0.4706, 0.5294), abs=0.002)
-    assert estimate([Figure(1.0, (0.96, 1.0), (100, 0, 0))])[1:] == ((0.96, 1.0), 1, "Wilson")
+    assert estimate([Figure(1.0, (0.96, 1.0), (100, 0, 0))])[1:] == ((0.96, 1.0), 1, "file")
     assert estimate([Figure(0.7)])[1:] == (None, 1, "")
 
 
@@ -89,11 +89,11 @@ def test_a_section_that_one_seed_lacks_is_left_empty_and_said(tmp_path):
     write_fit(tmp_path / "gpm", 50)
     path = write_benchmark(tmp_path / "a.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model")
     document = json.loads(path.read_text())
-    document["figures"]["sections"]["Safety"] = {"accuracy": None}
+    document["figures"]["sections"]["Safety"] = {"score": None}
     write(path, document)
     write_benchmark(tmp_path / "b.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model", seed=1)
     results, remarks = read_results([tmp_path])
-    assert remarks == [f"{path}: no accuracy of 'Safety', so that is left out"]
+    assert remarks == [f"{path}: no score of 'Safety', so that is left out"]
     (table,) = source_tables(results, [2])
     assert printed(table)[0][5] == "–"
 
@@ -170,7 +170,21 @@ def test_an_unfinished_fit_is_left_out_and_a_contradiction_refused(tmp_path):
 
 def test_cyclic_benchmarks_are_sets_of_table_1(tmp_path):
     write_fit(tmp_path / "gpm", 50, data="other.jsonl")
-    sets = {"no_honesty": figures(100), "no_truthfulness": figures(99)}
-    document = {"benchmark": "cyclic", "model": str(tmp_path / "gpm" / "model"), "spec": {}, "figures": {"sets": sets}}
-    write(tmp_path / "cyclic.json", document)
-    assert [row[0] for row in printed(tables(tmp_path)["table1"])] == ["no_honesty", "no_truthfulness", "other.jsonl"]
+    subset = lambda right: {"score": right / 100, "interval": [0.9, 1.0], "ceiling": 2 / 3}
+    document = {"benchmark": "cyclic", "model": str(tmp_path / "gpm" / "model"), "data": "d/one.jsonl", "spec": {}}
+    for name, subsets in {"two": {"no_honesty": subset(100), "no_truthfulness": subset(99)}, "one": {"everything": subset(98)}}.items():
+        write(tmp_path / f"{name}.json", document | {"figures": {"score": 0.99, "sections": {}, "subsets": subsets}})
+    table = tables(tmp_path)["table1"]
+    assert {row[0]: row[4][:4] for row in printed(table)} == {
+        "no_honesty": "100.", "no_truthfulness": "99.0", "one.jsonl": "98.0", "other.jsonl": "50.0",
+    }  # fmt: skip
+    assert "no scalar can pass 66.7 on one.jsonl" in to_markdown(table)
+
+
+def test_absent_subsets_of_a_benchmark_are_named(tmp_path):
+    write_fit(tmp_path / "gpm", 50)
+    path = write_benchmark(tmp_path / "a.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model")
+    document = json.loads(path.read_text())
+    document["figures"]["absent"] = ["hep-go", "hep-js"]
+    write(path, document)
+    assert read_results([path])[1] == [f"{path}: no rows of 2 of the benchmark's subsets (hep-go, hep-js)"]

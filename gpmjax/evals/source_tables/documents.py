@@ -13,10 +13,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-SECTIONS = ("sections", "sets", "subsets", "domains")
-"""Where a benchmark's figures may hold its parts."""
-TOTALS = ("average", "score", "accuracy")
-"""What a benchmark may call its overall figure, the first one found."""
 class Settings(NamedTuple):
     """What makes two models comparable, or the same but for the seed."""
 
@@ -37,7 +33,7 @@ class Figure(NamedTuple):
 
     accuracy: float
     interval: tuple[float, float] | None = None
-    """As the file has it (Wilson's, 95 %)."""
+    """As the file has it, 95 %."""
     outcomes: tuple[int, int, int] | None = None
     """Wins, ties, losses."""
 
@@ -75,7 +71,7 @@ def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Res
             return _of_benchmark(path, document, remarks)
         if "spec" in document and "accuracy" in document:
             settings, seed = _trained(path, document, remarks)
-            return [_result(str(path), settings, seed, _set_name(document["data"]), document)]
+            return [_result(str(path), settings, seed, set_name(document["data"]), document)]
         if isinstance(document.get("rows"), list):
             return _of_sheet(path, document)
     except KeyError as error:
@@ -90,26 +86,36 @@ def _of_fit(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
     if not document["eval"]:
         remarks.append(f"{path}: evaluated on no set, so it is left out")
     settings, seed = _of_config(document["config"])
-    return [_result(str(path), settings, seed, _set_name(name), figures) for name, figures in document["eval"].items()]
+    return [_result(str(path), settings, seed, set_name(name), figures) for name, figures in document["eval"].items()]
 
 
 def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
     settings, seed = _trained(path, document, remarks)
-    figures, name = document["figures"], document["benchmark"]
-    parts = next((figures[key] for key in SECTIONS if isinstance(figures.get(key), dict)), {})
-    sections = {part: figure for part, value in parts.items() if (figure := _figure(value)) is not None}
-    remarks += [f"{path}: no accuracy of {part!r}, so that is left out" for part in parts if part not in sections]
+    figures, name = document["figures"], str(document["benchmark"])
+    if absent := figures.get("absent"):
+        remarks.append(f"{path}: no rows of {len(absent)} of the benchmark's subsets ({', '.join(absent)})")
+    total, parts = benchmark_parts(figures)
+    remarks += [f"{path}: no score of {part!r}, so that is left out" for part, figure in parts.items() if figure is None]
+    known = {part: figure for part, figure in parts.items() if figure is not None}
     if name == "cyclic":
-        if not sections:
-            remarks.append(f"{path}: figures of no cyclic set, so it is left out")
-        return [Result(str(path), settings, seed, part, figure, {}) for part, figure in sections.items()]
-    total = next((figure for key in TOTALS if (figure := _figure(figures.get(key))) is not None), None)
+        return [_cyclic_set(path, document, settings, seed, part, figure) for part, figure in known.items()]
     if total is None:
-        remarks.append(f"{path}: its figures have none of {', '.join(TOTALS)}, so it is left out")
+        remarks.append(f"{path}: no overall score, so it is left out")
         return []
-    if total.interval is None and "accuracy_interval" in figures:
-        total = total._replace(interval=_interval(figures["accuracy_interval"]))
-    return [Result(str(path), settings, seed, str(name), total, sections, figures.get("nll"))]
+    return [Result(str(path), settings, seed, name, total, known, figures.get("nll"))]
+
+
+def benchmark_parts(figures: Mapping) -> tuple[Figure | None, dict[str, Figure | None]]:
+    """The overall figure of a benchmark, and that of each of its sections, or of its subsets where it has no sections."""
+    parts = figures.get("sections") or figures.get("subsets") or {}
+    return figure_of(figures), {name: figure_of(value) for name, value in parts.items()}
+
+
+def _cyclic_set(path: Path, document: Mapping, settings: Settings, seed: int | str, part: str, figure: Figure) -> Result:
+    """A set of the cyclic benchmark; one that is alone in its file is called after the file."""
+    subsets = document["figures"]["subsets"]
+    name = set_name(str(document["data"])) if len(subsets) == 1 and "data" in document else part
+    return Result(str(path), settings, seed, name, figure, {}, ceiling=subsets[part].get("ceiling"))
 
 
 def _of_sheet(path: Path, document: Mapping) -> list[Result]:
@@ -132,7 +138,7 @@ def _of_sheet(path: Path, document: Mapping) -> list[Result]:
 
 
 def _result(where: str, settings: Settings, seed: int | str, name: str, figures: Mapping) -> Result:
-    figure = _figure(figures)
+    figure = figure_of(figures)
     if figure is None:
         raise ValueError(f"{where}: no accuracy on {name}")
     return Result(where, settings, seed, name, figure, {}, figures.get("nll"))
@@ -178,17 +184,17 @@ def _head(fields: Mapping) -> str:
     return " ".join([fields.get("head", "linear"), *map(str, fields.get("mlp_widths", ()))])
 
 
-def _set_name(source: str) -> str:
+def set_name(source: str) -> str:
     """
-    >>> _set_name("/data/cycles.jsonl.gz?config=a,b"), _set_name("builtin:letters")
+    >>> set_name("/data/cycles.jsonl.gz?config=a,b"), set_name("builtin:letters")
     ('cycles.jsonl.gz?config=a,b', 'builtin:letters')
     """
     place, mark, query = source.partition("?")
     return Path(place).name + mark + query
 
 
-def _figure(value: Any) -> Figure | None:
-    """Of a number, or of figures as `metrics.summarise` makes them; None where there is no accuracy."""
+def figure_of(value: Any) -> Figure | None:
+    """Of a number, or of figures as `metrics.summarise` or a benchmark makes them; None where there is no accuracy."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Figure(float(value))
     if not isinstance(value, Mapping):
@@ -198,7 +204,7 @@ def _figure(value: Any) -> Figure | None:
         return None
     counts = tuple(value.get(key) for key in ("wins", "ties", "losses"))
     outcomes = None if None in counts else counts
-    return Figure(float(accuracy), _interval(value.get("accuracy_interval")), outcomes)
+    return Figure(float(accuracy), _interval(value.get("accuracy_interval") or value.get("interval")), outcomes)
 
 
 def _interval(pair: Sequence[float] | None) -> tuple[float, float] | None:

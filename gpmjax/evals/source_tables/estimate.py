@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
     interval: tuple[float, float] | None
     seeds: int
     basis: str
-    """Where the interval is from: a bootstrap over "seeds" or "comparisons", "Wilson" for the formula, "" without one."""
+    """Where the interval is from: a bootstrap over "seeds" or "comparisons", "file" for what the file had, "" without one."""
 
 
 def estimate(figures: Sequence[Figure]) -> Estimate:
@@ -32,7 +32,7 @@ def estimate(figures: Sequence[Figure]) -> Estimate:
 
     One seed's interval comes from resampling wins, ties and losses; that is the bootstrap over comparisons, since an accuracy
     depends on nothing else of them. Where these are all alike a resample says nothing new, and where there are none (a weighted
-    score) there is nothing to resample: then the interval that the file has, by Wilson's formula.
+    score) there is nothing to resample: then it is the interval that the file has.
 
     >>> estimate([Figure(0.5), Figure(0.75)])
     Estimate(mean=0.625, interval=(0.5, 0.75), seeds=2, basis='seeds')
@@ -43,7 +43,7 @@ def estimate(figures: Sequence[Figure]) -> Estimate:
     (figure,) = figures
     if figure.outcomes is not None and np.count_nonzero(figure.outcomes) > 1:
         return Estimate(mean, _bootstrap(np.repeat((1.0, 0.5, 0.0), figure.outcomes)), 1, "comparisons")
-    return Estimate(mean, figure.interval, 1, "Wilson" if figure.interval else "")
+    return Estimate(mean, figure.interval, 1, "file" if figure.interval else "")
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
