@@ -14,6 +14,7 @@ import numpy as np
 from scipy import special
 
 from gpmjax.evals.judging import record_scores
+from gpmjax.evals.source_tables.documents import set_name
 from gpmjax.preference.game import cyclic_share
 
 
@@ -25,7 +26,7 @@ class Cell(NamedTuple):
     probability: float | None
     """σ(s/τ); None where τ is not known."""
     strength: float
-    """|s| as a share of the largest in the matrix."""
+    """|s| as a share of the largest in the matrix, but no more than |2P − 1|: of even responses none looks preferred."""
     label: str
     """How the data label the pair: "right" or "wrong" where i is the preferred side and the model agrees or not, else ""."""
 
@@ -47,12 +48,19 @@ class Example(NamedTuple):
     title: str
     prompt: str | None
     responses: tuple[Response, ...]
+    headline: str
+    """What is most worth knowing of it; may be ""."""
     facts: tuple[str, ...]
     """What else there is to say, in a few words each."""
     scores: np.ndarray
     """[K, K], NaN where not asked."""
     embedding: np.ndarray | None
     scale: np.ndarray | None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the file says which side of some pair the data prefer."""
+        return any(cell.label for response in self.responses for cell in response.cells)
 
 
 def read_preferences(path: Path) -> Example:
@@ -96,10 +104,11 @@ def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> Exa
     array = lambda field: None if group.get(field) is None else np.array(group[field], np.float64)
     return Example(
         name=name,
-        title=title,
+        title=set_name(title),
         prompt=texts.get("prompt"),
         responses=tuple(Response(str(label), *rest) for label, *rest in responses),
-        facts=tuple(_facts(group, scores)),
+        headline=_headline(group, scores),
+        facts=tuple(_facts(group)),
         scores=scores,
         embedding=array("embedding"),
         scale=array("scale"),
@@ -115,21 +124,26 @@ def _cells(scores: np.ndarray, tau: float | None, comparisons: Any) -> list[tupl
         if np.isnan(score):
             return Cell(None, None, 0.0, "")
         label = ("right" if score > 0 else "wrong") if (i, j) in winners else ""
-        return Cell(score, None if tau is None else float(special.expit(score / tau)), abs(score) / largest, label)
+        share = abs(score) / largest
+        if tau is None:
+            return Cell(score, None, share, label)
+        probability = float(special.expit(score / tau))
+        return Cell(score, probability, min(share, abs(2 * probability - 1)), label)
 
     return [tuple(cell(i, j) for j in range(len(scores))) for i in range(len(scores))]
 
 
-def _facts(group: Mapping[str, Any], scores: np.ndarray) -> list[str]:
-    facts = []
+def _headline(group: Mapping[str, Any], scores: np.ndarray) -> str:
+    words = ["cut to the model's window"] if group.get("truncated") else []
     if len(scores) > 2 and not np.isnan(scores).any():
-        facts.append(f"{100 * float(cyclic_share(scores)):.0f} % of its triads are cycles")
+        words.insert(0, f"{100 * float(cyclic_share(scores)):.0f} % of its triads are cycles")
+    return "; ".join(words)
+
+
+def _facts(group: Mapping[str, Any]) -> list[str]:
+    facts = [f"τ = {group['tau']:g}"] if group.get("tau") is not None else []
     if group.get("scale") is not None:
         facts.append("gate λ = " + ", ".join(f"{value:.2g}" for value in group["scale"]))
-    if group.get("tau") is not None:
-        facts.append(f"τ = {group['tau']:g}")
-    if group.get("truncated"):
-        facts.append("cut to the model's window")
     if group.get("forward_tokens") is not None:
         facts.append(f"{group['forward_tokens']:,} forward tokens")
     return facts + [f"{name}: {value}" for name, value in group.get("tags", {}).items()]

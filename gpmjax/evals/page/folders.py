@@ -1,7 +1,6 @@
 """Directories → chapters of runs. A run is a directory with files that fits or evaluations write; those of one parent make a chapter."""
 
 import itertools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -38,6 +38,9 @@ class Section(NamedTuple):
     model: str
     """What kind of model it is, in a few words; "" where no file says it."""
     facts: list[tuple[str, str]]
+    """Of the fit: name, value."""
+    evaluated: list[tuple[str, str]]
+    """Of each evaluation: its file's name, and how it was done."""
     evaluations: list[Evaluation]
     benchmarks: list[Benchmark]
     iterations: list[Mapping[str, Any]]
@@ -48,7 +51,7 @@ class Section(NamedTuple):
 
 def section(run: Run) -> Section:
     """Gathers from every document of the run what it has to say."""
-    facts, evaluations, benchmarks, iterations, model = [], [], [], [], ""
+    facts, evaluated, evaluations, benchmarks, iterations, model = [], [], [], [], [], ""
     for name, document in run.documents.items():
         config, spec = document.get("config") or {}, document.get("spec")
         if "model" in config:
@@ -62,11 +65,12 @@ def section(run: Run) -> Section:
             benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document["figures"])))
         elif "accuracy" in document and "comparisons" in document:
             evaluations.append(Evaluation(set_name(str(document.get("data", name))), name, document))
-            facts += _evaluation_facts(name, document)
+        if "spec" in document:
+            evaluated.append((Path(name).stem, _how(document)))
         if isinstance(document.get("iterations"), list):
             iterations += document["iterations"]
     texts = [(name, json.dumps(document, indent=2, ensure_ascii=False)) for name, document in run.documents.items()]
-    return Section(model, facts, evaluations, benchmarks, iterations, texts)
+    return Section(model, facts, evaluated, evaluations, benchmarks, iterations, texts)
 
 
 def describe(spec: Mapping[str, Any]) -> str:
@@ -101,10 +105,10 @@ def _fit_facts(document: Mapping[str, Any], config: Mapping[str, Any]) -> list[t
         "Status": f"{document.get('status', 'not said')}, step {document.get('step', '?')}",
         "Base model": model.get("source", ""),
         "Trained": trained,
-        "Parameters": ", ".join(f"{count:,} {which}" for which, count in document.get("parameters", {}).items()),
+        "Parameters": ", ".join(f"{count:,} {which}" for which, count in document.get("parameters", {}).items() if count),
         "Objective": config.get("loss", {}).get("objective", "").replace("_", " "),
         "Trained on": ", ".join(map(set_name, config.get("data", {}).get("train", ()))),
-        "Comparisons": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.items() if count),
+        "Data": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.items() if count),
         "Window": f"{config['data']['max_length']:,} tokens" if "max_length" in config.get("data", {}) else "",
         "Seed": str(config.get("seed", "")),
         "Time": f"{document['seconds']:,.0f} s" if "seconds" in document else "",
@@ -114,13 +118,14 @@ def _fit_facts(document: Mapping[str, Any], config: Mapping[str, Any]) -> list[t
     return [(name, value) for name, value in facts.items() if value]
 
 
-def _evaluation_facts(name: str, document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows = document.get("rows")
-    how = [f"window of {document['max_length']:,} tokens"] if "max_length" in document else []
-    how += [str(document[key]) for key in ("dtype", "template") if key in document]
-    if isinstance(rows, dict):
-        how += [f"{count:,} rows {which}" for which, count in _numbers(rows) if count or which != "dropped"]
-    return [(Path(name).stem, "; ".join([str(document.get("model", "")), *how]))]
+def _how(document: Mapping[str, Any]) -> str:
+    """How an evaluation was done."""
+    how = [f"model {document['model']}"] if "model" in document else []
+    how += [f"window of {document['max_length']:,} tokens"] if "max_length" in document else []
+    how += [f"{name} {document[name]}" for name in ("dtype", "template") if name in document]
+    if isinstance(rows := document.get("rows"), dict):
+        how.append("rows: " + ", ".join(f"{count:,} {which}" for which, count in _numbers(rows) if count))
+    return "; ".join(how)
 
 
 def _device(device: Mapping[str, Any]) -> str:

@@ -59,6 +59,12 @@ class Table:
     extras: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def rank(self, row: Row, column: int) -> int | None:
+        """How many numbers of the row's block are higher in a value column, as printed: equal ones count once and are marked alike."""
+        shown = lambda row: None if row.cells[column] is None else round(100 * row.cells[column].estimate.mean, 1)
+        rivals = {shown(other) for other in self.rows if other.block == row.block} - {None}
+        return None if shown(row) is None else sum(rival > shown(row) for rival in rivals)
+
 
 def to_markdown(table: Table) -> str:
     """The table under its title, with a line of notes: differences in round brackets, intervals in square ones.
@@ -76,8 +82,7 @@ def to_markdown(table: Table) -> str:
     lines = [_line(table.labels + table.values + table.extras)]
     lines.append("|" + "---|" * len(table.labels) + "---:|" * (len(table.values) + len(table.extras)))
     for row in table.rows:
-        rivals = [other for other in table.rows if other.block == row.block]
-        cells = [_marked(cell, [other.cells[column] for other in rivals]) for column, cell in enumerate(row.cells)]
+        cells = [_marked(cell, table.rank(row, column)) for column, cell in enumerate(row.cells)]
         extra = [EMPTY if value is None else f"{value:.3f}" for value in row.extra]
         lines.append(_line([*map(_escaped, row.labels), *cells, *extra]))
     return f"**{table.title}**\n\n" + "\n".join(lines) + f"\n\n<sub>{notes(table)}</sub>"
@@ -113,12 +118,9 @@ def _fields(cell: Cell | None) -> list:
     return [cell.estimate.mean, difference, low, high, cell.estimate.seeds, cell.estimate.basis]
 
 
-def _marked(cell: Cell | None, rivals: Sequence[Cell | None]) -> str:
-    """Ranked as printed, so that equal numbers are marked alike."""
+def _marked(cell: Cell | None, rank: int | None) -> str:
     if cell is None:
         return EMPTY
-    shown = lambda cell: round(100 * cell.estimate.mean, 1)
-    rank = len({shown(other) for other in rivals if other is not None and shown(other) > shown(cell)})
     number, space, rest = str(cell).partition(" ")
     return {0: f"**{number}**", 1: f"<u>{number}</u>"}.get(rank, number) + space + rest
 
