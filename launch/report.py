@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 
 from gpmjax.evals.page import Chapter, Picture, find_chapters, read_picture, render_page
@@ -43,8 +44,7 @@ def circle(example: Example, out: Path) -> Picture | None:
     """None for a pair, which is one arrow, and for rewards."""
     if example.embedding is None or len(example.embedding) < 3 or example.embedding.shape[-1] % 2:
         return None
-    labels = [response.label for response in example.responses]
-    figure = preference_circle(labels, example.embedding, scores=example.scores, scale=example.scale)
+    figure = preference_circle(example.names, example.embedding, scores=example.scores, scale=example.scale)
     return read_picture(style.save(figure, out / f"circle_{example.name}.png"))
 
 
@@ -83,6 +83,7 @@ def page(folders: Sequence[str]) -> str:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
+    jax.config.update("jax_platforms", "cpu")  # the accelerator may be at work for the very run that is looked at
     if len(argv) < 2:
         sys.exit("error: name one or several run directories")
     out = Path(OUT.value or Path(argv[1]) / "report.html")

@@ -34,7 +34,7 @@ def write_fit(path, right, seed=0, data="/data/cycles.jsonl", **model):
 
 def write_benchmark(path, shares, model, **more):
     sections = {name: {"score": share} for name, share in zip(SECTIONS, shares, strict=True)}
-    document = {"benchmark": "rewardbench", "model": str(model), "spec": {}, "figures": {"sections": sections, "score": sum(shares) / 4}}
+    document = {"benchmark": "rewardbench", "model": str(model), "judge": {"spec": {}}, "sections": sections, "score": sum(shares) / 4}
     return write(path, document | more)
 
 
@@ -89,7 +89,7 @@ def test_a_section_that_one_seed_lacks_is_left_empty_and_said(tmp_path):
     write_fit(tmp_path / "gpm", 50)
     path = write_benchmark(tmp_path / "a.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model")
     document = json.loads(path.read_text())
-    document["figures"]["sections"]["Safety"] = {"score": None}
+    document["sections"]["Safety"] = {"score": None}
     write(path, document)
     write_benchmark(tmp_path / "b.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model", seed=1)
     results, remarks = read_results([tmp_path])
@@ -171,9 +171,9 @@ def test_an_unfinished_fit_is_left_out_and_a_contradiction_refused(tmp_path):
 def test_cyclic_benchmarks_are_sets_of_table_1(tmp_path):
     write_fit(tmp_path / "gpm", 50, data="other.jsonl")
     subset = lambda right: {"score": right / 100, "interval": [0.9, 1.0], "ceiling": 2 / 3}
-    document = {"benchmark": "cyclic", "model": str(tmp_path / "gpm" / "model"), "data": "d/one.jsonl", "spec": {}}
+    document = {"benchmark": "cyclic", "model": str(tmp_path / "gpm" / "model"), "data": "d/one.jsonl"}
     for name, subsets in {"two": {"no_honesty": subset(100), "no_truthfulness": subset(99)}, "one": {"everything": subset(98)}}.items():
-        write(tmp_path / f"{name}.json", document | {"figures": {"score": 0.99, "sections": {}, "subsets": subsets}})
+        write(tmp_path / f"{name}.json", document | {"score": 0.99, "sections": {}, "subsets": subsets})
     table = tables(tmp_path)["table1"]
     assert {row[0]: row[4][:4] for row in printed(table)} == {
         "no_honesty": "100.", "no_truthfulness": "99.0", "one.jsonl": "98.0", "other.jsonl": "50.0",
@@ -185,6 +185,6 @@ def test_absent_subsets_of_a_benchmark_are_named(tmp_path):
     write_fit(tmp_path / "gpm", 50)
     path = write_benchmark(tmp_path / "a.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model")
     document = json.loads(path.read_text())
-    document["figures"]["absent"] = ["hep-go", "hep-js"]
+    document["absent"] = ["hep-go", "hep-js"]
     write(path, document)
     assert read_results([path])[1] == [f"{path}: no rows of 2 of the benchmark's subsets (hep-go, hep-js)"]

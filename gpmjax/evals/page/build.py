@@ -20,6 +20,9 @@ CAPTIONS = {
     "learning_curves": ("Learning curves", "Dashed with markers: evaluations. Faint, where there are many steps: each one; bold: their moving average."),
     "calibration": ("Calibration", "How often the favoured side won, by how sure the model was; below, comparisons a bin. On the dotted line confidence and frequency agree."),
     "accuracy": ("Accuracy", "Dotted: a coin toss; black: the best that any scalar reward can do."),
+    "cyclic_energy": ("Cyclic energy", "How much of a group's scores no scalar could give, group by group."),
+    "spectrum": ("Spectrum", "The gate's eigenvalues over prompts, and which block decides which pairs."),
+    "subspaces": ("Subspaces", "What each block has to do with each rated aspect."),
     "improvement": ("Iterations", "Win rate, length, distance from the first policy and entropy, iteration by iteration."),
 }
 
@@ -149,7 +152,7 @@ def score_text(value: float) -> str:
 
 def beaten(example: Example) -> str:
     """Who beats whom, in words, for those who do not see the circle."""
-    labels = [response.label for response in example.responses]
+    names = example.names
     pairs = [(i, j) for i, row in enumerate(example.scores) for j, score in enumerate(row) if score > 0 and i != j]
-    said = "; ".join(f"{labels[i]} beats {labels[j]}" for i, j in pairs[:12])
+    said = "; ".join(f"{names[i]} beats {names[j]}" for i, j in pairs[:12])
     return said + (f"; and {len(pairs) - 12} more" if len(pairs) > 12 else "")

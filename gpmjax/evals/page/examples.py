@@ -17,6 +17,9 @@ from gpmjax.evals.judging import record_scores
 from gpmjax.evals.source_tables.documents import set_name
 from gpmjax.preference.game import cyclic_share
 
+SHORT = 6
+"""Letters of a label that fits beside a point."""
+
 
 class Cell(NamedTuple):
     """The pair (row i, column j) of a heat map."""
@@ -56,6 +59,12 @@ class Example(NamedTuple):
     """[K, K], NaN where not asked."""
     embedding: np.ndarray | None
     scale: np.ndarray | None
+
+    @property
+    def names(self) -> list[str]:
+        """What to call the responses where there is little room: by their labels, or by number when one is long."""
+        labels = [response.label for response in self.responses]
+        return labels if max(map(len, labels), default=0) <= SHORT else [str(n + 1) for n in range(len(labels))]
 
     @property
     def labelled(self) -> bool:

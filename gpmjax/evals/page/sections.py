@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpmjax.evals.page.folders import Run
-from gpmjax.evals.source_tables.documents import Figure, benchmark_parts, set_name
+from gpmjax.evals.source_tables.documents import Figure, benchmark_figures, benchmark_parts, set_name
+
+LONGEST = 40_000
+"""Characters of a document that the page shows."""
 
 
 class Evaluation(NamedTuple):
@@ -53,7 +56,7 @@ def section(run: Run) -> Section:
     """Gathers from every document of the run what it has to say."""
     facts, evaluated, evaluations, benchmarks, iterations, model = [], [], [], [], [], ""
     for name, document in run.documents.items():
-        config, spec = document.get("config") or {}, document.get("spec")
+        config, spec = document.get("config") or {}, document.get("spec") or document.get("judge", {}).get("spec")
         if "model" in config:
             model = describe(config["model"])
             facts += _fit_facts(document, config)
@@ -62,15 +65,20 @@ def section(run: Run) -> Section:
         if isinstance(document.get("eval"), dict):
             evaluations += [Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()]
         if "benchmark" in document:
-            benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document["figures"])))
-        elif "accuracy" in document and "comparisons" in document:
-            evaluations.append(Evaluation(set_name(str(document.get("data", name))), name, document))
-        if "spec" in document:
+            benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(benchmark_figures(document))))
+        elif document.get("comparisons") and "accuracy" in document:
+            evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document))
+        if spec:
             evaluated.append((Path(name).stem, _how(document)))
         if isinstance(document.get("iterations"), list):
             iterations += document["iterations"]
-    texts = [(name, json.dumps(document, indent=2, ensure_ascii=False)) for name, document in run.documents.items()]
+    texts = [(name, _shown(document)) for name, document in run.documents.items()]
     return Section(model, facts, evaluated, evaluations, benchmarks, iterations, texts)
+
+
+def _shown(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, indent=2, ensure_ascii=False)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… and {len(text) - LONGEST:,} characters more"
 
 
 def describe(spec: Mapping[str, Any]) -> str:
@@ -121,8 +129,9 @@ def _fit_facts(document: Mapping[str, Any], config: Mapping[str, Any]) -> list[t
 def _how(document: Mapping[str, Any]) -> str:
     """How an evaluation was done."""
     how = [f"model {document['model']}"] if "model" in document else []
-    how += [f"window of {document['max_length']:,} tokens"] if "max_length" in document else []
+    how += [f"window of {document['max_length']:,} tokens"] if document.get("max_length") else []
     how += [f"{name} {document[name]}" for name in ("dtype", "template") if name in document]
+    how += [f"{document['forward_tokens']:,} forward tokens"] if "forward_tokens" in document else []
     if isinstance(rows := document.get("rows"), dict):
         how.append("rows: " + ", ".join(f"{count:,} {which}" for which, count in _numbers(rows) if count))
     return "; ".join(how)

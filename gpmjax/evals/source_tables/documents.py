@@ -4,7 +4,7 @@ Four kinds of document are known, told apart by their fields:
 
     a fit's summary.json                 "eval" and "config"             a result for every set it was evaluated on
     an evaluation's FILE.json            "spec" and "accuracy"           one result
-    a benchmark's FILE.json              "benchmark" and "figures"       one result with sections; of "cyclic" one a set
+    a benchmark's FILE.json              "benchmark"                     one result with sections; of "cyclic" one a set
     a sheet (benchmarks/results/*.json)  "rows", a list                  a result a row
 """
 
@@ -91,7 +91,7 @@ def _of_fit(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
 
 def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
     settings, seed = _trained(path, document, remarks)
-    figures, name = document["figures"], str(document["benchmark"])
+    figures, name = benchmark_figures(document), str(document["benchmark"])
     if absent := figures.get("absent"):
         remarks.append(f"{path}: no rows of {len(absent)} of the benchmark's subsets ({', '.join(absent)})")
     total, parts = benchmark_parts(figures)
@@ -105,6 +105,11 @@ def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Res
     return [Result(str(path), settings, seed, name, total, known, figures.get("nll"))]
 
 
+def benchmark_figures(document: Mapping) -> Mapping:
+    """A benchmark's figures: a document of their own, or what stands in the summary itself."""
+    return document.get("figures", document)
+
+
 def benchmark_parts(figures: Mapping) -> tuple[Figure | None, dict[str, Figure | None]]:
     """The overall figure of a benchmark, and that of each of its sections, or of its subsets where it has no sections."""
     parts = figures.get("sections") or figures.get("subsets") or {}
@@ -113,7 +118,7 @@ def benchmark_parts(figures: Mapping) -> tuple[Figure | None, dict[str, Figure |
 
 def _cyclic_set(path: Path, document: Mapping, settings: Settings, seed: int | str, part: str, figure: Figure) -> Result:
     """A set of the cyclic benchmark; one that is alone in its file is called after the file."""
-    subsets = document["figures"]["subsets"]
+    subsets = benchmark_figures(document)["subsets"]
     name = set_name(str(document["data"])) if len(subsets) == 1 and "data" in document else part
     return Result(str(path), settings, seed, name, figure, {}, ceiling=subsets[part].get("ceiling"))
 
@@ -153,10 +158,10 @@ def _trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Setting
         settings, seed = _of_config(trained["config"])
         return settings, document.get("seed", seed)
     remarks.append(f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name")
-    spec = document["spec"]
+    spec = document.get("spec") or document.get("judge", {}).get("spec", {})
     settings = Settings(
         base=model,
-        kind=spec.get("kind", "gpm"),
+        kind=spec.get("kind") or "not said",
         dim=spec.get("dim", 0),
         gate=spec.get("gate", "none"),
         normalise=spec.get("normalise", "none"),
