@@ -58,7 +58,9 @@ def test_what_was_not_asked_is_no_zero(tmp_path):
     ],
 )
 def test_a_damaged_group_is_named(tmp_path, text, words):
-    for path, read in ((tmp_path / "preferences-0.json", read_preferences), (tmp_path / "a.groups.jsonl", lambda path: read_group_records(path, 1))):
+    readers = {"preferences-0.json": read_preferences, "a.groups.jsonl": lambda path: read_group_records(path, 1)}
+    for name, read in readers.items():
+        path = tmp_path / name
         path.write_text(text + "\n")
         with pytest.raises(ValueError, match=words) as refusal:
             read(path)

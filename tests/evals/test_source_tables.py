@@ -111,6 +111,15 @@ def test_the_ablation_crosses_gate_length_and_dimension(tmp_path):
     assert all(row[5].startswith(f"4{row[3]}.0 (−") for row in printed(table)[1:])
 
 
+def test_systems_that_are_asked_a_question_are_no_baseline(tmp_path):
+    write_fit(tmp_path / "bt", 50, **BT)
+    write_fit(tmp_path / "genrm", 60, **BT, question="yes_no")
+    write_fit(tmp_path / "pair", 70, **BT | {"kind": "pairwise"}, question="one_or_two")
+    assert [(row[1], row[4][:12]) for row in printed(tables(tmp_path)["table1"])] == [
+        ("BT", "50.0 [40.0, "), ("GenRM", "60.0 (+10.0)"), ("PairPM", "70.0 (+20.0)"),
+    ]  # fmt: skip
+
+
 def test_one_variant_is_no_ablation(tmp_path):
     write_fit(tmp_path, 50)
     assert "table7" not in tables(tmp_path)

@@ -17,8 +17,15 @@ from gpmjax.version import __version__
 
 # By the beginning of a picture's file name: title, and what is to be seen.
 CAPTIONS = {
-    "learning_curves": ("Learning curves", "Dashed with markers: evaluations. Faint, where there are many steps: each one; bold: their moving average."),
-    "calibration": ("Calibration", "How often the favoured side won, by how sure the model was; below, comparisons a bin. On the dotted line confidence and frequency agree."),
+    "learning_curves": (
+        "Learning curves",
+        "Dashed with markers: evaluations. Faint, where there are many steps: each one; bold: their moving average.",
+    ),
+    "calibration": (
+        "Calibration",
+        "How often the favoured side won, by how sure the model was; below, comparisons a bin. On the dotted line confidence and "
+        "frequency agree.",
+    ),
     "accuracy": ("Accuracy", "Dotted: a coin toss; black: the best that any scalar reward can do."),
     "cyclic_energy": ("Cyclic energy", "How much of a group's scores no scalar could give, group by group."),
     "spectrum": ("Spectrum", "The gate's eigenvalues over prompts, and which block decides which pairs."),

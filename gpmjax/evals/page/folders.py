@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpmjax.evals.page.examples import Example, read_group_records, read_preferences
-from gpmjax.evals.source_tables.results import SKIPPED, read_json
+from gpmjax.evals.source_tables.results import SKIPPED
+from gpmjax.evals.source_tables.settings import read_json
 
 # Kept by a run, and no result of it.
 UNSHOWN = ("config.json", "*.plan.json", "preferences*.json")

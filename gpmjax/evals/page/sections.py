@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpmjax.evals.page.folders import Run
-from gpmjax.evals.source_tables.documents import Figure, benchmark_figures, benchmark_parts, set_name
+from gpmjax.evals.source_tables.documents import Figure, benchmark_parts, set_name
 
 LONGEST = 40_000
 """Characters of a document that the page shows."""
@@ -65,7 +65,7 @@ def section(run: Run) -> Section:
         if isinstance(document.get("eval"), dict):
             evaluations += [Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()]
         if "benchmark" in document:
-            benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(benchmark_figures(document))))
+            benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document)))
         elif document.get("comparisons") and "accuracy" in document:
             evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document))
         if spec:
@@ -90,7 +90,7 @@ def describe(spec: Mapping[str, Any]) -> str:
     'Bradley–Terry, MLP 256'
     """
     kind = spec.get("kind", "gpm")
-    words = [{"gpm": "GPM", "bt": "Bradley–Terry"}.get(kind, kind)]
+    words = [{"gpm": "GPM", "bt": "Bradley–Terry", "pairwise": "pairwise"}.get(kind, kind)]
     if kind == "gpm" and "dim" in spec:
         words.append(f"2k = {spec['dim']}")
     if spec.get("gate", "none") != "none":
@@ -99,7 +99,9 @@ def describe(spec: Mapping[str, Any]) -> str:
         words.append("unit length")
     if spec.get("head") == "mlp":
         words.append(" ".join(["MLP", *map(str, spec.get("mlp_widths", ()))]))
-    if kind != "bt" and "tau" in spec:
+    if spec.get("head") == "verdict":
+        words.append("verdict " + "/".join(map(str, spec.get("verdicts", ()))))
+    if kind == "gpm" and "tau" in spec:
         words.append(f"τ = {spec['tau']:g}")
     return ", ".join(words)
 
@@ -132,6 +134,9 @@ def _how(document: Mapping[str, Any]) -> str:
     how += [f"window of {document['max_length']:,} tokens"] if document.get("max_length") else []
     how += [f"{name} {document[name]}" for name in ("dtype", "template") if name in document]
     how += [f"{document['forward_tokens']:,} forward tokens"] if "forward_tokens" in document else []
+    if order := document.get("order"):
+        how.append(f"{100 * order['consistent']:.1f} % have one verdict in both orders")
+        how.append(f"the response that is read first wins {100 * order['first_wins']:.1f} %")
     if isinstance(rows := document.get("rows"), dict):
         how.append("rows: " + ", ".join(f"{count:,} {which}" for which, count in _numbers(rows) if count))
     return "; ".join(how)

@@ -8,24 +8,11 @@ Four kinds of document are known, told apart by their fields:
     a sheet (benchmarks/results/*.json)  "rows", a list                  a result a row
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-class Settings(NamedTuple):
-    """What makes two models comparable, or the same but for the seed."""
-
-    base: str
-    """The backbone, or the model's own name where no training summary tells."""
-    kind: str
-    """"bt", "gpm", or what another system calls itself."""
-    dim: int
-    gate: str
-    normalise: str
-    head: str
-    """"linear", or "mlp" with its hidden widths."""
-    objective: str
+from gpmjax.evals.source_tables.settings import Settings, of_config, trained
 
 
 class Figure(NamedTuple):
@@ -55,13 +42,6 @@ class Result(NamedTuple):
     """The best accuracy that any scalar can have on the set, where the file says it."""
 
 
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-
-
 def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Result] | None:
     """Its results, or None for one of no known kind; what it lacks is added to ``remarks``."""
     try:
@@ -70,7 +50,7 @@ def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Res
         if "benchmark" in document:
             return _of_benchmark(path, document, remarks)
         if "spec" in document and "accuracy" in document:
-            settings, seed = _trained(path, document, remarks)
+            settings, seed = trained(path, document, remarks)
             return [_result(str(path), settings, seed, set_name(document["data"]), document)]
         if isinstance(document.get("rows"), list):
             return _of_sheet(path, document)
@@ -85,16 +65,16 @@ def _of_fit(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
         return []
     if not document["eval"]:
         remarks.append(f"{path}: evaluated on no set, so it is left out")
-    settings, seed = _of_config(document["config"])
+    settings, seed = of_config(document["config"])
     return [_result(str(path), settings, seed, set_name(name), figures) for name, figures in document["eval"].items()]
 
 
 def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
-    settings, seed = _trained(path, document, remarks)
-    figures, name = benchmark_figures(document), str(document["benchmark"])
-    if absent := figures.get("absent"):
+    settings, seed = trained(path, document, remarks)
+    name = str(document["benchmark"])
+    if absent := document.get("absent"):
         remarks.append(f"{path}: no rows of {len(absent)} of the benchmark's subsets ({', '.join(absent)})")
-    total, parts = benchmark_parts(figures)
+    total, parts = benchmark_parts(document)
     remarks += [f"{path}: no score of {part!r}, so that is left out" for part, figure in parts.items() if figure is None]
     known = {part: figure for part, figure in parts.items() if figure is not None}
     if name == "cyclic":
@@ -102,23 +82,18 @@ def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Res
     if total is None:
         remarks.append(f"{path}: no overall score, so it is left out")
         return []
-    return [Result(str(path), settings, seed, name, total, known, figures.get("nll"))]
+    return [Result(str(path), settings, seed, name, total, known)]
 
 
-def benchmark_figures(document: Mapping) -> Mapping:
-    """A benchmark's figures: a document of their own, or what stands in the summary itself."""
-    return document.get("figures", document)
-
-
-def benchmark_parts(figures: Mapping) -> tuple[Figure | None, dict[str, Figure | None]]:
+def benchmark_parts(document: Mapping) -> tuple[Figure | None, dict[str, Figure | None]]:
     """The overall figure of a benchmark, and that of each of its sections, or of its subsets where it has no sections."""
-    parts = figures.get("sections") or figures.get("subsets") or {}
-    return figure_of(figures), {name: figure_of(value) for name, value in parts.items()}
+    parts = document.get("sections") or document.get("subsets") or {}
+    return figure_of(document), {name: figure_of(value) for name, value in parts.items()}
 
 
 def _cyclic_set(path: Path, document: Mapping, settings: Settings, seed: int | str, part: str, figure: Figure) -> Result:
     """A set of the cyclic benchmark; one that is alone in its file is called after the file."""
-    subsets = benchmark_figures(document)["subsets"]
+    subsets = document["subsets"]
     name = set_name(str(document["data"])) if len(subsets) == 1 and "data" in document else part
     return Result(str(path), settings, seed, name, figure, {}, ceiling=subsets[part].get("ceiling"))
 
@@ -147,46 +122,6 @@ def _result(where: str, settings: Settings, seed: int | str, name: str, figures:
     if figure is None:
         raise ValueError(f"{where}: no accuracy on {name}")
     return Result(where, settings, seed, name, figure, {}, figures.get("nll"))
-
-
-def _trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Settings, int | str]:
-    """Settings of an evaluated model: of the run that made it where its summary lies beside the model, else of its spec."""
-    model = str(document["model"])
-    summary = Path(model).parent / "summary.json"
-    trained = read_json(summary) if summary.is_file() else {}
-    if "config" in trained:
-        settings, seed = _of_config(trained["config"])
-        return settings, document.get("seed", seed)
-    remarks.append(f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name")
-    spec = document.get("spec") or document.get("judge", {}).get("spec", {})
-    settings = Settings(
-        base=model,
-        kind=spec.get("kind") or "not said",
-        dim=spec.get("dim", 0),
-        gate=spec.get("gate", "none"),
-        normalise=spec.get("normalise", "none"),
-        head=_head(spec),
-        objective="",
-    )
-    return settings, document.get("seed", model)
-
-
-def _of_config(config: Mapping) -> tuple[Settings, int]:
-    model = config["model"]
-    settings = Settings(
-        base=model["source"],
-        kind=model["kind"],
-        dim=model["dim"],
-        gate=model["gate"],
-        normalise=model["normalise"],
-        head=_head(model),
-        objective=config["loss"]["objective"],
-    )
-    return settings, config["seed"]
-
-
-def _head(fields: Mapping) -> str:
-    return " ".join([fields.get("head", "linear"), *map(str, fields.get("mlp_widths", ()))])
 
 
 def set_name(source: str) -> str:

@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from gpmjax.evals.source_tables.estimate import Estimate
 
 EMPTY = "–"
-WHAT = {"seeds": "95 % bootstrap over seeds", "comparisons": "95 % bootstrap over comparisons", "file": "95 % as in the file: Wilson's, or a benchmark's own"}
+WHAT = {
+    "seeds": "95 % bootstrap over seeds",
+    "comparisons": "95 % bootstrap over comparisons",
+    "file": "95 % as in the file: Wilson's, or a benchmark's own",
+}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gpmjax.evals.source_tables.documents import Result, read_document, read_json
+from gpmjax.evals.source_tables.documents import Result, read_document
+from gpmjax.evals.source_tables.settings import read_json
 
 # A run keeps much that is no result; none of these is looked into.
 SKIPPED = {"checkpoints", "model", "tensorboard", "features", "plots"}

@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from gpmjax.evals.source_tables.documents import Figure, Result, Settings
+from gpmjax.evals.source_tables.documents import Figure, Result
 from gpmjax.evals.source_tables.estimate import estimate
 from gpmjax.evals.source_tables.render import EMPTY, Cell, Row, Table
+from gpmjax.evals.source_tables.settings import Settings
 
-NAMES = {"bt": "BT", "gpm": "GPM"}
+NAMES = {"bt": "BT", "gpm": "GPM", "pairwise": "PairPM"}
+VERIFIER = "GenRM"
+"""A scalar that is the answer to a question about one response."""
 AVERAGE = "Average"
 # Sections in the source's order; others come after, as their file has them.
 SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
@@ -121,7 +124,7 @@ def _lines(
         seeds.setdefault(result.settings, []).append(result)
     order = sorted(
         seeds,
-        key=lambda s: (s.kind != "bt", s.kind, s.head, s.dim, s.gate == "none", s.gate, s.normalise == "none", s.objective),
+        key=lambda s: (not s.scalar, s.kind, s.question, s.head, s.dim, s.gate == "none", s.gate, s.normalise == "none", s.objective),
     )
     return [(s, seeds[s], tuple(_cell(s, seeds, column) for column in columns)) for s in order]
 
@@ -140,23 +143,28 @@ def _cell(settings: Settings, seeds: Seeds, column: Callable[[Result], Figure | 
 
 def _baseline(settings: Settings, seeds: Seeds) -> Settings | None:
     """The Bradley–Terry model that differs least: with the same head and objective, or the only one there is."""
-    if settings.kind == "bt":
+    if settings.scalar:
         return None
-    scalars = [s for s in seeds if s.kind == "bt"]
+    scalars = [s for s in seeds if s.scalar]
     alike = [s for s in scalars if (s.head, s.objective) == (settings.head, settings.objective)]
     return (alike or (scalars if len(scalars) == 1 else [None]))[0]
 
 
 def _names(settings: Iterable[Settings]) -> dict[Settings, str]:
-    """What to call each: its kind, and those of its fields in which models of that kind differ here."""
-    settings = list(settings)
+    """What to call each: its system, and those of its fields in which models of that system differ here."""
+    systems = {one: _system(one) for one in settings}
     names = {}
-    for one in settings:
-        alike = [s for s in settings if s.kind == one.kind]
-        differing = [name for name in ("head", "gate", "normalise", "objective") if len({getattr(s, name) for s in alike}) > 1]
+    for one, system in systems.items():
+        alike = [other for other in systems if systems[other] == system]
+        differing = [name for name in ("question", "head", "gate", "normalise", "objective") if len({getattr(s, name) for s in alike}) > 1]
         said = [f"{name} {getattr(one, name)}" if name in ("gate", "normalise") else str(getattr(one, name)) for name in differing]
-        names[one] = ", ".join([NAMES.get(one.kind, one.kind), *(text.replace("_", " ") for text in said if text)])
+        names[one] = ", ".join([system, *(" ".join(text.replace("_", " ").split())[:40] for text in said if text)])
     return names
+
+
+def _system(settings: Settings) -> str:
+    """As the source calls it."""
+    return VERIFIER if settings.kind == "bt" and settings.question else NAMES.get(settings.kind, settings.kind)
 
 
 def _plain(settings: Settings) -> Settings:
@@ -165,7 +173,7 @@ def _plain(settings: Settings) -> Settings:
 
 
 def _ablated(settings: Settings) -> tuple[str, str]:
-    return (EMPTY, EMPTY) if settings.kind == "bt" else (settings.gate, "yes" if settings.normalise == "l2" else "no")
+    return (EMPTY, EMPTY) if settings.kind != "gpm" else (settings.gate, "yes" if settings.normalise == "l2" else "no")
 
 
 def _nll(seeds: Sequence[Result]) -> float | None:
