@@ -40,6 +40,12 @@ def test_a_cell_says_who_wins_how_surely_and_whether_the_label_agrees(tmp_path):
     assert beaten(example) == "1 beats 2; 2 beats 3; 3 beats 1"
 
 
+def test_a_response_does_not_beat_itself_by_rounding(tmp_path):
+    scores = [[1e-7, 1.0, 1.0], [-1.0, 0.0, 1.0], [-1.0, -1.0, 1e-7]]
+    (example,) = read_group_records(write(tmp_path / "dev.groups.jsonl", {"source": "a", "scores": scores}), limit=1)
+    assert example.headline == "0 % of its triads are cycles"
+
+
 def test_what_was_not_asked_is_no_zero(tmp_path):
     record = {"source": "a", "scores": [[0.0, None], [3.0, 0.0]], "truncated": True}
     (example,) = read_group_records(write(tmp_path / "dev.groups.jsonl", record), limit=9)

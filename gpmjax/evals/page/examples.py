@@ -145,7 +145,8 @@ def _cells(scores: np.ndarray, tau: float | None, comparisons: Any) -> list[tupl
 def _headline(group: Mapping[str, Any], scores: np.ndarray) -> str:
     words = ["cut to the model's window"] if group.get("truncated") else []
     if len(scores) > 2 and not np.isnan(scores).any():
-        words.insert(0, f"{100 * float(cyclic_share(scores)):.0f} % of its triads are cycles")
+        skew = (scores - scores.T) / 2  # its diagonal is exactly 0, which that of a model is but nearly
+        words.insert(0, f"{100 * float(cyclic_share(skew)):.0f} % of its triads are cycles")
     return "; ".join(words)
 
 
