@@ -189,8 +189,8 @@ def _uses(path: str, paths: Collection[str]) -> list[str]:
         return ["response"] if path.endswith("/kernel") else []
     unembedding = "decoder/lm_head/kernel" if "decoder/lm_head/kernel" in paths else "decoder/embed/embedding"
     if path == unembedding:
-        # A model without heads of its own reads responses by their next tokens.
-        headless = not any(other.startswith("heads/") for other in paths)
+        # A whole decoder without heads reads responses by their next tokens.
+        headless = "decoder/final_norm/scale" in paths and not any(other.startswith("heads/") for other in paths)
         return ["prediction", "response"] if headless else ["prediction"]
     return ["token"] if re.search(r"layers/.*(kernel|lora_a|lora_b)$", path) else []
 
