@@ -53,9 +53,9 @@ def correlate(ranked: Ranked) -> dict:
 
 
 def _cosine(xy, xx, yy):
-    # A draw in which nothing varies has no correlation; NaN there makes the whole interval None.
+    # Few groups can be drawn so that nothing varies, which shows no correlation.
     product = np.sqrt(xx * yy)
-    return np.where(product > 0, xy / np.where(product > 0, product, 1.0), np.nan)
+    return xy / np.where(product > 0, product, 1.0)
 
 
 def _ranks(values: Sequence[np.ndarray], masks: Sequence[np.ndarray]) -> list[np.ndarray]:

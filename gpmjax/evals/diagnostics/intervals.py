@@ -20,11 +20,11 @@ def over_groups(statistic: Callable[..., np.ndarray], *columns) -> list[float] |
     """95 % percentile bootstrap interval of a function of sums over groups.
 
     Args:
-      statistic: takes one sum a column, as arrays of any one shape, and returns an array of that shape.
+      statistic: takes one sum a column, as arrays of any one shape, and returns an array of that shape, all finite.
       columns: each [G], a number a group.
     Returns:
-      [low, high]; None for fewer than two groups, or where a resample has no value. Groups that all say the same leave
-      no width: the bootstrap knows nothing of what it has not seen.
+      [low, high]; None for fewer than two groups. Groups that all say the same leave no width: the bootstrap knows
+      nothing of what it has not seen.
     Source: Efron 1979, doi:10.1214/aos/1176344552; the draws are seeded, so a figure is the same every time.
 
     >>> over_groups(lambda a, b: a / b, [1.0, 1.0], [2.0, 2.0])
@@ -44,8 +44,7 @@ def over_groups(statistic: Callable[..., np.ndarray], *columns) -> list[float] |
         method="percentile",
         rng=np.random.default_rng(0),
     )
-    low, high = result.confidence_interval
-    return [float(low), float(high)] if np.isfinite(low) and np.isfinite(high) else None
+    return [float(end) for end in result.confidence_interval]
 
 
 def ratio(numerator, denominator) -> dict:
