@@ -1,4 +1,7 @@
-"""Which 2-d block decides which pairs: s(i ≻ j) = Σ_l c_l, with c_l = λ_l (a_il b_jl − b_il a_jl)."""
+"""Which 2-d block decides which pairs: s(i ≻ j) = Σ_l c_l, with c_l = λ_l (a_il b_jl − b_il a_jl).
+
+Source: arXiv 2410.02197, equation (4.2); `gpmjax.preference.score.pairwise_scores` has the sum.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +9,6 @@ import numpy as np
 
 from gpmjax.evals.diagnostics.records import Labelled, Record, labelled
 from gpmjax.evals.metrics import count_outcomes, wilson_interval
-from gpmjax.preference.score import pairwise_scores
 
 
 def contributions(record: Record) -> np.ndarray | None:
@@ -15,11 +17,11 @@ def contributions(record: Record) -> np.ndarray | None:
     >>> contributions({"embedding": [[1.0, 0.0], [0.0, 1.0]], "scale": [3.0]})[0].tolist()
     [[0.0, 3.0], [-3.0, 0.0]]
     """
-    embedding = np.array(record.get("embedding") or [[]], np.float32)
+    embedding = np.array(record.get("embedding") or [[]], np.float64)
     if not embedding.shape[1] or embedding.shape[1] % 2:
         return None
-    blocks = embedding.reshape(len(embedding), -1, 2).swapaxes(0, 1)
-    parts = np.asarray(pairwise_scores(blocks), np.float64)
+    a, b = embedding[:, 0::2].T, embedding[:, 1::2].T
+    parts = a[:, :, None] * b[:, None, :] - b[:, :, None] * a[:, None, :]
     scale = record.get("scale")
     return parts if scale is None else parts * np.array(scale, np.float64)[:, None, None]
 

@@ -1,16 +1,17 @@
 """How much of what a model says is cyclic: triads i ≻ j ≻ k ≻ i, and energy that no reward explains.
 
 A triad looks at verdicts, so that a cycle of faint ones counts as much as one of clear ones; energy weighs them by s².
+
+The quantities are those of `gpmjax.preference.game`, here in numpy and float64: groups come in every size, and a JAX
+function compiles for each.
 """
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 
 from gpmjax.evals.diagnostics.intervals import mean, ratio
 from gpmjax.evals.diagnostics.records import Record, skew_scores
-from gpmjax.preference.game import cyclic_share, decompose
 
 BINS = 20
 
@@ -64,7 +65,7 @@ def energy(records: Sequence[Record]) -> dict:
     large = [matrix for matrix in matrices if len(matrix) >= 3]
     complete = [matrix for matrix in large if np.isfinite(matrix).all()]
     told = [matrix for matrix in complete if np.any(matrix)]
-    cyclic, total = _cyclic_shares(told), np.array([np.square(matrix).sum() for matrix in told])
+    cyclic, total = np.array([_cyclic_share(matrix) for matrix in told]), np.array([np.square(m).sum() for m in told])
     pooled = ratio(cyclic * total, total)
     counts, edges = np.histogram(cyclic, bins=BINS, range=(0.0, 1.0))
     sizes = np.array([len(matrix) for matrix in told], np.float64)
@@ -83,26 +84,21 @@ def energy(records: Sequence[Record]) -> dict:
 def _count(scores: np.ndarray) -> tuple[int, int, int, int]:
     """Triads there are, that were asked, that have no tie, and that are cyclic."""
     size = len(scores)
-    every = size * (size - 1) * (size - 2) // 6
     asked = np.isfinite(scores) & ~np.eye(size, dtype=bool)
-    # NaN compares as false: what was not asked beats nothing, and is no tie either.
-    return every, _triangles(asked), _triangles(np.abs(scores) > 0), round(float(cyclic_share(np.sign(scores))) * every)
+    # NaN compares as false: what was not asked beats nothing, and is no tie either. Closed walks of three steps meet a
+    # triad six times, from each corner and both ways round, and a cycle three times.
+    walks = (_closed_walks(asked), _closed_walks(np.abs(scores) > 0), _closed_walks(scores > 0))
+    return size * (size - 1) * (size - 2) // 6, walks[0] // 6, walks[1] // 6, walks[2] // 3
 
 
-def _triangles(related: np.ndarray) -> int:
-    """Triads of which every pair is related: a closed walk of three steps meets each six times."""
-    adjacent = related.astype(np.float64)
-    return round(float(np.sum(adjacent @ adjacent * adjacent))) // 6
+def _closed_walks(related: np.ndarray) -> int:
+    step = related.astype(np.float64)
+    return round(float(np.sum(step @ step * step.T)))
 
 
-def _cyclic_shares(matrices: Sequence[np.ndarray]) -> np.ndarray:
-    """[G] ‖C‖²/‖S‖², matrices of one size at a time."""
-    shares = np.zeros(len(matrices))
-    order = sorted(range(len(matrices)), key=lambda g: len(matrices[g]))
-    for _, same in itertools.groupby(order, key=lambda g: len(matrices[g])):
-        same = list(same)
-        # Squares of small scores would vanish in float32.
-        scaled = np.stack([matrices[g] / np.abs(matrices[g]).max() for g in same])
-        transitive, cyclic = (np.asarray(part, np.float64) for part in decompose(scaled))
-        shares[same] = cyclic / (transitive + cyclic)
-    return shares
+def _cyclic_share(scores: np.ndarray) -> float:
+    """‖C‖²/‖S‖² of a complete matrix that is not 0; see `gpmjax.preference.game.split`."""
+    scores = scores / np.abs(scores).max()  # squares of tiny scores would vanish
+    reward = scores.mean(1)
+    cyclic = scores - (reward[:, None] - reward[None, :])
+    return float(np.square(cyclic).sum() / np.square(scores).sum())

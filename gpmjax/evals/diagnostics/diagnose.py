@@ -25,7 +25,8 @@ def diagnose(records: Sequence[Record], *, by: Sequence[str] = BREAKDOWN) -> dic
       by: tags to break figures down by.
     Returns:
       ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left out),
-      the figures of `metrics.summarise` over the labelled comparisons, ``calibration`` among them, where there are any;
+      the figures of `metrics.summarise` over the labelled comparisons, ``calibration`` among them, where there are any
+      (their score is the skew part where both orders were asked, so that being written first is no advantage);
       and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``edges``, ``aspects``, ``length``,
       ``symmetry``, ``cost`` as the functions of those files return them, the first four again ``by`` tag and value.
     Raises:

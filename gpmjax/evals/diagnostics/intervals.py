@@ -1,7 +1,8 @@
 """Bootstrap intervals over groups.
 
 Pairs that share a prompt share its responses, so they are not independent and an interval that counts pairs is too
-narrow. Here whole groups are drawn, with all of their pairs.
+narrow. Here whole groups are drawn, with all of their pairs. Of a handful of groups no method makes a good interval:
+these are then too narrow as well.
 """
 
 from collections.abc import Callable

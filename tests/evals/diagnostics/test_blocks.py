@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from gpmjax.evals.diagnostics.blocks import contributions, decisive_blocks
 from gpmjax.evals.diagnostics.edges import edge_aspects, edge_decisions
+from gpmjax.preference.score import pairwise_scores
 
 
 def record_of(make_gpm_record, seed, size=4, blocks=3, **fields):
@@ -17,7 +18,9 @@ def record_of(make_gpm_record, seed, size=4, blocks=3, **fields):
 @given(st.integers(0, 999))
 def test_contributions_add_up_to_the_score(make_gpm_record, seed):
     record = record_of(make_gpm_record, seed)
-    np.testing.assert_allclose(contributions(record).sum(0), record["scores"], atol=1e-5)
+    np.testing.assert_allclose(contributions(record).sum(0), record["scores"], atol=1e-12)
+    scores = pairwise_scores(np.array(record["embedding"], np.float32), np.array(record["scale"], np.float32))
+    np.testing.assert_allclose(contributions(record).sum(0), scores, atol=1e-5)
 
 
 def test_the_block_that_carries_the_labels_is_found(make_gpm_record):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpmjax.evals.diagnostics.cycles import energy, triads
+from gpmjax.preference.game import cyclic_share, decompose
 
 NAN = np.nan
 ROCK_PAPER_SCISSORS = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], float)
@@ -86,7 +87,7 @@ def test_neither_names_nor_units_matter(make_record, relabelled, seed, size, fac
     record, order = make_record(scores), random.sample(range(size), size)
     changed = relabelled(make_record(scores * factor), order)
     assert triads([record]) == triads([changed])
-    assert energy([changed])["cyclic"]["value"] == pytest.approx(energy([record])["cyclic"]["value"], abs=1e-5)
+    assert energy([changed])["cyclic"]["value"] == pytest.approx(energy([record])["cyclic"]["value"], abs=1e-9)
 
 
 @given(st.integers(0, 999), st.integers(3, 7))
@@ -96,3 +97,11 @@ def test_cycles_are_those_found_one_by_one(make_record, seed, size):
     tied = sum(not (scores[i, j] and scores[j, k] and scores[k, i]) for i, j, k in itertools.combinations(range(size), 3))
     found = triads([make_record(scores)])
     assert (found["cyclic"], found["tied"], found["triads"]) == (kinds.count(3), tied, len(kinds))
+
+
+@pytest.mark.parametrize("size", [3, 4, 7])
+def test_they_are_the_games_own_quantities(make_record, size):
+    scores = random_skew(size, size)
+    transitive, cyclic = decompose(scores)
+    assert energy([make_record(scores)])["cyclic"]["value"] == pytest.approx(float(cyclic / (transitive + cyclic)), abs=1e-5)
+    assert triads([make_record(scores)])["share"]["value"] == pytest.approx(float(cyclic_share(scores)), abs=1e-6)
