@@ -89,11 +89,14 @@ def _described(plan: DiagnosisPlan, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(plan: DiagnosisPlan) -> tuple[list[Group], list[dict[str, Any]]]:
-    """The groups to judge, and what each record adds of its ratings: nothing, or {"ratings": …}."""
+    """The groups to judge, those with a pair, and what each record adds of its ratings: nothing, or {"ratings": …}."""
     rated = rated_groups(read_rows(plan.ratings)) if plan.ratings else []
     if not plan.data and not rated:
         raise ValueError("data: none is given; must name comparisons, or ratings rated responses")
-    groups = merge_groups(read_groups(plan.data) if plan.data else [each.group for each in rated])
+    merged = merge_groups(read_groups(plan.data) if plan.data else [each.group for each in rated])
+    groups = [group for group in merged if len(group.responses) > 1]
+    if not groups:
+        raise ValueError(f"{plan.data or plan.ratings}: no prompt has two different responses")
     if not rated:
         return groups, [{} for _ in groups]
     found = find_ratings(groups, rated)

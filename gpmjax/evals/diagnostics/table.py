@@ -98,10 +98,9 @@ def _symmetry(found: Mapping) -> Iterator[Line]:
     if not symmetry["pairs"]:
         return
     over = f"{symmetry['pairs']} pairs"
-    yield "order asymmetry ‖S + Sᵀ‖ / (‖S‖ + ‖Sᵀ‖)", *_share(symmetry["residual"]), over
-    yield "one verdict in both orders", *_share(symmetry["one_verdict"]), over
-    first = symmetry["first_place"]
-    yield "preference for the first place (score)", _number(first["value"]), _numbers(first["interval"]), over
+    yield "order asymmetry ‖S + Sᵀ‖ / (‖S‖ + ‖Sᵀ‖)", *_share(symmetry["skew_residual"]), over
+    yield "one verdict in both orders", *_share(symmetry["consistent"]), over
+    yield "verdicts for the first place", *_share(symmetry["first_wins"]), over
 
 
 def _cost(cost: Mapping) -> Iterator[Line]:

@@ -76,8 +76,8 @@ def test_groups_by_prompt_all_pairs_and_the_evaluations_figures(saved, data, tmp
     records = lines(groups_path(out))
     assert len(records) == 3 and all(len(record["scores"]) == 4 for record in records)
     assert all(None not in row for record in records for row in record["scores"])
-    assert summary["diagnosis"]["triads"]["triads"] == 3 * 4 and summary["diagnosis"]["symmetry"]["residual"]["value"] == 0
-    figures = evaluate(EvaluationPlan(saved, data, max_length=128))
+    assert summary["diagnosis"]["triads"]["triads"] == 3 * 4 and summary["diagnosis"]["symmetry"]["skew_residual"]["value"] == 0
+    figures = evaluate(EvaluationPlan(JudgePlan(saved, max_length=128), data))
     for name in ("comparisons", "accuracy", "tied_labels", "longer_wins"):
         assert summary[name] == figures[name]
     for name in ("nll", "brier", "ece", "mean_margin"):
@@ -128,6 +128,13 @@ def test_ratings_join_their_responses_or_stand_alone(judging, data, write_rows, 
     both = [summary["diagnosis"]["aspects"] for summary in (joined, alone)]
     assert [found["left_out"] for found in both] == [3, 0] and both[0]["table"] == both[1]["table"]
     assert all(0 < line["p_family"] <= 1 and abs(line["spearman"]) <= 1 for line in both[0]["table"])
+
+
+def test_a_prompt_of_one_response_has_no_pair(judging, pairs, write_rows, tmp_path):
+    same = {"prompt": "p", "chosen": "same", "rejected": "same"}
+    assert diagnose_model(plan(data=write_rows([same, *pairs])), tmp_path / "a.json")["groups"] == 3
+    with pytest.raises(ValueError, match="no prompt has two different responses"):
+        diagnose_model(plan(data=write_rows([same])), tmp_path / "b.json")
 
 
 @pytest.mark.parametrize(
