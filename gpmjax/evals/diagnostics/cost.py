@@ -4,7 +4,8 @@
     separate    K P + Σ R        the same without sharing the prompt
     pairwise    K(K−1) P + 2(K−1) Σ R = K(K−1)(P + 2 R̄)      a pass over (x, y_i, y_j) for every ordered pair
 
-P tokens of the prompt, R of each response, R̄ their mean. Templates around them, which differ, are left out.
+P tokens of the prompt, R of each response, R̄ their mean. Templates around them, which differ, are left out. A judge may take
+more, where a group is read in pieces that each hold the prompt, or less, where its questions share their beginning.
 """
 
 from collections.abc import Sequence
