@@ -121,9 +121,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         rows=512,
     ),
     # A share of the comparisons, drawn at random: PairPM reads every pair of responses twice, at its full length.
-    "systems ukp_arguments": Experiment(
-        "ukp_arguments_train-300.jsonl.gz", "ukp_arguments_dev-200.jsonl.gz", SYSTEMS, epochs=40, learning_rate=1e-3
-    ),
     "systems type_advantage": Experiment(
         "type_advantage_train-1000.jsonl.gz", "type_advantage_dev-300.jsonl.gz", SYSTEMS, epochs=40, learning_rate=1e-3
     ),
