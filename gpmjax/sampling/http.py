@@ -2,11 +2,12 @@
 
 import http.client
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -83,21 +84,30 @@ class Done(NamedTuple):
 
     kept: dict[int, Any]
     """Place → result, of those that ended well."""
-    failure: BaseException | None
+    failure: Exception | None
     """The first one's, by place, that did not."""
 
 
 def side_by_side(work: Callable[[S], T], items: Sequence[S], workers: int) -> Done:
     """``work`` of every item, ``workers`` at a time; once one has failed no more are begun, those under way are waited for."""
+    failed = threading.Event()
+    kept, failures = {}, {}
+
+    def attempt(place: int) -> None:
+        if failed.is_set():
+            return
+        try:
+            kept[place] = work(items[place])
+        except Exception as error:
+            failed.set()
+            failures[place] = error
+
     pool = ThreadPoolExecutor(workers)
     try:
-        tasks = [pool.submit(work, item) for item in items]
-        wait(tasks, return_when=FIRST_EXCEPTION)
+        wait([pool.submit(attempt, place) for place in range(len(items))])
     finally:
-        pool.shutdown(cancel_futures=True)
-    ended = {place: task for place, task in enumerate(tasks) if not task.cancelled()}
-    kept = {place: task.result() for place, task in ended.items() if task.exception() is None}
-    return Done(kept, next((task.exception() for task in ended.values() if task.exception() is not None), None))
+        pool.shutdown(cancel_futures=True)  # an interruption of the wait, too, lets those under way end
+    return Done(dict(sorted(kept.items())), failures[min(failures)] if failures else None)
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:
