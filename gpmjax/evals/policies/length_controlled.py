@@ -10,7 +10,8 @@ Fitted as there, by scikit-learn: L1 penalty (liblinear), no intercept but θ, i
 cross-validation of the log loss; a preference of p is a win with weight p and a loss with weight 1 − p.
 
 Their γ_x, and the 2 × 805 *anchor* rows of weight λ/2 = 0.1 that they add (a reference told to be brief or verbose, whose θ is 0 by
-construction), come with AlpacaEval's data (df_gamed.csv). Where these are not given the model has fewer terms, and says so.
+construction), come with AlpacaEval's data (df_gamed.csv). Where these are not given the model has fewer terms, and says so. It was
+made for 805 instructions: of a few dozen, the penalty that cross-validation chooses may leave no term at all, and 50 % of any policy.
 """
 
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ ANCHOR_WEIGHT = 0.2 / 2
 STRENGTHS = np.logspace(-4, 4, 10)
 FOLDS = 5
 SLIVER = 1e-9
+MOST_STEPS = 10_000
 LEAST = 10
 """Comparisons that a fit needs."""
 
@@ -157,7 +159,7 @@ def _fit(features: np.ndarray, preferences: np.ndarray, weights: np.ndarray, str
     """Coefficients [2 or 3]."""
     from sklearn.linear_model import LogisticRegression  # a second to import
 
-    model = LogisticRegression(C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=123)
+    model = LogisticRegression(C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=123, max_iter=MOST_STEPS)
     labels = np.repeat([1, 0], len(features))
     # liblinear prints a complaint for every fit in which one side has no weight at all.
     preferences = np.clip(preferences, SLIVER, 1 - SLIVER)
