@@ -5,8 +5,8 @@
     python launch/answer.py --model=DIR --endpoint=http://localhost:8000/v1 --endpoint_model=gpo --instructions=…
 
 Answers are drawn here, or by a server (vLLM, SGLang) that holds the policy, whose tokenizer --model then names. They go to
-OUT.rows.jsonl as they come, and whole, in the benchmark's format, to OUT at the end; the same command goes on where an interrupted one
-stopped.
+OUT.rows.jsonl as they come, and whole, in the benchmark's format, to OUT at the end; the same command goes on where an
+interrupted one stopped.
 """
 
 import sys
@@ -38,7 +38,9 @@ OUT = flags.DEFINE_string("out", None, "The answers, ending in .json or .jsonl."
 GENERATOR = flags.DEFINE_string("generator", None, "The policy's name in the answers; by default --model.")
 LIMIT = flags.DEFINE_integer("limit", 0, "Answer this many of the first; 0: all.", 0)
 LENGTH = flags.DEFINE_integer("max_new_tokens", 1024, "Tokens of an answer.", 1)
-TEMPERATURE = flags.DEFINE_float("temperature", None, "0 is greedy; by default 0.7, and each category's own in MT-Bench.", 0.0)
+TEMPERATURE = flags.DEFINE_float(
+    "temperature", None, "0 is greedy; by default 0.7, and each category's own in MT-Bench.", 0.0
+)
 TOP_P = flags.DEFINE_float("top_p", 0.9, "Draw from the likeliest tokens that make up this probability.", 0.0, 1.0)
 SEED = flags.DEFINE_integer("seed", 0, "The same seed draws the same answers.", 0)
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How the prompt becomes text.")

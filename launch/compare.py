@@ -6,8 +6,8 @@
     python launch/compare.py --questions=question.jsonl --answers=gpm.jsonl,bt.jsonl --reference_answers=gpt-4.jsonl \\
         --endpoint=http://localhost:8000/v1 --endpoint_model=judge --out=runs/mt_bench.json
 
-prints tables and writes the summary; verdicts and ratings go beside it as they come. The same command goes on where an interrupted one
-stopped: a server's answers are kept in --cache, and none is asked for twice.
+prints tables and writes the summary; verdicts and ratings go beside it as they come. The same command goes on where an
+interrupted one stopped: a server's answers are kept in --cache, and none is asked for twice.
 """
 
 import os
@@ -38,7 +38,9 @@ DIFFICULTY = flags.DEFINE_string("difficulty", "", "AlpacaEval's df_gamed.csv, o
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "Counts average lengths in tokens, besides characters.")
 QUESTIONS = flags.DEFINE_string("questions", None, "MT-Bench's questions.")
 ANSWERS = flags.DEFINE_list("answers", [], "Files of two-turn answers in FastChat's format, one a policy.")
-REFERENCE_ANSWERS = flags.DEFINE_string("reference_answers", None, "Good answers to MT-Bench's questions, in the same format.")
+REFERENCE_ANSWERS = flags.DEFINE_string(
+    "reference_answers", None, "Good answers to MT-Bench's questions, in the same format."
+)
 OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json.", required=True)
 
 JUDGE = flags.DEFINE_string("judge", None, "A preference model that judges; else --endpoint.")
@@ -51,7 +53,9 @@ ENDPOINT = flags.DEFINE_string("endpoint", None, "A server of chat completions t
 ENDPOINT_MODEL = flags.DEFINE_string("endpoint_model", None, "The name that it has for the judge.")
 KEY = flags.DEFINE_string("key_variable", "", "Environment variable that holds the server's key; none: no key is sent.")
 PROMPT = flags.DEFINE_enum("prompt", "letter", list(PAIR_PROMPTS), "How pairs are put: one letter back, or reasons first.")
-WEIGHING = flags.DEFINE_enum("verdicts", "weighed", ["weighed", "hard"], "Weigh a letter by its probability, or take it as said.")
+WEIGHING = flags.DEFINE_enum(
+    "verdicts", "weighed", ["weighed", "hard"], "Weigh a letter by its probability, or take it as said."
+)
 CACHE = flags.DEFINE_string("cache", None, "Where the server's answers are kept; by default beside --out.")
 TIMEOUT = flags.DEFINE_float("timeout", 600.0, "Seconds that a request may be silent for.")
 RETRIES = flags.DEFINE_integer("retries", 4, "How often a failed request is sent again.")
@@ -80,7 +84,8 @@ def check_flags() -> None:
 def open_endpoint() -> ChatEndpoint:
     key = os.environ.get(KEY.value, "") if KEY.value else ""
     server = Server(ENDPOINT.value, TIMEOUT.value, RETRIES.value, BACKOFF.value, CONCURRENCY.value, key)
-    return ChatEndpoint(server, ENDPOINT_MODEL.value, AnswerCache(CACHE.value or Path(OUT.value).with_suffix(".cache.jsonl")))
+    cache = AnswerCache(CACHE.value or Path(OUT.value).with_suffix(".cache.jsonl"))
+    return ChatEndpoint(server, ENDPOINT_MODEL.value, cache)
 
 
 def open_pair_judge(endpoint: ChatEndpoint | None) -> Judge:

@@ -89,7 +89,7 @@ class Done(NamedTuple):
 
 
 def side_by_side(work: Callable[[S], T], items: Sequence[S], workers: int) -> Done:
-    """``work`` of every item, ``workers`` at a time; once one has failed no more are begun, those under way are waited for."""
+    """``work`` of every item, ``workers`` at a time; once one has failed no more are begun, and those under way end."""
     failed = threading.Event()
     kept, failures = {}, {}
 

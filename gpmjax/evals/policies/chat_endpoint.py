@@ -1,7 +1,7 @@
 """A chat model behind any server that speaks OpenAI's chat completions, such as vLLM, SGLang or a paid one.
 
-Every answer is kept on disk as soon as it comes and no question is sent twice, so an interrupted run goes on where it stopped; all
-that a run rests on is counted, with what of it was asked anew.
+Every answer is kept on disk as soon as it comes and no question is sent twice, so an interrupted run goes on where it
+stopped; all that a run rests on is counted, with what of it was asked anew.
 """
 
 import math
@@ -86,7 +86,7 @@ class Counts(NamedTuple):
 
 
 class Meter:
-    """Counts an endpoint's answers, each once however often it is used: ``total``, and of these ``asked`` since this was made.
+    """Counts an endpoint's answers, each once however often it is used: ``total``, and of these ``asked`` for anew.
 
     What a server charged for answers that made no sense, and were asked for again, it does not know.
     """
@@ -124,8 +124,8 @@ class ChatEndpoint:
     def ask(self, questions: Sequence[ChatQuestion]) -> list[ChatReply]:
         """A reply to each question, in their order; equal questions are sent once.
 
-        Raises OSError, one line naming the URL, when one has failed for good; no more are sent then, and the answers that came are
-        in the cache.
+        Raises OSError, one line naming the URL, when one has failed for good; no more are sent then, and the answers that
+        came are in the cache.
         """
         bodies = [self._body(question) for question in questions]
         keys = [request_key(self.server.address("chat/completions"), body) for body in bodies]
@@ -172,7 +172,8 @@ def _reply(answer: Mapping[str, Any]) -> ChatReply:
     choice = answer["choices"][0]
     content = (choice.get("logprobs") or {}).get("content") or ()
     tokens = tuple(
-        SaidToken(said["token"], {t["token"]: float(t["logprob"]) for t in [*said["top_logprobs"], said]}) for said in content
+        SaidToken(said["token"], {t["token"]: float(t["logprob"]) for t in [*said["top_logprobs"], said]})
+        for said in content
     )
     return ChatReply(choice["message"].get("content") or "", tokens, *_usage(answer))
 

@@ -20,8 +20,8 @@ CHUNK = 32
 class ChatJudge:
     """Scores [i, j] are log-odds that i is better than j, i shown first; τ = 1.
 
-    Nothing makes them skew-symmetric: what s(i ≻ j) + s(j ≻ i) is not 0 by is the judge's order bias. A pair without a readable verdict
-    is NaN.
+    Nothing makes them skew-symmetric: what s(i ≻ j) + s(j ≻ i) is not 0 by is the judge's order bias. A pair without a
+    readable verdict is NaN.
     """
 
     endpoint: ChatEndpoint
@@ -34,8 +34,8 @@ class ChatJudge:
         return {**self.endpoint.identity, **self.prompt.identity, "top_logprobs": self.top_logprobs}
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
-        """See `judging.Judge`; a pair that is wanted is wanted in both orders. ``tokens`` are 0: the server counts those of whole
-        questions, which are ``forward_tokens``.
+        """See `judging.Judge`; a pair that is wanted is wanted in both orders. ``tokens`` are 0: the server counts those of
+        whole questions, which are ``forward_tokens``.
 
         Raises OSError when the server gives up; what it had answered is kept.
         """

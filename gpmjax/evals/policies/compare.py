@@ -1,8 +1,8 @@
 """Policies against a reference: answers and a judge in, a summary out.
 
-The judge sees each instruction with two responses, the policy's and the reference's, and is any `gpmjax.evals.judging.Judge`: a preference
-model, or a chat model behind a server. A preference model's verdicts are kept as records, a chat model's answers in its cache, so the
-same call goes on where an interrupted one stopped.
+The judge sees each instruction with two responses, the policy's and the reference's, and is any
+`gpmjax.evals.judging.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept as
+records, a chat model's answers in its cache, so the same call goes on where an interrupted one stopped.
 """
 
 import hashlib
@@ -20,13 +20,10 @@ from gpmjax.evals.judging import Judge, group_record, record_scores
 from gpmjax.evals.policies.chat_judge import ChatJudge
 from gpmjax.evals.policies.intervals import mean_figures
 from gpmjax.evals.policies.length_controlled import LEAST, Difficulty, length_controlled, read_difficulty
-from gpmjax.evals.policies.outputs import Matched, Outputs, match, read_outputs
+from gpmjax.evals.policies.outputs import Matched, Outputs, match, named, read_outputs
 from gpmjax.evals.policies.win_rate import preference, win_rate
 from gpmjax.evals.report import RowsFile
 from gpmjax.hub import load_tokenizer
-
-# A summary names this many rows of each kind and counts the rest.
-NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,9 @@ def compare(plan: ComparePlan, judge: Judge, out: str | Path) -> list[dict[str, 
     paths = [records_path(out, policy.generator) for policy in policies]
     twin = next((n for n, path in enumerate(paths) if path in paths[:n]), None)
     if twin is not None:
-        raise ValueError(f"{policies[twin].source}: generator {policies[twin].generator!r} is that of another file of answers")
+        raise ValueError(
+            f"{policies[twin].source}: generator {policies[twin].generator!r} is that of another file of answers"
+        )
     difficulty = read_difficulty(plan.difficulty) if plan.difficulty else None
     tokenizer = load_tokenizer(plan.tokenizer) if plan.tokenizer else None
     found = []
@@ -97,11 +96,9 @@ def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict
     return records
 
 
-def figures(
-    matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None
-) -> dict[str, Any]:
-    """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`; None for fewer
-    than ten verdicts) and ``by`` data set. Raises ValueError when no verdict is readable.
+def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None) -> dict[str, Any]:
+    """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`;
+    None for fewer than ten verdicts) and ``by`` data set. Raises ValueError when no verdict is readable.
     """
     shares = np.array([preference(record_scores(record), record["tau"]) for record in records])
     readable = ~np.isnan(shares)
@@ -122,7 +119,7 @@ def figures(
 
 
 def _lengths(groups: Sequence[Group], tokenizer: Any) -> dict[str, Any]:
-    """Average length of the policy's answers and of the reference's, in characters, and in tokens where there is a tokenizer."""
+    """Mean lengths of the policy's answers and the reference's, in characters, and in tokens if there is a tokenizer."""
     sides = {"policy": 0, "reference": 1}
     texts = {name: [group.responses[side] for group in groups] for name, side in sides.items()}
     measured = {"characters": {name: mean_figures([len(text) for text in several]) for name, several in texts.items()}}
@@ -145,7 +142,7 @@ def _rows(policy: Outputs, reference: Outputs, matched: Matched, records: Sequen
         "read": len(policy.rows) + len(policy.malformed),
         "compared": len(records) - len(unreadable),
         "truncated": sum(record["truncated"] for record in records),
-        **{name: {"count": len(places), "at": places[:NAMED]} for name, places in kinds.items()},
+        **{name: named(places) for name, places in kinds.items()},
     }
 
 

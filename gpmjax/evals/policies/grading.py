@@ -1,7 +1,7 @@
 """MT-Bench by grading: a chat model rates each turn of each answer from 1 to 10.
 
-Turn 2 is rated with the whole conversation before it. Questions of mathematics, reasoning and coding are rated beside a reference
-answer where there is one. Source: Zheng et al. 2023, arXiv 2306.05685, section 3.
+Turn 2 is rated with the whole conversation before it. Questions of mathematics, reasoning and coding are rated beside a
+reference answer where there is one. Source: Zheng et al. 2023, arXiv 2306.05685, section 3.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from gpmjax.evals.policies.chat_endpoint import ChatEndpoint, ChatQuestion
 from gpmjax.evals.policies.intervals import bootstrap_interval, mean_figures
 from gpmjax.evals.policies.judge_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
 from gpmjax.evals.policies.mt_bench import REFERENCED, TURNS, Answers, Question
+from gpmjax.evals.policies.outputs import named
 
 UNREADABLE = -1
 """FastChat's score where there is none."""
-NAMED = 100
 
 
 def grade(endpoint: ChatEndpoint, questions: Sequence[Question], answers: Answers) -> list[dict[str, Any]]:
@@ -48,10 +48,11 @@ def grade(endpoint: ChatEndpoint, questions: Sequence[Question], answers: Answer
 
 
 def grade_figures(records: Sequence[dict[str, Any]], questions: Sequence[Question], answers: Answers) -> dict[str, Any]:
-    """JSON-ready: ``first_turn``, ``second_turn`` and ``average``, each with ``interval``, ``by`` category, and what is missing.
+    """JSON-ready: ``first_turn``, ``second_turn`` and ``average``, each with ``interval``, ``by`` category, and what is
+    missing.
 
-    The average is that of all ratings, as FastChat takes it; its interval resamples questions, whose two ratings go together.
-    A turn without any readable rating is None.
+    The average is that of all ratings, as FastChat takes it; its interval resamples questions, whose two ratings go
+    together. A turn without any readable rating is None.
     """
     readable = [record for record in records if record["score"] != UNREADABLE]
     categories = dict.fromkeys(record["category"] for record in readable)
@@ -67,15 +68,10 @@ def grade_figures(records: Sequence[dict[str, Any]], questions: Sequence[Questio
         "rows": {
             "questions": len(questions),
             "ratings": len(readable),
-            **{
-                name: {"count": len(places), "at": places[:NAMED]}
-                for name, places in (
-                    ("malformed", answers.malformed),
-                    ("unanswered", unanswered),
-                    ("unknown_questions", unknown),
-                    ("unreadable_ratings", unreadable),
-                )
-            },
+            "malformed": named(answers.malformed),
+            "unanswered": named(unanswered),
+            "unknown_questions": named(unknown),
+            "unreadable_ratings": named(unreadable),
         },
     }
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from gpmjax.evals.metrics import CONFIDENCE_LEVEL, wilson_interval
 
@@ -29,9 +29,9 @@ def mean_figures(values: Sequence[float]) -> dict[str, Any]:
 def share_interval(shares: Sequence[float]) -> tuple[float, float]:
     """Wilson's interval for the mean of N values in [0, 1], of which fractions are not coin tosses.
 
-    A proportion p of N yes-or-no answers varies by p(1−p); fractions of the same mean vary by s² ≤ p(1−p), so they are worth
-    N p(1−p)/s² answers (the effective sample size of Kish 1965, "Survey Sampling", §8.2). On zeros and ones it is Wilson's
-    interval, which does not collapse when all are won.
+    A proportion p of N yes-or-no answers varies by p(1−p); fractions of the same mean vary by s² ≤ p(1−p), so they are
+    worth N p(1−p)/s² answers (the effective sample size of Kish 1965, "Survey Sampling", §8.2). On zeros and ones it is
+    Wilson's interval, which does not collapse when all are won.
 
     >>> [round(edge, 3) for edge in share_interval([1.0] * 8 + [0.0] * 2)]  # 8 of 10
     [0.49, 0.943]
@@ -50,6 +50,8 @@ def bootstrap_interval(
     columns: Sequence[np.ndarray], statistic: Callable[..., float], seed: int = 0
 ) -> tuple[float, float] | None:
     """Percentile interval of ``statistic(*columns)`` over 1,000 draws of N rows with replacement; None for a single row."""
+    from scipy import stats  # a second to import
+
     if len(columns[0]) < 2:
         return None
     found = stats.bootstrap(

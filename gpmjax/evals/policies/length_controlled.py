@@ -1,17 +1,18 @@
 """The win rate that answers of the reference's length would have had: AlpacaEval 2.0's logistic model.
 
-    logit P(policy ≻ reference) = θ + φ tanh(Δ/σ) + ψ γ_x,    Δ = len(reference) − len(policy) in characters
+    logit P(policy ≻ reference) = θ + φ tanh(Δ/d) + ψ γ_x,    Δ = len(reference) − len(policy) in characters
 
-with σ the standard deviation of Δ and γ_x how difficult instruction x is. The length-controlled win rate is the mean of σ(θ + ψ γ_x),
-the length term left out. Source: Dubois et al. 2024, arXiv 2404.04475; tatsu-lab/alpaca_eval,
+with d the standard deviation of Δ and γ_x how difficult instruction x is. The length-controlled win rate is the mean of
+σ(θ + ψ γ_x), the length term left out. Source: Dubois et al. 2024, arXiv 2404.04475; tatsu-lab/alpaca_eval,
 metrics/glm_winrate.py, "length_controlled_v1", whose signs these are.
 
 Fitted as there, by scikit-learn: L1 penalty (liblinear), no intercept but θ, its strength C the best of ten by five-fold
 cross-validation of the log loss; a preference of p is a win with weight p and a loss with weight 1 − p.
 
-Their γ_x, and the 2 × 805 *anchor* rows of weight λ/2 = 0.1 that they add (a reference told to be brief or verbose, whose θ is 0 by
-construction), come with AlpacaEval's data (df_gamed.csv). Where these are not given the model has fewer terms, and says so. It was
-made for 805 instructions: of a few dozen, the penalty that cross-validation chooses may leave no term at all, and 50 % of any policy.
+Their γ_x, and the *anchors* that they add with a weight of 0.1 (the reference against versions of itself told to be brief
+or verbose, which have no θ), come with AlpacaEval's data, df_gamed.csv. Where these are not given the model has fewer
+terms, and says so. It was made for 805 instructions: of a few dozen, the penalty that cross-validation chooses may leave
+no term at all, which makes 50 % of any policy; and where no answer is about as long as the reference's it extrapolates.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Anchors(NamedTuple):
     """Comparisons of the reference with versions of itself that differ in length."""
 
     length: np.ndarray
-    """[M] Δ/σ."""
+    """[M] Δ/d."""
     difficulty: np.ndarray
     """[M]."""
     preference: np.ndarray
@@ -56,13 +57,15 @@ class Difficulty(NamedTuple):
         """[N] γ; ValueError for a place that the file has none for."""
         missing = [place for place in places if place not in self.of_place]
         if missing:
-            raise ValueError(f"{self.source}: no row of index {missing[0]}; {len(missing)} of {len(places)} instructions have none")
+            raise ValueError(
+                f"{self.source}: no row of index {missing[0]}; {len(missing)} of {len(places)} instructions have none"
+            )
         return np.array([self.of_place[place] for place in places])
 
 
 def read_difficulty(source: str) -> Difficulty:
-    """Columns ``index`` and ``instruction_difficulty``; with ``preference`` and ``std_delta_len``, as AlpacaEval's df_gamed.csv has
-    them, every row is an anchor.
+    """Columns ``index`` and ``instruction_difficulty``; with ``preference`` and ``std_delta_len``, as AlpacaEval's
+    df_gamed.csv has them, every row is an anchor.
 
     Raises FileNotFoundError, or ValueError naming file, row and field.
     """
@@ -91,11 +94,12 @@ def length_controlled(
       anchors: see `Anchors`; they need ``difficulty``.
 
     Returns:
-      JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, C as chosen on all of
-      them), ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
+      JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, C as chosen on all
+      of them), ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
 
     Raises:
-      ValueError: fewer than ten preferences, columns of unequal length, a preference outside [0, 1], anchors without difficulty.
+      ValueError: fewer than ten preferences, columns of unequal length, a preference outside [0, 1], anchors without
+        difficulty.
     """
     columns = [np.asarray(c, np.float64) for c in (preferences, lengths, reference_lengths)]
     columns += [] if difficulty is None else [np.asarray(difficulty, np.float64)]
@@ -159,7 +163,9 @@ def _fit(features: np.ndarray, preferences: np.ndarray, weights: np.ndarray, str
     """Coefficients [2 or 3]."""
     from sklearn.linear_model import LogisticRegression  # a second to import
 
-    model = LogisticRegression(C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=123, max_iter=MOST_STEPS)
+    model = LogisticRegression(
+        C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=123, max_iter=MOST_STEPS
+    )
     labels = np.repeat([1, 0], len(features))
     # liblinear prints a complaint for every fit in which one side has no weight at all.
     preferences = np.clip(preferences, SLIVER, 1 - SLIVER)

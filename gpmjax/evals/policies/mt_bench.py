@@ -19,7 +19,8 @@ TURNS = 2
 REFERENCED = frozenset({"math", "reasoning", "coding"})
 """Categories that are graded against a reference answer."""
 TEMPERATURES = {
-    "writing": 0.7, "roleplay": 0.7, "extraction": 0.0, "math": 0.0, "coding": 0.0, "reasoning": 0.0, "stem": 0.1, "humanities": 0.1,
+    "writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1,
+    "extraction": 0.0, "math": 0.0, "coding": 0.0, "reasoning": 0.0,
 }  # fmt: skip
 """What each category is answered at."""
 OTHER_TEMPERATURE = 0.7
@@ -72,8 +73,8 @@ def read_questions(source: str) -> tuple[list[Question], list[str]]:
 def read_answers(source: str) -> Answers:
     """One policy's answers, or the file of references that FastChat keeps in the same format.
 
-    Raises FileNotFoundError; ValueError for a file without a well-formed row, with two answers to one question or with answers
-    of several models.
+    Raises FileNotFoundError; ValueError for a file without a well-formed row, with two answers to one question or with
+    answers of several models.
     """
     answers, malformed = read_each(source, _answer)
     _refuse_twins((answer.question, answer.where) for answer in answers)

@@ -1,7 +1,7 @@
 """AlpacaEval's files: one row an instruction, ``instruction, output, generator`` and perhaps ``dataset``.
 
-Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.rows`). A row that lacks a
-field is named and counted, and a policy's answer is matched with the reference's by the text of the instruction.
+Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.rows`). A row that lacks
+a field is named and counted, and a policy's answer is matched with the reference's by the text of the instruction.
 """
 
 import json
@@ -15,6 +15,9 @@ from gpmjax.data.rows import Row, read_rows
 from gpmjax.files import replacing, write_json
 
 T = TypeVar("T")
+
+# A summary names this many rows of a kind and counts the rest.
+NAMED = 100
 
 
 class Output(NamedTuple):
@@ -79,12 +82,14 @@ def read_outputs(source: str) -> Outputs:
     rows, malformed = read_each(source, _output)
     other = next((row for row in rows if row.generator != rows[0].generator), None)
     if other is not None:
-        raise ValueError(f"{other.where}: generator {other.generator!r}, must be {rows[0].generator!r} as in {rows[0].where}")
+        raise ValueError(
+            f"{other.where}: generator {other.generator!r}, must be {rows[0].generator!r} as in {rows[0].where}"
+        )
     return Outputs(source, rows, malformed)
 
 
 def read_instructions(source: str) -> tuple[list[Output], list[str]]:
-    """The instructions of a file of answers, or of one without: ``output`` and ``generator`` are "". Malformed rows apart."""
+    """The instructions of a file, with or without answers: ``output`` and ``generator`` are "". Malformed rows apart."""
 
     def parse(row: Row) -> Output:
         instruction = text_field(row, "instruction")
@@ -99,7 +104,8 @@ def write_records(path: str | Path, records: Sequence[Mapping[str, Any]]) -> Non
     """Records as one JSON array, or as lines if the path ends in .jsonl; the file appears whole."""
     if Path(path).suffix == ".jsonl":
         with replacing(path) as partial:
-            partial.write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records), encoding="utf-8")
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            partial.write_text("".join(lines), encoding="utf-8")
     else:
         write_json(path, list(records))
 
@@ -123,6 +129,11 @@ def match(outputs: Outputs, reference: Outputs) -> Matched:
     if not groups:
         raise ValueError(f"{outputs.source}: answers none of the instructions of {reference.source}")
     return Matched(groups, places, unanswered, [answer.where for answer in answers.values()])
+
+
+def named(places: Sequence[str]) -> dict[str, Any]:
+    """Rows of one kind for a summary, JSON-ready: how many, and where the first of them stand."""
+    return {"count": len(places), "at": list(places[:NAMED])}
 
 
 def text_field(row: Row, name: str) -> str:

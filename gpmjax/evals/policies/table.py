@@ -31,7 +31,9 @@ def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
 
 def grade_table(policies: Sequence[Mapping[str, Any]]) -> Table:
     """Mean ratings of both turns and of all, each with its 95 % interval."""
-    table = Table(title="MT-Bench, ratings from 1 to 10", title_justify="left", caption=_rows_caption(policies), caption_justify="left")
+    table = Table(
+        title="MT-Bench, ratings from 1 to 10", title_justify="left", caption=_rows_caption(policies), caption_justify="left"
+    )
     table.add_column("policy", overflow="fold")
     for name in ("ratings", "1st turn", "95 %", "2nd turn", "95 %", "average", "95 %"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -15,8 +15,8 @@ TIE = 1e-5
 def preference(scores: np.ndarray, tau: float) -> float:
     """P(policy ≻ reference) ∈ [0, 1] from a judge's scores [2, 2] of (policy, reference), both orders having equal say:
 
-    ½ [σ(s₀₁/τ) + 1 − σ(s₁₀/τ)], which is σ(s₀₁/τ) for a skew-symmetric judge. NaN when either order has no verdict: one alone
-    would bring back what the judge thinks of whoever comes first.
+    ½ [σ(s₀₁/τ) + 1 − σ(s₁₀/τ)], which is σ(s₀₁/τ) for a skew-symmetric judge. NaN when either order has no verdict: one
+    alone would bring back what the judge thinks of whoever comes first.
 
     >>> preference(np.array([[0.0, 40.0], [40.0, 0.0]]), 1.0)  # always whoever comes first
     0.5

@@ -56,7 +56,12 @@ def test_what_it_cost(http_server, open_endpoint, completion, replying):
     endpoint = open_endpoint()
     endpoint.ask(QUESTIONS)
     figures = endpoint.meter.figures(Prices(prompt=10.0, completion=30.0))
-    assert (figures["answers"], figures["prompt_tokens"], figures["completion_tokens"], figures["uncounted"]) == (3, 200, 4, 1)
+    assert (figures["answers"], figures["prompt_tokens"], figures["completion_tokens"], figures["uncounted"]) == (
+        3,
+        200,
+        4,
+        1,
+    )
     assert figures["price"] == pytest.approx((200 * 10 + 4 * 30) / 1e6)
     assert figures["this_run"]["answers"] == 2 and figures["this_run"]["price"] == pytest.approx((100 * 10 + 2 * 30) / 1e6)
     with pytest.raises(ValueError, match="price of prompt tokens=-1"):
@@ -85,7 +90,9 @@ def test_two_failures_are_survived_and_not_kept(http_server, open_endpoint, echo
 
 def test_what_came_before_the_server_gave_up_is_kept(http_server, open_endpoint, echo):
     http_server.script = [echo, echo, status(500)]
-    with pytest.raises(OSError, match=r"/v1/chat/completions: status 500 \(busy\), 2 times \(2 of 3 answers came, and are kept\)"):
+    with pytest.raises(
+        OSError, match=r"/v1/chat/completions: status 500 \(busy\), 2 times \(2 of 3 answers came, and are kept\)"
+    ):
         open_endpoint(concurrency=1, retries=1).ask(QUESTIONS)
     http_server.script, http_server.requests[:] = [echo], []
     assert [reply.text for reply in open_endpoint().ask(QUESTIONS)] == ["0", "1", "2"]

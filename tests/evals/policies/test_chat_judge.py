@@ -41,7 +41,9 @@ def test_a_letter_is_weighed_by_the_probabilities_where_it_was_said():
     tops = {"A": 0.5, " A": 0.1, "B": 0.2, "Both": 0.1}
     assert LETTER.read(reply("A", ("A", tops))) == pytest.approx(np.log(0.6 / 0.2))
     # Where the letter was not said, it is not weighed.
-    assert LETTER.read(reply("**B", ("**", {"**": 0.6, "A": 0.4}), ("B", {"A": 0.1, "B": 0.9}))) == pytest.approx(np.log(1 / 9))
+    assert LETTER.read(reply("**B", ("**", {"**": 0.6, "A": 0.4}), ("B", {"A": 0.1, "B": 0.9}))) == pytest.approx(
+        np.log(1 / 9)
+    )
     assert LETTER.read(reply("A", ("A", {"A": 0.9}))) == CERTAIN
     assert np.isnan(LETTER.read(reply("Neither", ("Neither", tops))))
 

@@ -80,7 +80,9 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(outputs, tmp_path):
     assert len(judge.seen) == 12
 
 
-def test_a_server_judges_and_what_it_does_not_say_is_named(http_server, completion, replying, sides, open_endpoint, outputs, tmp_path):
+def test_a_server_judges_and_what_it_does_not_say_is_named(
+    http_server, completion, replying, sides, open_endpoint, outputs, tmp_path
+):
     def say(prompt):
         first, second = sides(prompt)
         return completion("I cannot tell." if "x" * 12 in (first, second) else "A" if len(first) >= len(second) else "B")
@@ -89,7 +91,9 @@ def test_a_server_judges_and_what_it_does_not_say_is_named(http_server, completi
     http_server.script = [busy, replying(say)]
     policy = outputs("a.jsonl", "a", TEXTS)
     with open(policy, "a") as file:
-        file.write('{"instruction": "instruction 12", "generator": "a"}\n{"instruction": "new", "output": "", "generator": "a"}\n')
+        file.write(
+            '{"instruction": "instruction 12", "generator": "a"}\n{"instruction": "new", "output": "", "generator": "a"}\n'
+        )
     reference = outputs("b.json", "b", ["yy"] * 14)
     plan = ComparePlan((policy,), reference)
     judge = ChatJudge(open_endpoint(), PAIR_PROMPTS["letter"])

@@ -12,7 +12,11 @@ def files(write):
     """Three questions, the last of them of mathematics and with a reference; answers to the last two and to an unknown one."""
     rows = [
         {"question_id": n, "category": category, "turns": [f"ask {n}", f"ask {n} more"]} | more
-        for n, category, more in ((1, "writing", {}), (2, "roleplay", {"reference": ["unused", "unused"]}), (3, "math", {"reference": ["42", ""]}))
+        for n, category, more in (
+            (1, "writing", {}),
+            (2, "roleplay", {"reference": ["unused", "unused"]}),
+            (3, "math", {"reference": ["42", ""]}),
+        )
     ]
     answers = [answer_record(n, "gpm", [f"first {n}", f"second {n}"], 0.0) for n in (2, 3, 9)]
     questions, _ = read_questions(write("q.jsonl", rows))
@@ -43,7 +47,10 @@ def test_turns_average_and_what_is_missing(http_server, completion, replying, op
     assert records[-1]["score"] == UNREADABLE
     assert figures["first_turn"]["mean"] == 7 and figures["second_turn"]["mean"] == 4
     assert figures["average"]["mean"] == 6  # of all three ratings
-    assert figures["by"]["category"]["math"]["second_turn"] is None and figures["by"]["category"]["math"]["average"]["mean"] == 6
+    assert (
+        figures["by"]["category"]["math"]["second_turn"] is None
+        and figures["by"]["category"]["math"]["average"]["mean"] == 6
+    )
     rows = figures["rows"]
     assert (rows["questions"], rows["ratings"]) == (3, 3)
     assert rows["unreadable_ratings"] == {"count": 1, "at": ["question 3, turn 2"]}

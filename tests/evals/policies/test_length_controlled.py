@@ -75,8 +75,14 @@ def test_the_fit_is_that_of_wins_and_losses_weighed_by_preference(lengths):
     added = np.stack([np.tanh(anchors.length), anchors.difficulty, np.zeros(40)], axis=1)
     features, weights = np.concatenate([own, added]), np.concatenate([np.ones(ROWS), np.full(40, 0.1)])
     shares = np.concatenate([preferences, anchors.preference])
-    model = LogisticRegression(C=found["strength"], l1_ratio=1.0, solver="liblinear", fit_intercept=False, tol=1e-8, max_iter=5000)
-    model.fit(np.tile(features, (2, 1)), np.repeat([1, 0], len(features)), np.concatenate([shares * weights, (1 - shares) * weights]))
+    model = LogisticRegression(
+        C=found["strength"], l1_ratio=1.0, solver="liblinear", fit_intercept=False, tol=1e-8, max_iter=5000
+    )
+    model.fit(
+        np.tile(features, (2, 1)),
+        np.repeat([1, 0], len(features)),
+        np.concatenate([shares * weights, (1 - shares) * weights]),
+    )
     assert list(found["coefficients"].values()) == pytest.approx(model.coef_[0].tolist(), abs=2e-3)
     assert found["anchors"] == 40
     assert found["coefficients"] != length_controlled(preferences, *lengths, difficulty)["coefficients"]
@@ -111,7 +117,9 @@ def test_bad_input_is_refused(lengths, change, message):
 
 def test_alpaca_evals_own_data(tmp_path):
     path = tmp_path / "df_gamed.csv"
-    path.write_text("index,preference,std_delta_len,instruction_difficulty,model\n0,0.4,1.5,-1.0,a\n1,0.6,-2,0.5,a\n0,0.3,1,-1.0,b\n")
+    path.write_text(
+        "index,preference,std_delta_len,instruction_difficulty,model\n0,0.4,1.5,-1.0,a\n1,0.6,-2,0.5,a\n0,0.3,1,-1.0,b\n"
+    )
     read = read_difficulty(str(path))
     assert read.of([1, 0]).tolist() == [0.5, -1.0]
     assert read.anchors.length.tolist() == [1.5, -2, 1] and read.anchors.preference.tolist() == [0.4, 0.6, 0.3]
@@ -120,7 +128,9 @@ def test_alpaca_evals_own_data(tmp_path):
     path.write_text("index,instruction_difficulty\n0,0.25\n")
     assert read_difficulty(str(path)).anchors is None
     path.write_text("index,difficulty\n0,0.25\n")
-    with pytest.raises(ValueError, match="df_gamed.csv:2: field 'instruction_difficulty': missing; there is index, difficulty"):
+    with pytest.raises(
+        ValueError, match="df_gamed.csv:2: field 'instruction_difficulty': missing; there is index, difficulty"
+    ):
         read_difficulty(str(path))
 
 

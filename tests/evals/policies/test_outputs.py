@@ -16,7 +16,12 @@ def test_what_is_written_is_read_again(tmp_path, name):
 
 def test_malformed_rows_are_named_and_the_others_kept(write):
     good = {"instruction": "a", "output": "", "generator": "g"}
-    rows = [good, {"instruction": "b", "generator": "g"}, good | {"output": 3}, good | {"instruction": "c", "dataset": ["x"]}]
+    rows = [
+        good,
+        {"instruction": "b", "generator": "g"},
+        good | {"output": 3},
+        good | {"instruction": "c", "dataset": ["x"]},
+    ]
     path = write("a.jsonl", rows)
     read = read_outputs(path)
     assert [row.instruction for row in read.rows] == ["a"]
@@ -28,7 +33,9 @@ def test_malformed_rows_are_named_and_the_others_kept(write):
 
 
 def test_files_that_cannot_be_used_are_refused(write, outputs):
-    with pytest.raises(ValueError, match=r"a.jsonl:1: field 'instruction': missing \(all 2 rows of .*a.jsonl are malformed\)"):
+    with pytest.raises(
+        ValueError, match=r"a.jsonl:1: field 'instruction': missing \(all 2 rows of .*a.jsonl are malformed\)"
+    ):
         read_outputs(write("a.jsonl", [{}, {}]))
     rows = [{"instruction": "a", "output": "b", "generator": name} for name in ("one", "two")]
     with pytest.raises(ValueError, match="row 2: generator 'two', must be 'one' as in .*row 1"):
@@ -47,7 +54,9 @@ def test_instructions_need_no_answers_but_words(write):
 def test_answers_are_matched_by_instruction_in_the_references_order(write):
     row = lambda instruction, output: {"instruction": instruction, "output": output, "generator": "g"}
     policy = write("p.jsonl", [row("b", "p1"), row("twice", "p2"), row("new", "p3"), row("twice", "p4")])
-    reference = write("r.jsonl", [row("twice", "r1"), row("old", "r2"), row("b", "r3") | {"dataset": "d"}, row("twice", "r4")])
+    reference = write(
+        "r.jsonl", [row("twice", "r1"), row("old", "r2"), row("b", "r3") | {"dataset": "d"}, row("twice", "r4")]
+    )
     matched = match(read_outputs(policy), read_outputs(reference))
     assert [group.responses for group in matched.groups] == [("p2", "r1"), ("p1", "r3"), ("p4", "r4")]
     assert matched.places == [0, 2, 3] and [dict(group.tags) for group in matched.groups] == [{}, {"dataset": "d"}, {}]
