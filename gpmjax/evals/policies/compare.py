@@ -106,7 +106,7 @@ def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: 
         raise ValueError(f"{matched.groups[0].where}: neither its verdict nor any other of {len(records)} can be read")
     answers, references = ([len(group.responses[side]) for group in matched.groups] for side in (0, 1))
     parts = np.array([str(group.tags.get("dataset", "")) for group in matched.groups])
-    named = sorted({part for part in parts[readable] if part})
+    datasets = sorted({part for part in parts[readable] if part})
     controlled = None
     if readable.sum() >= LEAST:
         extra = () if difficulty is None else (difficulty.of(matched.places), difficulty.anchors)
@@ -114,7 +114,7 @@ def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: 
     return {
         "win_rate": win_rate(shares[readable]),
         "length_controlled": controlled,
-        "by": {"dataset": {part: win_rate(shares[readable & (parts == part)]) for part in named}},
+        "by": {"dataset": {part: win_rate(shares[readable & (parts == part)]) for part in datasets}},
     }
 
 
