@@ -15,7 +15,6 @@ import sys
 from pathlib import Path
 
 from absl import app, flags, logging
-from rich.console import Console
 
 from gpmjax.evals.judging import Judge
 from gpmjax.evals.open_judge import JudgePlan, open_judge
@@ -28,6 +27,7 @@ from gpmjax.evals.policies.judge_prompts import PAIR_PROMPTS, TOP_LOGPROBS, rati
 from gpmjax.evals.policies.mt_bench import read_answers, read_questions, with_references
 from gpmjax.evals.policies.outputs import write_records
 from gpmjax.evals.policies.table import cost_line, grade_table, win_table
+from gpmjax.evals.table import table_console
 from gpmjax.files import write_json
 from gpmjax.models.config import DTYPES
 from gpmjax.sampling.http import Server
@@ -138,10 +138,7 @@ def main(_: list[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; the same command goes on where it stopped")
-    console = Console()
-    if not console.is_terminal:
-        # In a file or a pipe nothing is gained by folding the table at 80 columns.
-        console = Console(width=160)
+    console = table_console()
     if "policies" in summary:
         console.print(win_table(summary["policies"], summary["reference"]))
     if "mt_bench" in summary:

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 # A breakdown with more parts than this is cut short; the summary file holds all of them.
 MAX_PARTS = 40
+
+
+def table_console() -> Console:
+    """Where tables are printed: in a file or a pipe nothing is gained by folding them at 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def summary_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
@@ -32,7 +39,16 @@ def _caption(summary: Mapping[str, Any]) -> str:
     measures = " / ".join(summary["longer_wins"])
     count = summary["tied_labels"]
     tied = f"; {count} tied labels (½) are in NLL, Brier and ECE only" if count else ""
-    return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}"
+    order = _order_caption(summary["order"]) if "order" in summary else ""
+    return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}{order}"
+
+
+def _order_caption(order: Mapping[str, Any]) -> str:
+    """Of a pairwise model, whose scores above are the means over both orders."""
+    return (
+        f"\nmeans over both orders; the verdict is the same in both for {percent(order['consistent'])} %, the response read first "
+        f"wins {percent(order['first_wins'])} %, one order alone: accuracy {percent(order['accuracy_one_order'])} %"
+    )
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:

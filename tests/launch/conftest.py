@@ -1,6 +1,7 @@
-"""A real browser, driven over DevTools' own pipe: no port, no driver program, no library.
+"""What command lines are tried on: a small saved model, and a real browser.
 
-Debian and Ubuntu: apt-get install chromium (or google-chrome). Another place: set CHROMIUM to the program.
+The browser is driven over DevTools' own pipe: no port, no driver program, no library. Debian and Ubuntu: apt-get install
+chromium (or google-chrome). Another place: set CHROMIUM to the program.
 """
 
 import contextlib
@@ -13,7 +14,16 @@ import sys
 import time
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.evals.held_out import held_out
+from gpmjax.hub import load_tokenizer, save_preference_model
+from gpmjax.models.config import DecoderConfig
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.preference_model import PreferenceModel
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
 FLAGS = (
@@ -118,3 +128,18 @@ def browser(tmp_path_factory):
     browser = Browser(program, str(tmp_path_factory.mktemp("profile")))
     yield browser
     browser.close()
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory):
+    """A directory with a general preference model of random weights."""
+    tokenizer = load_tokenizer("smollm2")
+    config = DecoderConfig(len(tokenizer), 8, num_layers=1, num_heads=2, mlp_size=8, tie_embeddings=True)
+    model = PreferenceModel(config, PreferenceSpec(dim=4, gate="softmax"))
+    (batch, *_) = held_out("builtin:letters", ChatFormat(tokenizer), max_length=128, rows_per_batch=1).batches()
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
+    numbers = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: numbers.normal(size=leaf.shape).astype(leaf.dtype), shapes)
+    directory = tmp_path_factory.mktemp("saved") / "model"
+    save_preference_model(directory, params, config, model.spec, tokenizer)
+    return directory

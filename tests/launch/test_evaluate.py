@@ -5,37 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
-
-from gpmjax.data.chat import ChatFormat
-from gpmjax.evals.held_out import held_out
-from gpmjax.hub import load_tokenizer, save_preference_model
-from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
-from gpmjax.models.preference_model import PreferenceModel
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "evaluate.py"
 
 
 def run(*flags):
     return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    tokenizer = load_tokenizer("smollm2")
-    config = DecoderConfig(len(tokenizer), 8, num_layers=1, num_heads=2, mlp_size=8, tie_embeddings=True)
-    spec = PreferenceSpec(dim=2, gate="none")
-    model = PreferenceModel(config, spec)
-    (batch, *_) = held_out("builtin:letters", ChatFormat(tokenizer), max_length=128, rows_per_batch=1).batches()
-    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-    numbers = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: numbers.normal(size=leaf.shape).astype(leaf.dtype), shapes)
-    directory = tmp_path_factory.mktemp("saved") / "model"
-    save_preference_model(directory, params, config, spec, tokenizer)
-    return directory
 
 
 def test_a_table_a_summary_and_rows(saved, tmp_path):
