@@ -16,7 +16,7 @@ from absl import app
 
 from gpmjax.data.questions import ORDERS, question_for
 from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 BACKBONES = ("train", "frozen")
 START_HEADS = ("new", "saved", "replace", "verdict")
@@ -85,7 +85,7 @@ class ModelConfig(BackboneConfig):
     feature_cache: str = ""
     """Where a frozen backbone's features are kept; empty: WORKDIR/features."""
 
-    # The head: the fields of models.heads.PreferenceSpec, saved with the model.
+    # The head: the fields of models.spec.PreferenceSpec, saved with the model.
     kind: str = "gpm"
     dim: int = 2
     gate: str = "none"

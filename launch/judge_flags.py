@@ -8,7 +8,7 @@ from gpmjax.evals.open_judge import JudgePlan
 from gpmjax.evals.pairwise_judge import SYMMETRIES
 from gpmjax.evals.rationales import VOTES, RationalePlan
 from gpmjax.models.config import DTYPES
-from gpmjax.models.heads import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
+from gpmjax.models.spec import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with one response; longer ones are cut.", 2)

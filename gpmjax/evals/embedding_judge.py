@@ -15,7 +15,7 @@ from gpmjax.data.groups import Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
 from gpmjax.evals.readout import Reader
-from gpmjax.models.heads import PreferenceOutput, group_scores
+from gpmjax.models.scores import PreferenceOutput, group_scores
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from gpmjax.evals.readout import PackedReader
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
 from gpmjax.models.config import Runtime
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import generate
 from gpmjax.sampling.logits import SamplingPlan

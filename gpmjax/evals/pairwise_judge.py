@@ -17,7 +17,7 @@ from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
 from gpmjax.evals.readout import Reader
 from gpmjax.models.config import require_one_of
-from gpmjax.models.heads import PairwiseOutput
+from gpmjax.models.scores import PairwiseOutput
 
 SYMMETRIES = ("average", "none")
 """Scores are the mean over both orders, or as the model gave them, s(i ≻ j) = r(i, j), when S is not skew-symmetric."""

@@ -14,7 +14,7 @@ from scipy import special
 from gpmjax.evals.metrics import summarise
 from gpmjax.evals.order import order_figures
 from gpmjax.evals.protocol import Batch, Scorer
-from gpmjax.models.heads import PairwiseOutput, PreferenceOutput, order_values, pair_scores
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput, order_values, pair_scores
 
 LENGTHS = ("tokens", "characters")
 SIDES = ("chosen", "rejected")

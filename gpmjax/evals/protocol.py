@@ -13,8 +13,8 @@ import jax
 from jax.sharding import Mesh
 
 from gpmjax.arrays import FeatureBatch, TokenBatch
-from gpmjax.models.heads import PreferenceOutput
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import PreferenceOutput
 from gpmjax.sharding import batch_sharding, replicated
 
 Batch = TokenBatch | FeatureBatch

@@ -17,7 +17,7 @@ from scipy import special
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.evals.readout import CHUNK, Output, PackedReader
 from gpmjax.models.config import require_one_of
-from gpmjax.models.heads import PairwiseOutput, PreferenceOutput
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.sampling.generate import Samples
 
 VOTES = ("mean", "majority")

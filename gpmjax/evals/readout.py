@@ -10,7 +10,7 @@ from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.grouping import split_group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.evals.protocol import Scorer
-from gpmjax.models.heads import PairwiseOutput, PreferenceOutput
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 
 Output = PreferenceOutput | PairwiseOutput
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from gpmjax.data.questions import question_for, question_named, verdict_tokens
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION, Source
-from gpmjax.models.heads import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS, PreferenceSpec
+from gpmjax.models.spec import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS, PreferenceSpec
 
 VALUE, GATE, SCORE = "value_head.weight", "prompt_head.weight", "score.weight"
 LOG_TAU = "log_tau"

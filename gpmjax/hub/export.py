@@ -31,7 +31,7 @@ from gpmjax.hub.source import CONFIG_FILE, DECLARATION
 from gpmjax.hub.tensors import INDEX_FILE, SINGLE_FILE
 from gpmjax.hub.tokenizer import with_own_pad
 from gpmjax.models.config import DecoderConfig, LoRA, require_one_of
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 FORMS = ("native", "sequence_classification")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from gpmjax.models.config import DecoderConfig, require_one_of
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 Form = Literal["native", "sequence_classification"]
 """Where heads are stored: ``value_head`` and ``prompt_head`` beside a causal LM, or ``score`` of a classifier."""

@@ -10,7 +10,7 @@ from gpmjax.hub.param_map import decoder_leaves, head_leaves
 from gpmjax.hub.source import Source, open_source
 from gpmjax.hub.weights import Place, load_tree, place_whole
 from gpmjax.models.config import DecoderConfig, require_one_of
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 SAVED_HEADS = ("refuse", "drop")
 

@@ -7,7 +7,9 @@ from jaxtyping import Float
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.heads import PairwiseOutput, PreferenceHeads, PreferenceOutput, PreferenceSpec, verdict_log_odds
+from gpmjax.models.heads import PreferenceHeads
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput, verdict_log_odds
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.models.heads import PreferenceOutput, group_scores
+from gpmjax.models.scores import PreferenceOutput, group_scores
 
 LABEL_LENGTH = 40
 

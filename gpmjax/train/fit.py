@@ -23,7 +23,7 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline
 from gpmjax.data.questions import response_format
 from gpmjax.distributed import any_host, is_first_host
-from gpmjax.models.heads import PreferenceOutput
+from gpmjax.models.scores import PreferenceOutput
 from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints

@@ -9,7 +9,7 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
 from gpmjax.data.questions import QuestionFormat
-from gpmjax.models.heads import PreferenceOutput
+from gpmjax.models.scores import PreferenceOutput
 from gpmjax.train.step import Batch
 
 Scorer = Callable[[Batch], PreferenceOutput]

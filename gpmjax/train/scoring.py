@@ -23,8 +23,8 @@ from gpmjax.data.prompts import Prompt
 from gpmjax.data.questions import response_format
 from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.config import Runtime
-from gpmjax.models.heads import PairwiseOutput, group_scores
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import PairwiseOutput, group_scores
 from gpmjax.sharding import place_leaf, put_whole_batch, replicated
 
 SKEW_TOLERANCE = 1e-3

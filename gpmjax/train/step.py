@@ -15,8 +15,8 @@ from gpmjax.arrays import Array, Comparisons, FeatureBatch, TokenBatch
 from gpmjax.config import LossConfig
 from gpmjax.losses import reward
 from gpmjax.losses.tokens import token_logprobs
-from gpmjax.models.heads import PairwiseOutput, PreferenceOutput, pair_scores
 from gpmjax.models.preference_model import PreferenceModel, predictors
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput, pair_scores
 from gpmjax.models.transformer import unembedding
 from gpmjax.train.flops import effort, needed_work
 from gpmjax.train.optimizer import merge

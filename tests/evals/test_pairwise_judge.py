@@ -18,8 +18,8 @@ from gpmjax.evals.preference import measure_scored
 from gpmjax.evals.protocol import make_scorer
 from gpmjax.evals.readout import PackedReader
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 
 SPEC = PreferenceSpec.pairwise("candidates", tau=0.5)

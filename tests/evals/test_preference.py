@@ -12,7 +12,7 @@ from scipy import special
 from gpmjax.arrays import Comparisons, FeatureBatch
 from gpmjax.evals import preference
 from gpmjax.evals.table import MAX_PARTS, summary_table
-from gpmjax.models.heads import PreferenceOutput
+from gpmjax.models.scores import PreferenceOutput
 
 TAU = 0.5
 

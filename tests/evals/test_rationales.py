@@ -15,8 +15,8 @@ from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.evals.rationales import RationalePlan, RationaleReader, pooled
 from gpmjax.evals.readout import PackedReader
 from gpmjax.hub import load_tokenizer, save_decoder
-from gpmjax.models.heads import PairwiseOutput, PreferenceOutput
 from gpmjax.models.presets import PRESETS
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.sampling.generate import Samples
 

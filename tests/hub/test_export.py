@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.models.config import LoRA, Runtime
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout, unembedding
 
 BT = PreferenceSpec.bradley_terry()

@@ -5,7 +5,7 @@ import pytest
 
 from gpmjax.hub.param_map import head_leaves, leaves, locate, read_leaf, required_tensors, write_leaf
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 CONFIG = DecoderConfig(
     vocab_size=11,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from gpmjax.hub import load_decoder, load_preference_model, open_source, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.hub.tensors import SafetensorsTensors
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 BT = PreferenceSpec.bradley_terry()
 GPM = PreferenceSpec(dim=4, gate="softmax", normalise="l2", tau=0.1)

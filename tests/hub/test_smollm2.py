@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gpmjax.hub import load_decoder, load_preference_model, open_source, save_preference_model
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
 
 SPEC = PreferenceSpec(dim=4)

@@ -10,9 +10,9 @@ from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.improve_config import ScorerConfig
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.preference.score import pairwise_scores
 from gpmjax.sharding import make_mesh
 from gpmjax.train.scoring import Scores, checked, open_scorer

@@ -11,8 +11,8 @@ from gpmjax.evals.held_out import held_out
 from gpmjax.evals.judging import Verdict
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 
 SPECS = {
     "gpm": PreferenceSpec(dim=4, gate="softmax", normalise="none", tau=0.5),

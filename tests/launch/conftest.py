@@ -22,8 +22,8 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.evals.held_out import held_out
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
 FLAGS = (

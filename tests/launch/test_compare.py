@@ -14,7 +14,8 @@ import pytest
 from gpmjax.evals.policies.mt_bench import answer_record
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceHeads, PreferenceSpec
+from gpmjax.models.heads import PreferenceHeads
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
 
 LAUNCH = Path(__file__).parents[2] / "launch"

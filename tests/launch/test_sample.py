@@ -12,7 +12,8 @@ import pytest
 
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceHeads, PreferenceSpec
+from gpmjax.models.heads import PreferenceHeads
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "sample.py"

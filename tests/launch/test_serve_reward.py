@@ -19,8 +19,8 @@ from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "serve_reward.py"
 

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpmjax.models.heads import GATES, PreferenceHeads, PreferenceSpec, group_scores, scale_gate, unit_length
+from gpmjax.models.heads import PreferenceHeads, scale_gate, unit_length
+from gpmjax.models.scores import group_scores
+from gpmjax.models.spec import GATES, PreferenceSpec
 
 WIDTH = 12
 

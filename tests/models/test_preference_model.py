@@ -13,8 +13,9 @@ from gpmjax.arrays import FeatureBatch
 from gpmjax.models import attention
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.layers import Linear
-from gpmjax.models.heads import PreferenceSpec, group_scores, pair_scores
 from gpmjax.models.preference_model import PreferenceModel, predictors
+from gpmjax.models.scores import group_scores, pair_scores
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import unembedding
 
 SPEC = PreferenceSpec(dim=4, gate="scaled_softmax")

@@ -9,9 +9,9 @@ import pytest
 from gpmjax.hub.config_map import decoder_config, hf_config
 from gpmjax.hub.param_map import leaves
 from gpmjax.models.config import DecoderConfig, LoRA, RopeScaling, Runtime
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
+from gpmjax.models.spec import PreferenceSpec
 
 # As the models' own pages count them.
 PUBLISHED = {

@@ -9,8 +9,9 @@ from gpmjax.arrays import Comparisons, ordered_pairs
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PairwiseOutput, PreferenceSpec, group_scores, order_matrix, pair_scores, verdict_log_odds
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import PairwiseOutput, group_scores, order_matrix, pair_scores, verdict_log_odds
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
 
 CONFIG = dict(vocab_size=40, hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, mlp_size=24)

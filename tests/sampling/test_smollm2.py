@@ -6,7 +6,7 @@ from transformers import AutoModelForCausalLM
 
 from gpmjax.data.groups import user
 from gpmjax.hub import load_decoder, open_source, save_preference_model
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import generate
 from gpmjax.sampling.logits import SamplingPlan

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState, jit_step, state_shardings

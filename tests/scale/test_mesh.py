@@ -9,8 +9,8 @@ import pytest
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.config import MeshConfig, OptimizerConfig
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, path_name, put_batch, row_share, sharding_for, tree_shardings
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import init_state, state_shardings

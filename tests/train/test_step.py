@@ -11,9 +11,9 @@ from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline, fit_shape, prepare
 from gpmjax.hub import load_tokenizer
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, put_batch
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge, schedule, split
 from gpmjax.train.state import init_state

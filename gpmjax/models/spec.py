@@ -1,0 +1,117 @@
+"""How hidden states become a score, declared: what is saved beside the weights, which alone do not tell."""
+
+import dataclasses
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from gpmjax.models.config import require_one_of
+
+KINDS = ("gpm", "bt", "pairwise")
+GATES = ("none", "softmax", "scaled_softmax", "sigmoid", "softplus")
+NORMALISATIONS = ("none", "l2")
+TAU_MODES = ("fixed", "learned")
+HEADS = ("linear", "mlp", "verdict")
+MLP_ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceSpec:
+    """How hidden states become a score; saved with every model, since the weights alone do not tell.
+
+    >>> PreferenceSpec(dim=4).blocks
+    2
+    >>> PreferenceSpec.bradley_terry().validate().dim
+    1
+    """
+
+    kind: str = "gpm"
+    dim: int = 6
+    """Numbers in an embedding: 2k for a general preference model, 1 for Bradley–Terry and for pairwise models."""
+    gate: str = "softmax"
+    """λ from logits z: softmax(z), k·softmax(z/√D) ("scaled_softmax"), σ(z), log(1 + eᶻ), or 1 ("none")."""
+    normalise: str = "l2"
+    tau: float = 0.1
+    tau_mode: str = "fixed"
+    head: str = "linear"
+    """What is read: a "linear" map or an "mlp" of the last hidden state, or the next token's log-odds of a "verdict" over the other."""
+    mlp_widths: tuple[int, ...] = ()
+    """Hidden widths of an MLP head (value and gate alike), e.g. (1024, 512, 256) for layers net.0, .2, .4 and .6."""
+    mlp_activation: str = "relu"
+    question: str = ""
+    """What the model is asked about responses (gpmjax.data.questions); empty: it reads them as replies."""
+    verdicts: tuple[str, ...] = ()
+    """The two answers that a verdict head compares, the favourable one first, ..."""
+    verdict_tokens: tuple[int, ...] = ()
+    """... and their tokens."""
+
+    @classmethod
+    def bradley_terry(cls, tau: float = 1.0) -> "PreferenceSpec":
+        """The scalar reward model: P = σ((r_i − r_j)/τ)."""
+        return cls(kind="bt", dim=1, gate="none", normalise="none", tau=tau)
+
+    @classmethod
+    def pairwise(cls, question: str, **changes: Any) -> "PreferenceSpec":
+        """A model that reads two responses at once: P = σ(r(i, j)/τ)."""
+        return cls(**{"kind": "pairwise", "dim": 1, "gate": "none", "normalise": "none", "tau": 1.0, "question": question} | changes)
+
+    @property
+    def blocks(self) -> int:
+        """k, the number of 2-d blocks."""
+        return self.dim // 2
+
+    def validate(self) -> "PreferenceSpec":
+        """Returns itself; raises ValueError naming the field, its value and what is allowed."""
+        require_one_of("kind", self.kind, KINDS)
+        require_one_of("gate", self.gate, GATES)
+        require_one_of("normalise", self.normalise, NORMALISATIONS)
+        require_one_of("tau_mode", self.tau_mode, TAU_MODES)
+        require_one_of("head", self.head, HEADS)
+        require_one_of("mlp_activation", self.mlp_activation, tuple(MLP_ACTIVATIONS))
+        if not self.tau > 0:
+            raise ValueError(f"tau is {self.tau}; it must be > 0")
+        if self.head == "mlp" and not self.mlp_widths:
+            raise ValueError("mlp_widths is empty; an mlp head needs at least one hidden width")
+        if self.head == "linear" and self.mlp_widths:
+            raise ValueError(f"mlp_widths is {self.mlp_widths}; a linear head has none")
+        if self.kind == "gpm" and (self.dim < 2 or self.dim % 2):
+            raise ValueError(f"dim is {self.dim}; a preference embedding needs an even one, ≥ 2")
+        if self.kind != "gpm":
+            require_one_of("dim", self.dim, (1,))
+            require_one_of("gate", self.gate, ("none",))
+            # A single number of unit length is only a sign.
+            require_one_of("normalise", self.normalise, ("none",))
+        if self.kind == "pairwise" and not self.question:
+            raise ValueError("question is ''; a pairwise model needs one with places for two responses")
+        if self.question and self.gate != "none":
+            raise ValueError(f"gate is {self.gate!r}; a question has no prompt of its own to read it at, so it must be 'none'")
+        self._validate_verdicts()
+        return self
+
+    def _validate_verdicts(self) -> None:
+        if self.head == "verdict":
+            require_one_of("kind", self.kind, ("bt", "pairwise"))
+            if not self.question or len(self.verdicts) != 2 or not all(self.verdicts):
+                raise ValueError(f"verdicts is {self.verdicts!r}; a verdict head needs two, and a question that asks for them")
+        elif self.verdicts:
+            raise ValueError(f"verdicts is {self.verdicts!r}; only a verdict head has any")
+        if self.verdict_tokens and (len(self.verdict_tokens) != 2 or self.verdict_tokens[0] == self.verdict_tokens[1]):
+            raise ValueError(f"verdict_tokens is {self.verdict_tokens}; it must be two tokens that differ")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        fields = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any]) -> "PreferenceSpec":
+        """Inverse of ``to_dict``; raises ValueError on a field it does not know.
+
+        >>> PreferenceSpec.from_dict(PreferenceSpec(dim=8).to_dict()) == PreferenceSpec(dim=8)
+        True
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in fields:
+            require_one_of("preference field", name, tuple(sorted(known)))
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}).validate()
