@@ -24,10 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from gpmjax.data.fields import reply
 from gpmjax.interop.reward_model import Opened, RewardModel
 from gpmjax.interop.rewards import Completion
 from gpmjax.interop.templated import split_at_header
-from gpmjax.interop.texts import messages_of, text_of
+from gpmjax.interop.texts import messages_of
 
 Conversation = Sequence[dict[str, str]]
 
@@ -98,7 +99,7 @@ class PairPipeline:
             if list(first[:-1]) != list(second[:-1]):
                 raise ValueError(f"{where}: the two conversations differ before their last turn, so they do not answer one prompt")
             prompt = messages_of(list(first[:-1]), "prompt", where)
-            made.append(Completion(prompt, text_of([first[-1]], "A", where), text_of([second[-1]], "B", where), where))
+            made.append(Completion(prompt, reply([first[-1]], "A", where), reply([second[-1]], "B", where), where))
         log_odds = self.model.opened.score(made)
         return log_odds.tolist() if output_logits else self.as_tensor(log_odds > 0)
 

@@ -1,10 +1,10 @@
-"""Prompts and completions as any trainer writes them: strings, or lists of {"role", "content"}."""
+"""Prompts as any trainer writes them: strings, or lists of {"role", "content"}. Completions are read by `gpmjax.data.fields.reply`."""
 
 from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, roles, text_or_messages
+from gpmjax.data.fields import RowError, text_or_messages
 from gpmjax.data.groups import Message, user
 
 
@@ -23,17 +23,3 @@ def messages_of(value: Any, name: str, where: str) -> tuple[Message, ...]:
     if messages[-1].role == "assistant":
         raise RowError(where, name, "ends with an assistant's turn; a prompt ends with the user's")
     return messages
-
-
-def text_of(value: Any, name: str, where: str) -> str:
-    """A completion: a string, or a list with the assistant's one message.
-
-    >>> text_of([{"role": "assistant", "content": "Because."}], "completion", "row 1")
-    'Because.'
-    """
-    read = text_or_messages({name: value}, name, where)
-    if isinstance(read, str):
-        return read
-    if [message.role for message in read] != ["assistant"]:
-        raise RowError(where, name, f"must be one message of the assistant, is {roles(read)}")
-    return read[0].content

@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gpmjax.data.fields import reply
 from gpmjax.interop.rewards import Completion, Scoring
-from gpmjax.interop.texts import messages_of, text_of
+from gpmjax.interop.texts import messages_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class RewardFunction:
         for n, (prompt, completion, reference) in enumerate(zip(prompts, completions, references, strict=True)):
             where = f"completion {n}"
             made.append(
-                Completion(messages_of(prompt, "prompt", where), text_of(completion, "completion", where), reference, where)
+                Completion(messages_of(prompt, "prompt", where), reply(completion, "completion", where), reference, where)
             )
         return [float(number) for number in self.score(made)]
 

@@ -18,10 +18,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpmjax.data.fields import RowError
+from gpmjax.data.fields import RowError, reply
 from gpmjax.interop.reward_model import from_environment
 from gpmjax.interop.rewards import Completion
-from gpmjax.interop.texts import messages_of, text_of
+from gpmjax.interop.texts import messages_of
 
 # Threads that mostly wait for an answer; started as they are needed.
 WAITING = 1024
@@ -78,5 +78,5 @@ def compute_score_batched(
             problem = f"has no {prompt_key!r}, there is {there}; put the prompt there, or name its place with reward_kwargs.prompt_key"
             raise RowError(where, "extra_info", problem)
         prompt = messages_of(known[prompt_key], f"extra_info.{prompt_key}", where)
-        made.append(Completion(prompt, text_of(solution, "solution_str", where), truth, where))
+        made.append(Completion(prompt, reply(solution, "solution_str", where), truth, where))
     return [float(number) for number in from_environment()(made)]

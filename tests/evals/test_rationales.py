@@ -13,10 +13,9 @@ from gpmjax.data.encode import encode_each
 from gpmjax.data.records import read_groups
 from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.evals.rationales import RationalePlan, RationaleReader, pooled
-from gpmjax.evals.readout import PackedReader
 from gpmjax.hub import load_tokenizer, save_decoder
 from gpmjax.models.presets import PRESETS
-from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
+from gpmjax.models.scores import PreferenceOutput
 from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.sampling.generate import Samples
 

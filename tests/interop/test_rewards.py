@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy import special
 
+from gpmjax.data.fields import reply
 from gpmjax.data.groups import Group, Message, user
 from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
-from gpmjax.interop.texts import messages_of, text_of
+from gpmjax.interop.texts import messages_of
 
 ASK = user("Choose!")
 
@@ -100,7 +101,7 @@ def test_prompts_and_completions_are_read_alike():
     assert messages_of(chat, "prompt", "w") == (Message("system", "s"), Message("user", "p"))
     assert messages_of(np.array(chat), "prompt", "w") == messages_of(tuple(chat), "prompt", "w")
     assert messages_of("p", "prompt", "w") == messages_of([{"role": "user", "content": "p"}], "prompt", "w")
-    assert text_of("c", "completion", "w") == text_of([{"role": "assistant", "content": "c"}], "completion", "w")
+    assert reply("c", "completion", "w") == reply([{"role": "assistant", "content": "c"}], "completion", "w")
 
 
 @pytest.mark.parametrize(
@@ -110,8 +111,8 @@ def test_prompts_and_completions_are_read_alike():
         (messages_of, [{"role": "user", "content": [{"type": "image"}]}], r"w: field 'x\[0\]': must be a message"),
         (messages_of, 3, "w: field 'x': must be a string or a list of messages, is int 3"),
         (messages_of, None, "w: field 'x': missing"),
-        (text_of, [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}], "one message of the assistant, is .*tool"),
-        (text_of, [], "must be a string or a list of messages"),
+        (reply, [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}], "one assistant message, is .*tool"),
+        (reply, [], "must be a string or a list of messages"),
     ],
 )
 def test_what_is_no_prompt_or_completion_is_named(read, value, words):
