@@ -54,7 +54,8 @@ class SelfAttention(nn.Module):
             self.sow(_KEPT, "pair", (k, v), reduce_fn=lambda _, new: new, init_fn=lambda: None)
         settings = dict(scale=c.attention_scale, window=window, softcap=c.attention_softcap)
         if past is None:
-            mixed = attention(q, k, v, layout, implementation=self.runtime.attention, **settings)
+            runtime = self.runtime
+            mixed = attention(q, k, v, layout, implementation=runtime.attention, mesh=runtime.mesh, **settings)
         else:
             mixed = cached_attention(q, k, v, past, layout, **settings)
         return Linear(c.hidden_size, c.o_bias, self.runtime, name="o")(mixed.reshape(*x.shape[:2], -1))

@@ -1,0 +1,80 @@
+"""Flash attention over rows of groups, its gradient, and its place on a mesh; the kernels are ``splash``'s.
+
+Everything here is exact: the same function as ``attention``'s "xla" on every slot that holds a token. Padding slots give 0.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec as P
+from jaxtyping import Float, Int
+
+from gpmjax.arrays import Array, TokenLayout
+from gpmjax.models import splash
+from gpmjax.models.visibility import slot_tags
+from gpmjax.sharding import BATCH, divides
+
+_HEADS = P(*BATCH, "tensor")
+
+
+def flash_attention(
+    q: Float[Array, "B T H d"],
+    k: Float[Array, "B T N d"],
+    v: Float[Array, "B T N d"],
+    layout: TokenLayout,
+    *,
+    scale: float,
+    window: Int[Array, ""] | int,
+    softcap: float | None,
+    mesh: Mesh | None,
+) -> Float[Array, "B T H d"]:
+    """Softmax attention, a block at a time; rows are split over the mesh's data and fsdp, heads over its tensor axis.
+
+    Raises ValueError when the tensor axis does not divide the query heads, or neither divides nor is divided by the key heads.
+    """
+    slots = q.shape[1]
+    size = splash.block_size(slots)
+    settings = splash.Settings(scale, softcap, size)
+    padded = -(-slots // size) * size
+    heads_first = lambda x: jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded - slots), (0, 0)))
+    run = functools.partial(_attention, settings)
+    if mesh is not None and divides(mesh, q.shape[0]):
+        k, v = (_split_heads(x, q.shape[2], mesh.shape["tensor"]) for x in (k, v))
+        run = jax.shard_map(
+            run, mesh=mesh, in_specs=(_HEADS, _HEADS, _HEADS, BATCH, P()), out_specs=_HEADS, check_vma=False
+        )
+    mixed = run(*map(heads_first, (q, k, v)), slot_tags(layout, padded), jnp.asarray(window, jnp.int32).reshape(1))
+    return jnp.swapaxes(mixed[:, :, :slots], 1, 2)
+
+
+def _split_heads(x: Array, query_heads: int, places: int) -> Array:
+    """Key or value heads, as many times as it takes for every place of the tensor axis to have those of its query heads."""
+    heads = x.shape[2]
+    if query_heads % places or (heads % places and places % heads):
+        raise ValueError(
+            f"config.mesh.tensor={places}: attention='flash' needs it to divide the {query_heads} query heads, "
+            f"and to divide or be a multiple of the {heads} key heads"
+        )
+    return x if heads % places == 0 else jnp.repeat(x, places // heads, axis=2)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attention(settings: splash.Settings, q: Array, k: Array, v: Array, tags: Array, window: Array) -> Array:
+    return splash.forward(q, k, v, tags, window, settings)[0]
+
+
+def _forward(settings, q, k, v, tags, window):
+    mixed, total = splash.forward(q, k, v, tags, window, settings)
+    return mixed, (q, k, v, tags, window, mixed, total)
+
+
+def _backward(settings, kept, given):
+    q, k, v, tags, window, mixed, total = kept
+    mean = jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32), axis=-1)
+    nothing = [np.zeros(x.shape, jax.dtypes.float0) for x in (tags, window)]
+    return *splash.backward(q, k, v, tags, window, total, mean, given, settings), *nothing
+
+
+_attention.defvjp(_forward, _backward)
