@@ -68,7 +68,7 @@ def visits(live: Array, keys_first: bool) -> Steps:
     outer, inner = np.triu_indices(blocks) if keys_first else np.tril_indices(blocks)
     queries, keys = (inner, outer) if keys_first else (outer, inner)
     # Every outer block is visited once at least, so that it is written.
-    wanted = live[:, queries, keys] | jnp.asarray(queries == keys)[None]
+    wanted = live[:, queries, keys] | (queries == keys)[None]
     count = jnp.sum(wanted, axis=1, dtype=jnp.int32)[:, None]
     index = jnp.arange(len(outer), dtype=jnp.int32)[None]
     order = jnp.argsort(~wanted, axis=1, stable=True)
@@ -77,7 +77,7 @@ def visits(live: Array, keys_first: bool) -> Steps:
     changes = outer[:, 1:] != outer[:, :-1]
     first = jnp.pad(changes, ((0, 0), (1, 0)), constant_values=True)
     last = jnp.pad(changes, ((0, 0), (0, 1))) | (index == count - 1)
-    flags = _FIRST * first + _LAST * last + _LIVE * (index < count)
+    flags = sum(flag * at.astype(jnp.int32) for flag, at in ((_FIRST, first), (_LAST, last), (_LIVE, index < count)))
     return Steps(*(part.astype(jnp.int32).reshape(-1) for part in (outer, inner, flags)))
 
 
@@ -275,7 +275,7 @@ def _steps(tags: Array, size: int, window: Array, keys_first: bool) -> Steps:
 def _specs(q: Array, k: Array, size: int, keys_first: bool):
     """Blocks of queries, of keys, of their tags, and of rows with a number a query, along a grid of [B, N, steps, H/N] or [B, H, steps, 1]."""
     group = q.shape[1] // k.shape[1]
-    heads = (lambda h, g: (h * group + g, h)) if keys_first else (lambda h, g: (h, h // group))
+    heads = (lambda h, g: (h * group + g, h)) if keys_first else (lambda h, g: (h, jax.lax.div(h, jnp.int32(group))))
     count = _step_count(q.shape[2] // size)
 
     def at(b, t, outer, inner):

@@ -1,0 +1,106 @@
+"""Flash attention, its kernels interpreted: the same function as plain attention, gradients too, on one device and on a mesh."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from gpmjax.arrays import TokenLayout
+from gpmjax.models.attention import attention
+from gpmjax.models.splash import block_size
+from gpmjax.sharding import batch_sharding, make_mesh
+
+SLOTS = 300  # no multiple of a block: 128, three of them
+
+
+@pytest.fixture(scope="module")
+def layout(token_batch):
+    """Two rows: three groups, and one whose responses are further apart than a block."""
+    ids = lambda *lengths: [[7] * length for length in lengths]
+    rows = [[(7, ids(30, 50, 20)), (30, ids(60)), (5, ids(20, 33))], [(100, ids(100, 99))]]
+    rows = [[([7] * prompt, answers) for prompt, answers in row] for row in rows]
+    return TokenLayout(*map(jnp.asarray, token_batch(rows, slots=SLOTS).layout))
+
+
+def arrays(heads, key_heads, width, rows=2, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    draw = lambda count: jnp.asarray(rng.standard_normal((rows, SLOTS, count, width)), dtype)
+    return draw(heads), draw(key_heads), draw(key_heads), draw(heads)
+
+
+def both(layout, q, k, v, given, **settings):
+    """Outputs on the slots that hold tokens, and the three gradients."""
+    real = (layout.group > 0)[:, :, None, None]
+
+    def run(q, k, v):
+        mixed = jnp.where(real, attention(q, k, v, layout, **settings), 0)
+        return jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32)), mixed
+
+    gradients, mixed = jax.jit(jax.grad(run, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+    return mixed, *gradients
+
+
+@pytest.mark.parametrize(
+    "window, softcap, heads, width",
+    [(None, None, (4, 2), 16), (jnp.int32(37), 2.0, (3, 1), 6)],
+    ids=["grouped", "window-softcap-multiquery"],
+)
+def test_the_same_function_as_plain_attention(layout, window, softcap, heads, width):
+    settings = dict(scale=0.4, window=window, softcap=softcap)
+    plain, flash = (both(layout, *arrays(*heads, width), **settings, implementation=name) for name in ("xla", "flash"))
+    for ours, theirs in zip(flash, plain):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_bfloat16_is_as_near_to_float32_as_plain_attention_is(layout):
+    exact = both(layout, *arrays(2, 2, 16), scale=0.25)
+    short = arrays(2, 2, 16, dtype=jnp.bfloat16)
+    plain, flash = (both(layout, *short, scale=0.25, implementation=name) for name in ("xla", "flash"))
+    error = lambda rounded, true: np.abs(np.asarray(rounded, np.float32) - true).mean()
+    for ours, theirs, true in zip(flash, plain, exact):
+        assert ours.dtype == jnp.bfloat16 and error(ours, true) <= 1.5 * error(theirs, true)
+
+
+def test_padding_gives_nothing_and_takes_nothing(layout):
+    q, k, v, given = arrays(1, 1, 8)
+    padding = np.asarray(layout.group) == 0
+
+    @jax.jit
+    def run(q, k, v, given):
+        mixed, back = jax.vjp(functools.partial(attention, layout=layout, scale=1.0, implementation="flash"), q, k, v)
+        return mixed, back(given)
+
+    mixed, gradients = run(q, k, v, np.where(padding[:, :, None, None], given, 0))
+    assert padding.any() and not np.asarray(mixed)[padding].any()
+    assert not any(np.asarray(gradient).any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("key_heads", [2, 1])
+def test_on_a_mesh_rows_and_heads_are_split_and_nothing_else_changes(layout, key_heads):
+    mesh = make_mesh(2, 2, 2)
+    tiled = TokenLayout(*(jnp.tile(field, (2, 1)) for field in layout))
+    q, k, v, given = arrays(4, key_heads, 8, rows=4)
+    alone = both(tiled, q, k, v, given, scale=0.3, implementation="flash")
+    rows = jax.device_put((tiled, q, k, v, given), batch_sharding(mesh))
+    spread = both(*rows, scale=0.3, implementation="flash", mesh=mesh)
+    for ours, theirs in zip(spread, alone):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    split = jax.jit(functools.partial(attention, scale=0.3, implementation="flash", mesh=mesh))
+    text = split.lower(*rows[1:4], rows[0]).compile().as_text()
+    assert "all-gather" not in text and "all-reduce" not in text
+
+
+def test_heads_that_the_tensor_axis_cannot_split_are_refused(layout):
+    mesh = make_mesh(1, 2, 4)
+    for heads, key_heads in ((6, 2), (12, 3)):
+        q, k, v, _ = arrays(heads, key_heads, 4)
+        with pytest.raises(ValueError, match=f"config.mesh.tensor=4: attention='flash' needs .* {heads} query heads"):
+            attention(q, k, v, layout, scale=1.0, implementation="flash", mesh=mesh)
+
+
+@pytest.mark.parametrize("slots", [1, 128, 300, 2304, 4096, 4100])
+def test_blocks_cost_less_than_one_of_the_smallest_in_padding(slots):
+    size = block_size(slots)
+    assert -slots % size < 128 and size % 128 == 0
