@@ -23,7 +23,7 @@ def get_config() -> Config:
             normalise="l2",
             tau=0.1,
             # Whole logits of a row of 4,096 slots would be 64 MiB a head.
-            attention="chunked",
+            attention="flash",
         ),
         # One pair a row: a step is exactly the recipe's 32 pairs. data.packing=pack is faster, with more pairs a step.
         data=DataConfig(

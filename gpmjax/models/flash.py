@@ -1,5 +1,6 @@
-"""Flash attention over rows of groups, its gradient, and its place on a mesh; the kernels are ``splash``'s.
+"""Flash attention over rows of groups: its gradient, its place on a mesh, and which kernels run it where.
 
+On TPUs ``splash``'s run, on NVIDIA GPUs ``triton_flash``'s; on CPUs the former are interpreted, which is slow and for tests.
 Everything here is exact: the same function as ``attention``'s "xla" on every slot that holds a token. Padding slots give 0.
 """
 
@@ -12,7 +13,8 @@ from jax.sharding import Mesh, PartitionSpec as P
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
-from gpmjax.models import splash
+from gpmjax.models import splash, triton_flash
+from gpmjax.models.block_softmax import Settings
 from gpmjax.models.visibility import slot_tags
 from gpmjax.sharding import BATCH, divides
 
@@ -35,11 +37,9 @@ def flash_attention(
     Raises ValueError when the tensor axis does not divide the query heads, or neither divides nor is divided by the key heads.
     """
     slots = q.shape[1]
-    size = splash.block_size(slots)
-    settings = splash.Settings(scale, softcap, size)
-    padded = -(-slots // size) * size
+    padded = padded_slots(slots)
     heads_first = lambda x: jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded - slots), (0, 0)))
-    run = functools.partial(_attention, settings)
+    run = functools.partial(_attention, Settings(scale, softcap))
     if mesh is not None and divides(mesh, q.shape[0]):
         k, v = (_split_heads(x, q.shape[2], mesh.shape["tensor"]) for x in (k, v))
         run = jax.shard_map(
@@ -47,6 +47,23 @@ def flash_attention(
         )
     mixed = run(*map(heads_first, (q, k, v)), slot_tags(layout, padded), jnp.asarray(window, jnp.int32).reshape(1))
     return jnp.swapaxes(mixed[:, :, :slots], 1, 2)
+
+
+def padded_slots(slots: int) -> int:
+    """The next multiple of a block's size; every kernel's blocks divide it."""
+    size = splash.block_size(slots)
+    return -(-slots // size) * size
+
+
+def visited_pairs(slots: int) -> int:
+    """Pairs of slots in a row's blocks on and below the diagonal, the most that a TPU's kernels have to visit.
+
+    >>> visited_pairs(4096) / 4096**2
+    0.5625
+    """
+    size = splash.block_size(padded_slots(slots))
+    blocks = padded_slots(slots) // size
+    return size**2 * blocks * (blocks + 1) // 2
 
 
 def _split_heads(x: Array, query_heads: int, places: int) -> Array:
@@ -60,13 +77,24 @@ def _split_heads(x: Array, query_heads: int, places: int) -> Array:
     return x if heads % places == 0 else jnp.repeat(x, places // heads, axis=2)
 
 
+def _per_platform(name: str, settings: Settings):
+    """"forward" or "backward" of the kernels for the platform that a program is compiled for, whenever that is known."""
+    ours = lambda kernels, **more: functools.partial(getattr(kernels, name), settings=settings, **more)
+    return functools.partial(
+        jax.lax.platform_dependent,
+        tpu=ours(splash),
+        cuda=ours(triton_flash),
+        cpu=ours(splash, interpret=True),
+    )
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(settings: splash.Settings, q: Array, k: Array, v: Array, tags: Array, window: Array) -> Array:
-    return splash.forward(q, k, v, tags, window, settings)[0]
+def _attention(settings: Settings, q: Array, k: Array, v: Array, tags: Array, window: Array) -> Array:
+    return _forward(settings, q, k, v, tags, window)[0]
 
 
 def _forward(settings, q, k, v, tags, window):
-    mixed, total = splash.forward(q, k, v, tags, window, settings)
+    mixed, total = _per_platform("forward", settings)(q, k, v, tags, window)
     return mixed, (q, k, v, tags, window, mixed, total)
 
 
@@ -74,7 +102,7 @@ def _backward(settings, kept, given):
     q, k, v, tags, window, mixed, total = kept
     mean = jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32), axis=-1)
     nothing = [np.zeros(x.shape, jax.dtypes.float0) for x in (tags, window)]
-    return *splash.backward(q, k, v, tags, window, total, mean, given, settings), *nothing
+    return *_per_platform("backward", settings)(q, k, v, tags, window, total, mean, given), *nothing
 
 
 _attention.defvjp(_forward, _backward)

@@ -6,7 +6,7 @@ compiled, and segments; "its prompt and itself, not its siblings" is neither, fo
 ``visibility.slot_tags``. Merging two attentions by their log-sum-exp instead would need a backward pass of its own as well.
 
 Each kernel walks a list of (query block, key block) steps, made outside of it and put into scalar memory; of what the next
-step shares with this one nothing is fetched again. On CPUs the same kernels are interpreted: slow, for tests.
+step shares with this one nothing is fetched again.
 """
 
 import functools
@@ -20,22 +20,11 @@ from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array
+from gpmjax.models.block_softmax import MASKED, NT, Settings, block_logits, logits_gradient, product
 from gpmjax.models.visibility import KEY, OWN, POSITION, PROMPT, TAGS, live_blocks, seen
 
-_MASKED = -1e30
 _LANES = 128
 _FIRST, _LAST, _LIVE = 1, 2, 4
-_NT = (((1,), (1,)), ((), ()))  # a bᵀ
-_NN = (((1,), (0,)), ((), ()))  # a b
-
-
-class Settings(NamedTuple):
-    """What is compiled in."""
-
-    scale: float
-    softcap: float | None
-    block: int
-    """Slots of a block, of queries and of keys."""
 
 
 class Steps(NamedTuple):
@@ -49,12 +38,12 @@ class Steps(NamedTuple):
 
 
 def block_size(slots: int) -> int:
-    """Slots of a block: the one that needs the least padding, of equals the largest.
+    """Slots of a block: of the sizes that a TPU works well with, the one that needs the least padding; of equals the largest.
 
     >>> block_size(4096), block_size(2304), block_size(40)
     (512, 384, 128)
     """
-    return min((512, 384, 256, 128), key=lambda size: (-(-slots // size) * size, -size))
+    return min((512, 384, 256) if slots > 256 else (256, 128), key=lambda size: (-slots % size, -size))
 
 
 def visits(live: Array, keys_first: bool) -> Steps:
@@ -81,24 +70,6 @@ def visits(live: Array, keys_first: bool) -> Steps:
     return Steps(*(part.astype(jnp.int32).reshape(-1) for part in (outer, inner, flags)))
 
 
-def _logits(a: Array, b: Array, settings: Settings) -> Array:
-    """Scaled and capped logits a bᵀ of one block, f32."""
-    logits = _product(a, b, _NT) * settings.scale
-    return logits if settings.softcap is None else settings.softcap * jnp.tanh(logits / settings.softcap)
-
-
-def _logits_gradient(weights: Array, change: Array, mean: Array, logits: Array, settings: Settings) -> Array:
-    """Of the loss by q·k, given the weights' own gradient and its mean over what a query sees."""
-    gradient = weights * (change - mean)
-    if settings.softcap is not None:
-        gradient *= 1 - jnp.square(logits / settings.softcap)
-    return gradient * settings.scale
-
-
-def _product(a: Array, b: Array, dims=_NN) -> Array:
-    return jax.lax.dot_general(a.astype(b.dtype), b, dims, preferred_element_type=jnp.float32)
-
-
 def _wide(column: Array, width: int) -> Array:
     """[n, 128] of equal columns → [n, width]."""
     return jnp.tile(column, (1, -(-width // _LANES)))[:, :width]
@@ -120,11 +91,11 @@ def _on(steps: Steps, flag: int):
 def _forward_kernel(outer, inner, flags, window, q, k, v, q_tags, k_tags, out, total, top, sums, mixed, own, *, settings):
     """Per query block: ``out``, and ``total``, the log of its sum of exponentials, in a row."""
     steps = Steps(outer, inner, flags)
-    size = settings.block
+    size = q_tags.shape[2]
 
     @_on(steps, _FIRST)
     def begin():
-        top[...] = jnp.full_like(top, _MASKED)
+        top[...] = jnp.full_like(top, MASKED)
         sums[...], mixed[...] = jnp.zeros_like(sums), jnp.zeros_like(mixed)
         _spread(q_tags[0], (POSITION, OWN, PROMPT), own)
 
@@ -132,22 +103,22 @@ def _forward_kernel(outer, inner, flags, window, q, k, v, q_tags, k_tags, out, t
     def add():
         asks = (_wide(own[name], size) for name in (POSITION, OWN, PROMPT))
         mask = seen(*asks, k_tags[0, POSITION : POSITION + 1], k_tags[0, KEY : KEY + 1], window[0])
-        logits = jnp.where(mask, _logits(q[0, 0], k[0, 0], settings), _MASKED)
+        logits = jnp.where(mask, block_logits(q[0, 0], k[0, 0], settings), MASKED)
         before = top[...]
         highest = jnp.maximum(before, jnp.max(logits, axis=1, keepdims=True))
         weights = jnp.exp(logits - _wide(highest, size))
         fade = jnp.exp(before - highest)
         top[...] = highest
         sums[...] = fade * sums[...] + jnp.sum(weights, axis=1, keepdims=True)
-        mixed[...] = _wide(fade, mixed.shape[1]) * mixed[...] + _product(weights, v[0, 0])
+        mixed[...] = _wide(fade, mixed.shape[1]) * mixed[...] + product(weights, v[0, 0])
 
     @_on(steps, _LAST)
     def end():
         # Padding has seen nothing: its output is 0, and a total without bound makes its weights 0 in the backward pass.
-        some = top[...] > 0.5 * _MASKED
+        some = top[...] > 0.5 * MASKED
         share = jnp.where(some, 1 / sums[...], 0.0)
         out[0, 0] = (mixed[...] * _wide(share, mixed.shape[1])).astype(out.dtype)
-        total[0, 0] = jnp.where(some, top[...] + jnp.log(sums[...]), -_MASKED).T[:1]
+        total[0, 0] = jnp.where(some, top[...] + jnp.log(sums[...]), -MASKED).T[:1]
 
 
 def _query_kernel(
@@ -155,7 +126,7 @@ def _query_kernel(
 ):
     """Per query block: its gradient. ``rows``: total and mean, rows 0 and 1 of [8, block]; ``given``: gradient of the output."""
     steps = Steps(outer, inner, flags)
-    size = settings.block
+    size = q_tags.shape[2]
 
     @_on(steps, _FIRST)
     def begin():
@@ -167,10 +138,10 @@ def _query_kernel(
     def add():
         asks = (_wide(own[name], size) for name in (POSITION, OWN, PROMPT))
         mask = seen(*asks, k_tags[0, POSITION : POSITION + 1], k_tags[0, KEY : KEY + 1], window[0])
-        logits = _logits(q[0, 0], k[0, 0], settings)
+        logits = block_logits(q[0, 0], k[0, 0], settings)
         weights = jnp.where(mask, jnp.exp(logits - _wide(sides[0], size)), 0.0)
-        change = _product(given[0, 0], v[0, 0], _NT)
-        gathered[...] += _product(_logits_gradient(weights, change, _wide(sides[1], size), logits, settings), k[0, 0])
+        change = product(given[0, 0], v[0, 0], NT)
+        gathered[...] += product(logits_gradient(weights, change, _wide(sides[1], size), logits, settings), k[0, 0])
 
     @_on(steps, _LAST)
     def end():
@@ -182,7 +153,7 @@ def _key_kernel(
 ):
     """Per key block: gradients of keys and values, over all the query heads that read them. Logits are [keys, queries] here."""
     steps = Steps(outer, inner, flags)
-    size, head, heads = settings.block, pl.program_id(3), pl.num_programs(3)
+    size, head, heads = q_tags.shape[2], pl.program_id(3), pl.num_programs(3)
 
     @_on(steps, _FIRST)
     def begin():
@@ -195,11 +166,11 @@ def _key_kernel(
     def add():
         asks = (q_tags[0, name : name + 1] for name in (POSITION, OWN, PROMPT))
         mask = seen(*asks, _wide(own[POSITION], size), _wide(own[KEY], size), window[0])
-        logits = _logits(k[0, 0], q[0, 0], settings)
+        logits = block_logits(k[0, 0], q[0, 0], settings)
         weights = jnp.where(mask, jnp.exp(logits - rows[0, 0, :1]), 0.0)
-        change = _product(v[0, 0], given[0, 0], _NT)
-        values[...] += _product(weights, given[0, 0])
-        keys[...] += _product(_logits_gradient(weights, change, rows[0, 0, 1:2], logits, settings), q[0, 0])
+        change = product(v[0, 0], given[0, 0], NT)
+        values[...] += product(weights, given[0, 0])
+        keys[...] += product(logits_gradient(weights, change, rows[0, 0, 1:2], logits, settings), q[0, 0])
 
     @_on(steps, _LAST)
     def end():
@@ -208,20 +179,22 @@ def _key_kernel(
             dk[0, 0], dv[0, 0] = keys[...].astype(dk.dtype), values[...].astype(dv.dtype)
 
 
-def forward(q: Array, k: Array, v: Array, tags: Array, window: Array, settings: Settings) -> tuple[Array, Array]:
+def forward(
+    q: Array, k: Array, v: Array, tags: Array, window: Array, settings: Settings, *, interpret: bool = False
+) -> tuple[Array, Array]:
     """Attention of q [B, H, S, d] over k and v [B, N, S, d]: the mix [B, H, S, d], and the log of its normaliser, [B, H, S] f32.
 
     Args:
-      tags: ``slot_tags`` of the S slots, a multiple of the block.
+      tags: ``slot_tags`` of the S slots, a multiple of their ``block_size``.
       window: [1] int32.
     """
-    size, width = settings.block, q.shape[3]
+    size, width = block_size(q.shape[2]), q.shape[3]
     columns = lambda *names: pltpu.VMEM((*names, size, _LANES), jnp.float32)
     steps = _steps(tags, size, window, keys_first=False)
     query, key, asks, tells, row = _specs(q, k, size, keys_first=False)
     out, total = _call(
         functools.partial(_forward_kernel, settings=settings),
-        steps, window, (q, k, v, tags, tags),
+        steps, window, (q, k, v, tags, tags), interpret,
         in_specs=[query, key, key, asks, tells],
         outputs=[(query, q.shape, q.dtype), (row(1), (*q.shape[:2], 1, q.shape[2]), jnp.float32)],
         scratch=[columns(), columns(), pltpu.VMEM((size, width), jnp.float32), _tag_columns(size)],
@@ -231,22 +204,23 @@ def forward(q: Array, k: Array, v: Array, tags: Array, window: Array, settings: 
 
 
 def backward(
-    q: Array, k: Array, v: Array, tags: Array, window: Array, total: Array, mean: Array, given: Array, settings: Settings
-) -> tuple[Array, Array, Array]:
+    q: Array, k: Array, v: Array, tags: Array, window: Array, total: Array, mean: Array, given: Array,
+    settings: Settings, *, interpret: bool = False,
+) -> tuple[Array, Array, Array]:  # fmt: skip
     """Gradients of q, k and v, given that of the mix.
 
     Args:
       total: the forward pass's log of the normaliser, [B, H, S] f32.
       mean: Σ_d mix · given, [B, H, S] f32: what each weight's gradient is on average.
     """
-    size, width = settings.block, q.shape[3]
+    size, width = block_size(q.shape[2]), q.shape[3]
     rows = jnp.pad(jnp.stack([total, mean], axis=2), ((0, 0), (0, 0), (0, TAGS - 2), (0, 0)))
     arrays = (q, k, v, tags, tags, rows, given)
     block = pltpu.VMEM((size, width), jnp.float32)
     query, key, asks, tells, row = _specs(q, k, size, keys_first=False)
     (dq,) = _call(
         functools.partial(_query_kernel, settings=settings),
-        _steps(tags, size, window, keys_first=False), window, arrays,
+        _steps(tags, size, window, keys_first=False), window, arrays, interpret,
         in_specs=[query, key, key, asks, tells, row(TAGS), query],
         outputs=[(query, q.shape, q.dtype)],
         scratch=[block, _tag_columns(size), pltpu.VMEM((2, size, _LANES), jnp.float32)],
@@ -255,7 +229,7 @@ def backward(
     query, key, asks, tells, row = _specs(q, k, size, keys_first=True)
     dk, dv = _call(
         functools.partial(_key_kernel, settings=settings),
-        _steps(tags, size, window, keys_first=True), window, arrays,
+        _steps(tags, size, window, keys_first=True), window, arrays, interpret,
         in_specs=[query, key, key, asks, tells, row(TAGS), query],
         outputs=[(key, k.shape, k.dtype), (key, v.shape, v.dtype)],
         scratch=[block, block, _tag_columns(size)],
@@ -302,39 +276,34 @@ def _step_count(blocks: int) -> int:
     return blocks * (blocks + 1) // 2
 
 
-def _call(kernel, steps: Steps, window: Array, arrays: tuple, *, in_specs, outputs, scratch, products: int) -> list[Array]:
-    """Runs a kernel over the steps; compiled on a TPU, interpreted on a CPU."""
+def _call(kernel, steps, window, arrays, interpret: bool, *, in_specs, outputs, scratch, products: int) -> list[Array]:
+    """Runs a kernel over the steps. ``products``: of (query, key) size that it makes a block."""
     q, k = arrays[:2]
     rows, heads, slots, width = q.shape
     size = in_specs[0].block_shape[2]
     count = _step_count(slots // size)
-    by_key = outputs[0][1] == k.shape and products == 4
-    grid = (rows, k.shape[1], count, heads // k.shape[1]) if by_key else (rows, heads, count, 1)
-    item = q.dtype.itemsize
+    # One head of keys after the other, or one of queries.
+    outer = outputs[0][1][1]
     pairs = rows * heads * count * size * size
     cost = pl.CostEstimate(
         flops=2 * products * pairs * width,
         transcendentals=pairs,
-        # A step fetches its inner block's two arrays; what is accumulated for is fetched and written once.
-        bytes_accessed=2 * item * pairs // size * width + sum(item * array.size for array in arrays if array.ndim == 4),
+        # A step fetches the two arrays of its inner block; what is accumulated for is fetched, and written, once.
+        bytes_accessed=q.dtype.itemsize * (2 * pairs // size * width + sum(x.size for x in arrays if x.ndim == 4)),
     )
-    call = functools.partial(
-        pl.pallas_call,
+    grid = pltpu.PrefetchScalarGridSpec(
+        num_scalar_prefetch=4,
+        grid=(rows, outer, count, heads // outer),
+        in_specs=in_specs,
+        out_specs=[spec for spec, _, _ in outputs],
+        scratch_shapes=scratch,
+    )
+    return pl.pallas_call(
         kernel,
-        grid_spec=pltpu.PrefetchScalarGridSpec(
-            num_scalar_prefetch=4,
-            grid=grid,
-            in_specs=in_specs,
-            out_specs=[spec for spec, _, _ in outputs],
-            scratch_shapes=scratch,
-        ),
+        grid_spec=grid,
         out_shape=[jax.ShapeDtypeStruct(shape, dtype) for _, shape, dtype in outputs],
-        compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary")
-        ),
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary", "arbitrary")),
         cost_estimate=cost,
+        interpret=interpret,
         name=kernel.func.__name__.strip("_"),
-    )
-    return jax.lax.platform_dependent(
-        *steps, window, *arrays, cpu=call(interpret=True), default=call()
-    )
+    )(*steps, window, *arrays)

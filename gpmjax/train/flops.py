@@ -23,6 +23,7 @@ from flax import traverse_util
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.flash import visited_pairs
 
 # Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
 PEAKS: tuple[tuple[str, float], ...] = (
@@ -134,7 +135,13 @@ def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: 
 
 
 def hardware_flops(config: DecoderConfig, runtime: Runtime, trained: Any, frozen: Any, work: Work) -> float:
-    """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch."""
+    """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch.
+
+    Flash attention skips what its rows do not need, of which this knows only what is above the diagonal: it runs no more.
+    """
+    if runtime.attention == "flash" and work.tokens:
+        slots = round(work.attended / work.tokens / config.num_layers)
+        work = work._replace(attended=config.num_layers * work.tokens / slots * visited_pairs(slots))
     return hardware_costs(config, *_sizes(trained, frozen), runtime).of(work)
 
 
@@ -207,6 +214,9 @@ def _attention_products(runtime: Runtime | None, trained: frozenset[str], backwa
     if runtime is None:
         return 6
     again = 0
+    if runtime.attention == "flash":
+        # Its backward kernels, one for queries and one for keys, make q·k anew in both, and the weights' gradient too.
+        return 6 + 3 + 2 * (runtime.remat != "none")
     if runtime.remat == "full":
         again = 2
     elif runtime.remat == "dots":

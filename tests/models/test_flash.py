@@ -8,18 +8,22 @@ import numpy as np
 import pytest
 
 from gpmjax.arrays import TokenLayout
+from gpmjax.models import splash, triton_flash
 from gpmjax.models.attention import attention
+from gpmjax.models.block_softmax import Settings
+from gpmjax.models.flash import padded_slots
 from gpmjax.models.splash import block_size
+from gpmjax.models.visibility import slot_tags
 from gpmjax.sharding import batch_sharding, make_mesh
 
-SLOTS = 300  # no multiple of a block: 128, three of them
+SLOTS = 1100  # no multiple of a block: 384, three of them
 
 
 @pytest.fixture(scope="module")
 def layout(token_batch):
     """Two rows: three groups, and one whose responses are further apart than a block."""
     ids = lambda *lengths: [[7] * length for length in lengths]
-    rows = [[(7, ids(30, 50, 20)), (30, ids(60)), (5, ids(20, 33))], [(100, ids(100, 99))]]
+    rows = [[(7, ids(130, 250, 20)), (30, ids(260)), (5, ids(200, 133))], [(300, ids(400, 399))]]
     rows = [[([7] * prompt, answers) for prompt, answers in row] for row in rows]
     return TokenLayout(*map(jnp.asarray, token_batch(rows, slots=SLOTS).layout))
 
@@ -44,7 +48,7 @@ def both(layout, q, k, v, given, **settings):
 
 @pytest.mark.parametrize(
     "window, softcap, heads, width",
-    [(None, None, (4, 2), 16), (jnp.int32(37), 2.0, (3, 1), 6)],
+    [(None, None, (4, 2), 16), (jnp.int32(237), 2.0, (3, 1), 6)],
     ids=["grouped", "window-softcap-multiquery"],
 )
 def test_the_same_function_as_plain_attention(layout, window, softcap, heads, width):
@@ -101,6 +105,31 @@ def test_heads_that_the_tensor_axis_cannot_split_are_refused(layout):
 
 
 @pytest.mark.parametrize("slots", [1, 128, 300, 2304, 4096, 4100])
-def test_blocks_cost_less_than_one_of_the_smallest_in_padding(slots):
-    size = block_size(slots)
-    assert -slots % size < 128 and size % 128 == 0
+def test_padding_is_less_than_a_block_and_needs_no_more(slots):
+    padded = padded_slots(slots)
+    assert 0 <= padded - slots < block_size(slots) and padded % block_size(padded) == 0 == padded % 128
+
+
+def test_the_kernels_for_gpus_are_those_for_tpus(layout):
+    tags, window = slot_tags(layout, padded_slots(SLOTS)), jnp.array([237])
+    q, k, v, given = (
+        jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded_slots(SLOTS) - SLOTS), (0, 0))) for x in arrays(2, 1, 24)
+    )
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(kernels):
+        mixed, total = kernels.forward(q, k, v, tags, window, Settings(0.4, 2.0), interpret=True)
+        mean = jnp.sum(mixed * given, axis=-1)
+        return mixed, total, *kernels.backward(q, k, v, tags, window, total, mean, given, Settings(0.4, 2.0), interpret=True)
+
+    for ours, theirs in zip(run(triton_flash), run(splash), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [96, 256])
+def test_the_kernels_for_gpus_lower_without_one(width):
+    row = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+    layout, q, k = TokenLayout(*[row(1, 500)] * 3), *(jax.ShapeDtypeStruct((1, 500, n, width), jnp.bfloat16) for n in (4, 2))
+    loss = lambda q, k, v, layout: attention(q, k, v, layout, scale=0.1, softcap=9.0, implementation="flash").sum()
+    lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(q, k, k, layout).lower(lowering_platforms=("cuda",))
+    assert all(name in lowered.as_text() for name in ("forward_kernel", "query_kernel", "key_kernel"))
