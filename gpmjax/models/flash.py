@@ -16,6 +16,7 @@ from gpmjax.arrays import Array, TokenLayout
 from gpmjax.models import splash, triton_flash
 from gpmjax.models.block_softmax import Settings
 from gpmjax.models.visibility import slot_tags
+from gpmjax.models.visits import block_size
 from gpmjax.sharding import BATCH, divides
 
 _HEADS = P(*BATCH, "tensor")
@@ -51,7 +52,7 @@ def flash_attention(
 
 def padded_slots(slots: int) -> int:
     """The next multiple of a block's size; every kernel's blocks divide it."""
-    size = splash.block_size(slots)
+    size = block_size(slots)
     return -(-slots // size) * size
 
 
@@ -61,7 +62,7 @@ def visited_pairs(slots: int) -> int:
     >>> visited_pairs(4096) / 4096**2
     0.5625
     """
-    size = splash.block_size(padded_slots(slots))
+    size = block_size(padded_slots(slots))
     blocks = padded_slots(slots) // size
     return size**2 * blocks * (blocks + 1) // 2
 

@@ -10,64 +10,18 @@ step shares with this one nothing is fetched again.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
-from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array
 from gpmjax.models.block_softmax import MASKED, NT, Settings, block_logits, logits_gradient, product
 from gpmjax.models.visibility import KEY, OWN, POSITION, PROMPT, TAGS, live_blocks, seen
+from gpmjax.models.visits import FIRST, LAST, LIVE, Steps, block_size, step_count, visits
 
 _LANES = 128
-_FIRST, _LAST, _LIVE = 1, 2, 4
-
-
-class Steps(NamedTuple):
-    """The blocks that a kernel visits, row by row: [B · steps] int32 each."""
-
-    outer: Array
-    """The block that is accumulated for."""
-    inner: Array
-    flags: Array
-    """_FIRST and _LAST of its outer block, _LIVE where there is something to see."""
-
-
-def block_size(slots: int) -> int:
-    """Slots of a block: of the sizes that a TPU works well with, the one that needs the least padding; of equals the largest.
-
-    >>> block_size(4096), block_size(2304), block_size(40)
-    (512, 384, 128)
-    """
-    return min((512, 384, 256) if slots > 256 else (256, 128), key=lambda size: (-slots % size, -size))
-
-
-def visits(live: Array, keys_first: bool) -> Steps:
-    """Live blocks in order, first of all those of the first outer block; what is left of the list repeats its end.
-
-    Args:
-      live: [B, n, n], by query and key block; on and below the diagonal only.
-      keys_first: the outer blocks are keys', not queries'.
-    """
-    blocks = live.shape[1]
-    outer, inner = np.triu_indices(blocks) if keys_first else np.tril_indices(blocks)
-    queries, keys = (inner, outer) if keys_first else (outer, inner)
-    # Every outer block is visited once at least, so that it is written.
-    wanted = live[:, queries, keys] | (queries == keys)[None]
-    count = jnp.sum(wanted, axis=1, dtype=jnp.int32)[:, None]
-    index = jnp.arange(len(outer), dtype=jnp.int32)[None]
-    order = jnp.argsort(~wanted, axis=1, stable=True)
-    order = jnp.take_along_axis(order, jnp.minimum(index, count - 1), axis=1)
-    outer, inner = (jnp.asarray(side, jnp.int32)[order] for side in (outer, inner))
-    changes = outer[:, 1:] != outer[:, :-1]
-    first = jnp.pad(changes, ((0, 0), (1, 0)), constant_values=True)
-    last = jnp.pad(changes, ((0, 0), (0, 1))) | (index == count - 1)
-    flags = sum(flag * at.astype(jnp.int32) for flag, at in ((_FIRST, first), (_LAST, last), (_LIVE, index < count)))
-    return Steps(*(part.astype(jnp.int32).reshape(-1) for part in (outer, inner, flags)))
 
 
 def _wide(column: Array, width: int) -> Array:
@@ -93,13 +47,13 @@ def _forward_kernel(outer, inner, flags, window, q, k, v, q_tags, k_tags, out, t
     steps = Steps(outer, inner, flags)
     size = q_tags.shape[2]
 
-    @_on(steps, _FIRST)
+    @_on(steps, FIRST)
     def begin():
         top[...] = jnp.full_like(top, MASKED)
         sums[...], mixed[...] = jnp.zeros_like(sums), jnp.zeros_like(mixed)
         _spread(q_tags[0], (POSITION, OWN, PROMPT), own)
 
-    @_on(steps, _LIVE)
+    @_on(steps, LIVE)
     def add():
         asks = (_wide(own[name], size) for name in (POSITION, OWN, PROMPT))
         mask = seen(*asks, k_tags[0, POSITION : POSITION + 1], k_tags[0, KEY : KEY + 1], window[0])
@@ -112,7 +66,7 @@ def _forward_kernel(outer, inner, flags, window, q, k, v, q_tags, k_tags, out, t
         sums[...] = fade * sums[...] + jnp.sum(weights, axis=1, keepdims=True)
         mixed[...] = _wide(fade, mixed.shape[1]) * mixed[...] + product(weights, v[0, 0])
 
-    @_on(steps, _LAST)
+    @_on(steps, LAST)
     def end():
         # Padding has seen nothing: its output is 0, and a total without bound makes its weights 0 in the backward pass.
         some = top[...] > 0.5 * MASKED
@@ -128,13 +82,13 @@ def _query_kernel(
     steps = Steps(outer, inner, flags)
     size = q_tags.shape[2]
 
-    @_on(steps, _FIRST)
+    @_on(steps, FIRST)
     def begin():
         gathered[...] = jnp.zeros_like(gathered)
         _spread(q_tags[0], (POSITION, OWN, PROMPT), own)
         _spread(rows[0, 0], (0, 1), sides)
 
-    @_on(steps, _LIVE)
+    @_on(steps, LIVE)
     def add():
         asks = (_wide(own[name], size) for name in (POSITION, OWN, PROMPT))
         mask = seen(*asks, k_tags[0, POSITION : POSITION + 1], k_tags[0, KEY : KEY + 1], window[0])
@@ -143,7 +97,7 @@ def _query_kernel(
         change = product(given[0, 0], v[0, 0], NT)
         gathered[...] += product(logits_gradient(weights, change, _wide(sides[1], size), logits, settings), k[0, 0])
 
-    @_on(steps, _LAST)
+    @_on(steps, LAST)
     def end():
         dq[0, 0] = gathered[...].astype(dq.dtype)
 
@@ -155,14 +109,14 @@ def _key_kernel(
     steps = Steps(outer, inner, flags)
     size, head, heads = q_tags.shape[2], pl.program_id(3), pl.num_programs(3)
 
-    @_on(steps, _FIRST)
+    @_on(steps, FIRST)
     def begin():
         @pl.when(head == 0)
         def _():
             keys[...], values[...] = jnp.zeros_like(keys), jnp.zeros_like(values)
             _spread(k_tags[0], (POSITION, KEY), own)
 
-    @_on(steps, _LIVE)
+    @_on(steps, LIVE)
     def add():
         asks = (q_tags[0, name : name + 1] for name in (POSITION, OWN, PROMPT))
         mask = seen(*asks, _wide(own[POSITION], size), _wide(own[KEY], size), window[0])
@@ -172,7 +126,7 @@ def _key_kernel(
         values[...] += product(weights, given[0, 0])
         keys[...] += product(logits_gradient(weights, change, rows[0, 0, 1:2], logits, settings), q[0, 0])
 
-    @_on(steps, _LAST)
+    @_on(steps, LAST)
     def end():
         @pl.when(head == heads - 1)
         def _():
@@ -250,7 +204,7 @@ def _specs(q: Array, k: Array, size: int, keys_first: bool):
     """Blocks of queries, of keys, of their tags, and of rows with a number a query, along a grid of [B, N, steps, H/N] or [B, H, steps, 1]."""
     group = q.shape[1] // k.shape[1]
     heads = (lambda h, g: (h * group + g, h)) if keys_first else (lambda h, g: (h, jax.lax.div(h, jnp.int32(group))))
-    count = _step_count(q.shape[2] // size)
+    count = step_count(q.shape[2] // size)
 
     def at(b, t, outer, inner):
         sides = outer[b * count + t], inner[b * count + t]
@@ -271,17 +225,12 @@ def _specs(q: Array, k: Array, size: int, keys_first: bool):
     )
 
 
-def _step_count(blocks: int) -> int:
-    """Blocks on and below the diagonal: no row needs more."""
-    return blocks * (blocks + 1) // 2
-
-
 def _call(kernel, steps, window, arrays, interpret: bool, *, in_specs, outputs, scratch, products: int) -> list[Array]:
     """Runs a kernel over the steps. ``products``: of (query, key) size that it makes a block."""
     q, k = arrays[:2]
     rows, heads, slots, width = q.shape
     size = in_specs[0].block_shape[2]
-    count = _step_count(slots // size)
+    count = step_count(slots // size)
     # One head of keys after the other, or one of queries.
     outer = outputs[0][1][1]
     pairs = rows * heads * count * size * size

@@ -12,8 +12,8 @@ from gpmjax.models import splash, triton_flash
 from gpmjax.models.attention import attention
 from gpmjax.models.block_softmax import Settings
 from gpmjax.models.flash import padded_slots
-from gpmjax.models.splash import block_size
 from gpmjax.models.visibility import slot_tags
+from gpmjax.models.visits import block_size
 from gpmjax.sharding import batch_sharding, make_mesh
 
 SLOTS = 1100  # no multiple of a block: 384, three of them

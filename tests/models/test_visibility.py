@@ -11,8 +11,8 @@ from hypothesis import given, strategies as st
 from gpmjax.arrays import TokenLayout
 from gpmjax.models import visibility
 from gpmjax.models.attention import NO_WINDOW, attention_mask
-from gpmjax.models.splash import visits
 from gpmjax.models.visibility import KEY, OWN, POSITION, PROMPT, seen
+from gpmjax.models.visits import visits
 
 SLOTS = 48
 GROUPS = st.lists(st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), min_size=0, max_size=3)), min_size=1, max_size=4)
