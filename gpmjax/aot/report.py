@@ -121,7 +121,7 @@ def advice(config: Config | ImproveConfig, workload: Workload, chips: int, state
     if backbone.remat != "full":
         rows.append(f"recomputation ({flag}.remat=full)")
     if backbone.attention == "xla":
-        rows.append(f"attention by blocks ({flag}.attention=flash on accelerators, chunked anywhere)")
+        rows.append(f"attention by blocks ({flag}.attention=flash on accelerators, {flag}.attention=chunked anywhere)")
     if workload.rows // config.optimizer.accumulate > chips // tensor:
         rows.append("fewer rows at a time (--config.optimizer.accumulate), or more chips")
     rows.append(f"shorter rows ({workload.fewer_slots})")

@@ -138,6 +138,7 @@ def reference(config, params, groups, token_batch):
         Runtime(unroll="unrolled", attention="chunked"),
         Runtime(remat="full", unroll="unrolled"),
         Runtime(remat="dots", attention="chunked"),
+        Runtime(remat="full", attention="flash"),
     ],
     ids=lambda r: f"{r.remat}-{r.unroll}-{r.attention}",
 )
