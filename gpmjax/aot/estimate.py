@@ -1,8 +1,9 @@
 """Memory of a training step from shapes alone, for accelerators that XLA cannot compile for from here.
 
 Parameters, optimiser state and batch are exact, by their shardings; temporaries are a formula. Beside the TPU compiler's
-account of the same step it gave 2 to 7 % more of them for fits (Gemma-2B on v5e:4x4, Llama-3.1-8B on v5e:8x8 and v5p:2x4x4)
-and 13 % more for a policy's step (Llama-3-8B on v5p:2x4x4).
+account of the same step, with flash attention, it gave 9 % more of them for Gemma-2B on v5e:4x4, 6 and 10 % less for
+Llama-3.1-8B on v5p:2x4x4 and v5e:8x8, 11 % more for its LoRA fit on one chip, 1 % less for a policy's step (Llama-3-8B on
+v5p:2x4x4); with blockwise attention 2 to 13 % more.
 """
 
 import dataclasses
