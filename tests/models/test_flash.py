@@ -91,7 +91,7 @@ def test_on_a_mesh_rows_and_heads_are_split_and_nothing_else_changes(layout, key
     rows = jax.device_put((tiled, q, k, v, given), batch_sharding(mesh))
     spread = both(*rows, scale=0.3, implementation="flash", mesh=mesh)
     for ours, theirs in zip(spread, alone):
-        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
     split = jax.jit(functools.partial(attention, scale=0.3, implementation="flash", mesh=mesh))
     text = split.lower(*rows[1:4], rows[0]).compile().as_text()
     assert "all-gather" not in text and "all-reduce" not in text
