@@ -1,9 +1,10 @@
-"""Flash attention over rows of groups, its gradient, and its place on a mesh; the kernels are ``splash``'s.
+"""Flash attention over rows of groups, its gradient, and its place on a mesh; the kernels are ``splash``'s or ``blockwise``'s.
 
 Everything here is exact: the same function as ``attention``'s "xla" on every slot that holds a token. Padding slots give 0.
 """
 
 import functools
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jax.sharding import Mesh, PartitionSpec as P
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
-from gpmjax.models import splash
+from gpmjax.models.splash import Settings
 from gpmjax.models.visibility import slot_tags
 from gpmjax.sharding import BATCH, divides
 
@@ -28,18 +29,21 @@ def flash_attention(
     scale: float,
     window: Int[Array, ""] | int,
     softcap: float | None,
+    kernels: ModuleType,
     mesh: Mesh | None,
 ) -> Float[Array, "B T H d"]:
     """Softmax attention, a block at a time; rows are split over the mesh's data and fsdp, heads over its tensor axis.
 
+    ``kernels``: ``splash`` or ``blockwise``.
+
     Raises ValueError when the tensor axis does not divide the query heads, or neither divides nor is divided by the key heads.
     """
     slots = q.shape[1]
-    size = splash.block_size(slots)
-    settings = splash.Settings(scale, softcap, size)
+    size = kernels.block_size(slots)
+    settings = Settings(scale, softcap, size)
     padded = -(-slots // size) * size
     heads_first = lambda x: jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded - slots), (0, 0)))
-    run = functools.partial(_attention, settings)
+    run = functools.partial(_attention, kernels, settings)
     if mesh is not None and divides(mesh, q.shape[0]):
         k, v = (_split_heads(x, q.shape[2], mesh.shape["tensor"]) for x in (k, v))
         run = jax.shard_map(
@@ -60,21 +64,21 @@ def _split_heads(x: Array, query_heads: int, places: int) -> Array:
     return x if heads % places == 0 else jnp.repeat(x, places // heads, axis=2)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(settings: splash.Settings, q: Array, k: Array, v: Array, tags: Array, window: Array) -> Array:
-    return splash.forward(q, k, v, tags, window, settings)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attention(kernels: ModuleType, settings: Settings, q: Array, k: Array, v: Array, tags: Array, window: Array) -> Array:
+    return kernels.forward(q, k, v, tags, window, settings)[0]
 
 
-def _forward(settings, q, k, v, tags, window):
-    mixed, total = splash.forward(q, k, v, tags, window, settings)
+def _forward(kernels, settings, q, k, v, tags, window):
+    mixed, total = kernels.forward(q, k, v, tags, window, settings)
     return mixed, (q, k, v, tags, window, mixed, total)
 
 
-def _backward(settings, kept, given):
+def _backward(kernels, settings, kept, given):
     q, k, v, tags, window, mixed, total = kept
     mean = jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32), axis=-1)
     nothing = [np.zeros(x.shape, jax.dtypes.float0) for x in (tags, window)]
-    return *splash.backward(q, k, v, tags, window, total, mean, given, settings), *nothing
+    return *kernels.backward(q, k, v, tags, window, total, mean, given, settings), *nothing
 
 
 _attention.defvjp(_forward, _backward)
