@@ -16,13 +16,13 @@ from gpmjax.models.preference_model import PreferenceModel
 
 
 def random_groups(count: int, *, prompt: int, responses: int, length: int, vocabulary: int, seed: int = 0) -> list[EncodedGroup]:
-    """Groups of random tokens; the first response beats each of the others, as with a best-of-K label.
+    """Groups of random tokens, K even; every other response beats the next one.
 
-    With K = 2 that is one pair a group; K responses make K − 1 comparisons and are K sequences of the peer's.
+    So K responses are K sequences of the peer's, each of them once.
     """
     draw = np.random.default_rng(seed)
     tokens = lambda n: draw.integers(3, vocabulary, n).astype(np.int32)
-    pairs = tuple(Comparison(0, loser, row=loser - 1) for loser in range(1, responses))
+    pairs = tuple(Comparison(first, first + 1, row=first // 2) for first in range(0, responses, 2))
     return [
         EncodedGroup(tokens(prompt), prompt - 1, tuple(tokens(length) for _ in range(responses)), pairs)
         for _ in range(count)

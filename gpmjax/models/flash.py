@@ -9,6 +9,7 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, PartitionSpec as P
 from jaxtyping import Float, Int
 
@@ -16,6 +17,9 @@ from gpmjax.arrays import Array, TokenLayout
 from gpmjax.models.splash import Settings
 from gpmjax.models.visibility import slot_tags
 from gpmjax.sharding import BATCH, divides
+
+KEPT = "attention"
+"""Name of what a rematerialisation policy may keep instead of running the kernels again."""
 
 _HEADS = P(*BATCH, "tensor")
 
@@ -70,7 +74,7 @@ def _attention(kernels: ModuleType, settings: Settings, q: Array, k: Array, v: A
 
 
 def _forward(kernels, settings, q, k, v, tags, window):
-    mixed, total = kernels.forward(q, k, v, tags, window, settings)
+    mixed, total = (checkpoint_name(x, KEPT) for x in kernels.forward(q, k, v, tags, window, settings))
     return mixed, (q, k, v, tags, window, mixed, total)
 
 
