@@ -60,6 +60,15 @@ class Ours:
         """A step on the peer's own rows: one response in each, padded alike."""
         return self._stepper(self._separate, one_response_rows(rows))
 
+    def dispatched(self, batch: TokenBatch) -> Callable[[], Any]:
+        """A step that is sent off and not waited for; gives its metrics."""
+
+        def run() -> Any:
+            self._state, metrics = self._grouped(self._state, {}, batch)
+            return metrics
+
+        return run
+
     def _stepper(self, step: Callable, batch: TokenBatch) -> Callable[[], float]:
         def run() -> float:
             self._state, metrics = step(self._state, {}, batch)
@@ -85,6 +94,6 @@ def packed(groups: Sequence[EncodedGroup], slots: int) -> TokenBatch:
     limits = int(sizes[:, 1].sum()), int(sizes[:, 2].sum())
     (rows,) = plan(sizes, capacity=(slots, *limits), rows_per_batch=len(groups), order="ordered")
     full = [[groups[i] for i in row] for row in rows if row]
-    counts = [sum(size) for size in zip(*(np.max([np.sum([g.size[1:] for g in row], axis=0) for row in full], axis=0),))]
+    counts = np.max([np.sum([group.size[1:] for group in row], axis=0) for row in full], axis=0)
     used = max(sum(group.size[0] for group in row) for row in full)
     return assemble(full, BatchShape(len(full), -(-used // 64) * 64, *map(int, counts)))

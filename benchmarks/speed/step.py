@@ -19,7 +19,7 @@ from gpmjax import hub
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import prepare
 from gpmjax.files import write_json
-from gpmjax.models.config import ATTENTIONS, UNROLLS, Runtime
+from gpmjax.models.config import ATTENTIONS, REMATS, UNROLLS, Runtime
 
 DATA = flags.DEFINE_string("data", "", "Pairs for the real rows; without it they are left out.")
 OUT = flags.DEFINE_string("out", "benchmarks/results/speed_step.json", "Where the figures go.")
@@ -28,14 +28,15 @@ LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30
 SHARING_LAYERS = flags.DEFINE_integer("sharing_layers", 6, "Layers of the model that sharing is measured on.", 1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
 ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Ours.")
-UNROLL = flags.DEFINE_enum("unroll", "unrolled", UNROLLS, "Ours.")
+UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Ours.")
+REMAT = flags.DEFINE_enum("remat", "dots", REMATS, "Ours.")
 SIDE = flags.DEFINE_enum("side", "both", ("both", "ours", "peer"), "One side alone: a step, then its peak memory.")
 
 PEAK_KIB = "peak_kib"
 
 
 def runtime() -> Runtime:
-    return Runtime(attention=ATTENTION.value, unroll=UNROLL.value)
+    return Runtime(attention=ATTENTION.value, remat=REMAT.value, unroll=UNROLL.value)
 
 
 def sizes() -> dict[str, int]:
@@ -45,16 +46,17 @@ def sizes() -> dict[str, int]:
     return {"prompt": 512, "length": 128, "layers": LAYERS.value, "sharing_layers": SHARING_LAYERS.value, "pairs": 8}
 
 
-def groups(count: int, responses: int):
-    s = sizes()
+def groups(count: int, responses: int, prompt: int = 0):
+    """Random ones; of the suite's sizes unless a prompt's is given."""
+    s, vocabulary = sizes(), jobs.shape(1).vocab_size
     return rows.random_groups(
-        count, prompt=s["prompt"], responses=responses, length=s["length"], vocabulary=jobs.shape(1).vocab_size
+        count, prompt=prompt or s["prompt"], responses=responses, length=s["length"], vocabulary=vocabulary
     )
 
 
 def identical_rows():
     """Two pairs of unlike lengths, so that there is padding as in real batches."""
-    return pair_rows([*groups(1, 2), *rows.random_groups(1, prompt=sizes()["prompt"] // 2, responses=2, length=sizes()["length"], vocabulary=jobs.shape(1).vocab_size, seed=1)])
+    return pair_rows([*groups(1, 2), *groups(1, 2, prompt=sizes()["prompt"] // 2)])
 
 
 def real_groups(count: int):
@@ -117,7 +119,7 @@ def peak_memory(side: str) -> int:
 
 
 def memory() -> dict:
-    flag = [f"--layers={LAYERS.value}", f"--attention={ATTENTION.value}", f"--unroll={UNROLL.value}"]
+    flag = [f"--layers={LAYERS.value}", f"--attention={ATTENTION.value}", f"--unroll={UNROLL.value}", f"--remat={REMAT.value}"]
     flag += ["--quick"] if QUICK.value else []
     peaks = {
         side: json.loads(measure.fresh_process("benchmarks.speed.step", f"--side={side}", *flag))[PEAK_KIB]
@@ -132,7 +134,7 @@ def main(_: list[str]) -> None:
     if SIDE.value != "both":
         print(json.dumps({PEAK_KIB: peak_memory(SIDE.value)}))
         return
-    report = {"suite": "step", "machine": measure.machine(), "runtime": f"{ATTENTION.value}, {UNROLL.value}"} | sizes()
+    report = {"suite": "step", "machine": measure.machine(), "runtime": [ATTENTION.value, REMAT.value, UNROLL.value]} | sizes()
     report |= {"against_peer": against_peer(), "sharing": sharing(), "memory": memory()}
     write_json(Path(OUT.value), report)
     for name, figures in report["against_peer"].items():
