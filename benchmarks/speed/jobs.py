@@ -77,15 +77,24 @@ class Ours:
         return run
 
 
+def export(ours: Ours, path: Path) -> Path:
+    """The weights that ours has now, as a model directory."""
+    tokenizer = hub.open_source("smollm2").tokenizer()
+    hub.save_preference_model(path, ours.params, ours.model.config, ours.model.spec, tokenizer)
+    return path
+
+
+def trainer(path: str | Path) -> Trainer:
+    """The torch side of a model directory, with the optimiser that ours has."""
+    c = OPTIMIZER
+    rates = dict(learning_rate=c.learning_rate, b1=c.b1, b2=c.b2, eps=c.eps, clip_norm=c.clip_norm)
+    return Trainer(TorchPeer(path), **rates)
+
+
 def peer(ours: Ours) -> Trainer:
     """The torch side, from the weights that ours has now."""
     with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory) / "model"
-        tokenizer = hub.open_source("smollm2").tokenizer()
-        hub.save_preference_model(path, ours.params, ours.model.config, ours.model.spec, tokenizer)
-        model = TorchPeer(path)
-    c = OPTIMIZER
-    return Trainer(model, learning_rate=c.learning_rate, b1=c.b1, b2=c.b2, eps=c.eps, clip_norm=c.clip_norm)
+        return trainer(export(ours, Path(directory) / "model"))
 
 
 def packed(groups: Sequence[EncodedGroup], slots: int) -> TokenBatch:

@@ -62,10 +62,10 @@ def contenders(layers: int) -> dict[str, Callable]:
     return made
 
 
-def slope(counts: list[int], values: list[float]) -> float:
-    """Power p of values ≈ a + b·Kᵖ as the largest sizes show it: growth of the increments from doubling to doubling."""
+def power(values: list[float]) -> float | None:
+    """p of values ≈ a + b·Kᵖ at K, 2K and 4K, the last three: how increments grow. None where noise hides them."""
     steps = np.diff(values[-3:])
-    return round(float(np.log2(steps[1] / steps[0])), 2) if steps.min() > 0 else float("nan")
+    return round(float(np.log2(steps[1] / steps[0])), 2) if steps.min() > 0 else None
 
 
 def cost(layers: int, most: int, length: int, prompt_length: int, repeats: int) -> dict:
@@ -86,8 +86,8 @@ def cost(layers: int, most: int, length: int, prompt_length: int, repeats: int) 
             figures[name]["forward_tokens"].append(sum(int((batch.layout.group > 0).sum()) for batch in batches[name]))
     for line in figures.values():
         line["power_of_K"] = {
-            "seconds": slope(counts, [times["median"] for times in line["seconds"]]),
-            "forward_tokens": slope(counts, line["forward_tokens"]),
+            "seconds": power([times["median"] for times in line["seconds"]]),
+            "forward_tokens": power(line["forward_tokens"]),
         }
     ours = [times["median"] for times in figures["GPM"]["seconds"]]
     figures["GPM"]["seconds_of_one_more_response"] = float(f"{np.polyfit(counts, ours, 1)[0]:.4g}")

@@ -9,6 +9,7 @@
 
 import json
 import resource
+import tempfile
 from pathlib import Path
 
 from absl import app, flags
@@ -31,6 +32,7 @@ ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Ours.")
 UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Ours.")
 REMAT = flags.DEFINE_enum("remat", "dots", REMATS, "Ours.")
 SIDE = flags.DEFINE_enum("side", "both", ("both", "ours", "peer"), "One side alone: a step, then its peak memory.")
+MODEL = flags.DEFINE_string("model", "", "For --side=peer: the model directory that it opens.")
 
 PEAK_KIB = "peak_kib"
 
@@ -107,12 +109,12 @@ def sharing() -> dict:
 
 def peak_memory(side: str) -> int:
     """KiB: two steps of one side, then the most that its process ever held."""
-    ours = jobs.Ours(jobs.shape(sizes()["layers"]), runtime())
-    step = ours.separate(identical_rows())
-    if side == "peer":
-        trainer = jobs.peer(ours)
-        del ours, step
-        step = lambda: trainer.step(identical_rows())
+    batch = identical_rows()
+    if side == "ours":
+        step = jobs.Ours(jobs.shape(sizes()["layers"]), runtime()).separate(batch)
+    else:
+        trainer = jobs.trainer(MODEL.value)
+        step = lambda: trainer.step(batch)
     for _ in range(2):
         step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -121,10 +123,12 @@ def peak_memory(side: str) -> int:
 def memory() -> dict:
     flag = [f"--layers={LAYERS.value}", f"--attention={ATTENTION.value}", f"--unroll={UNROLL.value}", f"--remat={REMAT.value}"]
     flag += ["--quick"] if QUICK.value else []
-    peaks = {
-        side: json.loads(measure.fresh_process("benchmarks.speed.step", f"--side={side}", *flag))[PEAK_KIB]
-        for side in ("ours", "peer")
-    }
+    peaks = {}
+    with tempfile.TemporaryDirectory() as directory:
+        model = jobs.export(jobs.Ours(jobs.shape(sizes()["layers"]), runtime()), Path(directory) / "model")
+        for side in ("ours", "peer"):
+            printed = measure.fresh_process("benchmarks.speed.step", f"--side={side}", f"--model={model}", *flag)
+            peaks[side] = json.loads(printed)[PEAK_KIB]
     return {f"{side}_mib": round(peak / 1024) for side, peak in peaks.items()} | {
         "ours_over_peer": round(peaks["ours"] / peaks["peer"], 3)
     }
