@@ -74,7 +74,7 @@ def predict(config: Config | ImproveConfig, workload: Workload, devices: int) ->
     own = _shard_elements(state.params) + _shard_elements(frozen)
     gathered = 2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
     # Logits held at a time, for every query; flash attention's are on the chip.
-    block = {"xla": workload.slots, "chunked": min(CHUNK, workload.slots), "flash": 0}[backbone.attention]
+    block = {"xla": workload.slots, "chunked": min(CHUNK, workload.slots), "flash": 0, "blockwise": 0}[backbone.attention]
     widths = _WIDE_HIDDEN * decoder.hidden_size
     widths += (_WIDE_MLP * decoder.mlp_size + 4 * (decoder.q_size + 2 * decoder.kv_size)) // tensor
     kept = decoder.num_layers * decoder.hidden_size

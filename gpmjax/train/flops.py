@@ -11,7 +11,8 @@ Model FLOPs are what the update needs, as the field counts them (Chowdhery et al
     embedding       a table that is only looked up multiplies nothing; one that predicts tokens does
 
 Hardware FLOPs are what is run instead: every slot and every pair of slots of the padded rows, and what the backward pass
-recomputes. MFU = model FLOPs / (seconds · chips · peak); HFU the same with hardware FLOPs.
+recomputes. (Attention by kernels leaves out blocks of pairs that nobody sees, which depends on the batch: for it they are
+a bound from above.) MFU = model FLOPs / (seconds · chips · peak); HFU the same with hardware FLOPs.
 """
 
 import re
@@ -213,13 +214,14 @@ def _attention_products(runtime: Runtime | None, trained: frozenset[str], backwa
         return 2
     if runtime is None:
         return 6
+    kernels = runtime.attention in ("flash", "blockwise")
     again = 0
-    if runtime.attention == "flash":
-        # Its backward kernels, one for queries and one for keys, make q·k anew in both, and the weights' gradient too.
-        return 6 + 3 + 2 * (runtime.remat != "none")
     if runtime.remat == "full":
         again = 2
+    elif kernels:
+        again = 0  # what the kernels gave is kept by name
     elif runtime.remat == "dots":
         # Products with a batch dimension are not kept: q·k is made anew, and where W_o's gradient asks for it the mix too.
         again = 1 + any(re.search(r"attention/o/(kernel|lora_a)$", path) for path in trained)
-    return 6 + again + (runtime.attention == "chunked")
+    # Blocks make q·k anew; an accelerator's kernels do so for queries and for keys, and the weights' gradient too.
+    return 6 + again + {"xla": 0, "chunked": 1, "blockwise": 1, "flash": 3}[runtime.attention]

@@ -1,6 +1,7 @@
-"""Flash attention, its kernels interpreted: the same function as plain attention, gradients too, on one device and on a mesh."""
+"""Flash attention, a TPU's kernels interpreted: plain attention's function, gradients too, on one device and on a mesh."""
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 from jax.experimental.pallas import tpu as pltpu
 
 from gpmjax.arrays import TokenLayout
-from gpmjax.models import splash, triton_flash
+from gpmjax.models import flash, splash, triton_flash
 from gpmjax.models.attention import attention
 from gpmjax.models.block_softmax import Settings
 from gpmjax.models.flash import padded_slots
@@ -18,6 +19,17 @@ from gpmjax.models.visits import block_size
 from gpmjax.sharding import batch_sharding, make_mesh
 
 SLOTS = 1100  # no multiple of a block: 384, three of them
+
+
+interpreted = types.SimpleNamespace(
+    forward=functools.partial(splash.forward, interpret=True), backward=functools.partial(splash.backward, interpret=True)
+)
+
+
+@pytest.fixture(autouse=True)
+def tpu_kernels(monkeypatch):
+    """This machine's kernels are a TPU's."""
+    monkeypatch.setattr(flash, "blockwise", interpreted)
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +66,18 @@ def both(layout, q, k, v, given, **settings):
 )
 def test_the_same_function_as_plain_attention(layout, window, softcap, heads, width):
     settings = dict(scale=0.4, window=window, softcap=softcap)
-    plain, flash = (both(layout, *arrays(*heads, width), **settings, implementation=name) for name in ("xla", "flash"))
-    for ours, theirs in zip(flash, plain):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    plain, ours = (both(layout, *arrays(*heads, width), **settings, implementation=name) for name in ("xla", "flash"))
+    for mine, theirs in zip(ours, plain):
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 def test_bfloat16_is_as_near_to_float32_as_plain_attention_is(layout):
     exact = both(layout, *arrays(2, 2, 16), scale=0.25)
     short = arrays(2, 2, 16, dtype=jnp.bfloat16)
-    plain, flash = (both(layout, *short, scale=0.25, implementation=name) for name in ("xla", "flash"))
+    plain, ours = (both(layout, *short, scale=0.25, implementation=name) for name in ("xla", "flash"))
     error = lambda rounded, true: np.abs(np.asarray(rounded, np.float32) - true).mean()
-    for ours, theirs, true in zip(flash, plain, exact):
-        assert ours.dtype == jnp.bfloat16 and error(ours, true) <= 1.5 * error(theirs, true)
+    for mine, theirs, true in zip(ours, plain, exact):
+        assert mine.dtype == jnp.bfloat16 and error(mine, true) <= 1.5 * error(theirs, true)
 
 
 def test_padding_gives_nothing_and_takes_nothing(layout):
