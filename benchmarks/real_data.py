@@ -1,4 +1,4 @@
-"""BT and GPM on real preferences, on a frozen SmolLM2-135M-Instruct: the figures of the README's "Measured" section.
+"""BT, GPM, PairPM and GenRM on real preferences, on a frozen SmolLM2-135M-Instruct: the figures of the README's "Measured".
 
     python benchmarks/real_data.py --data=DIRECTORY --workdir=runs/real_data --out=benchmarks/results/real_data.json
 
@@ -11,6 +11,7 @@ import datetime
 import json
 import os
 import platform
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from gpmjax.config import Config, load_config
 from gpmjax.data.cyclic import bt_ceiling
+from gpmjax.data.questions import question_named
 from gpmjax.data.records import read_groups, write_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.evals.held_out import held_out
@@ -34,12 +36,12 @@ ONLY = flags.DEFINE_list("only", [], "Experiments to run; all when empty.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the heads and of the order of the data.")
 
 CONFIG = Path(__file__).parent.parent / "configs" / "gpm_smollm2.py"
-KEYS = ("set", "model", "dim", "gate", "normalise", "head", "objective")
+KEYS = ("set", "model", "dim", "gate", "normalise", "head", "objective", "question")
 SUMMEVAL = ("coherence,consistency,fluency", "consistency,relevance,fluency")
 
 
 class Model(NamedTuple):
-    """A head on the frozen backbone. One number is Bradley–Terry."""
+    """A head on the frozen backbone. One number is Bradley–Terry, or a model that is asked a question."""
 
     dim: int
     gate: str = "none"
@@ -47,10 +49,22 @@ class Model(NamedTuple):
     widths: tuple[int, ...] = ()
     """Of an MLP head; none for a linear one."""
     objective: str = "cross_entropy"
+    question: str = ""
+    """See gpmjax.data.questions: about one response (a verifier, GenRM) or two (PairPM)."""
+    start: str = "new"
+    """"new" heads, or those that say the question's "verdict" as the language model does."""
 
     @property
     def folder(self) -> str:
-        return "-".join([str(self.dim), self.gate, self.normalise, "mlp" if self.widths else "linear", self.objective])
+        parts = [str(self.dim), self.gate, self.normalise, "mlp" if self.widths else "linear", self.objective]
+        return "-".join(parts + ([self.question, self.start] if self.question else []))
+
+    @property
+    def kind(self) -> str:
+        """As the field calls it."""
+        if self.question:
+            return "pairpm" if question_named(self.question).pairwise else "genrm"
+        return "bt" if self.dim == 1 else "gpm"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +94,15 @@ ABLATION = tuple(
 # The cross-entropy's best scalar on a cycle is a tie; this one is trained for accuracy itself.
 BT_FOR_ACCURACY = Model(1, objective="expected_error")
 
+# Every system of the source, one budget: linear heads on the frozen backbone.
+SYSTEMS = (
+    Model(1),
+    Model(8),
+    Model(1, question="candidates"),
+    Model(1, question="a_or_b", start="verdict", objective="verdict"),
+    Model(1, question="yes_or_no", start="verdict", objective="verdict"),
+)
+
 EXPERIMENTS: dict[str, Experiment] = {
     # Human votes; another set of debates is held out.
     "ukp_arguments": Experiment(
@@ -96,6 +119,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         epochs=20,
         learning_rate=3e-3,
         rows=512,
+    ),
+    # A share of the comparisons, drawn at random: PairPM reads every pair of responses twice, at its full length.
+    "systems type_advantage": Experiment(
+        "type_advantage_train-1000.jsonl.gz", "type_advantage_dev-300.jsonl.gz", SYSTEMS, epochs=40, learning_rate=1e-3
     ),
 } | {
     # Three-cycles, trained and evaluated on themselves as in the paper's table 1: can the model hold them?
@@ -117,6 +144,8 @@ def cell_config(experiment: Experiment, model: Model, seed: int, data: Path, fea
     config.seed, config.epochs, config.export, config.log_every = seed, experiment.epochs, "none", 50
     if model.dim == 1:
         config.model = config.model.as_bradley_terry()
+        config.model.question, config.model.start_heads = model.question, model.start
+        config.model.kind = "pairwise" if model.kind == "pairpm" else "bt"
     else:
         config.model.dim, config.model.gate, config.model.normalise = model.dim, model.gate, model.normalise
         # Scores of unit vectors stay within ±1: the paper's temperature brings them to the scale of log-odds.
@@ -143,12 +172,13 @@ def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds:
             (figures,) = summary["eval"].values()
             yield {
                 "set": name,
-                "model": "bt" if model.dim == 1 else "gpm",
+                "model": model.kind,
                 "dim": model.dim,
                 "gate": model.gate,
                 "normalise": model.normalise,
                 "head": "mlp" if model.widths else "linear",
                 "objective": model.objective,
+                "question": model.question,
                 "seed": seed,
                 "comparisons": figures["comparisons"],
                 "accuracy": figures["accuracy"],
@@ -158,6 +188,7 @@ def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds:
                 "longer_wins_tokens": figures["longer_wins"]["tokens"]["accuracy"],
                 "longer_wins_characters": figures["longer_wins"]["characters"]["accuracy"],
                 "seconds": summary["seconds"],
+                **({"order": figures["order"]} if "order" in figures else {}),
             }
 
 
@@ -169,19 +200,29 @@ def prepare_types(data: Path, workdir: Path) -> None:
     write_groups(workdir / "type_advantage_dev.jsonl.gz", dev)
 
 
+def draw_share(data: Path, workdir: Path, name: str) -> Path:
+    """NAME-COUNT.jsonl.gz in the workdir: COUNT groups of NAME.jsonl.gz, drawn by a fixed seed."""
+    stem, _, count = name.removesuffix(".jsonl.gz").rpartition("-")
+    source = workdir if stem.startswith("type_advantage") else data
+    groups = read_groups(str(source / f"{stem}.jsonl.gz"))
+    chosen = sorted(random.Random(0).sample(range(len(groups)), int(count)))
+    write_groups(workdir / name, [groups[n] for n in chosen])
+    return workdir
+
+
 def table(rows: list[dict]) -> Table:
     """Means over seeds."""
     view = Table(title="held-out accuracy, mean over seeds [smallest, largest]")
-    for column in ("set", "model", "2k", "gate", "unit length", "head", "objective", "accuracy", "NLL", "longer wins"):
+    for column in ("set", "model", "2k", "gate", "unit length", "head", "objective", "question", "accuracy", "NLL", "longer wins"):
         view.add_column(column)
     cells: dict[tuple, list[dict]] = {}
     for row in rows:
         cells.setdefault(tuple(row[key] for key in KEYS), []).append(row)
-    for (name, model, dim, gate, normalise, head, objective), same in cells.items():
+    for (name, model, dim, gate, normalise, head, objective, question), same in cells.items():
         accuracy = [row["accuracy"] for row in same]
         mean = sum(accuracy) / len(accuracy)
         view.add_row(
-            name, model, str(dim), gate, normalise, head, objective,
+            name, model, str(dim), gate, normalise, head, objective, question,
             f"{mean:.1%} [{min(accuracy):.1%}, {max(accuracy):.1%}]",
             f"{sum(row['nll'] for row in same) / len(same):.3f}",
             f"{same[0]['longer_wins_characters']:.1%}",
@@ -198,8 +239,11 @@ def main(_: list[str]) -> None:
         if ONLY.value and name.split()[0] not in ONLY.value:
             continue
         data = workdir if name == "type_advantage" else Path(DATA.value)
-        if name == "type_advantage":
+        if name.endswith("type_advantage"):
             prepare_types(Path(DATA.value), workdir)
+        if name.startswith("systems"):
+            for file in (experiment.train, experiment.held_out):
+                data = draw_share(Path(DATA.value), workdir, file)
         if name.startswith("summeval"):
             ceilings[name] = bt_ceiling(read_groups(str(data / experiment.held_out)))
         for row in measure(name, experiment, data, workdir, [int(seed) for seed in SEEDS.value]):
@@ -207,7 +251,7 @@ def main(_: list[str]) -> None:
             report = {
                 "date": datetime.date.today().isoformat(),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "command": "python benchmarks/real_data.py",
+                "command": f"python benchmarks/real_data.py --only={','.join(ONLY.value)}" if ONLY.value else "python benchmarks/real_data.py",
                 "bt_ceilings": ceilings,
                 "rows": rows,
             }

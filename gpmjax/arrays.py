@@ -17,12 +17,22 @@ Because of that, a score does not depend on what else shares the row.
 Everything here is a NamedTuple, hence a pytree: it holds numpy arrays on the host and JAX arrays on devices.
 """
 
+import itertools
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
 Array = jax.Array | np.ndarray
+
+
+def ordered_pairs(count: int) -> list[tuple[int, int]]:
+    """Every ordered pair of ``count`` responses, K(K − 1) of them, each beside its reverse.
+
+    >>> ordered_pairs(3)
+    [(0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1)]
+    """
+    return [pair for i, j in itertools.combinations(range(count), 2) for pair in ((i, j), (j, i))]
 
 
 class TokenLayout(NamedTuple):

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from absl import app
 
+from gpmjax.data.questions import ORDERS, question_for
 from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
 from gpmjax.models.heads import PreferenceSpec
 
 BACKBONES = ("train", "frozen")
-START_HEADS = ("new", "saved", "replace")
-OBJECTIVES = ("cross_entropy", "expected_error")
+START_HEADS = ("new", "saved", "replace", "verdict")
+OBJECTIVES = ("cross_entropy", "expected_error", "verdict")
 REDUCTIONS = ("pairwise", "listwise")
 OPTIMIZERS = ("adamw", "rmsprop", "adafactor", "sgd")
 SCHEDULES = ("cosine", "linear", "constant")
@@ -79,7 +80,8 @@ class ModelConfig(BackboneConfig):
     backbone: str = "train"
     """"train", or "frozen": encode every distinct text once, cache its features on disk, train only the heads."""
     start_heads: str = "new"
-    """"new" heads on a plain backbone, the "saved" ones of a preference model, or "replace" those by new ones."""
+    """"new" heads on a plain backbone, the "saved" ones of a preference model, or "replace" those by new ones; "verdict": new
+    ones that begin as the log-odds of ``verdicts``, for frozen backbones."""
     feature_cache: str = ""
     """Where a frozen backbone's features are kept; empty: WORKDIR/features."""
 
@@ -93,6 +95,12 @@ class ModelConfig(BackboneConfig):
     head: str = "linear"
     mlp_widths: tuple[int, ...] = ()
     mlp_activation: str = "relu"
+    question: str = ""
+    """What the model is asked: a name of gpmjax.data.questions, or a template; empty: it reads responses as replies."""
+    verdicts: tuple[str, ...] = ()
+    """Its two answers, the favourable one first; empty: the named question's own."""
+    verdict_tokens: tuple[int, ...] = ()
+    """Found by the tokenizer."""
 
     def as_bradley_terry(self) -> "ModelConfig":
         """The scalar baseline of this model: the same but for its head."""
@@ -102,9 +110,15 @@ class ModelConfig(BackboneConfig):
         )
 
     def spec(self) -> PreferenceSpec:
-        """The declared reading of the heads, checked."""
-        names = [f.name for f in dataclasses.fields(PreferenceSpec)]
-        return PreferenceSpec(**{name: getattr(self, name) for name in names}).validate()
+        """The declared reading of the heads, checked; verdicts are those to be read, if any are."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(PreferenceSpec)}
+        verdicts = self.asked_verdicts() if self.head == "verdict" else ()
+        return PreferenceSpec(**(fields | {"verdicts": verdicts})).validate()
+
+    def asked_verdicts(self) -> tuple[str, ...]:
+        """The answers that the question asks for, unless others are given."""
+        question = question_for(self.question, self.kind)
+        return tuple(self.verdicts) or (() if question is None else question.verdicts)
 
     def validate(self) -> None:
         super().validate()
@@ -112,6 +126,10 @@ class ModelConfig(BackboneConfig):
         require_one_of("config.model.start_heads", self.start_heads, START_HEADS)
         if self.backbone == "frozen" and self.lora_rank:
             raise ValueError(f"config.model.lora_rank={self.lora_rank}: must be 0 with backbone='frozen'")
+        if self.backbone == "frozen" and self.head == "verdict":
+            raise ValueError("config.model.head='verdict': has nothing to train with backbone='frozen'; start_heads='verdict' has")
+        if self.start_heads == "verdict" and not (self.head == "linear" and self.dim == 1 and self.question):
+            raise ValueError("config.model.start_heads='verdict': must have a question, head='linear' and dim=1")
         self.spec()
 
 
@@ -135,6 +153,8 @@ class DataConfig:
     packing: str = "pack"
     """"pack" fills rows with several groups, "single" puts one group in a row."""
     template: str = "chat"
+    order: str = "both"
+    """Of the two responses that a pairwise model is trained on: "both", or "shuffled": one of them, at half the cost."""
 
     def validate(self) -> None:
         if not self.train:
@@ -152,6 +172,7 @@ class DataConfig:
             raise ValueError(f"config.data.row_length={self.row_length}: must be at least max_length={self.max_length}, or 0")
         require_one_of("config.data.packing", self.packing, ("pack", "single"))
         require_one_of("config.data.template", self.template, TEMPLATES)
+        require_one_of("config.data.order", self.order, ORDERS)
 
 
 @dataclass
@@ -159,7 +180,8 @@ class LossConfig:
     """L = (1 − c)·L_pref + c·L_lm + centering·mean(r²)."""
 
     objective: str = "cross_entropy"
-    """"cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar can fit."""
+    """"cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar can fit; "verdict"
+    is a generative verifier's next-token loss on each answer to a question."""
     reduction: str = "pairwise"
     """"pairwise" weighs every comparison alike, "listwise" every group."""
     label_smoothing: float = 0.0
@@ -315,6 +337,10 @@ class Config(Experiment):
             raise ValueError(
                 f"config.loss.lm_coefficient={self.loss.lm_coefficient}: must be 0 with model.backbone='frozen'"
             )
+        if self.loss.objective == "verdict" and not (self.model.question and self.model.kind in ("bt", "pairwise")):
+            raise ValueError("config.loss.objective='verdict': must have a model.question, and model.kind 'bt' or 'pairwise'")
+        if self.model.question and self.loss.lm_coefficient:
+            raise ValueError(f"config.loss.lm_coefficient={self.loss.lm_coefficient}: must be 0 with a model.question")
         if self.data.rows % self.optimizer.accumulate:
             raise ValueError(
                 f"config.optimizer.accumulate={self.optimizer.accumulate}: must divide data.rows={self.data.rows}"

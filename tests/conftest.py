@@ -1,8 +1,10 @@
 """Strictness for every test: eight fake devices, no silent promotion of dtypes or ranks. And what whole runs need."""
 
+import http.server
 import json
 import os
 import random
+import threading
 
 # Before jax is imported: XLA reads them once. Tests compile much and run little, hence the optimisation level.
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
@@ -64,3 +66,52 @@ def pairs_file(tmp_path_factory):
         rows.append({"prompt": f"question {n % 8}", "chosen": "y" * long, "rejected": "n" * short})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+class HttpServer(http.server.ThreadingHTTPServer):
+    """Answers as ``script`` says: a list of behaviours (handler, body) for the requests to come, the last for all after it."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script, self.requests, self.lock, self.released = [], [], threading.Lock(), threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.requests.append((self.path, body, self.headers.get("Authorization")))
+            behave = self.server.script[0] if len(self.server.script) == 1 else self.server.script.pop(0)
+        try:
+            behave(self, body)
+        except OSError:
+            pass  # the client went away, as it does when a server stalls
+
+    def reply(self, status, text):
+        payload = text.encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def http_server(monkeypatch):
+    """A real server on the loopback interface."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with HttpServer() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.released.set()
+        server.shutdown()
+        thread.join()

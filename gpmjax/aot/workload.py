@@ -86,6 +86,8 @@ def fit_workload(config: Config, decoder: DecoderConfig, shape: BatchShape) -> W
     if config.model.backbone == "frozen":
         raise ValueError("config.model.backbone='frozen': only heads train, on cached features; there is nothing to plan")
     spec, accumulate = config.model.spec(), config.optimizer.accumulate
+    if spec.head == "verdict":
+        spec = dataclasses.replace(spec, verdict_tokens=(0, 1))  # any two: without weights there is no tokenizer to ask
     one = dataclasses.replace(shape, rows=1)
     row = assemble([[]], one)
     # The longest responses there can be, behind a prompt of one token.

@@ -10,10 +10,9 @@ UltraFeedback rates four aspects; leaving one out gives the four sets of three-c
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from gpmjax.data.fields import RowError, items, kind, text_or_messages
-from gpmjax.data.groups import Comparison, Group, user
+from gpmjax.data.groups import Comparison, Group
+from gpmjax.data.ratings import rated_completions, rated_prompt
 from gpmjax.data.rows import Row
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
@@ -39,16 +38,15 @@ def aspect_cycles(rows: Iterable[Row], aspects: Sequence[str]) -> list[Group]:
         raise ValueError(f"aspects={tuple(aspects)}: a cycle needs at least 3 different ones")
     groups = []
     for where, fields in rows:
-        name = "prompt" if "prompt" in fields else "instruction"
-        prompt = text_or_messages(fields, name, where)
-        texts, ratings = _completions(fields, where)
+        prompt = rated_prompt(fields, where)
+        texts, ratings = rated_completions(fields, where)
         leaders = [_leader(ratings, aspect) for aspect in aspects]
         if None in leaders or len({texts[leader] for leader in leaders}) < len(aspects):
             continue
         following = [(i, (i + 1) % len(leaders)) for i in range(len(leaders))]
         groups.append(
             Group(
-                user(prompt) if isinstance(prompt, str) else prompt,
+                prompt,
                 tuple(texts[leader] for leader in leaders),
                 tuple(Comparison(i, j) for i, j in following),
                 {"config": ",".join(aspects)},
@@ -62,29 +60,6 @@ def table1_sets(rows: Iterable[Row]) -> dict[str, list[Group]]:
     """The four sets of table 1, by name: "no_honesty" is the cycle of the other three aspects."""
     rows = list(rows)
     return {f"no_{left_out}": aspect_cycles(rows, [a for a in ASPECTS if a != left_out]) for left_out in ASPECTS}
-
-
-def _completions(fields: Mapping[str, Any], where: str) -> tuple[list[str], list[Mapping[str, float]]]:
-    texts, ratings = [], []
-    for n, item in enumerate(items(fields.get("completions"), "completions", where)):
-        name = f"completions[{n}]"
-        if not isinstance(item, Mapping) or not isinstance(item.get("response"), str):
-            raise RowError(where, f"{name}.response", f"must be a string, is {kind(item)}")
-        given = item.get("ratings") or item.get("annotations")
-        if not isinstance(given, Mapping):
-            raise RowError(where, f"{name}.ratings", f"must be an object (or in 'annotations'), is {kind(given)}")
-        texts.append(item["response"])
-        ratings.append({aspect: _rating(value) for aspect, value in given.items()})
-    return texts, ratings
-
-
-def _rating(value: Any) -> float:
-    """A rating as a number; NaN for none."""
-    value = value.get("Rating") if isinstance(value, Mapping) else value
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return math.nan
 
 
 def _leader(ratings: Sequence[Mapping[str, float]], aspect: str) -> int | None:

@@ -88,6 +88,16 @@ class ChatFormat:
         ids = iter(self._tokenize([text for texts in whole for text in texts]))
         return [self._split(texts, [next(ids) for _ in range(2 + len(texts.tails))]) for texts in rendered]
 
+    def begin(self, text: str) -> str:
+        """A text as it is, behind BOS where the tokenizer begins texts with it."""
+        return text if self._bos and text.startswith(self._bos) else self._bos + text
+
+    def ask(self, text: str) -> str:
+        """A user's message, up to where the assistant's answer begins."""
+        if self.template == "raw":
+            return self.begin(text) + "\n"
+        return self._apply((Message("user", text),), header=True)
+
     @property
     def writes_date(self) -> bool:
         """Whether what is written depends on the day."""
@@ -138,8 +148,7 @@ class ChatFormat:
         if self.template == "raw":
             if len(prompt) != 1:
                 raise ValueError(f"template='raw' takes prompts of one message, not {len(prompt)}; use 'chat'")
-            text = prompt[0].content
-            plain = text if self._bos and text.startswith(self._bos) else self._bos + text
+            plain = self.begin(prompt[0].content)
             return _Texts(plain, plain + "\n", tuple(response.rstrip() for response in responses))
         plain, header = self._apply(prompt, header=False), self._apply(prompt, header=True)
         if not header.startswith(plain):

@@ -18,23 +18,38 @@ import numpy as np
 
 from gpmjax.data.chat import ChatFormat, Tokens
 from gpmjax.data.groups import Comparison, Group
+from gpmjax.data.questions import Asked, QuestionFormat
 
 _CHUNK = 256
 """Groups tokenised in one call, which the tokenizer spreads over its threads."""
 
 
+class ReadText(NamedTuple):
+    """What a model gets to read of one response."""
+
+    tokens: int
+    cut: bool
+
+
 class EncodedGroup(NamedTuple):
-    """A prompt, its K responses, and their comparisons, as tokens."""
+    """A prompt, its K responses, and their comparisons, as tokens.
+
+    For a model that is asked questions, ``prompt`` is what all questions about the group begin with, and ``responses`` are what
+    follows (gpmjax.data.questions).
+    """
 
     prompt: np.ndarray
     """[P] int32."""
     prompt_end: int
     """Index into ``prompt`` where the scale gate is read."""
     responses: tuple[np.ndarray, ...]
-    """Each [N] int32, ending in EOS."""
+    """Each [N] int32, ending in EOS; or in what ends a question."""
     comparisons: tuple[Comparison, ...]
     tags: Mapping[str, str | int | float | bool] = {}
     where: str = ""
+    read: tuple[ReadText, ...] = ()
+    """Of each response of the group that this was made from, before any splitting."""
+    prompt_cut: bool = False
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -62,7 +77,7 @@ class EncodeReport(NamedTuple):
 
 
 def encode_groups(
-    groups: Iterable[Group], chat: ChatFormat, *, max_length: int
+    groups: Iterable[Group], chat: ChatFormat | QuestionFormat, *, max_length: int
 ) -> tuple[list[EncodedGroup], EncodeReport]:
     """Groups as tokens, in order, without those that lose every comparison.
 
@@ -78,12 +93,16 @@ def encode_groups(
 
 
 def encode_each(
-    groups: Iterable[Group], chat: ChatFormat, *, max_length: int
+    groups: Iterable[Group], chat: ChatFormat | QuestionFormat, *, max_length: int
 ) -> Iterator[tuple[EncodedGroup, EncodeReport]]:
     """Each group as tokens, with what was done to it."""
     if max_length < 2:
         raise ValueError(f"max_length={max_length}: must be at least 2, one token for the prompt and EOS")
     groups = iter(groups)
+    if isinstance(chat, QuestionFormat):
+        for group in groups:
+            yield _ask_group(group, _naming(group, chat.ask, group, max_length))
+        return
     while chunk := list(itertools.islice(groups, _CHUNK)):
         for group, tokens in zip(chunk, _encode_chunk(chunk, chat), strict=True):
             yield _cut_group(group, tokens, chat, max_length)
@@ -110,21 +129,45 @@ def _cut_group(group: Group, tokens: Tokens, chat: ChatFormat, max_length: int) 
     prompt, prompt_end = _naming(group, cut_prompt, tokens.prompt, tokens.prompt_end, chat.tokenizer.bos_token_id, limit)
     room = max_length - len(prompt)
     responses = [cut_response(response, room) for response in tokens.responses]
-    comparisons = [c for c in group.comparisons if responses[c.chosen] != responses[c.rejected]]
+    kept = [c for c in group.comparisons if responses[c.chosen] != responses[c.rejected]]
+    cut = [len(short) < len(full) for short, full in zip(responses, tokens.responses, strict=True)]
+    read = [ReadText(len(response), was) for response, was in zip(responses, cut, strict=True)]
+    return _encoded(group, (prompt, prompt_end, responses), kept, read, prompt_cut=len(prompt) < len(tokens.prompt))
+
+
+def _ask_group(group: Group, asked: Asked) -> tuple[EncodedGroup, EncodeReport]:
+    texts = [part.text for part in asked.responses]
+    pairs = zip(group.comparisons, asked.comparisons, strict=True)
+    kept = [question for named, question in pairs if texts[named.chosen] != texts[named.rejected]]
+    read = [ReadText(part.tokens, part.cut) for part in asked.responses]
+    tokens = asked.prompt, len(asked.prompt) - 1, asked.questions
+    return _encoded(group, tokens, kept, read, prompt_cut=asked.prompt_cut)
+
+
+def _encoded(
+    group: Group,
+    tokens: tuple[Sequence[int], int, Sequence[Sequence[int]]],
+    kept: Sequence[Comparison],
+    read: Sequence[ReadText],
+    *,
+    prompt_cut: bool,
+) -> tuple[EncodedGroup, EncodeReport]:
+    """A group with the comparisons that are left to it, and the account of those that are not."""
+    prompt, prompt_end, responses = tokens
     same_text = sum(group.responses[c.chosen] == group.responses[c.rejected] for c in group.comparisons)
-    dropped = len(group.comparisons) - len(comparisons)
+    dropped = len(group.comparisons) - len(kept)
     report = EncodeReport(
         groups=1,
-        comparisons=len(comparisons),
-        prompts_cut=int(len(prompt) < len(tokens.prompt)),
-        responses_cut=sum(len(cut) < len(full) for cut, full in zip(responses, tokens.responses, strict=True)),
+        comparisons=len(kept),
+        prompts_cut=int(prompt_cut),
+        responses_cut=sum(text.cut for text in read),
         identical=same_text,
         collapsed=dropped - same_text,
-        groups_dropped=int(dropped > 0 and not comparisons),
+        groups_dropped=int(dropped > 0 and not kept),
     )
     arrays = tuple(np.array(response, np.int32) for response in responses)
     encoded = EncodedGroup(
-        np.array(prompt, np.int32), prompt_end, arrays, tuple(comparisons), group.tags, group.where
+        np.array(prompt, np.int32), prompt_end, arrays, tuple(kept), group.tags, group.where, tuple(read), prompt_cut
     )
     return encoded, report
 

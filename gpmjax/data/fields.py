@@ -31,6 +31,16 @@ def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | 
     return tuple(messages)
 
 
+def reply(value: Any, name: str, where: str) -> str:
+    """One response: a string, or one assistant message [{"role", "content"}]."""
+    content = text_or_messages({name: value}, name, where)
+    if isinstance(content, str):
+        return content
+    if [message.role for message in content] != ["assistant"]:
+        raise RowError(where, name, f"must be one assistant message, is {roles(content)}")
+    return content[0].content
+
+
 def number(
     value: Any, name: str, where: str, *, default: float | None = None, low: float = -math.inf, high: float = math.inf
 ) -> float:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpmjax.data.fields import RowError, index, items, kind, number, roles, strings, text_or_messages
+from gpmjax.data.fields import RowError, index, items, kind, number, reply, roles, strings, text_or_messages
 from gpmjax.data.groups import Comparison, Group, Message, user
 
 LAYOUTS = "chosen + rejected (or reject), responses + comparisons, responses + prefer, completions"
@@ -171,12 +171,7 @@ def _parse_completions(fields: Mapping[str, Any], where: str, reading: Reading) 
         if not isinstance(item, Mapping):
             raise RowError(where, name, f"must be an object, is {kind(item)}")
         ranks.append(number(item.get("rank"), f"{name}.rank", where))
-        reply = text_or_messages({f"{name}.completion": item.get("completion")}, f"{name}.completion", where)
-        if isinstance(reply, tuple):
-            if [message.role for message in reply] != ["assistant"]:
-                raise RowError(where, f"{name}.completion", f"must be one assistant message, is {roles(reply)}")
-            reply = reply[0].content
-        responses.append(reply)
+        responses.append(reply(item.get("completion"), f"{name}.completion", where))
     comparisons = []
     for i, j in itertools.combinations(range(len(responses)), 2):
         if ranks[i] != ranks[j]:

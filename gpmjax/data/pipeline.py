@@ -18,6 +18,7 @@ from gpmjax.data.formats import Reading
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.mixture import mixture
 from gpmjax.data.packing import Row, plan
+from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
 
 
@@ -34,7 +35,7 @@ class Prepared(NamedTuple):
 
 def prepare(
     sources: Sequence[str],
-    chat: ChatFormat,
+    chat: ChatFormat | QuestionFormat,
     *,
     max_length: int,
     row_length: int | None = None,

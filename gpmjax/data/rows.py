@@ -48,8 +48,12 @@ def split_source(source: str) -> tuple[str, dict[str, str]]:
     return base, {name: value for name, _, value in pairs}
 
 
-def read_rows(source: str) -> Iterator[Row]:
+def read_rows(source: str, *, prefer: str | None = None) -> Iterator[Row]:
     """Every row of a source, in order, that its filter lets through.
+
+    Args:
+        prefer: the split that is meant where a directory or hub data set is named without one, "train" if None; a
+            directory that lacks it and has one split only is read from that.
 
     Raises:
         FileNotFoundError: no such file, and no such data set.
@@ -58,7 +62,7 @@ def read_rows(source: str) -> Iterator[Row]:
     base, wanted = split_source(source)
     count = matched = 0
     seen = {column: {} for column in wanted}  # column → its values, in order of appearance
-    for row in _open(base):
+    for row in _open(base, prefer):
         count += 1
         values = {column: _filter_value(row.fields.get(column)) for column in wanted}
         for column, value in values.items():
@@ -85,15 +89,26 @@ def _filter_value(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _open(base: str) -> Iterator[Row]:
+def _open(base: str, prefer: str | None) -> Iterator[Row]:
     path = Path(base).expanduser()
     if path.is_file():
         return _read_file(path, base)
     hub = _HUB_ID.fullmatch(base)
     if not path.is_dir() and (base.endswith(SUFFIXES) or not hub):
         raise FileNotFoundError(f"{base}: no such file; a hub data set is written owner/name or owner/name:split")
-    name, split = (base, None) if path.is_dir() else (hub["name"], hub["split"])
-    return _read_dataset(name, split or "train", base)
+    if path.is_dir():
+        return _read_dataset(str(path), _only_split(path, prefer) if prefer else "train", base)
+    return _read_dataset(hub["name"], hub["split"] or prefer or "train", base)
+
+
+def _only_split(directory: Path, wanted: str) -> str:
+    import datasets  # see _read_dataset
+
+    try:
+        splits = datasets.get_dataset_split_names(str(directory))
+    except Exception:  # whatever is wrong with the directory is said when it is read
+        return wanted
+    return splits[0] if wanted not in splits and len(splits) == 1 else wanted
 
 
 def _read_file(path: Path, label: str) -> Iterator[Row]:

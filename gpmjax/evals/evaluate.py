@@ -1,23 +1,21 @@
 """A saved model on a labelled set: load, score, write, summarise."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import dataclasses
+from collections.abc import Callable, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
-from gpmjax.data.chat import ChatFormat
+from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.held_out import HeldOut, held_out
-from gpmjax.evals.preference import BREAKDOWN
-from gpmjax.evals.protocol import make_scorer
-from gpmjax.evals.report import RowsFile, rows_path
+from gpmjax.evals.judging import Judge, judged_comparisons
+from gpmjax.evals.open_judge import JudgePlan, as_judge, open_model
+from gpmjax.evals.preference import BREAKDOWN, Kept, measure_scored
+from gpmjax.evals.report import RowsFile, data_identity, rows_path
 from gpmjax.files import write_json
-from gpmjax.hub import load_preference_model
-from gpmjax.models.config import Runtime
-from gpmjax.models.preference_model import PreferenceModel
-from gpmjax.sharding import make_mesh, place_leaf
 
 # A summary names this many dropped comparisons and counts the rest.
 NAMED = 100
@@ -27,56 +25,59 @@ NAMED = 100
 class EvaluationPlan:
     """What to measure and how; everything that could move a figure is recorded in the summary."""
 
-    model: str
-    """Anything `gpmjax.hub.open_source` opens."""
+    judge: JudgePlan
     data: str
     """Anything `gpmjax.data.read_groups` reads."""
-    declare: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the preference head that the checkpoint does not say itself: gate, normalise, tau, …"""
-    max_length: int = 2048
-    rows_per_batch: int = 8
-    dtype: str = "float32"
-    template: str = "chat"
     by: tuple[str, ...] = BREAKDOWN
 
 
 def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, Any]:
-    """Measure ``plan.model`` on ``plan.data``; returns the summary.
+    """Measure a model on ``plan.data``; returns the summary.
 
-    With ``out``, records go to `report.rows_path(out)` as they come and the summary to ``out`` at the end.
+    With ``out``, records go to `report.rows_path(out)` as they come and the summary to ``out`` at the end. Called again after an
+    interruption, it goes on from the records that are there.
 
     Raises:
       FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
     """
     if out is not None and Path(out).suffix != ".json":
         raise ValueError(f"out={str(out)!r}: must end in .json; per-row scores go beside it in .rows.jsonl")
-    runtime = Runtime(dtype=plan.dtype).validate()
-    mesh = make_mesh()
-    loaded = load_preference_model(plan.model, dict(plan.declare), place_leaf(mesh))
-    rows = -(-plan.rows_per_batch // mesh.size) * mesh.size
-    chat = ChatFormat(loaded.tokenizer, template=plan.template)
-    data = held_out(plan.data, chat, max_length=plan.max_length, rows_per_batch=rows)
-    scorer = make_scorer(PreferenceModel(loaded.config, loaded.spec, runtime), loaded.params, mesh)
-    batches = track(data.batches(), "scoring", total=data.steps, console=Console(stderr=True))
+    model = open_model(plan.judge)
+    judge = as_judge(model, plan.judge)
+    data = held_out(plan.data, model.format, max_length=plan.judge.max_length, rows_per_batch=model.rows_per_batch)
     if out is None:
-        figures = data.measure(scorer, batches, by=plan.by)
+        figures = _measure(plan, judge, data, Kept((), model.spec.tau), None)
     else:
-        with RowsFile(rows_path(out)) as records:
-            figures = data.measure(scorer, batches, by=plan.by, sink=records.write)
-    summary = {**_described(plan, data), "spec": loaded.spec.to_dict(), **figures}
+        with RowsFile(rows_path(out), judge.identity | data_identity(plan.data)) as records:
+            figures = _measure(plan, judge, data, Kept(records.kept, model.spec.tau), records.write)
+    summary = {**_described(plan, data), "spec": model.spec.to_dict(), **figures}
     if out is not None:
         write_json(out, summary)
     return summary
 
 
+def _measure(
+    plan: EvaluationPlan, judge: Judge, data: HeldOut, kept: Kept, sink: Callable[[dict[str, Any]], None] | None
+) -> dict[str, Any]:
+    """Figures of all comparisons, of which only those that are not ``kept`` are put to the judge."""
+    done = {record["row"] for record in kept.records}
+    left = [dataclasses.replace(g, comparisons=c) for g in data.groups if (c := _undone(g, data.facts.keys() - done))]
+    scored = track(judged_comparisons(judge, left), "judging", total=len(left), console=Console(stderr=True))
+    return measure_scored(scored, data.facts, by=plan.by, sink=sink, kept=kept)
+
+
+def _undone(group: Group, rows: Set[int]) -> tuple[Comparison, ...]:
+    return tuple(comparison for comparison in group.comparisons if comparison.row in rows)
+
+
 def _described(plan: EvaluationPlan, data: HeldOut) -> dict[str, Any]:
     truncated = sum(known.truncated for known in data.facts.values())
     return {
-        "model": plan.model,
+        "model": plan.judge.model,
         "data": plan.data,
-        "max_length": plan.max_length,
-        "template": plan.template,
-        "dtype": plan.dtype,
+        "max_length": plan.judge.max_length,
+        "template": plan.judge.template,
+        "dtype": plan.judge.dtype,
         "rows": {
             "read": len(data.facts) + len(data.dropped),
             "scored": len(data.facts),

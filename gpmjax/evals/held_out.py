@@ -1,7 +1,7 @@
 """A labelled set made ready for measuring: every comparison once, in a fixed order, none lost without being named."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from gpmjax.arrays import TokenBatch
@@ -10,18 +10,19 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
 from gpmjax.evals.preference import BREAKDOWN, Facts, measure
 from gpmjax.evals.protocol import Batch, Scorer
-
-# Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
-SHORT_ROW = 1024
+from gpmjax.evals.readout import SHORT_ROW
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class HeldOut:
     """Groups as tokens, how they are batched, and what is known of each comparison."""
 
+    groups: Sequence[Group]
+    """As read, pairs that share a prompt merged."""
     pipeline: Pipeline
     """Each group once, in order; its ``rows(step)`` also serve to batch cached features."""
     facts: dict[int, Facts]
@@ -55,7 +56,7 @@ class HeldOut:
 
 def held_out(
     source: str,
-    chat: ChatFormat,
+    chat: ChatFormat | QuestionFormat,
     *,
     max_length: int,
     rows_per_batch: int,
@@ -76,19 +77,22 @@ def held_out(
     """
     if rows_per_batch < 1:
         raise ValueError(f"rows_per_batch={rows_per_batch}: must be at least 1")
+    if isinstance(chat, QuestionFormat) and chat.order != "both":
+        raise ValueError(f"order={chat.order!r}: a held-out set is asked about in 'both' orders")
     groups = read_groups(source)
     merged = merge_groups(groups)
     pairs = list(encode_each(merged, chat, max_length=max_length))
     report = sum((report for _, report in pairs), EncodeReport())
     if not report.comparisons:
         raise ValueError(f"{source}: no comparison between different texts, there is nothing to measure")
-    facts = _facts(groups, pairs, max_length)
+    facts = _facts(groups, merged, [encoded for encoded, _ in pairs])
     everything = [(c.row, group.where) for group in groups for c in group.comparisons]
     compared = [encoded for encoded, _ in pairs if encoded.comparisons]
     limit = row_length or max(SHORT_ROW, max(map(_longest_pair, compared)))
     pieces = [piece for encoded in compared for piece in split_group(encoded, row_length=limit)]
     shape = fit_shape(pieces, rows=rows_per_batch, tokens=row_length, packing=packing)
     return HeldOut(
+        groups=merged,
         pipeline=Pipeline([pieces], shape, order="ordered", packing=packing),
         facts=facts,
         report=report,
@@ -101,19 +105,20 @@ def _longest_pair(group: EncodedGroup) -> int:
     return len(group.prompt) + max(lengths[c.chosen] + lengths[c.rejected] for c in group.comparisons)
 
 
-def _facts(
-    groups: Sequence[Group], encoded: Sequence[tuple[EncodedGroup, EncodeReport]], max_length: int
-) -> dict[int, Facts]:
+def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup]) -> dict[int, Facts]:
     """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before merging."""
     read = {c.row: (group, c) for group in groups for c in group.comparisons}
     facts = {}
-    for kept, report in encoded:
-        room = max_length - len(kept.prompt)
+    for whole, kept in zip(merged, encoded, strict=True):
+        named = {c.row: (c.chosen, c.rejected) for c in whole.comparisons}
         for comparison in kept.comparisons:
             group, original = read[comparison.row]
-            tokens = tuple(len(kept.responses[side]) for side in (comparison.chosen, comparison.rejected))
-            characters = tuple(len(group.responses[side]) for side in (original.chosen, original.rejected))
-            # A response that was cut fills its room to the last token.
-            cut = report.prompts_cut > 0 or (report.responses_cut > 0 and max(tokens) == room)
-            facts[comparison.row] = Facts(group.where, tokens, characters, group.tags, cut)
+            sides = [kept.read[side] for side in named[comparison.row]]
+            facts[comparison.row] = Facts(
+                group.where,
+                tuple(side.tokens for side in sides),
+                tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),
+                group.tags,
+                kept.prompt_cut or any(side.cut for side in sides),
+            )
     return facts

@@ -8,13 +8,14 @@ Every system that is measured stands behind this one protocol: general preferenc
 response once, pairwise models, which read every ordered pair, and verifiers that write a rationale first.
 """
 
-import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from gpmjax.data.groups import Group
+from gpmjax.data.questions import transcript
+from gpmjax.evals.preference import Scored
 
 Pairs = Literal["labelled", "all"]
 """Which pairs are wanted: those that a group's comparisons name, or every one of its responses."""
@@ -38,6 +39,8 @@ class Verdict(NamedTuple):
     """[K, 2k], or [K, 1] rewards; None where there are none."""
     scale: np.ndarray | None = None
     """[k] gate λ of the prompt; None without one."""
+    asked: np.ndarray | None = None
+    """[K, K] r(i, j) of a pairwise model as it was asked, before any symmetrising; NaN where it was not."""
 
 
 class Judge(Protocol):
@@ -59,10 +62,11 @@ def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
     """A verdict beside what is known of its group, JSON-ready: a line of FILE.groups.jsonl.
 
     ``source`` (file and line), ``scores`` [K, K] (null where not asked), ``tau``, ``comparisons`` [[chosen, rejected, target]],
-    ``tokens`` and ``characters`` [K], ``forward_tokens``, ``truncated``, ``tags``, and ``embedding`` and ``scale`` where there are.
+    ``tokens`` and ``characters`` [K], ``forward_tokens``, ``truncated``, ``tags``, ``texts`` {prompt, responses}; ``embedding``,
+    ``scale`` and ``asked`` [K, K] where there are.
     """
     bad = np.isinf(verdict.scores)
-    if bad.any() or not np.isfinite(verdict.scores[_asked(group, len(group.responses))]).all():
+    if bad.any() or not np.isfinite(verdict.scores[_labelled(group, len(group.responses))]).all():
         raise ValueError(f"{group.where}: a score of the model is not finite")
     lists = lambda array: [[None if np.isnan(s) else float(s) for s in row] for row in array]
     record = {
@@ -75,19 +79,22 @@ def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
         "forward_tokens": int(verdict.forward_tokens),
         "truncated": bool(verdict.truncated),
         "tags": dict(group.tags),
+        "texts": {"prompt": transcript(group.prompt), "responses": list(group.responses)},
     }
     if verdict.embedding is not None:
         record["embedding"] = np.asarray(verdict.embedding, np.float64).tolist()
     if verdict.scale is not None:
         record["scale"] = np.asarray(verdict.scale, np.float64).tolist()
+    if verdict.asked is not None:
+        record["asked"] = lists(verdict.asked)
     return record
 
 
-def _asked(group: Group, count: int) -> np.ndarray:
-    asked = np.zeros((count, count), bool)
+def _labelled(group: Group, count: int) -> np.ndarray:
+    labelled = np.zeros((count, count), bool)
     for comparison in group.comparisons:
-        asked[comparison.chosen, comparison.rejected] = True
-    return asked
+        labelled[comparison.chosen, comparison.rejected] = True
+    return labelled
 
 
 def record_scores(record: Mapping[str, Any]) -> np.ndarray:
@@ -97,3 +104,17 @@ def record_scores(record: Mapping[str, Any]) -> np.ndarray:
     [[0.0, nan], [1.0, 0.0]]
     """
     return np.array([[np.nan if s is None else s for s in row] for row in record["scores"]], np.float64)
+
+
+def judged_comparisons(judge: Judge, groups: Sequence[Group]) -> Iterator[Scored]:
+    """A judge's scores of the groups' comparisons, for `preference.measure_scored`."""
+    for group, verdict in zip(groups, judge(groups), strict=True):
+        chosen, rejected = (np.array([getattr(c, side) for c in group.comparisons], int) for side in ("chosen", "rejected"))
+        gap = None if verdict.asked is None else verdict.asked[chosen, rejected] + verdict.asked[rejected, chosen]
+        yield Scored(
+            row=np.array([c.row for c in group.comparisons], int),
+            score=verdict.scores[chosen, rejected],
+            target=np.array([c.target for c in group.comparisons], float),
+            tau=verdict.tau,
+            order_gap=None if gap is None or np.isnan(gap).any() else gap,
+        )

@@ -1,17 +1,27 @@
-"""A saved model as a judge."""
+"""A saved model, ready to judge."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jax.sharding import Mesh
+
 from gpmjax.data.chat import ChatFormat
+from gpmjax.data.questions import QuestionFormat, response_format
 from gpmjax.evals.embedding_judge import EmbeddingJudge
 from gpmjax.evals.judging import Judge
-from gpmjax.evals.protocol import make_scorer
+from gpmjax.evals.pairwise_judge import PairwiseJudge
+from gpmjax.evals.protocol import Scorer, make_scorer
+from gpmjax.evals.rationales import RationalePlan, RationaleReader
+from gpmjax.evals.readout import PackedReader
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
 from gpmjax.models.config import Runtime
+from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.transformer import Decoder
+from gpmjax.sampling.generate import generate
+from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sharding import make_mesh, place_leaf
 
 
@@ -22,16 +32,39 @@ class JudgePlan:
     model: str
     """Anything `gpmjax.hub.open_source` opens."""
     declare: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """Fields of the preference head that the checkpoint does not say itself: gate, normalise, tau, …"""
+    """Fields of a PreferenceSpec that the checkpoint does not say itself: gate, normalise, tau, question, …"""
     max_length: int = 2048
-    """Tokens of a prompt with one response; longer ones are cut."""
+    """Tokens of a prompt with one response, or of a question; longer ones are cut."""
     rows_per_batch: int = 8
     """Changes memory and speed, not scores."""
     dtype: str = "float32"
     template: str = "chat"
+    order: str = "both"
+    """Of the pairs put to a pairwise model: "both", or "shuffled", which is half the work."""
+    symmetry: str = "average"
+    """Of a pairwise model asked in both orders, see `pairwise_judge.SYMMETRIES`."""
+    rationales: RationalePlan | None = None
+    """How the model thinks before its verdict; None: it answers at once."""
 
 
-def open_judge(plan: JudgePlan) -> Judge:
+@dataclasses.dataclass(frozen=True)
+class OpenModel:
+    """A preference model in memory, jitted, with all that its plan says of how it is read."""
+
+    model: PreferenceModel
+    params: Any
+    mesh: Mesh
+    scorer: Scorer
+    format: ChatFormat | QuestionFormat
+    """Asks about pairs in both orders."""
+    spec: PreferenceSpec
+    rows_per_batch: int
+    """A multiple of the devices."""
+    identity: dict[str, Any]
+    """See `judging.Judge.identity`."""
+
+
+def open_model(plan: JudgePlan) -> OpenModel:
     """The model that the plan names, its weights loaded.
 
     Raises:
@@ -41,15 +74,71 @@ def open_judge(plan: JudgePlan) -> Judge:
     mesh = make_mesh()
     source = open_source(plan.model)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
-    scorer = make_scorer(PreferenceModel(loaded.config, loaded.spec, runtime), loaded.params, mesh)
+    spec = loaded.spec
+    chat = ChatFormat(loaded.tokenizer, template=plan.template)
     identity = {
         "model": plan.model,
         "fingerprint": fingerprint(source.files),
-        "spec": loaded.spec.to_dict(),
+        "spec": spec.to_dict(),
         "max_length": plan.max_length,
         "dtype": plan.dtype,
         "template": plan.template,
     }
-    rows = -(-plan.rows_per_batch // mesh.size) * mesh.size
-    chat = ChatFormat(loaded.tokenizer, template=plan.template)
-    return EmbeddingJudge(scorer, chat, identity, plan.max_length, rows)
+    model = PreferenceModel(loaded.config, spec, runtime)
+    return OpenModel(
+        model=model,
+        params=loaded.params,
+        mesh=mesh,
+        scorer=make_scorer(model, loaded.params, mesh),
+        format=response_format(chat, spec.question, spec.kind),
+        spec=spec,
+        rows_per_batch=-(-plan.rows_per_batch // mesh.size) * mesh.size,
+        identity=identity,
+    )
+
+
+def open_judge(plan: JudgePlan) -> Judge:
+    """The same as a judge of groups; raises as ``open_model`` and ``as_judge`` do."""
+    return as_judge(open_model(plan), plan)
+
+
+def as_judge(model: OpenModel, plan: JudgePlan) -> Judge:
+    """An opened model as the judge that its plan describes.
+
+    Raises:
+      ValueError: rationales of a model that does not read verdicts.
+    """
+    identity = dict(model.identity)
+    read = PackedReader(model.scorer, model.rows_per_batch)
+    if plan.rationales is not None:
+        read = _thinking(model, read, plan.rationales.validate())
+        identity["rationales"] = dataclasses.asdict(plan.rationales)
+    if model.spec.kind == "pairwise":
+        identity |= {"order": plan.order, "symmetry": plan.symmetry}
+        questions = dataclasses.replace(model.format, order=plan.order)
+        return PairwiseJudge(read, questions, identity, plan.max_length, plan.symmetry)
+    return EmbeddingJudge(read, model.format, identity, plan.max_length)
+
+
+def _thinking(model: OpenModel, read: PackedReader, plan: RationalePlan) -> RationaleReader:
+    if model.spec.head != "verdict":
+        raise ValueError(f"rationales: need a model that is read by its verdict, head='verdict'; its head is {model.spec.head!r}")
+    tokenizer = model.format.tokenizer
+    sampling = SamplingPlan(
+        max_new_tokens=plan.max_new_tokens,
+        temperature=plan.temperature,
+        top_p=plan.top_p,
+        stop_tokens=(tokenizer.eos_token_id,),
+    )
+    draw = lambda prompts, names: generate(
+        Decoder(model.model.config, model.model.runtime),
+        model.params["decoder"],
+        prompts,
+        samples=plan.rationales,
+        plan=sampling.validate(),
+        seed=plan.seed,
+        ids=names,
+        mesh=model.mesh,
+        rows=read.rows_per_batch,
+    )
+    return RationaleReader(read, draw, tokenizer, plan, model.spec.verdicts)

@@ -12,8 +12,9 @@ import numpy as np
 from scipy import special
 
 from gpmjax.evals.metrics import summarise
+from gpmjax.evals.order import order_figures
 from gpmjax.evals.protocol import Batch, Scorer
-from gpmjax.models.heads import PreferenceOutput, pair_scores
+from gpmjax.models.heads import PairwiseOutput, PreferenceOutput, order_values, pair_scores
 
 LENGTHS = ("tokens", "characters")
 SIDES = ("chosen", "rejected")
@@ -29,6 +30,15 @@ class Scored(NamedTuple):
     """[n] float32: s(chosen ≻ rejected), raw."""
     target: np.ndarray
     """[n] float32: P(chosen ≻ rejected) according to the label."""
+    tau: float
+    order_gap: np.ndarray | None = None
+    """[n] float32 r(i, j) + r(j, i) of a pairwise model asked in both orders: 0 for one to which order is all the same."""
+
+
+class Kept(NamedTuple):
+    """What an earlier evaluation left."""
+
+    records: Sequence[Mapping[str, Any]]
     tau: float
 
 
@@ -52,7 +62,7 @@ def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
 
     One batch is read back while the next is computed. A comparison's score depends on nothing else in its batch.
     """
-    pending: tuple[Batch, PreferenceOutput] | None = None
+    pending: tuple[Batch, PreferenceOutput | PairwiseOutput] | None = None
     for batch in batches:
         current = (batch, scorer(batch))
         if pending is not None:
@@ -62,16 +72,20 @@ def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
         yield _read_back(*pending)
 
 
-def _read_back(batch: Batch, output: PreferenceOutput) -> Scored:
+def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> Scored:
     comparisons = batch.comparisons
     score = np.asarray(pair_scores(output, comparisons))
     # Padding is told by its row: a real comparison may carry weight 0 in training and still be measured.
     real = np.asarray(comparisons.row) >= 0
+    gap = None
+    if isinstance(output, PairwiseOutput) and np.any((comparisons.chosen != comparisons.rejected)[real]):
+        gap = np.asarray(sum(order_values(output, comparisons)))[real]
     return Scored(
         row=np.asarray(comparisons.row)[real],
         score=score[real],
         target=np.asarray(comparisons.target)[real],
         tau=float(output.tau),
+        order_gap=gap,
     )
 
 
@@ -79,13 +93,13 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
     """One JSON-ready record per comparison, as they come.
 
     Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
-    rejected_characters, truncated, tags``.
+    rejected_characters, truncated, tags``; ``order_gap`` for a pairwise model asked in both orders.
 
     Raises ValueError, naming the comparison's source, for a score that is not finite.
     """
     for part in scored:
-        probability = special.expit(part.score.astype(np.float64) / part.tau)
-        for row, score, p, target in zip(part.row, part.score, probability, part.target, strict=True):
+        gaps = [None] * len(part.row) if part.order_gap is None else part.order_gap
+        for row, score, target, gap in zip(part.row, part.score, part.target, gaps, strict=True):
             known = facts[int(row)]
             if not np.isfinite(score):
                 raise ValueError(f"{known.source}: the model's score is {score}, must be finite")
@@ -93,8 +107,9 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
                 "row": int(row),
                 "source": known.source,
                 "score": float(score),
-                "probability": float(p),
+                "probability": float(special.expit(np.float64(score) / part.tau)),
                 "target": float(target),
+                **({} if gap is None else {"order_gap": float(gap)}),
                 **{f"{side}_{unit}": getattr(known, unit)[i] for unit in LENGTHS for i, side in enumerate(SIDES)},
                 "truncated": known.truncated,
                 "tags": dict(known.tags),
@@ -105,7 +120,7 @@ def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] 
     """`metrics.summarise` of records as `rows` makes them; they may come back from a file, in any order."""
     records = sorted(records, key=lambda record: record["row"])
     column = lambda name: np.array([record[name] for record in records], np.float64)
-    return summarise(
+    figures = summarise(
         column("score"),
         column("target"),
         tau,
@@ -113,6 +128,9 @@ def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] 
         tags=[record["tags"] for record in records],
         by=by,
     )
+    if all("order_gap" in record for record in records):
+        figures["order"] = order_figures(column("score"), column("order_gap"), column("target"))
+    return figures
 
 
 def measure(
@@ -123,20 +141,33 @@ def measure(
     by: Sequence[str] = BREAKDOWN,
     sink: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """Accuracy, likelihood, calibration and the length baseline of a model over ``batches``.
+    """`measure_scored` of a model over ``batches``."""
+    return measure_scored(score_batches(scorer, batches), facts, by=by, sink=sink)
+
+
+def measure_scored(
+    scored: Iterable[Scored],
+    facts: Mapping[int, Facts],
+    *,
+    by: Sequence[str] = BREAKDOWN,
+    sink: Callable[[dict[str, Any]], None] | None = None,
+    kept: Kept | None = None,
+) -> dict[str, Any]:
+    """Accuracy, likelihood, calibration and the length baseline of scored comparisons.
 
     Args:
       facts: by the comparison's row.
       by: tags to break the figures down by.
       sink: given each record as soon as it is known, to be written down.
+      kept: records of an earlier evaluation, beside which ``scored`` are the rest.
 
     Returns:
-      The figures of `metrics.summarise`.
+      The figures of `metrics.summarise`, and of `order.order_figures` for a pairwise model.
     """
-    records, tau = [], 1.0
-    for scored in score_batches(scorer, batches):
-        tau = scored.tau
-        for record in rows([scored], facts):
+    records, tau = ([], 1.0) if kept is None else (list(kept.records), kept.tau)
+    for part in scored:
+        tau = part.tau
+        for record in rows([part], facts):
             records.append(record)
             if sink is not None:
                 sink(record)

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gpmjax.files import write_json
+from gpmjax.data.rows import split_source
+from gpmjax.files import fingerprint, write_json
 
 
 def rows_path(out: str | Path) -> Path:
@@ -24,6 +25,12 @@ def groups_path(out: str | Path) -> Path:
     'runs/dev.groups.jsonl'
     """
     return Path(out).with_suffix(".groups.jsonl")
+
+
+def data_identity(source: str) -> dict[str, str]:
+    """What tells one data set from another, for a record's identity: its name and, of a local file, its contents."""
+    path = Path(split_source(source)[0])
+    return {"data": source} | ({"data_fingerprint": fingerprint([path])} if path.is_file() else {})
 
 
 class RowsFile:

@@ -3,11 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 # A breakdown with more parts than this is cut short; the summary file holds all of them.
 MAX_PARTS = 40
+
+
+def table_console() -> Console:
+    """Where tables are printed: in a file or a pipe nothing is gained by folding them at 80 columns."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def summary_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
@@ -32,27 +39,37 @@ def _caption(summary: Mapping[str, Any]) -> str:
     measures = " / ".join(summary["longer_wins"])
     count = summary["tied_labels"]
     tied = f"; {count} tied labels (½) are in NLL, Brier and ECE only" if count else ""
-    return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}"
+    order = _order_caption(summary["order"]) if "order" in summary else ""
+    return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}{order}"
+
+
+def _order_caption(order: Mapping[str, Any]) -> str:
+    """Of a pairwise model, whose scores above are the means over both orders."""
+    return (
+        f"\nmeans over both orders; the verdict is the same in both for {percent(order['consistent'])} %, the response read first "
+        f"wins {percent(order['first_wins'])} %, one order alone: accuracy {percent(order['accuracy_one_order'])} %"
+    )
 
 
 def _cells(figures: Mapping[str, Any]) -> list[str]:
     interval = figures["accuracy_interval"]
     return [
         str(figures["comparisons"]),
-        _percent(figures["accuracy"]),
-        "–" if interval is None else f"{_percent(interval[0])}–{_percent(interval[1])}",
+        percent(figures["accuracy"]),
+        "–" if interval is None else f"{percent(interval[0])}–{percent(interval[1])}",
         f"{figures['wins']}/{figures['ties']}/{figures['losses']}",
         f"{figures['nll']:.4f}",
         f"{figures['brier']:.4f}",
         f"{figures['ece']:.4f}",
         "–" if figures["mean_margin"] is None else f"{figures['mean_margin']:+.4f}",
-        " / ".join(_percent(baseline["accuracy"]) for baseline in figures["longer_wins"].values()) or "–",
+        " / ".join(percent(baseline["accuracy"]) for baseline in figures["longer_wins"].values()) or "–",
     ]
 
 
-def _percent(share: float | None) -> str:
-    """
-    >>> _percent(0.75), _percent(None)
+def percent(share: float | None) -> str:
+    """A share in per cent, a dash for none.
+
+    >>> percent(0.75), percent(None)
     ('75.0', '–')
     """
     return "–" if share is None else f"{100 * share:.1f}"

@@ -5,10 +5,12 @@ length, and models of one author differ there; a score read the wrong way is sti
 config.json under "gpmjax" or else by the caller, and are never guessed.
 """
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from gpmjax.data.questions import question_for, question_named, verdict_tokens
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION, Source
 from gpmjax.models.heads import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS, PreferenceSpec
 
@@ -38,8 +40,8 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
     Raises:
         ValueError: there is no head; a field must be declared; or the declaration, config.json and tensors disagree.
     """
-    seen = _seen(source)
     declare = dict(declare or {})
+    seen = _seen(source, (source.declared or declare).get("head"))
     if source.declared:
         fields = {name: value for name, value in source.declared.items() if name != LOG_TAU}
         spec = _from_dict(fields, f"{source.label}/{CONFIG_FILE}: {DECLARATION}")
@@ -51,15 +53,37 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
     else:
         _require_declared(source, seen, declare)
         assumed = {"tau": 1.0, "gate": "none", "normalise": "none"} if seen["dim"] == 1 else {}
+        if seen["head"] == "verdict" and "question" in declare:
+            question = question_named(declare["question"])
+            assumed |= {"kind": "pairwise" if question.pairwise else "bt", "verdicts": question.verdicts}
         kind = "bt" if seen["dim"] == 1 else "gpm"
         spec = _from_dict({"kind": kind} | assumed | seen | declare, source.label)
     _check_against_tensors(source, spec, seen)
     return spec
 
 
-def _seen(source: Source) -> dict[str, Any]:
-    """Fields that tensors tell: dim, head, mlp_widths; and gate when there is none."""
+def resolved(spec: PreferenceSpec, tokenizer: Any) -> PreferenceSpec:
+    """The spec with the tokens of its verdicts, where it has any.
+
+    Raises:
+        ValueError: a verdict that is not one token, or not the one that was saved; a question that does not go with the kind.
+    """
+    question_for(spec.question, spec.kind)
+    if spec.head != "verdict":
+        return spec
+    found = verdict_tokens(spec.verdicts, tokenizer)
+    if spec.verdict_tokens not in ((), found):
+        raise ValueError(f"verdict_tokens={spec.verdict_tokens}: must be {found}, as the tokenizer writes {spec.verdicts}")
+    return dataclasses.replace(spec, verdict_tokens=found)
+
+
+def _seen(source: Source, head: str | None) -> dict[str, Any]:
+    """Fields that tensors tell: dim, head, mlp_widths; and gate when there is none. A verdict head has no tensors to tell."""
     names = set(source.names())
+    if head == "verdict":
+        if any(is_head_tensor(name) for name in names):
+            raise ValueError(f"{source.label}: head is declared as 'verdict', but the model holds a head of its own")
+        return {"dim": 1, "head": "verdict", "mlp_widths": [], "gate": "none"}
     nets = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.(\d+)\.weight", name)))
     if nets:
         rows = [source.tensors.shape(f"value_head.net.{layer}.weight")[0] for layer in nets]

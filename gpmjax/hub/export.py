@@ -151,7 +151,7 @@ def _config_json(config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: 
     described = hf_config(config, "causal_lm" if form == "native" else form)
     described |= {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
     if form == "sequence_classification":
-        labels = ["reward"] if spec.kind == "bt" else [f"v{place}" for place in range(spec.dim)]
+        labels = ["reward"] if spec.dim == 1 else [f"v{place}" for place in range(spec.dim)]
         described["id2label"] = {str(place): label for place, label in enumerate(labels)}
         described["label2id"] = {label: place for place, label in enumerate(labels)}
     return described

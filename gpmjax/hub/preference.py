@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpmjax.hub.declaration import LOG_TAU, SCORE, is_head_tensor, saved_spec
+from gpmjax.hub.declaration import LOG_TAU, SCORE, is_head_tensor, resolved, saved_spec
 from gpmjax.hub.param_map import decoder_leaves, head_leaves
 from gpmjax.hub.source import Source, open_source
 from gpmjax.hub.weights import Place, load_tree, place_whole
@@ -72,6 +72,7 @@ def load_preference_model(
     spec = saved_spec(source, declare)
     # First the tokenizer, which may be missing; then gigabytes.
     tokenizer = source.tokenizer()
+    spec = resolved(spec, tokenizer)
     return LoadedModel(source.config, spec, _load(source, source.config, spec, place or place_whole), tokenizer)
 
 
@@ -84,6 +85,8 @@ def _load(source: Source, config: DecoderConfig, spec: PreferenceSpec | None, pl
     if heads and "lm_head.weight" not in names:
         # Scores need no next-token logits: classifiers, and some published models, leave the output matrix out.
         table.pop("decoder/lm_head/kernel", None)
+    if spec is not None and spec.head == "verdict" and not config.tie_embeddings:
+        table["decoder/lm_head/kernel"] = decoder_leaves(config)["lm_head/kernel"]
     if spec is not None:
         table |= {f"heads/{path}": leaf for path, leaf in head_leaves(spec, config.hidden_size, form).items()}
     params = load_tree(source.tensors, table, config, place, ignore=heads if spec is None else ())

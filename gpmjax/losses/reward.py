@@ -71,6 +71,36 @@ def expected_error(
     return target * jax.nn.sigmoid(-z) + (1 - target) * jax.nn.sigmoid(z)
 
 
+def verdict_loss(
+    log_odds: Float[Array, "*batch"],
+    *,
+    tau: Number = 1.0,
+    target: Number = 1.0,
+    mass: Number = 0.0,
+    label_smoothing: Number = 0.0,
+) -> Float[jax.Array, "*batch"]:
+    """Next-token loss of a labelled verdict: −log p(verdict) = −t′ log σ(d) − (1 − t′) log σ(−d) − log(p(yes) + p(no)).
+
+    Unlike `preference_loss` it teaches a generative verifier to say the verdict, not only to lean towards it. With mass 0, as
+    for a head of one number, it is the cross-entropy between the two verdicts.
+
+    Args:
+      log_odds: d = log p(yes)/p(no) of one question [...].
+      tau: temperature; the next-token loss has 1.
+      target: t, the labelled probability of the favourable verdict; t′ as in `preference_loss`.
+      mass: log(p(yes) + p(no)) ≤ 0, a scalar or [...].
+    Returns:
+      [...] float32 ≥ 0, in nats.
+    Source: Zhang et al. 2024, arXiv 2408.15240, equation 5 (supervised fine-tuning on the verdict token).
+
+    >>> float(jnp.exp(-verdict_loss(jnp.array(0.0), mass=jnp.log(0.5))))  # p(yes) = p(no) = ¼
+    0.25
+    """
+    log_odds, mass = float32_or_wider(log_odds), float32_or_wider(mass)
+    require_scalar_or_shape_of("log_odds", log_odds, mass=mass)
+    return preference_loss(log_odds, tau=tau, target=target, label_smoothing=label_smoothing) - mass
+
+
 def listwise_loss(
     scores: Float[Array, "*batch K K"],
     target: Float[Array, "..."],

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.heads import PreferenceHeads, PreferenceOutput, PreferenceSpec
+from gpmjax.models.heads import PairwiseOutput, PreferenceHeads, PreferenceOutput, PreferenceSpec, verdict_log_odds
 from gpmjax.models.transformer import Decoder
 
 
@@ -30,19 +30,30 @@ class PreferenceModel(nn.Module):
         self.decoder = Decoder(self.config, self.runtime)
         self.heads = PreferenceHeads(self.spec)
 
-    def __call__(self, batch: TokenBatch | FeatureBatch) -> PreferenceOutput:
+    def __call__(self, batch: TokenBatch | FeatureBatch) -> PreferenceOutput | PairwiseOutput:
         """Embeddings [B, R, dim], gates [B, R, k] and τ; values at padded responses mean nothing, but are finite."""
         if isinstance(batch, FeatureBatch):
-            return self.heads(jnp.asarray(batch.response), jnp.asarray(batch.prompt))
+            return self._read(jnp.asarray(batch.response), jnp.asarray(batch.prompt))
         return self.preferences(self.encode(batch), batch)
 
     def encode(self, batch: TokenBatch) -> Float[Array, "B T D"]:
         """Hidden states of every slot, in the compute dtype."""
         return self.decoder(jnp.asarray(batch.tokens), batch.layout)
 
-    def preferences(self, hidden: Float[Array, "B T D"], batch: TokenBatch) -> PreferenceOutput:
+    def preferences(self, hidden: Float[Array, "B T D"], batch: TokenBatch) -> PreferenceOutput | PairwiseOutput:
         """Heads on hidden states already computed; with ``encode``, for a loss that reads both."""
-        return self.heads(*read_features(hidden, batch))
+        return self._read(*read_features(hidden, batch))
+
+    def _read(self, response: Float[Array, "B R D"], prompt: Float[Array, "B R D"]) -> PreferenceOutput | PairwiseOutput:
+        if self.spec.head == "verdict":
+            logits = self.decoder.logits(response.astype(self.runtime.dtype))
+            odds, mass = verdict_log_odds(logits, self.spec.verdict_tokens)
+            output = PreferenceOutput(odds[..., None], None, jnp.float32(self.spec.tau), mass)
+        else:
+            output = self.heads(response, prompt)
+        if self.spec.kind != "pairwise":
+            return output
+        return PairwiseOutput(output.embedding[..., 0], output.tau, output.mass)
 
     def features(self, batch: TokenBatch) -> tuple[Float[Array, "B R D"], Float[Array, "B R D"]]:
         """Float32 hidden states at the responses' and at their prompts' last tokens: what a ``FeatureBatch`` caches."""

@@ -4,6 +4,8 @@
     summary.json with a "table"        accuracy.png
     summary.json with "iterations"     improvement.png            of several folders, each under its name
     *.json with a "calibration"        calibration.png            one curve per evaluation, a run's own included
+    *.json with a "diagnosis"          cyclic_energy.png          one histogram per diagnosis
+                                       spectrum_*.png, subspaces_*.png; of several folders, each under its name
     preferences*.json or .npz          circle_*.png, scores_*.png; of several folders, each under its name
 
 A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding``
@@ -21,8 +23,11 @@ from gpmjax.plots.calibration import calibration_curve
 from gpmjax.plots.circle import preference_circle
 from gpmjax.plots.comparison import accuracy_bars
 from gpmjax.plots.curves import learning_curves, read_metrics
+from gpmjax.plots.energy import cyclic_energy
 from gpmjax.plots.improvement import improvement
 from gpmjax.plots.matrix import score_matrix
+from gpmjax.plots.spectrum import spectrum
+from gpmjax.plots.subspaces import subspaces
 
 
 def draw_run(folder: str | Path, *, title: str = "") -> list[Path]:
@@ -54,13 +59,14 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
             written.append(style.save(improvement(document["iterations"], title=title), out / name))
     if calibrations := _calibrations(documents):
         written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
+    written += draw_diagnoses(documents, out, title=title)
     for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):
         if path.suffix in (".json", ".npz"):
             # Each folder's groups may be numbered alike.
             written += draw_preferences(path, out / path.parent.name if len(folders) > 1 else out)
     if not written:
         looked = ", ".join(map(str, folders))
-        raise FileNotFoundError(f"{looked}: no metrics.jsonl, table, calibration or preferences to draw")
+        raise FileNotFoundError(f"{looked}: no metrics.jsonl, table, calibration, diagnosis or preferences to draw")
     return written
 
 
@@ -78,6 +84,22 @@ def draw_preferences(path: str | Path, out: str | Path) -> list[Path]:
     if embedding is not None and np.shape(embedding)[-1] % 2 == 0:
         circle = preference_circle(labels, np.array(embedding), scores=scores, scale=group.get("scale"), title=title)
         written.append(style.save(circle, out / f"circle_{name}.png"))
+    return written
+
+
+def draw_diagnoses(documents: Mapping[Path, Mapping], out: Path, *, title: str = "") -> list[Path]:
+    """What each document's ``diagnosis`` has the numbers for."""
+    found = {path: document["diagnosis"] for path, document in documents.items() if document.get("diagnosis")}
+    several = len({path.parent for path in documents}) > 1
+    named = {f"{path.parent.name}_{path.stem}" if several else path.stem: diagnosis for path, diagnosis in found.items()}
+    written = []
+    if any(diagnosis["energy"]["groups"] for diagnosis in named.values()):
+        written.append(style.save(cyclic_energy(named, title=title), out / "cyclic_energy.png"))
+    for name, diagnosis in named.items():
+        if diagnosis.get("gate") or diagnosis.get("blocks"):
+            written.append(style.save(spectrum(diagnosis, title=title), out / f"spectrum_{name}.png"))
+        if diagnosis.get("aspects") or diagnosis.get("edges"):
+            written.append(style.save(subspaces(diagnosis, title=title), out / f"subspaces_{name}.png"))
     return written
 
 

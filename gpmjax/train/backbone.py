@@ -12,12 +12,13 @@ from jax.sharding import Mesh
 from gpmjax import hub
 from gpmjax.config import BackboneConfig, ModelConfig
 from gpmjax.files import fingerprint
-from gpmjax.hub.declaration import is_head_tensor
+from gpmjax.data.questions import verdict_tokens
+from gpmjax.hub.declaration import is_head_tensor, resolved
 from gpmjax.models.config import require_one_of
 from gpmjax.models.heads import PreferenceHeads
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
-from gpmjax.models.transformer import Decoder, sequence_layout
+from gpmjax.models.transformer import Decoder, sequence_layout, unembedding
 from gpmjax.sharding import place_leaf, tree_shardings
 
 RANDOM = "random:"
@@ -106,7 +107,8 @@ def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
     """
     decoder = open_decoder(config, mesh, seed)
     source, key = decoder.source, jax.random.key(seed)
-    model = PreferenceModel(decoder.model.config, config.spec(), decoder.model.runtime)
+    spec = resolved(config.spec(), decoder.tokenizer)
+    model = PreferenceModel(decoder.model.config, spec, decoder.model.runtime)
     saved = [name for name in source.names() if is_head_tensor(name)] if source else []
     if saved and config.start_heads == "new":
         raise ValueError(
@@ -114,10 +116,16 @@ def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
             f"from it, or 'replace'"
         )
 
+    if config.start_heads == "verdict":
+        verdicts = verdict_tokens(config.asked_verdicts(), decoder.tokenizer)
+
     def load_heads() -> dict:
+        if spec.head == "verdict":
+            return {}
         if source and config.start_heads == "saved":
             return _saved_heads(source, model, mesh)
-        return _random_heads(model, mesh, key)
+        heads = _random_heads(model, mesh, key)
+        return _verdict_heads(heads, decoder.load(), verdicts) if config.start_heads == "verdict" else heads
 
     return Backbone(model, decoder.tokenizer, decoder.load, load_heads, decoder.fingerprint)
 
@@ -138,6 +146,14 @@ def _random_heads(model: PreferenceModel, mesh: Mesh, key: jax.Array) -> dict:
     init = lambda key: PreferenceHeads(model.spec).init(key, feature, feature)["params"]
     shardings = tree_shardings(mesh, jax.eval_shape(init, key))
     return jax.jit(init, out_shardings=shardings)(jax.random.fold_in(key, 1))
+
+
+def _verdict_heads(heads: dict, decoder: dict, verdicts: tuple[int, int]) -> dict:
+    """A linear head that gives the log-odds of two next tokens (of a soft-capped model, those before the cap)."""
+    table = unembedding(decoder)
+    column = (table[verdicts[0]] - table[verdicts[1]])[:, None].astype(jnp.float32)
+    kernel = heads["value"]["kernel"]
+    return {"value": {"kernel": jax.device_put(column, kernel.sharding)}}
 
 
 def _random_decoder(model: Decoder, mesh: Mesh, key: jax.Array, keep: Callable[[str], bool]) -> dict:

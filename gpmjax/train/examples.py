@@ -11,12 +11,18 @@ LABEL_LENGTH = 40
 
 
 def example(group: EncodedGroup, output: PreferenceOutput, tokenizer: Any) -> dict[str, Any]:
-    """JSON-ready embeddings, gate and all K×K scores of a group that stands alone in the first row of a batch."""
+    """JSON-ready embeddings, gate and all K×K scores of a group that stands alone in the first row of a batch.
+
+    ``texts`` is what the model read of it, hence cut where encoding cut it: {"prompt": with its special tokens, which show who
+    speaks, "responses": without}. ``labels`` are short names of the responses, ``tau`` turns scores into P = σ(s/τ).
+    """
     count = len(group.responses)
-    decode = lambda ids: tokenizer.decode(ids, skip_special_tokens=True).strip()
+    responses = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in group.responses]
     found = {
         "title": group.where,
-        "labels": [decode(response)[:LABEL_LENGTH] for response in group.responses],
+        "labels": [text[:LABEL_LENGTH] for text in responses],
+        "texts": {"prompt": tokenizer.decode(group.prompt), "responses": responses},
+        "tau": float(output.tau),
         "scores": np.asarray(group_scores(output)[0, :count, :count]).tolist(),
     }
     # A reward has no picture of its own.

@@ -21,6 +21,7 @@ from gpmjax.config import Config
 from gpmjax.data.assemble import BatchShape, Rows, assemble, assemble_features
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline
+from gpmjax.data.questions import response_format
 from gpmjax.distributed import any_host, is_first_host
 from gpmjax.models.heads import PreferenceOutput
 from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
@@ -78,12 +79,13 @@ class Run:
             )
         self.backbone = open_backbone(config.model, self.mesh, config.seed)
         self.model = self.backbone.model
-        self.chat = ChatFormat(self.backbone.tokenizer, template=config.data.template)
-        self.train = fit_data(config, self.chat, config.data.train)
+        chat = ChatFormat(self.backbone.tokenizer, template=config.data.template)
+        reads = functools.partial(response_format, chat, self.model.spec.question, self.model.spec.kind)
+        self.train = fit_data(config, reads(order=config.data.order), config.data.train)
         self.held_out = {
             source: open_held_out(
                 source,
-                self.chat,
+                reads(),
                 max_length=config.data.max_length,
                 rows_per_batch=rows,
                 row_length=config.data.row_length or None,
@@ -271,6 +273,8 @@ class Run:
 
     def _write_examples(self, params: Any) -> None:
         """preferences-N.json for some training groups, to be drawn."""
+        if self.model.spec.question:
+            return  # what is in a row are questions, not answers
         groups = [group for source in self.train.sources for group in source if len(group.responses) > 2]
         for n, group in enumerate(groups[:EXAMPLES]):
             shape = BatchShape(self.config.data.rows, *group.size)

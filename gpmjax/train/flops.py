@@ -156,9 +156,10 @@ def _costs(config: DecoderConfig, sizes: Mapping[str, int], trained: frozenset[s
     per_unit = {kind: 0.0 for kind in ("token", "prediction", "response")}
     backward = any(_floor(path) <= _LAYERS for path in trained)
     for path, size in sizes.items():
-        for kind in _uses(path, tied="decoder/lm_head/kernel" not in sizes):
+        for kind in _uses(path, sizes):
             again = runtime is not None and _recomputed(path, kind, config, runtime, backward)
-            place = "decoder/lm_head/kernel" if kind == "prediction" else path  # a tied table predicts from up there
+            # A tied table predicts from up there.
+            place = path if kind == "token" or path.startswith("heads/") else "decoder/lm_head/kernel"
             passes = 1 + (path in trained) + any(_feeds(other, place) for other in trained) + again
             per_unit[kind] += 2.0 * size * passes
     return Costs(
@@ -190,12 +191,15 @@ def _feeds(lower: str, upper: str) -> bool:
     return bool(ours and theirs) and ours[1] == theirs[1] and int(ours[2]) < int(theirs[2])
 
 
-def _uses(path: str, tied: bool) -> list[str]:
+def _uses(path: str, paths: Collection[str]) -> list[str]:
     """The kinds of work that a parameter multiplies; norms, biases and looked-up tables none."""
     if path.startswith("heads/"):
         return ["response"] if path.endswith("/kernel") else []
-    if path.endswith("lm_head/kernel") or (tied and path.endswith("embed/embedding")):
-        return ["prediction"]
+    unembedding = "decoder/lm_head/kernel" if "decoder/lm_head/kernel" in paths else "decoder/embed/embedding"
+    if path == unembedding:
+        # A whole decoder without heads reads responses by their next tokens.
+        headless = "decoder/final_norm/scale" in paths and not any(other.startswith("heads/") for other in paths)
+        return ["prediction", "response"] if headless else ["prediction"]
     return ["token"] if re.search(r"layers/.*(kernel|lora_a|lora_b)$", path) else []
 
 

@@ -8,6 +8,7 @@ from gpmjax.data.assemble import BatchShape
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
+from gpmjax.data.questions import QuestionFormat
 from gpmjax.models.heads import PreferenceOutput
 from gpmjax.train.step import Batch
 
@@ -30,7 +31,7 @@ OpenHeldOut = Callable[..., HeldOut]
 """(source, chat, max_length=, rows_per_batch=, row_length=) → set."""
 
 
-def fit_data(config: Config, chat: ChatFormat, sources: tuple[str, ...]) -> Prepared:
+def fit_data(config: Config, chat: ChatFormat | QuestionFormat, sources: tuple[str, ...]) -> Prepared:
     """Sources as encoded groups that a row of the config's can hold."""
     data = config.data
     prepared = prepare(

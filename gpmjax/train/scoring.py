@@ -1,6 +1,6 @@
 """Who compares a policy's responses: a frozen preference model, or a function of the user's.
 
-K responses take K forward passes with the prompt encoded once, whatever the number of pairs. Every matrix is checked
+K responses take K forward passes with the prompt encoded once, whatever the number of pairs (a pairwise model takes K(K − 1)). Every matrix is checked
 before it is used: a NaN or a matrix that is not skew-symmetric would train a policy towards nothing in particular.
 """
 
@@ -20,9 +20,10 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, encode_groups
 from gpmjax.data.groups import Group
 from gpmjax.data.prompts import Prompt
+from gpmjax.data.questions import response_format
 from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.config import Runtime
-from gpmjax.models.heads import group_scores
+from gpmjax.models.heads import PairwiseOutput, group_scores
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.sharding import place_leaf, put_whole_batch, replicated
 
@@ -80,7 +81,7 @@ class FunctionScorer:
 
 
 class PreferenceScorer:
-    """A saved preference model, general or Bradley–Terry, frozen."""
+    """A saved preference model, general, Bradley–Terry or pairwise, frozen."""
 
     def __init__(self, config: ScorerConfig, mesh: Mesh):
         loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh))
@@ -88,7 +89,8 @@ class PreferenceScorer:
         runtime = Runtime(dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None).validate()
         self._model = PreferenceModel(loaded.config, self._spec, runtime)
         self._params, self._mesh, self._config = loaded.params, mesh, config
-        self._chat = ChatFormat(loaded.tokenizer, template=config.template)
+        chat = ChatFormat(loaded.tokenizer, template=config.template)
+        self._format = response_format(chat, self._spec.question, self._spec.kind)
         places = mesh.shape["data"] * mesh.shape["fsdp"]
         self._rows = -(-config.rows // places) * places
 
@@ -102,7 +104,7 @@ class PreferenceScorer:
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         groups = [Group(p.messages, tuple(texts), where=p.where) for p, texts in zip(prompts, responses, strict=True)]
-        encoded, _ = encode_groups(groups, self._chat, max_length=self._config.max_length)
+        encoded, _ = encode_groups(groups, self._format, max_length=self._config.max_length)
         parts = [self._score(encoded[start : start + self._rows]) for start in range(0, len(encoded), self._rows)]
         embedding, scale, scores = (
             None if parts[0][field] is None else np.concatenate([part[field] for part in parts]) for field in range(3)
@@ -110,7 +112,7 @@ class PreferenceScorer:
         found = Scores(scores, float(self._tau), embedding if self._spec.kind == "gpm" else None, scale)
         return checked(found, prompts, len(responses[0]), self._config.model)
 
-    def _score(self, groups: Sequence[EncodedGroup]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    def _score(self, groups: Sequence[EncodedGroup]) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
         """Embeddings, the prompts' gates, and scores of at most a batch of groups."""
         tokens, responses, _ = np.max([group.size for group in groups], axis=0)
         shape = BatchShape(self._rows, -(-int(tokens) // SLOTS_STEP) * SLOTS_STEP, int(responses), 1)
@@ -118,6 +120,8 @@ class PreferenceScorer:
         output, scores = self._apply(self._params, put_whole_batch(self._mesh, assemble(rows, shape)))
         self._tau = float(output.tau)
         count = len(groups)
+        if isinstance(output, PairwiseOutput):
+            return None, None, np.asarray(scores)[:count]
         scale = None if output.scale is None else np.asarray(output.scale)[:count, 0]
         return np.asarray(output.embedding)[:count], scale, np.asarray(scores)[:count]
 

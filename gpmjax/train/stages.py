@@ -22,6 +22,7 @@ from gpmjax.distributed import is_first_host
 from gpmjax.files import replacing
 from gpmjax.improve_config import RolloutConfig
 from gpmjax.sampling.endpoint import HttpRollout
+from gpmjax.sampling.http import Server
 from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sampling.rollout import LocalRollout, Rollout, RolloutFailed, Rollouts
 from gpmjax.sharding import put_whole_batch, replicated
@@ -47,9 +48,8 @@ def local_rollout(config: RolloutConfig, policy: OpenDecoder, chat: ChatFormat, 
 
 def endpoint_rollout(config: RolloutConfig, chat: ChatFormat, model: str) -> Rollout:
     """A server that holds the policy under the name ``model``."""
-    return HttpRollout(
-        config.endpoint, model, chat, _plan(config), config.responses, timeout=config.timeout, retries=config.retries
-    )
+    server = Server(config.endpoint, timeout=config.timeout, retries=config.retries)
+    return HttpRollout(server, model, chat, _plan(config), config.responses)
 
 
 def _plan(config: RolloutConfig) -> SamplingPlan:

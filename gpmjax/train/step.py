@@ -15,7 +15,7 @@ from gpmjax.arrays import Array, Comparisons, FeatureBatch, TokenBatch
 from gpmjax.config import LossConfig
 from gpmjax.losses import reward
 from gpmjax.losses.tokens import token_logprobs
-from gpmjax.models.heads import PreferenceOutput, pair_scores
+from gpmjax.models.heads import PairwiseOutput, PreferenceOutput, pair_scores
 from gpmjax.models.preference_model import PreferenceModel, predictors
 from gpmjax.models.transformer import unembedding
 from gpmjax.train.flops import effort, needed_work
@@ -25,11 +25,15 @@ from gpmjax.train.state import TrainState
 Batch = TokenBatch | FeatureBatch
 
 
-def comparison_losses(output: PreferenceOutput, comparisons: Comparisons, config: LossConfig) -> tuple[Array, Array]:
+def comparison_losses(
+    output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig
+) -> tuple[Array, Array]:
     """Scores and losses of the comparisons, each [B, C] f32; losses hold Bradley–Terry's centering where asked for."""
     scores = pair_scores(output, comparisons)
     common = dict(tau=output.tau, margin=comparisons.margin, target=comparisons.target)
-    if config.objective == "expected_error":
+    if config.objective == "verdict":
+        losses = verdict_losses(output, comparisons, config.label_smoothing)
+    elif config.objective == "expected_error":
         losses = reward.expected_error(scores, **common)
     else:
         losses = reward.preference_loss(scores, **common, label_smoothing=config.label_smoothing)
@@ -38,6 +42,23 @@ def comparison_losses(output: PreferenceOutput, comparisons: Comparisons, config
         sides = [jnp.take_along_axis(rewards, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
         losses += config.centering * reward.centering_penalty(*sides)
     return scores, losses
+
+
+def verdict_losses(
+    output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, label_smoothing: float
+) -> Array:
+    """[B, C] f32: mean loss of the two questions of a comparison: yes to the chosen response (or order), no to the other."""
+    values = output.value if isinstance(output, PairwiseOutput) else output.embedding[..., 0]
+    mass = jnp.zeros_like(values) if output.mass is None else output.mass
+    common = dict(tau=output.tau, label_smoothing=label_smoothing)
+
+    def asked(question: Array, target: Array) -> Array:
+        pick = lambda array: jnp.take_along_axis(array, question, axis=1)
+        return reward.verdict_loss(pick(values), target=target, mass=pick(mass), **common)
+
+    first = asked(comparisons.chosen, comparisons.target)
+    second = asked(comparisons.rejected, 1 - comparisons.target)
+    return jnp.where(comparisons.chosen == comparisons.rejected, first, (first + second) / 2)
 
 
 def chosen_logprobs(model: PreferenceModel, params: Any, hidden: Array, batch: TokenBatch) -> Array:

@@ -18,6 +18,7 @@ ROWS = [
 
 
 def write(path, rows=ROWS):
+    path.parent.mkdir(exist_ok=True)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     if path.name.endswith(".gz"):
         with gzip.open(path, "wt", encoding="utf-8") as file:
@@ -117,3 +118,20 @@ def test_hub_ids_go_through_datasets(monkeypatch):
     assert asked == [("owner/name", "dev"), ("owner/name", "train")]
     with pytest.raises(FileNotFoundError, match=r"no/where: no such file.*\(cannot reach the hub\)$"):
         list(read_rows("no/where"))
+
+
+def test_a_preferred_split_is_read_where_the_source_names_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    for split, rows in (("train", ROWS[:1]), ("test", ROWS[1:])):
+        write(tmp_path / "both" / f"{split}.jsonl", rows)
+    write(tmp_path / "one" / "test.jsonl", ROWS[1:])
+    prompts = lambda source, **prefer: [row.fields["prompt"] for row in read_rows(str(source), **prefer)]
+    assert prompts(tmp_path / "both") == ["Größe?"] and prompts(tmp_path / "both", prefer="test") == ["q"]
+    assert prompts(tmp_path / "one", prefer="filtered") == ["q"]  # there is but one
+    for source, prefer in ((tmp_path / "both", {"prefer": "filtered"}), (tmp_path / "one", {})):
+        with pytest.raises(FileNotFoundError, match="cannot load its split"):
+            prompts(source, **prefer)
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: asked.append(split) or datasets.Dataset.from_list(ROWS))
+    assert len(prompts("owner/name", prefer="dev")) == len(prompts("owner/name:test", prefer="dev")) == 2
+    assert asked == ["dev", "test"]

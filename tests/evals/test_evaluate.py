@@ -1,12 +1,16 @@
 """A saved model on a file, start to end."""
 
+import dataclasses
+import functools
 import json
 import math
 
 import pytest
 
 from gpmjax.evals import evaluate as module
+from gpmjax.evals import readout
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
+from gpmjax.evals.open_judge import JudgePlan, open_model
 from gpmjax.evals.preference import summarise_rows
 from gpmjax.evals.report import rows_path
 from gpmjax.hub import save_preference_model
@@ -20,6 +24,10 @@ def saved(model_and_params, chat, tmp_path_factory):
     return str(directory)
 
 
+def plan(model, data, **changes):
+    return EvaluationPlan(JudgePlan(model, **({"max_length": 128} | changes)), data)
+
+
 def read_lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -27,7 +35,7 @@ def read_lines(path):
 def test_summary_and_rows_agree(saved, pairs, write_rows, tmp_path):
     data = write_rows([*pairs, {"prompt": "p", "chosen": "same", "rejected": "same"}])
     out = tmp_path / "sub" / "dev.json"
-    summary = evaluate(EvaluationPlan(saved, data, max_length=128, rows_per_batch=3), out)
+    summary = evaluate(plan(saved, data, rows_per_batch=3), out)
     assert json.loads(out.read_text()) == summary
     assert summary["max_length"] == 128 and summary["comparisons"] == len(pairs) and summary["tied_labels"] == 3
     assert summary["rows"]["dropped_at"] == [f"{data}:{len(pairs) + 1}"] and summary["rows"]["read"] == len(pairs) + 1
@@ -38,28 +46,42 @@ def test_summary_and_rows_agree(saved, pairs, write_rows, tmp_path):
     assert {name: summary[name] for name in again} == again
 
 
-def test_an_interruption_keeps_the_rows_computed_so_far(saved, pairs, write_rows, tmp_path, monkeypatch):
-    real = module.make_scorer
+def test_an_interrupted_evaluation_goes_on(saved, pairs, write_rows, tmp_path, monkeypatch):
+    scored = []
 
-    def interrupted(*args):
-        scorer, calls = real(*args), []
+    def opened(judge, interrupt):
+        model = open_model(judge)
 
-        def score(batch):
-            calls.append(batch)
-            if len(calls) == 3:
+        def scorer(batch):
+            scored.append(batch)
+            if interrupt and len(scored) == 3:
                 raise KeyboardInterrupt
-            return scorer(batch)
+            return model.scorer(batch)
 
-        return score
+        return dataclasses.replace(model, scorer=scorer)
 
-    monkeypatch.setattr(module, "make_scorer", interrupted)
     # Eight rows a batch is the least on eight devices; 30 prompts make four batches.
     rows = [pair | {"prompt": f"{n} {pair['prompt']}"} for n in range(10) for pair in pairs]
+    planned = plan(saved, write_rows(rows), rows_per_batch=1)
     out = tmp_path / "dev.json"
+    monkeypatch.setattr(readout, "CHUNK", 8)
+    monkeypatch.setattr(module, "open_model", functools.partial(opened, interrupt=True))
     with pytest.raises(KeyboardInterrupt):
-        evaluate(EvaluationPlan(saved, write_rows(rows), max_length=128, rows_per_batch=1), out)
-    assert not out.exists()
-    assert len(read_lines(rows_path(out))) >= 8
+        evaluate(planned, out)
+    kept = read_lines(rows_path(out))
+    assert not out.exists() and 8 <= len(kept) < len(rows)
+    monkeypatch.setattr(module, "open_model", functools.partial(opened, interrupt=False))
+    scored.clear()
+    summary = evaluate(planned, out)
+    assert read_lines(rows_path(out))[: len(kept)] == kept
+    assert sorted(record["row"] for record in read_lines(rows_path(out))) == list(range(len(rows)))
+    steps = len(scored)
+    assert evaluate(planned, out) == summary and len(scored) == steps  # nothing is left to do
+    whole = evaluate(planned, tmp_path / "whole.json")
+    assert {name: whole[name] for name in ("accuracy", "wins", "comparisons")} == {
+        name: summary[name] for name in ("accuracy", "wins", "comparisons")
+    }
+    assert whole["nll"] == pytest.approx(summary["nll"], abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +97,12 @@ def test_an_interruption_keeps_the_rows_computed_so_far(saved, pairs, write_rows
     ids=str,
 )
 def test_refusals_are_one_line(saved, pairs, write_rows, changes, words):
-    plan = {"model": saved, "data": write_rows(pairs), "max_length": 128} | changes
+    fields = {"model": saved, "data": write_rows(pairs)} | changes
     with pytest.raises((ValueError, FileNotFoundError), match=words) as refusal:
-        evaluate(EvaluationPlan(**plan))
+        evaluate(plan(**fields))
     assert "\n" not in str(refusal.value)
 
 
 def test_the_summary_file_is_asked_to_be_json(saved):
     with pytest.raises(ValueError, match="out='dev.txt': must end in .json"):
-        evaluate(EvaluationPlan(saved, "x.jsonl"), "dev.txt")
+        evaluate(plan(saved, "x.jsonl"), "dev.txt")

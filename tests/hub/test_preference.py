@@ -226,3 +226,57 @@ def test_arrays_are_born_sharded_and_only_slices_are_read(published, config, tin
     up = "model.layers.0.mlp.up_proj.weight"
     assert sizes[up] == [config.hidden_size * config.mlp_size // 4] * 4
     assert len(model.params["decoder"]["layers"]["mlp"]["up"]["kernel"].sharding.device_set) == 4
+
+
+PAIRWISE = PreferenceSpec.pairwise("candidates")
+VERIFIER = PreferenceSpec(
+    kind="bt", dim=1, gate="none", normalise="none", tau=1.0, head="verdict", question="yes_or_no", verdicts=("a", "b")
+)
+
+
+@pytest.mark.parametrize("form", ["native", "sequence_classification"])
+def test_a_pairwise_head_comes_back(tmp_path, config, tiny_params, tokenizer, form):
+    params = tiny_params(config, PAIRWISE)
+    save_preference_model(tmp_path / "m", params, config, PAIRWISE, tokenizer, form)
+    loaded = load_preference_model(str(tmp_path / "m"))
+    assert loaded.spec == PAIRWISE
+    np.testing.assert_array_equal(loaded.params["heads"]["value"]["kernel"], params["heads"]["value"]["kernel"])
+
+
+def test_published_pairwise_models_are_declared(published, config, tiny_params, tokenizer, tmp_path):
+    """A sequence classifier over two candidates, and a language model that answers A or B, as others publish them."""
+    classifier = published(spec=PAIRWISE, form="sequence_classification")
+    assert load_preference_model(classifier, {"kind": "pairwise", "question": "candidates"}).spec == PAIRWISE
+    with pytest.raises(ValueError, match="question is ''; a pairwise model needs one"):
+        load_preference_model(classifier, {"kind": "pairwise"})
+    with pytest.raises(ValueError, match="is about one response, which does not go with kind='pairwise'"):
+        load_preference_model(classifier, {"kind": "pairwise", "question": "yes_or_no"})
+
+
+def test_any_language_model_is_a_judge_when_it_is_asked(published, tokenizer):
+    def drop_the_head(tensors):
+        for name in [name for name in tensors if "head" in name and name != "lm_head.weight"]:
+            del tensors[name]
+
+    plain = published(drop_the_head)
+    asked = {"head": "verdict", "question": "a_or_b", "verdicts": ["a", "b"]}
+    loaded = load_preference_model(plain, asked)
+    assert loaded.spec.kind == "pairwise" and loaded.spec.verdict_tokens == tuple(tokenizer("ab").input_ids[-2:])
+    assert load_preference_model(plain, asked | {"question": "yes_or_no"}).spec.kind == "bt"
+    assert "lm_head" in loaded.params["decoder"] or loaded.config.tie_embeddings
+    assert "heads" not in loaded.params
+    with pytest.raises(ValueError, match="no saved head"):
+        load_preference_model(plain)
+
+
+def test_a_verdict_head_does_not_hide_a_trained_one(published):
+    with pytest.raises(ValueError, match="head is declared as 'verdict', but the model holds a head of its own"):
+        load_preference_model(published(), {"head": "verdict", "question": "yes_or_no"})
+
+
+def test_a_verifier_comes_back_with_its_tokens(tmp_path, config, tiny_params, tokenizer):
+    params = {"decoder": tiny_params(config)["decoder"]}
+    save_preference_model(tmp_path / "m", params, config, VERIFIER, tokenizer)
+    loaded = load_preference_model(str(tmp_path / "m"))
+    assert loaded.spec.verdict_tokens and loaded.spec.verdicts == ("a", "b")
+    assert_same(loaded.params, params)

@@ -81,3 +81,15 @@ def test_rounding_is_taken_out():
     scores = np.array([[[0, 1.0001], [-1, 0]]], np.float32)
     found = checked(Scores(scores, 1.0), PROMPTS[:1], 2, "us").scores
     np.testing.assert_array_equal(found, -found.swapaxes(1, 2))
+
+
+def test_a_pairwise_model_scores_too_averaged_over_both_orders(tmp_path, tokenizer_directory):
+    model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.pairwise("{prompt} {first} {second}?"))
+    tokenizer = load_tokenizer(str(tokenizer_directory))
+    save_preference_model(tmp_path / "m", _init(model), model.config, model.spec, tokenizer)
+    config = ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=128)
+    found = open_scorer(config, make_mesh())(PROMPTS, RESPONSES)
+    assert found.scores.shape == (2, 3, 3) and found.embedding is None and found.scale is None
+    swapped = open_scorer(config, make_mesh())(PROMPTS, [texts[::-1] for texts in RESPONSES])
+    np.testing.assert_allclose(found.scores, swapped.scores[:, ::-1, ::-1], atol=1e-6)
+    assert np.abs(found.scores).max() > 1e-6

@@ -5,37 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
-
-from gpmjax.data.chat import ChatFormat
-from gpmjax.evals.held_out import held_out
-from gpmjax.hub import load_tokenizer, save_preference_model
-from gpmjax.models.config import DecoderConfig
-from gpmjax.models.heads import PreferenceSpec
-from gpmjax.models.preference_model import PreferenceModel
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "evaluate.py"
 
 
 def run(*flags):
     return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300, check=False)
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    tokenizer = load_tokenizer("smollm2")
-    config = DecoderConfig(len(tokenizer), 8, num_layers=1, num_heads=2, mlp_size=8, tie_embeddings=True)
-    spec = PreferenceSpec(dim=2, gate="none")
-    model = PreferenceModel(config, spec)
-    (batch, *_) = held_out("builtin:letters", ChatFormat(tokenizer), max_length=128, rows_per_batch=1).batches()
-    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-    numbers = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: numbers.normal(size=leaf.shape).astype(leaf.dtype), shapes)
-    directory = tmp_path_factory.mktemp("saved") / "model"
-    save_preference_model(directory, params, config, spec, tokenizer)
-    return directory
 
 
 def test_a_table_a_summary_and_rows(saved, tmp_path):
@@ -49,8 +25,35 @@ def test_a_table_a_summary_and_rows(saved, tmp_path):
     assert len((tmp_path / "letters.rows.jsonl").read_text().splitlines()) == 24
 
 
-def test_a_mistake_is_one_line_and_exit_code_1(tmp_path):
-    done = run(f"--model={tmp_path}", "--data=builtin:letters")
+def test_a_benchmark_and_going_on_with_it(saved, tmp_path):
+    texts = [f"response {n}" for n in range(4)]
+    rows = [
+        {"prompt": f"p {n}", "chosen": texts[:1], "rejected": texts[1:], "subset": "Focus", "id": str(n)} for n in range(3)
+    ]
+    data, out = tmp_path / "rb2.jsonl", tmp_path / "out.json"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "p", "subset": "Focus"}]))
+    flags = f"--model={saved}", "--benchmark=rewardbench2", f"--data={data}", f"--out={out}", "--max_length=128"
+    done = run(*flags, "--aggregation=copeland")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(out.read_text())
+    assert summary["max_length"] == 128 and summary["rows"]["judged"] == 3 and summary["aggregation"] == "copeland"
+    assert f"{100 * summary['score']:.1f}" in done.stdout and f"{data}:4: field 'chosen': missing" in done.stdout
+    assert json.loads((tmp_path / "out.rewardbench.json").read_text())["Focus"] == summary["score"]
+    # As a killed run leaves it: a record is missing, another is half there.
+    records = tmp_path / "out.groups.jsonl"
+    whole = records.read_text()
+    records.write_text(whole[: len(whole) // 2])
+    out.unlink()
+    done = run(*flags, "--aggregation=copeland")
+    assert done.returncode == 0, done.stderr
+    again = json.loads(out.read_text())
+    assert again["rows"] == summary["rows"] and len(records.read_text().splitlines()) == 3
+    assert records.read_text().startswith(whole[: len(whole) // 3])
+
+
+@pytest.mark.parametrize("flags", [(), ("--benchmark=rewardbench",)])
+def test_a_mistake_is_one_line_and_exit_code_1(tmp_path, flags):
+    done = run(f"--model={tmp_path}", "--data=builtin:letters", *flags)
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert str(tmp_path) in line and "config.json" in line and "Traceback" not in done.stderr

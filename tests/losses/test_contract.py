@@ -18,6 +18,7 @@ from gpmjax.losses.reward import (
     listwise_loss,
     preference_loss,
     regularised,
+    verdict_loss,
     weighted_mean,
 )
 from gpmjax.losses.tokens import token_logprobs
@@ -49,6 +50,7 @@ LOSSES = {
         lambda s, t: preference_loss(s, target=t, tau=0.1, margin=0.5, label_smoothing=0.1)
     ),
     "preference, learned tau": Loss(lambda s, t: preference_loss(s, target=t, tau=jnp.array(0.5))),
+    "verdict": Loss(lambda s, t: verdict_loss(s, target=t, mass=-t)),
     "expected error": Loss(lambda s, t: expected_error(s, target=t, tau=0.1)),
     "listwise": Loss(lambda s, t: listwise_loss(s, t, upper(s), tau=0.1), (K, K)),
     "centering": Loss(lambda s, t: centering_penalty(s, 1 - t)),

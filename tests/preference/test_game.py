@@ -184,3 +184,8 @@ def test_refusals():
         exploitability(jnp.zeros((2, 3)), ROCK_PAPER_SCISSORS)
     with pytest.raises(ValueError, match="rule 'borda' must be"):
         best_of(ROCK_PAPER_SCISSORS, "borda")
+
+
+def test_a_rounded_diagonal_makes_no_cycle():
+    transitive = jnp.array([[1e-7, 1.0, 2.0], [-1.0, -1e-7, 1.0], [-2.0, -1.0, 1e-7]])
+    assert cyclic_share(transitive).item() == 0.0

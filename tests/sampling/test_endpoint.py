@@ -1,54 +1,17 @@
 """The HTTP rollout against a real server on the loopback interface, well-behaved and not."""
 
-import http.server
 import json
-import threading
 
 import numpy as np
 import pytest
 
 from gpmjax.data.groups import user
 from gpmjax.sampling.endpoint import HttpRollout
+from gpmjax.sampling.http import Server
 from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sampling.rollout import RolloutFailed, prompt_tokens
 
 PROMPTS = [user("Tea or coffee?"), user("Why?")]
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Answers completions as ``script`` says: a list of behaviours for the requests to come, the last for all after it."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.requests, self.lock, self.released = [answer], [], threading.Lock(), threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.requests.append((self.path, body, self.headers.get("Authorization")))
-            behave = self.server.script[0] if len(self.server.script) == 1 else self.server.script.pop(0)
-        try:
-            behave(self, body)
-        except OSError:
-            pass  # the client went away, as it does when a server stalls
-
-    def reply(self, status, text):
-        payload = text.encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def log_message(self, *_):
-        pass
 
 
 def choices(body):
@@ -80,24 +43,18 @@ def hang_up(handler, body):
 
 
 @pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield server
-        server.released.set()
-        server.shutdown()
-        thread.join()
+def server(http_server):
+    http_server.script = [answer]
+    return http_server
 
 
 @pytest.fixture
 def rollout(server, chat):
     plan = SamplingPlan(max_new_tokens=32, top_k=5)
 
-    def make(**fields):
-        settings = dict(samples=3, timeout=20.0, retries=2, backoff=0.01) | fields
-        return HttpRollout(server.url, "policy", chat, plan, **settings)
+    def make(samples=3, **fields):
+        settings = dict(timeout=20.0, retries=2, backoff=0.01) | fields
+        return HttpRollout(Server(server.url, **settings), "policy", chat, plan, samples)
 
     return make
 
@@ -190,12 +147,12 @@ def test_what_the_server_refuses_is_not_asked_again(server, rollout):
 def test_no_server_at_all(rollout, server):
     gone = "http://127.0.0.1:9"  # "discard": nothing listens there
     with pytest.raises(RolloutFailed, match=r"http://127.0.0.1:9/completions: no connection \(.*refused.*\), 1 times"):
-        HttpRollout(gone, "policy", rollout().chat, SamplingPlan(4), 1, retries=0)(PROMPTS[:1], seed=0)
+        HttpRollout(Server(gone, retries=0), "policy", rollout().chat, SamplingPlan(4), 1)(PROMPTS[:1], seed=0)
 
 
-def test_bad_settings_are_refused(rollout, chat):
+def test_bad_settings_are_refused(rollout):
     with pytest.raises(ValueError, match="url='localhost:8000': must begin with http"):
-        HttpRollout("localhost:8000", "policy", chat, SamplingPlan(4), 1)
+        Server("localhost:8000")
     with pytest.raises(ValueError, match="samples=0: must be at least 1"):
         rollout(samples=0)
     with pytest.raises(ValueError, match="prompt 1 is empty"):

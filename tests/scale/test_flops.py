@@ -19,6 +19,7 @@ from gpmjax.train.step import make_train_step
 CONFIG = dict(vocab_size=64, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, mlp_size=24)
 LINEAR = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1)
 MLP = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1, head="mlp", mlp_widths=(32, 8))
+VERDICT = PreferenceSpec.pairwise("?", head="verdict", verdicts=("Y", "N"), verdict_tokens=(0, 1))
 ADAPTERS = (ALL_BUT_ADAPTERS,)
 LORA = LoRA(2, 4.0, ("q", "v", "down"))
 ROWS, SLOTS, RESPONSES = 2, 8, 2
@@ -70,6 +71,9 @@ def products(jaxpr) -> float:
         ({}, LINEAR, Runtime(remat="dots", attention="blockwise"), (), 0.0),
         ({}, LINEAR, Runtime(remat="full", attention="blockwise", lora=LORA), ADAPTERS, 0.0),
         ({}, MLP, Runtime(remat="full", attention="blockwise"), ("^decoder/",), 0.0),
+        ({}, VERDICT, Runtime(remat="full"), (), 0.0),
+        ({"tie_embeddings": True}, VERDICT, Runtime(), (), 0.0),
+        ({}, VERDICT, Runtime(remat="full", lora=LORA), ADAPTERS, 0.0),
     ],
 )
 def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, freeze, lm, monkeypatch):

@@ -1,0 +1,24 @@
+"""GenRM on SmolLM2-135M-Instruct: fine-tuned to answer Yes or No to "is this answer correct?", by the next-token loss.
+
+Paper     Zhang et al. 2024, Generative Verifiers, arXiv 2408.15240, equation 5.
+Command   python launch/train.py --config=configs/genrm_smollm2.py --workdir=runs/genrm_smollm2 \\
+            --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
+          The A/B form: --config.model.kind=pairwise --config.model.question=a_or_b
+          Without training: python launch/evaluate.py --model=smollm2 --head=verdict --question=yes_or_no --data=dev.jsonl
+Data      As gpm_smollm2.py; a verdict on each response, so the score is a scalar's.
+Hardware  Two CPU cores and patience (LoRA of rank 16, about 5 s a step of 4 pairs); any GPU.
+Expected  At most 75 % on the letter cycles, as for every scalar. See the README's table of all systems.
+"""
+
+from gpmjax.config import Config, neighbour
+
+
+def get_config() -> Config:
+    config = neighbour(__file__, "gpm_smollm2.py")
+    config.model = config.model.as_bradley_terry()
+    config.model.backbone, config.model.lora_rank = "train", 16
+    config.model.head, config.model.question = "verdict", "yes_or_no"
+    config.loss.objective = "verdict"
+    config.data.rows = 4
+    config.optimizer.learning_rate = 1e-4
+    return config

@@ -1,0 +1,290 @@
+"""Questions put to a model about one response or about two, for models that read a verdict instead of embedding an answer.
+
+    pointwise   {prompt} {response}           one question a response: a verifier says Yes or No (GenRM)
+    pairwise    {prompt} {first} {second}     one question an ordered pair: which is better? (PairRM, PairPM)
+
+A question ends where its answer would begin. There the model is read, by a head or by the logits of the two verdicts. As tokens
+all questions about a group are one prompt, the tokens they have in common, and its "responses", what follows; so the text
+that they share is encoded once, and all that works for groups of responses works for groups of questions.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import string
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gpmjax.arrays import ordered_pairs
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.groups import Comparison, Group, Message
+
+ORDERS = ("both", "shuffled")
+"""Of a pair: asked in both orders, or in one that a hash of the texts picks."""
+WRAPPINGS = ("chat", "plain")
+
+_POINTWISE = {"prompt", "response"}
+_PAIRWISE = {"prompt", "first", "second"}
+_SPARE = 8
+"""Tokens left free for what joining the parts may add to them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """A template; {eos} stands for the tokenizer's own."""
+
+    text: str
+    verdicts: tuple[str, str] = ("", "")
+    """What a model may answer, each one token: for the response (or the first of two), and against it."""
+    wrapping: str = "chat"
+    """"chat": a user's message, answered by the assistant; "plain": the text as it is."""
+
+    @property
+    def pairwise(self) -> bool:
+        """Whether it is about two responses."""
+        return "first" in _fields(self.text)
+
+
+QUESTIONS = {
+    # Jiang et al. 2023 (arXiv 2306.02561): segments with separators, for a head on the last token.
+    "candidates": Question(
+        "<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"
+    ),
+    # Munos et al. 2023 (arXiv 2312.00886), their template for summaries.
+    "one_or_two": Question(
+        "You are an expert summary rater. Given a piece of text and two of its possible summaries, output 1 or 2 to indicate "
+        "which summary is better.\nText - {prompt}, Summary 1 - {first}, Summary 2 - {second}.\nPreferred Summary -",
+        (" 1", " 2"),
+        wrapping="plain",
+    ),
+    # Dong et al. 2024 (arXiv 2405.07863): the released pairwise preference models.
+    "a_or_b": Question("[CONTEXT] {prompt} [RESPONSE A] {first} [RESPONSE B] {second} \n", ("A", "B")),
+    # Zhang et al. 2024 (arXiv 2408.15240): the verifier's question.
+    "yes_or_no": Question(
+        "Question: {prompt}\nAnswer: {response}\nIs the answer correct (Yes/No)?", ("Yes", "No")
+    ),
+}
+
+
+def question_named(name: str) -> Question:
+    """A built-in question, or one's own: a template's text, whose verdicts must then be declared.
+
+    >>> question_named("yes_or_no").pairwise, question_named("{prompt} -> {first} or {second}?").pairwise
+    (False, True)
+
+    Raises:
+        ValueError: neither, or a template without its places.
+    """
+    if name in QUESTIONS:
+        return QUESTIONS[name]
+    if not _fields(name):
+        raise ValueError(
+            f"question={name!r}: must be one of {', '.join(map(repr, QUESTIONS))}, or a template with "
+            "{prompt} and {response}, or with {prompt}, {first} and {second}"
+        )
+    return Question(name)
+
+
+def question_for(name: str, kind: str) -> Question | None:
+    """The question that a preference model of this kind is asked; None where it reads responses as replies.
+
+    Raises:
+        ValueError: no such question, or one about another number of responses.
+    """
+    if not name:
+        return None
+    question = question_named(name)
+    if question.pairwise != (kind == "pairwise"):
+        about = "two responses" if question.pairwise else "one response"
+        raise ValueError(f"question={name!r}: is about {about}, which does not go with kind={kind!r}")
+    return question
+
+
+def _fields(text: str) -> set[str]:
+    """The places of a template; empty when they are neither a pointwise nor a pairwise question's."""
+    try:
+        found = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None} - {"eos"}
+    except ValueError:  # a lone brace
+        return set()
+    return found if found in (_POINTWISE, _PAIRWISE) else set()
+
+
+def verdict_tokens(verdicts: Sequence[str], tokenizer: Any) -> tuple[int, int]:
+    """The one token of each verdict.
+
+    Raises:
+        ValueError: not two verdicts, two alike, or one that is not a single token.
+    """
+    if len(verdicts) != 2 or not all(verdicts):
+        raise ValueError(f"verdicts={tuple(verdicts)!r}: must be two, such as ('Yes', 'No')")
+    ids = [tokenizer(verdict, add_special_tokens=False)["input_ids"] for verdict in verdicts]
+    for verdict, tokens in zip(verdicts, ids, strict=True):
+        if len(tokens) != 1:
+            raise ValueError(f"verdicts={tuple(verdicts)!r}: {verdict!r} is {len(tokens)} tokens for this tokenizer, must be 1")
+    if ids[0] == ids[1]:
+        raise ValueError(f"verdicts={tuple(verdicts)!r}: must differ")
+    return ids[0][0], ids[1][0]
+
+
+class Asked(NamedTuple):
+    """The questions about one group, as tokens."""
+
+    prompt: list[int]
+    """What they begin with, all of them."""
+    questions: list[list[int]]
+    """What follows, each at least one token."""
+    comparisons: tuple[Comparison, ...]
+    """The group's, between questions. A comparison of a question with itself was asked in that order alone: its target is
+    then the probability of the first verdict."""
+    responses: list["Part"]
+    """What is left of each of the group's responses."""
+    prompt_cut: bool
+
+
+class Part(NamedTuple):
+    """A text that fills a place of a template."""
+
+    text: str
+    tokens: int
+    cut: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class QuestionFormat:
+    """How groups become questions; takes the place of a ``ChatFormat``.
+
+    Args:
+        chat: writes a user's message, and holds the tokenizer.
+        question: the template.
+        order: of pairs, see ``ORDERS``.
+    """
+
+    chat: ChatFormat
+    question: Question
+    order: str = "both"
+
+    def __post_init__(self):
+        if self.order not in ORDERS:
+            raise ValueError(f"order={self.order!r}: must be one of {', '.join(map(repr, ORDERS))}")
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.chat.tokenizer
+
+    def ask(self, group: Group, max_length: int) -> Asked:
+        """The questions that a group's comparisons need; without comparisons, those about all of its responses.
+
+        A question has at most ``max_length`` tokens: the request is cut from the left to half of the room, then each response
+        from the right to its share of what is left. How a response is cut depends on the request alone.
+
+        Raises:
+            ValueError: ``max_length`` has no room for the template.
+        """
+        room = max_length - self._frame - _SPARE
+        if room < 4:
+            raise ValueError(f"max_length={max_length}: too short for the question's template")
+        request, *sides = self._pieces([transcript(group.prompt), *group.responses])
+        request = _keep_end(request, room - room // 2)
+        share = (room - request.tokens) // (2 if self.question.pairwise else 1)
+        sides = [_keep_start(side, share) for side in sides]
+        pairs = self.pairs(group)
+        texts = [self._render(request.text, *(sides[index].text for index in pair)) for pair in pairs]
+        ids = self._tokenize(texts)
+        if (longest := max(map(len, ids))) > max_length:
+            raise ValueError(f"max_length={max_length}: a question takes {longest} tokens after its parts were cut")
+        shared = min(len(os.path.commonprefix(ids)), min(map(len, ids)) - 1)
+        return Asked(
+            prompt=ids[0][:shared],
+            questions=[tokens[shared:] for tokens in ids],
+            comparisons=self._comparisons(group, {pair: n for n, pair in enumerate(pairs)}),
+            responses=sides,
+            prompt_cut=request.cut,
+        )
+
+    @functools.cached_property
+    def _frame(self) -> int:
+        """Tokens of the template alone."""
+        return len(self._tokenize([self._render("", "", "")])[0])
+
+    def pair(self, group: Group, i: int, j: int) -> tuple[int, int]:
+        """(i, j), or (j, i) where the order is shuffled and the texts' hash says so, whichever was named first."""
+        if self.order == "both":
+            return i, j
+        digest = lambda n: hashlib.sha256(repr((group.prompt, group.responses[n])).encode()).digest()
+        return (i, j) if digest(i) <= digest(j) else (j, i)
+
+    def pairs(self, group: Group) -> list[tuple[int, ...]]:
+        """What the questions that ``ask`` gives are about, each once: one response, or two in their order."""
+        count = len(group.responses)
+        if not self.question.pairwise:
+            return [(n,) for n in range(count)]
+        named = [(c.chosen, c.rejected) for c in group.comparisons] or ordered_pairs(count)
+        asked: dict[tuple[int, ...], None] = {}
+        for i, j in named:
+            asked[self.pair(group, i, j)] = None
+            if self.order == "both":
+                asked[j, i] = None
+        return list(asked)
+
+    def _comparisons(self, group: Group, place: dict[tuple[int, ...], int]) -> tuple[Comparison, ...]:
+        if not self.question.pairwise:
+            return group.comparisons
+        mapped = []
+        for c in group.comparisons:
+            first = self.pair(group, c.chosen, c.rejected)
+            asked = place[first]
+            if self.order == "both":
+                mapped.append(c._replace(chosen=asked, rejected=place[c.rejected, c.chosen]))
+            elif first == (c.chosen, c.rejected):
+                mapped.append(c._replace(chosen=asked, rejected=asked))
+            else:
+                mapped.append(c._replace(chosen=asked, rejected=asked, target=1 - c.target, margin=-c.margin))
+        return tuple(mapped)
+
+    def _render(self, prompt: str, *sides: str) -> str:
+        names = ("first", "second") if self.question.pairwise else ("response",)
+        parts = dict(zip(names, sides, strict=False))
+        text = self.question.text.format(prompt=prompt, eos=self.tokenizer.eos_token, **parts)
+        return self.chat.begin(text) if self.question.wrapping == "plain" else self.chat.ask(text)
+
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+
+    def _pieces(self, texts: list[str]) -> list[tuple[str, list[tuple[int, int]]]]:
+        """Each text with the places of its tokens."""
+        places = self.tokenizer(texts, add_special_tokens=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
+        return list(zip(texts, places, strict=True))
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """A conversation as one text; a single user's message is its own.
+
+    >>> transcript((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Why?")))
+    'user: Hi\\n\\nassistant: Hello\\n\\nuser: Why?'
+    """
+    if len(messages) == 1 and messages[0].role == "user":
+        return messages[0].content
+    return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
+
+
+def _keep_end(piece: tuple[str, list[tuple[int, int]]], limit: int) -> Part:
+    text, places = piece
+    if len(places) <= limit:
+        return Part(text, len(places), False)
+    return Part(text[places[len(places) - limit][0] :], limit, True)
+
+
+def _keep_start(piece: tuple[str, list[tuple[int, int]]], limit: int) -> Part:
+    text, places = piece
+    if len(places) <= limit:
+        return Part(text, len(places), False)
+    return Part(text[: places[limit - 1][1]], limit, True)
+
+
+def response_format(
+    chat: ChatFormat, question: str, kind: str, *, order: str = "both"
+) -> ChatFormat | QuestionFormat:
+    """How a preference model of this kind reads responses: as replies (no ``question``), or through questions about them."""
+    asked = question_for(question, kind)
+    return chat if asked is None else QuestionFormat(chat, asked, order)

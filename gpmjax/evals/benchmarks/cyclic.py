@@ -1,0 +1,98 @@
+"""Cyclic preferences: sets of three-cycles (table 1 of arXiv 2410.02197), beside what the best scalar could do on them.
+
+Rows in any of the layouts of `gpmjax.data.formats`: the released ``instruction, chosen, reject, label``, groups with
+``responses`` and ``comparisons`` or ``prefer``. A set is the rows of one ``config`` (the aspects round the cycle);
+a file without that column is one set. Read one set a file, or all of them: different sets may contradict each other, so
+each has its own ceiling.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpmjax.data.cyclic import bt_ceiling
+from gpmjax.data.fields import RowError
+from gpmjax.data.formats import parse_row
+from gpmjax.data.groups import Group
+from gpmjax.evals.benchmarks.aggregation import Aggregation
+from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
+from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
+from gpmjax.evals.metrics import count_outcomes, wilson_interval
+
+WHOLE = "everything"
+
+
+def parse(fields: Mapping[str, Any], where: str) -> Group:
+    """A row → its responses and comparisons, those that have a winner."""
+    group = parse_row(fields, where)
+    if all(comparison.winner is None for comparison in group.comparisons):
+        raise RowError(where, "comparisons", "none of them has a winner")
+    return group
+
+
+def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
+    """Score = mean of the sets, a set's score = share of its comparisons on the labelled side, a tie counting one half.
+
+    A set's interval takes rows for the trials: the comparisons of one cycle hang together.
+    ``ceiling`` is the highest share that any scalar reward can reach, exact; None where a knot of cycles is too large.
+    """
+    sets = defaultdict(list)
+    for one in judged:
+        sets[str(one.group.tags.get("config", WHOLE))].append(one)
+    subsets = {name: _figures(members) for name, members in sorted(sets.items())}
+    rng = np.random.default_rng(0)
+    draws = [resampled_means(_row_scores(members), rng) for _, members in sorted(sets.items())]
+    ceilings = [figures["ceiling"] for figures in subsets.values()]
+    return {
+        "score": float(np.mean([figures["score"] for figures in subsets.values()])),
+        "interval": percentile_interval(np.mean([draw[:, 0] / draw[:, 1] for draw in draws], axis=0)),
+        "ceiling": None if None in ceilings else float(np.mean(ceilings)),
+        "sections": {},
+        "subsets": subsets,
+    }
+
+
+def _scored(one: Judged) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and targets of a group's comparisons."""
+    comparisons = one.group.comparisons
+    scores = np.array([one.skew[c.chosen, c.rejected] for c in comparisons])
+    return scores, np.array([c.target for c in comparisons])
+
+
+def _row_scores(members: Sequence[Judged]) -> np.ndarray:
+    """[n, 2]: points and comparisons of each row."""
+    outcomes = [count_outcomes(*_scored(one)) for one in members]
+    return np.array([(o.accuracy * o.decided, o.decided) for o in outcomes], np.float64)
+
+
+def _figures(members: Sequence[Judged]) -> dict[str, Any]:
+    scores, targets = (np.concatenate(parts) for parts in zip(*map(_scored, members), strict=True))
+    outcomes = count_outcomes(scores, targets)
+    return {
+        "rows": len(members),
+        "comparisons": outcomes.decided,
+        "score": outcomes.accuracy,
+        "interval": list(wilson_interval(outcomes.accuracy * len(members), len(members))),
+        "ceiling": _ceiling([one.group for one in members]),
+        "strict": outcomes.wins / outcomes.decided,
+        **outcomes._asdict(),
+    }
+
+
+def _ceiling(groups: Sequence[Group]) -> float | None:
+    try:
+        return bt_ceiling(groups)
+    except ValueError:
+        return None
+
+
+CYCLIC = Benchmark(
+    name="cyclic",
+    split="train",
+    parse=parse,
+    summarise=summarise,
+    columns=("ceiling", "strict"),
+    counting="a tie counts one half; strict: it loses; ceiling: the best that any scalar reward can do",
+)

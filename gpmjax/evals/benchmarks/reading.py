@@ -1,0 +1,85 @@
+"""A benchmark's file → groups. A row that does not fit is named and left out; nothing is dropped unseen."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from gpmjax.data.fields import RowError, items, reply, text_or_messages
+from gpmjax.data.groups import Group, Message, user
+from gpmjax.data.rows import read_rows
+from gpmjax.evals.benchmarks.protocol import Benchmark
+
+
+class Malformed(NamedTuple):
+    """A row that is left out."""
+
+    where: str
+    """File and line, or row."""
+    reason: str
+    """The field, its value and what is allowed."""
+
+
+class Examples(NamedTuple):
+    """A benchmark's rows."""
+
+    groups: list[Group]
+    malformed: list[Malformed]
+
+
+def read_examples(benchmark: Benchmark, source: str) -> Examples:
+    """All rows of a source: a file or hub id as `gpmjax.data.rows` describes it.
+
+    Raises:
+        FileNotFoundError: no such file and no such data set.
+        ValueError: a file that is broken (a line that is no JSON, half an archive), or without one row that fits.
+    """
+    groups, malformed = [], []
+    places = {}  # key → where it was met first
+    for row in read_rows(source, prefer=benchmark.split):
+        fields = {name: value for name, value in row.fields.items() if value is not None}
+        try:
+            group = benchmark.parse(fields, row.where)
+            key = benchmark.key(group)
+            if key in places:
+                raise RowError(row.where, "id", f"{key!r} was at {places[key]} already")
+        except RowError as error:
+            malformed.append(Malformed(row.where, str(error).removeprefix(f"{row.where}: ")))
+            continue
+        if key is not None:
+            places[key] = row.where
+        groups.append(group)
+    if not groups:
+        (where, reason), count = malformed[0], len(malformed)
+        raise ValueError(f"{where}: {reason} (nor is another of the {count} rows one of {benchmark.name})")
+    return Examples(groups, malformed)
+
+
+def given(fields: Mapping[str, Any], name: str, where: str) -> Any:
+    """A field that must be there."""
+    if name not in fields:
+        raise RowError(where, name, f"missing; there is {', '.join(fields) or 'no other'}")
+    return fields[name]
+
+
+def word(fields: Mapping[str, Any], name: str, where: str) -> str:
+    """A string that must not be empty."""
+    value = text_or_messages(fields, name, where)
+    if not isinstance(value, str) or not value:
+        raise RowError(where, name, f"must be a string with something in it, is {fields[name]!r:.40}")
+    return value
+
+
+def prompt(fields: Mapping[str, Any], name: str, where: str) -> tuple[Message, ...]:
+    """A request, or a conversation that ends with one."""
+    content = text_or_messages(fields, name, where)
+    return user(content) if isinstance(content, str) else content
+
+
+def replies(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
+    """A list of responses."""
+    values = items(given(fields, name, where), name, where)
+    return tuple(reply(value, f"{name}[{n}]", where) for n, value in enumerate(values))
+
+
+def tags(fields: Mapping[str, Any], *names: str) -> dict[str, str | int | float | bool]:
+    """Those of the columns that are there and hold one value."""
+    return {name: fields[name] for name in names if isinstance(fields.get(name), str | int | float | bool)}

@@ -1,0 +1,111 @@
+"""A judge on a benchmark: read, judge, write, summarise; go on where an earlier run was interrupted."""
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from gpmjax.data.groups import Group
+from gpmjax.evals.benchmarks.aggregation import Aggregation
+from gpmjax.evals.benchmarks.leaderboard import write_leaderboard
+from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, judged_record
+from gpmjax.evals.benchmarks.reading import Examples, read_examples
+from gpmjax.evals.judging import Judge, group_record
+from gpmjax.evals.order import order_figures
+from gpmjax.evals.report import RowsFile, groups_path
+from gpmjax.files import fingerprint, write_json
+
+# A summary names this many malformed rows and counts the rest.
+NAMED = 100
+
+
+def run_benchmark(
+    benchmark: Benchmark,
+    judge: Judge,
+    data: str,
+    out: str | Path | None = None,
+    *,
+    aggregation: Aggregation = "mean_score",
+) -> dict[str, Any]:
+    """Measure ``judge`` on ``benchmark``; returns the summary.
+
+    With ``out``, records go to `report.groups_path(out)` as they come, the summary to ``out`` at the end, and beside it the
+    same in the authors' own format where they have one (`leaderboard`). Records of an interrupted run of the same judge on
+    the same rows are kept and only the rest is judged; another ``aggregation`` makes new figures of the same records.
+
+    Raises:
+      FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
+    """
+    if out is not None and Path(out).suffix != ".json":
+        raise ValueError(f"out={str(out)!r}: must end in .json; records go beside it in .groups.jsonl")
+    examples = read_examples(benchmark, data)
+    identity = {
+        "judge": dict(judge.identity),
+        "benchmark": benchmark.name,
+        "data": data,
+        "pairs": benchmark.pairs,
+        "groups": fingerprint((), repr(examples.groups)),
+    }
+    with contextlib.nullcontext() if out is None else RowsFile(groups_path(out), identity) as file:
+        records = _judge(benchmark, judge, examples.groups, file)
+    both = zip(examples.groups, records, strict=True)
+    judged = [judged_record(group, record, benchmark.pairs) for group, record in both]
+    summary = {
+        **_described(identity, examples, records),
+        "counting": benchmark.counting,
+        **_order(judged),
+        **benchmark.summarise(judged, aggregation),
+    }
+    if out is not None:
+        write_json(out, summary)
+        if benchmark.leaderboard is not None:
+            write_leaderboard(out, benchmark.leaderboard(judged, aggregation), judge.identity)
+    return summary
+
+
+def _judge(benchmark: Benchmark, judge: Judge, groups: Sequence[Group], file: RowsFile | None) -> list[dict[str, Any]]:
+    """A record of each group, of which the first may be there already."""
+    records = [] if file is None else list(file.kept)
+    rest = groups[len(records) :]
+    verdicts = track(judge(rest, benchmark.pairs), "judging", total=len(rest), console=Console(stderr=True))
+    for group, verdict in zip(rest, verdicts, strict=True):
+        record = group_record(group, verdict)
+        records.append(record)
+        if file is not None:
+            file.write(record)
+    return records
+
+
+def _order(judged: Sequence[Judged]) -> dict[str, Any]:
+    """How much the verdicts of a pairwise model on labelled comparisons depend on the order, if it was asked in both."""
+    if any(one.asked is None for one in judged):
+        return {}
+    comparisons = [(one.asked, c.chosen, c.rejected, c.target) for one in judged for c in one.group.comparisons]
+    first, second, target = np.array([(r[i, j], r[j, i], target) for r, i, j, target in comparisons], np.float64).T
+    if np.isnan(first + second).any():
+        return {}
+    return {"order": order_figures((first - second) / 2, first + second, target)}
+
+
+def _described(identity: dict[str, Any], examples: Examples, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    judge = identity["judge"]
+    return {
+        "benchmark": identity["benchmark"],
+        "model": judge.get("model"),
+        "data": identity["data"],
+        "pairs": identity["pairs"],
+        "max_length": judge.get("max_length"),
+        "judge": judge,
+        "rows": {
+            "read": len(examples.groups) + len(examples.malformed),
+            "judged": len(records),
+            "truncated": sum(record["truncated"] for record in records),
+            "malformed": len(examples.malformed),
+            "malformed_at": [row._asdict() for row in examples.malformed[:NAMED]],
+        },
+        "forward_tokens": sum(record["forward_tokens"] for record in records),
+    }

@@ -1,0 +1,80 @@
+"""Every diagnostic of a file of judged groups, as one JSON-ready summary."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gpmjax.evals.diagnostics.aspects import aspect_correlations
+from gpmjax.evals.diagnostics.blocks import decisive_blocks
+from gpmjax.evals.diagnostics.cost import forward_cost
+from gpmjax.evals.diagnostics.cycles import energy, triads
+from gpmjax.evals.diagnostics.edges import edge_decisions
+from gpmjax.evals.diagnostics.gate import gate_spectrum
+from gpmjax.evals.diagnostics.length import UNITS, length_bias
+from gpmjax.evals.diagnostics.records import Record, by_tag, labelled
+from gpmjax.evals.diagnostics.symmetry import order_asymmetry
+from gpmjax.evals.metrics import summarise
+
+BREAKDOWN = ("subset", "group", "config")
+
+
+def diagnose(records: Sequence[Record], *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
+    """All there is to say of some judged groups.
+
+    Args:
+      records: see `records`; of one judge.
+      by: tags to break figures down by.
+    Returns:
+      ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left out),
+      the figures of `metrics.summarise` over the labelled comparisons, ``calibration`` among them, where there are any
+      (their score is the skew part where both orders were asked, so that being written first is no advantage);
+      and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``edges``, ``aspects``, ``length``,
+      ``symmetry``, ``cost`` as the functions of those files return them, the first four again ``by`` tag and value.
+    Raises:
+      ValueError: no record, records of several temperatures, or of embeddings of several sizes.
+    """
+    if not records:
+        raise ValueError("records: there are none")
+    if len(taus := {record["tau"] for record in records}) > 1:
+        raise ValueError(f"tau: {sorted(taus)} in one file, must be one judge's")
+    return {
+        "groups": len(records),
+        "responses": sum(len(record["tokens"]) for record in records),
+        "truncated": sum(bool(record.get("truncated")) for record in records),
+        "identical": sum(i == j for record in records for i, j, _ in record["comparisons"]),
+        **_labelled_figures(records, taus.pop(), by),
+        "diagnosis": {
+            **_structure(records),
+            "edges": edge_decisions(records),
+            "aspects": aspect_correlations(records),
+            "length": length_bias(records),
+            "symmetry": order_asymmetry(records),
+            "cost": forward_cost(records),
+            "by": {
+                tag: {value: _structure(part) for value, part in parts.items()}
+                for tag, parts in by_tag(records, by).items()
+            },
+        },
+    }
+
+
+def _structure(records: Sequence[Record]) -> dict[str, Any]:
+    return {
+        "triads": triads(records),
+        "energy": energy(records),
+        "gate": gate_spectrum(records),
+        "blocks": decisive_blocks(records),
+    }
+
+
+def _labelled_figures(records: Sequence[Record], tau: float, by: Sequence[str]) -> dict[str, Any]:
+    known = labelled(records)
+    if not len(known.score):
+        return {"comparisons": 0, "tau": tau}
+    return summarise(
+        known.score,
+        known.target,
+        tau,
+        lengths={unit: known.of_responses(records, unit) for unit in UNITS},
+        tags=[records[r]["tags"] for r in known.record],
+        by=by,
+    )

@@ -1,0 +1,58 @@
+"""Which block decides which edge of a cycle, where a cycle's edges are known by aspect.
+
+Cycles made of ratings (`gpmjax.data.aspects`) carry the tag ``config`` "a,b,c" and go round in that order: the leader on
+a beats the leader on b, that one the leader on c, and so back. Edge n says that its winner is rated best on the n-th
+aspect, so that a block that has learnt an aspect is right about its edges.
+"""
+
+from collections.abc import Sequence
+
+from gpmjax.evals.diagnostics.blocks import decisive_blocks
+from gpmjax.evals.diagnostics.records import Record
+
+
+def edge_aspects(record: Record) -> list[str] | None:
+    """The aspect of each comparison; None when they are no cycles round the tag ``config``.
+
+    >>> edge_aspects({"tags": {"config": "a,b,c"}, "comparisons": [[0, 1, 1.0], [1, 2, 1.0], [2, 0, 1.0]]})
+    ['a', 'b', 'c']
+    """
+    names = str(record["tags"].get("config", "")).split(",")
+    comparisons, size = record["comparisons"], len(names)
+    if size < 3 or not comparisons or len(comparisons) % size:
+        return None
+    for n, (_, rejected, _) in enumerate(comparisons):
+        following = n + 1 if (n + 1) % size else n + 1 - size
+        if comparisons[following][0] != rejected:
+            return None
+    return names * (len(comparisons) // size)
+
+
+def edge_decisions(records: Sequence[Record]) -> dict | None:
+    """How often the model and each of its blocks are right about the edges of each aspect.
+
+    Returns:
+      None when no record has both such cycles and blocks, otherwise aspect → {"comparisons", "accuracy" of the model,
+      "blocks": [accuracy of each block alone]}. An edge's winner was rated best on its aspect, its loser on the next.
+
+    >>> v = [[1.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]]
+    >>> cycle = {"tags": {"config": "a,b,c"}, "comparisons": [[0, 1, 1.0], [1, 2, 1.0], [2, 0, 1.0]], "embedding": v}
+    >>> edge_decisions([cycle])["b"]
+    {'comparisons': 1, 'accuracy': 1.0, 'blocks': [1.0]}
+    """
+    edges: dict[str, list[Record]] = {}
+    for record in records:
+        names = edge_aspects(record) or []
+        for aspect in dict.fromkeys(names):
+            own = [c for c, name in zip(record["comparisons"], names, strict=True) if name == aspect]
+            edges.setdefault(aspect, []).append({**record, "comparisons": own})
+    found = {aspect: decisive_blocks(own) for aspect, own in edges.items()}
+    return {
+        aspect: {
+            "comparisons": figures["labelled"],
+            "accuracy": figures["accuracy"],
+            "blocks": [block["accuracy"] for block in figures["blocks"]],
+        }
+        for aspect, figures in found.items()
+        if figures is not None
+    } or None

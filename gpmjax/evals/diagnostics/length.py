@@ -1,0 +1,107 @@
+"""Whether a model prefers the longer response, and whether more than the labels do."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import optimize, special
+
+from gpmjax.evals.diagnostics.correlation import correlate, rank_pairs
+from gpmjax.evals.diagnostics.records import Labelled, Record, labelled, pair_differences, skew_scores
+from gpmjax.evals.metrics import CONFIDENCE_LEVEL, count_outcomes, wilson_interval
+
+UNITS = ("tokens", "characters")
+# Standard deviation of the normal prior on both coefficients. A model that follows labels or lengths without exception has
+# no largest likelihood; e^5 to 1 for a standard deviation of length is already that.
+PRIOR = 5.0
+
+
+def length_bias(records: Sequence[Record]) -> dict:
+    """Figures for each unit of length, ``tokens`` (as the model read them, EOS counted) and ``characters``.
+
+    Returns: unit →
+      ``correlation``: Spearman's ρ of s(i ≻ j) with len_i − len_j over all asked pairs, see `correlation.correlate`;
+      ``longer_right`` and ``shorter_right``: accuracy on the comparisons whose better side is the longer, the shorter:
+        {"comparisons", "accuracy" (ties half), "interval" (Wilson)}; ``equal``: comparisons of equal length;
+      ``regression``: see `regress`; None without labelled comparisons or where all lengths are equal.
+
+    >>> record = {"scores": [[0.0, 2.0], [-2.0, 0.0]], "tokens": [9, 4], "characters": [30, 12], "comparisons": [[1, 0, 1.0]]}
+    >>> found = length_bias([record, record])["tokens"]
+    >>> found["correlation"]["spearman"], found["shorter_right"]["accuracy"], found["longer_right"]["comparisons"]
+    (1.0, 0.0, 0)
+    """
+    scores, known = [skew_scores(record) for record in records], labelled(records)
+    found = {}
+    for unit in UNITS:
+        lengths = [pair_differences(record[unit]) for record in records]
+        chosen, rejected = known.of_responses(records, unit)
+        difference, side = chosen - rejected, np.sign(known.target - 0.5)
+        found[unit] = {
+            "correlation": correlate(rank_pairs(scores, lengths)),
+            "longer_right": _accuracy(known, difference * side > 0),
+            "shorter_right": _accuracy(known, difference * side < 0),
+            "equal": int(np.sum((difference == 0) & (side != 0))),
+            "regression": regress(known.score, side, difference, known.record),
+        }
+    return found
+
+
+def regress(score: np.ndarray, side: np.ndarray, difference: np.ndarray, cluster: np.ndarray) -> dict | None:
+    """Logistic regression of verdicts on length and label: P(verdict for i) = σ(β_length Δ/σ_Δ + β_label side).
+
+    No constant: which of a pair comes first is arbitrary. A tie is half a verdict for each side.
+
+    Args: [N] each; ``side`` +1, −1 or 0 (tied label) of the labels, ``difference`` of lengths, ``cluster`` the group.
+    Returns:
+      {"length", "label": {"coefficient" (log-odds; of length per σ_Δ), "interval" (95 %, robust to pairs that share a
+      group; None for one group)}, "scale" (σ_Δ, the root mean square difference), "comparisons", "prior" (standard deviation of the normal
+      prior that keeps coefficients finite)}.
+    Source of the interval: Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
+
+    >>> found = regress(np.array([1.0, -1, 1, -1]), np.ones(4), np.array([5.0, -5, 3, -2]), np.arange(4))
+    >>> found["length"]["coefficient"] > 1 > abs(found["label"]["coefficient"])
+    True
+    """
+    scale = float(np.sqrt(np.mean(difference**2))) if len(difference) else 0.0
+    if not scale:
+        return None
+    inputs, verdict = np.stack([difference / scale, side], axis=1), 0.5 + np.sign(score) / 2
+
+    def loss(beta):
+        logit = inputs @ beta
+        return -np.sum(verdict * special.log_expit(logit) + (1 - verdict) * special.log_expit(-logit)) + _penalty(beta)
+
+    residual = lambda beta: special.expit(inputs @ beta) - verdict
+    slope = lambda beta: inputs.T @ residual(beta) + beta / PRIOR**2
+
+    def curvature(beta):
+        p = special.expit(inputs @ beta)
+        return (inputs * (p * (1 - p))[:, None]).T @ inputs + np.eye(2) / PRIOR**2
+
+    beta = optimize.minimize(loss, np.zeros(2), jac=slope, hess=curvature, method="trust-exact").x
+    _, place = np.unique(cluster, return_inverse=True)
+    moments = np.zeros((place.max() + 1, 2))
+    np.add.at(moments, place, inputs * residual(beta)[:, None])
+    bread = np.linalg.inv(curvature(beta))
+    half = special.ndtri(0.5 + CONFIDENCE_LEVEL / 2) * np.sqrt(np.diag(bread @ moments.T @ moments @ bread))
+    # A single group's moments add up to nothing at the optimum, which would pass for certainty.
+    interval = lambda b, h: [float(b - h), float(b + h)] if len(moments) > 1 else None
+    tell = lambda n: {"coefficient": float(beta[n]), "interval": interval(beta[n], half[n])}
+    return {
+        "length": tell(0),
+        "label": tell(1),
+        "scale": scale,
+        "comparisons": len(score),
+        "prior": PRIOR,
+    }
+
+
+def _penalty(beta: np.ndarray) -> float:
+    return float(beta @ beta) / (2 * PRIOR**2)
+
+
+def _accuracy(known: Labelled, inside: np.ndarray) -> dict:
+    outcomes = count_outcomes(known.score[inside], known.target[inside])
+    if outcomes.accuracy is None:
+        return {"comparisons": 0, "accuracy": None, "interval": None}
+    interval = wilson_interval(outcomes.accuracy * outcomes.decided, outcomes.decided)
+    return {"comparisons": outcomes.decided, "accuracy": outcomes.accuracy, "interval": list(interval)}

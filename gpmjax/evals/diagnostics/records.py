@@ -1,0 +1,129 @@
+"""Judged groups as they stand in FILE.groups.jsonl, and what every diagnostic reads of them.
+
+A record is what `judging.group_record` writes. Two more fields may stand beside its own: ``prompt_tokens``, how many
+tokens the prompt takes, and ``ratings`` {aspect: [K numbers or null]}, what people thought of each response.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpmjax.data.fields import RowError, index, items, number
+from gpmjax.data.rows import read_rows
+from gpmjax.evals.judging import record_scores
+
+Record = Mapping[str, Any]
+
+
+class Labelled(NamedTuple):
+    """The N labelled comparisons of some records."""
+
+    record: np.ndarray
+    """[N] int: which record."""
+    chosen: np.ndarray
+    """[N] int: index of the response."""
+    rejected: np.ndarray
+    score: np.ndarray
+    """[N] s(chosen ≻ rejected), raw; the skew part where both orders were asked, see `skew_scores`."""
+    target: np.ndarray
+    """[N] P(chosen ≻ rejected) of the label."""
+
+    def of_responses(self, records: Sequence[Record], field: str) -> tuple[np.ndarray, np.ndarray]:
+        """A field with one number a response, such as ``tokens``: [N] of the chosen and [N] of the rejected."""
+        pick = lambda side: np.array([records[r][field][i] for r, i in zip(self.record, side, strict=True)], np.float64)
+        return pick(self.chosen), pick(self.rejected)
+
+
+def read_records(path: str) -> list[dict[str, Any]]:
+    """The records of a file.
+
+    Raises:
+      FileNotFoundError, ValueError: one line naming the file, and the line and field if it is about one.
+    """
+    return [_checked(row.fields, row.where) for row in read_rows(path)]
+
+
+def skew_scores(record: Record) -> np.ndarray:
+    """[K, K] s(i ≻ j) of a record with s(j ≻ i) = −s(i ≻ j), NaN where neither order was asked.
+
+    Where both orders were asked it is half their difference, which leaves out a preference for a place; where one was,
+    it is that one.
+
+    >>> skew_scores({"scores": [[0.0, 3.0], [-1.0, 0.0]]}).tolist()
+    [[0.0, 2.0], [-2.0, 0.0]]
+    """
+    scores = record_scores(record)
+    np.fill_diagonal(scores, 0.0)
+    back = -scores.T
+    both = np.where(np.isnan(scores), back, np.where(np.isnan(back), scores, (scores + back) / 2))
+    return both + 0.0  # no −0
+
+
+def labelled(records: Sequence[Record]) -> Labelled:
+    """Every comparison of the records but those of a response with itself (pairs of equal texts, once merged).
+
+    >>> record = {"scores": [[0.0, 1.0], [-1.0, 0.0]], "comparisons": [[1, 0, 1.0], [0, 0, 1.0]]}
+    >>> labelled([record])
+    Labelled(record=array([0]), chosen=array([1]), rejected=array([0]), score=array([-1.]), target=array([1.]))
+    """
+    rows = [(r, i, j, t) for r, record in enumerate(records) for i, j, t in record["comparisons"] if i != j]
+    record, chosen, rejected = (np.array([row[n] for row in rows], np.int64) for n in range(3))
+    scores = [skew_scores(record) for record in records]
+    score = np.array([scores[r][i, j] for r, i, j, _ in rows], np.float64)
+    return Labelled(record, chosen, rejected, score, np.array([row[3] for row in rows], np.float64))
+
+
+def by_tag(records: Sequence[Record], tags: Sequence[str]) -> dict[str, dict[str, list[Record]]]:
+    """Tag → value → the records that carry it; tags nobody carries are left out.
+
+    >>> by_tag([{"tags": {"subset": "chat"}}, {"tags": {}}], ["subset", "group"])
+    {'subset': {'chat': [{'tags': {'subset': 'chat'}}]}}
+    """
+    parts: dict[str, dict[str, list[Record]]] = {}
+    for tag in tags:
+        for record in records:
+            if (value := record["tags"].get(tag)) is not None:
+                parts.setdefault(tag, {}).setdefault(str(value), []).append(record)
+    return {tag: dict(sorted(values.items())) for tag, values in parts.items()}
+
+
+def pair_differences(values: Sequence[float | None]) -> np.ndarray:
+    """[K, K] x_i − x_j of one number a response; NaN where one is missing.
+
+    >>> pair_differences([3, 1, None]).tolist()
+    [[0.0, 2.0, nan], [-2.0, 0.0, nan], [nan, nan, nan]]
+    """
+    x = np.array([np.nan if value is None else value for value in values], np.float64)
+    return x[:, None] - x[None, :]
+
+
+def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
+    needed = ("scores", "tau", "comparisons", "tokens", "characters", "forward_tokens", "tags")
+    if missing := [name for name in needed if name not in fields]:
+        raise RowError(where, missing[0], "missing; a record is a line that an evaluation wrote to FILE.groups.jsonl")
+    count = len(items(fields["scores"], "scores", where))
+    number(fields["tau"], "tau", where, low=math.nextafter(0.0, 1.0))
+    for name, size, value in _sizes(fields, count):
+        if len(items(value, name, where)) != size:
+            raise RowError(where, name, f"must have {size} entries, has {len(value)}")
+    scores = skew_scores(fields)
+    for n, (chosen, rejected, target) in enumerate(fields["comparisons"]):
+        name = f"comparisons[{n}]"
+        pair = index(chosen, count, name, where), index(rejected, count, name, where)
+        number(target, name, where, low=0.0, high=1.0)
+        if not np.isfinite(scores[pair]):
+            raise RowError(where, name, f"compares {chosen} with {rejected}, of which there is no finite score")
+    return fields
+
+
+def _sizes(fields: Mapping[str, Any], count: int) -> Iterator[tuple[str, int, Any]]:
+    """What must be a list, of which length."""
+    yield from ((f"scores[{i}]", count, row) for i, row in enumerate(fields["scores"]))
+    yield from ((f"asked[{i}]", count, row) for i, row in enumerate(fields.get("asked", ())))
+    yield from ((name, count, fields[name]) for name in ("tokens", "characters", "embedding", "asked") if name in fields)
+    yield from ((f"ratings.{aspect}", count, values) for aspect, values in fields.get("ratings", {}).items())
+    yield from ((f"comparisons[{n}]", 3, comparison) for n, comparison in enumerate(fields["comparisons"]))
+    if "scale" in fields and "embedding" in fields and count:
+        yield "scale", len(fields["embedding"][0]) // 2, fields["scale"]

@@ -1,0 +1,116 @@
+"""A saved model on a file, diagnosed: judge every pair of responses, write as it goes, summarise."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.encode import encode_each
+from gpmjax.data.grouping import merge_groups
+from gpmjax.data.groups import Group
+from gpmjax.data.ratings import find_ratings, rated_groups
+from gpmjax.data.records import read_groups
+from gpmjax.data.rows import read_rows
+from gpmjax.evals.diagnostics.diagnose import BREAKDOWN, diagnose
+from gpmjax.evals.diagnostics.records import read_records
+from gpmjax.evals.judging import group_record
+from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.evals.report import RowsFile, groups_path
+from gpmjax.files import fingerprint, write_json
+from gpmjax.hub import load_tokenizer
+
+Ratings = dict[str, list[float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class DiagnosisPlan:
+    """What to diagnose and on what."""
+
+    judge: JudgePlan
+    data: str | None = None
+    """Anything `gpmjax.data.read_groups` reads; rows that share a prompt become one group."""
+    ratings: str | None = None
+    """Rows with ratings, see `gpmjax.data.ratings`: of the responses in ``data``, or, without ``data``, the groups themselves."""
+    by: tuple[str, ...] = BREAKDOWN
+
+
+def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
+    """Judge all pairs and summarise them in ``out``; records go to `report.groups_path(out)` as they come.
+
+    An earlier run's records are kept when model, data and reading were the same, and what is missing is added.
+
+    Raises:
+      FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
+    """
+    _check_out(out)
+    groups, ratings = _read(plan)
+    judge = open_judge(plan.judge)
+    data = json.dumps([(group.where, group.prompt, group.responses, group.comparisons) for group in groups])
+    identity = {
+        "judge": dict(judge.identity),
+        "data": fingerprint([], data),
+        "ratings": fingerprint([], json.dumps(ratings)),
+        "pairs": "all",
+    }
+    with RowsFile(groups_path(out), identity) as file:
+        left = groups[len(file.kept) :]
+        known = zip(left, _prompt_tokens(left, plan.judge), ratings[len(file.kept) :], strict=True)
+        judged = zip(judge(left, "all"), known, strict=True)
+        for verdict, (group, tokens, rated) in track(judged, "judging", total=len(left), console=Console(stderr=True)):
+            file.write({**group_record(group, verdict), "prompt_tokens": tokens, **rated})
+    return _write(diagnose(read_records(str(groups_path(out))), by=plan.by), _described(plan, identity), out)
+
+
+def diagnose_file(path: str, out: str | Path | None, *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
+    """Summarise the records of ``path`` once more, without a model; into ``out`` if it is given."""
+    if out is not None:
+        _check_out(out)
+    return _write(diagnose(read_records(path), by=by), {"records": path}, out)
+
+
+def _check_out(out: str | Path) -> None:
+    if Path(out).suffix != ".json":
+        raise ValueError(f"out={str(out)!r}: must end in .json; per-group records go beside it in .groups.jsonl")
+
+
+def _write(figures: dict[str, Any], described: dict[str, Any], out: str | Path | None) -> dict[str, Any]:
+    summary = {**described, **figures}
+    return summary if out is None else write_json(out, summary)
+
+
+def _described(plan: DiagnosisPlan, identity: dict[str, Any]) -> dict[str, Any]:
+    return {"model": plan.judge.model, "data": plan.data, "ratings": plan.ratings, "identity": identity}
+
+
+def _read(plan: DiagnosisPlan) -> tuple[list[Group], list[dict[str, Any]]]:
+    """The groups to judge, those with a pair, and what each record adds of its ratings: nothing, or {"ratings": …}."""
+    rated = rated_groups(read_rows(plan.ratings)) if plan.ratings else []
+    if not plan.data and not rated:
+        raise ValueError("data: none is given; must name comparisons, or ratings rated responses")
+    merged = merge_groups(read_groups(plan.data) if plan.data else [each.group for each in rated])
+    groups = [group for group in merged if len(group.responses) > 1]
+    if not groups:
+        raise ValueError(f"{plan.data or plan.ratings}: no prompt has two different responses")
+    if not rated:
+        return groups, [{} for _ in groups]
+    found = find_ratings(groups, rated)
+    if not any(math.isfinite(value) for ratings in found for values in ratings.values() for value in values):
+        raise ValueError(f"{plan.ratings}: none of its prompts and responses is in {plan.data}")
+    return groups, [{"ratings": _plain(ratings)} for ratings in found]
+
+
+def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
+    return {aspect: [None if math.isnan(value) else value for value in values] for aspect, values in ratings.items()}
+
+
+def _prompt_tokens(groups: Sequence[Group], plan: JudgePlan) -> Iterator[int]:
+    """Tokens of each prompt as the judge's window leaves it."""
+    chat = ChatFormat(load_tokenizer(plan.model), template=plan.template)
+    prompts = (dataclasses.replace(group, responses=(), comparisons=()) for group in groups)
+    return (len(encoded.prompt) for encoded, _ in encode_each(prompts, chat, max_length=plan.max_length))

@@ -1,0 +1,134 @@
+"""A diagnosis as a table for people: one line a figure, with its interval and what it is over."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.table import Table
+
+Line = tuple[str, str, str, str]
+
+
+def diagnosis_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
+    """The figures of `diagnose.diagnose` over everything; breakdowns are in the file."""
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("what", overflow="fold")
+    for name in ("value", "95 %", "over"):
+        table.add_column(name, justify="right", no_wrap=True)
+    found = summary["diagnosis"]
+    parts = (_labelled(summary), _cycles(found), _gate(found["gate"]), _blocks(found["blocks"]), _edges(found["edges"]))
+    for lines in (*parts, _aspects(found["aspects"]), _length(found["length"]), _symmetry(found), _cost(found["cost"])):
+        for line in lines:
+            table.add_row(*line)
+        table.add_section()
+    return table
+
+
+def _labelled(summary: Mapping) -> Iterator[Line]:
+    if summary["comparisons"]:
+        over = f"{summary['comparisons']} comparisons"
+        yield "accuracy (ties half)", _percent(summary["accuracy"]), _percents(summary["accuracy_interval"]), over
+        yield "calibration error (ECE)", _number(summary["ece"]), "", over
+
+
+def _cycles(found: Mapping) -> Iterator[Line]:
+    triads, energy = found["triads"], found["energy"]
+    over = f"{triads['triads']} triads, {triads['tied']} tied"
+    yield "cyclic triads (coin tosses: 25 %)", *_share(triads["share"]), over
+    yield "groups with a cycle", str(triads["groups_with_cycle"]), "", f"{triads['groups']} groups"
+    over = f"{energy['groups']} groups, {energy['incomplete']} incomplete"
+    chance = _percent(energy["by_chance"])
+    yield "cyclic energy, pooled", *_share(energy["cyclic"]), over
+    yield f"cyclic energy, mean of groups (noise: {chance})", *_share(energy["mean_cyclic"]), over
+
+
+def _gate(gate: Mapping | None) -> Iterator[Line]:
+    if gate is None:
+        return
+    over = f"{gate['prompts']} prompts"
+    yield f"effective blocks of {len(gate['blocks'])}, per prompt", _number(gate["effective_blocks"]["mean"]), "", over
+    yield "what a prompt tells of the block (nats)", _number(gate["prompt_information"]), "", over
+    for block in gate["blocks"]:
+        yield f"λ of block {block['block']}, ± between prompts", f"{block['mean']:.3f} ± {block['deviation']:.3f}", "", over
+
+
+def _blocks(blocks: Mapping | None) -> Iterator[Line]:
+    if blocks is None:
+        return
+    over = f"{blocks['pairs']} pairs"
+    yield "pairs about which blocks disagree", _percent(blocks["opposed"]), "", over
+    for block in blocks["blocks"]:
+        name = f"block {block['block']}"
+        yield f"{name}: largest / turns the verdict", f"{_percent(block['largest'])} / {_percent(block['flips'])}", "", over
+        if block["accuracy"] is not None:
+            alone = _percent(block["accuracy"]), _percents(block["accuracy_interval"])
+            yield f"{name}: accuracy alone", *alone, f"{blocks['labelled']} comparisons"
+
+
+def _edges(edges: Mapping | None) -> Iterator[Line]:
+    for aspect, line in (edges or {}).items():
+        alone = " / ".join(map(_percent, line["blocks"]))
+        yield f"accuracy on edges of {aspect}; each block alone", _percent(line["accuracy"]), alone, f"{line['comparisons']} edges"
+
+
+def _aspects(aspects: Mapping | None) -> Iterator[Line]:
+    if aspects is None:
+        return
+    for line in aspects["table"]:
+        chance = "–" if line["p_family"] is None else f"p {line['p_family']:.3f} of {aspects['tests']} tests"
+        yield f"ρ of block {line['block']} with {line['aspect']}", _number(line["spearman"]), _numbers(line["interval"]), chance
+
+
+def _length(length: Mapping) -> Iterator[Line]:
+    for unit, line in length.items():
+        correlation, regression = line["correlation"], line["regression"]
+        over = f"{correlation['pairs']} pairs"
+        yield f"ρ of score with length in {unit}", _number(correlation["spearman"]), _numbers(correlation["interval"]), over
+        for side in ("longer", "shorter"):
+            right = line[f"{side}_right"]
+            if right["comparisons"]:
+                accuracy = _percent(right["accuracy"]), _percents(right["interval"])
+                yield f"accuracy where the {side} is right ({unit})", *accuracy, f"{right['comparisons']} comparisons"
+        if regression is not None:
+            figures, over = regression["length"], f"per {regression['scale']:.0f} {unit}"
+            yield "log-odds of length, label held", _number(figures["coefficient"]), _numbers(figures["interval"]), over
+
+
+def _symmetry(found: Mapping) -> Iterator[Line]:
+    symmetry = found["symmetry"]
+    if not symmetry["pairs"]:
+        return
+    over = f"{symmetry['pairs']} pairs"
+    yield "order asymmetry ‖S + Sᵀ‖ / (‖S‖ + ‖Sᵀ‖)", *_share(symmetry["skew_residual"]), over
+    yield "one verdict in both orders", *_share(symmetry["consistent"]), over
+    yield "verdicts for the first place", *_share(symmetry["first_wins"]), over
+
+
+def _cost(cost: Mapping) -> Iterator[Line]:
+    over = f"{cost['groups']} groups, {cost['responses']} responses"
+    yield "forward tokens measured; per response", f"{cost['forward_tokens']}; {cost['per_response']:.0f}", "", over
+    for way, tokens in (cost["formula"] or {}).items():
+        yield f"forward tokens by formula, {way}", str(tokens), "", f"{cost['known']} groups"
+
+
+def _share(figure: Mapping) -> tuple[str, str]:
+    return _percent(figure["value"]), _percents(figure["interval"])
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _percents(interval: list[float] | None) -> str:
+    return "–" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _numbers(interval: list[float] | None) -> str:
+    """
+    >>> _numbers([-0.25, 0.5]), _numbers(None)
+    ('-0.250 to 0.500', '–')
+    """
+    return "–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"

@@ -1,0 +1,58 @@
+"""A server's answers on disk, so that no question is paid for twice: JSON lines {"key", "request", "answer"}.
+
+Threads and processes may share a file: each line is written whole, behind a lock. What a kill left of a line is not read.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def request_key(address: str, body: Mapping[str, Any]) -> str:
+    """A name for a request: all of it, and where it goes.
+
+    >>> request_key("http://a/v1", {"x": 1, "y": 2}) == request_key("http://a/v1", {"y": 2, "x": 1})
+    True
+    """
+    text = json.dumps([address, body], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class AnswerCache:
+    """Answers by their request's key. Raises ValueError, naming file and line, for a file of something else."""
+
+    def __init__(self, path: str | Path):
+        self._path = Path(path)
+        self._answers: dict[str, Any] = {}
+        if not self._path.exists():
+            return
+        with self._path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # half a line
+                if not (isinstance(entry, dict) and {"key", "answer"} <= entry.keys()):
+                    raise ValueError(f"{self._path}:{number}: must be an object with key and answer, is no cache of answers")
+                self._answers[entry["key"]] = entry["answer"]
+
+    def get(self, key: str) -> Any | None:
+        """The answer, None where there is none yet."""
+        return self._answers.get(key)
+
+    def put(self, key: str, request: Mapping[str, Any], answer: Any) -> None:
+        """Keeps an answer; on disk when this returns."""
+        line = json.dumps({"key": key, "request": request, "answer": answer}, ensure_ascii=False) + "\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                line = line if file.read(1) == b"\n" else "\n" + line
+            file.write(line.encode())
+        self._answers[key] = answer

@@ -1,0 +1,151 @@
+"""Policies against a reference: answers and a judge in, a summary out.
+
+The judge sees each instruction with two responses, the policy's and the reference's, and is any
+`gpmjax.evals.judging.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept as
+records, a chat model's answers in its cache, so the same call goes on where an interrupted one stopped.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpmjax.data.groups import Group
+from gpmjax.evals.judging import Judge, group_record, record_scores
+from gpmjax.evals.policies.chat_judge import ChatJudge
+from gpmjax.evals.policies.intervals import mean_figures
+from gpmjax.evals.policies.length_controlled import LEAST, Difficulty, length_controlled, read_difficulty
+from gpmjax.evals.policies.outputs import Matched, Outputs, match, named, read_outputs
+from gpmjax.evals.policies.win_rate import preference, win_rate
+from gpmjax.evals.report import RowsFile
+from gpmjax.hub import load_tokenizer
+
+
+@dataclass(frozen=True)
+class ComparePlan:
+    """Whose answers are compared, and what else is known of the instructions."""
+
+    outputs: tuple[str, ...]
+    """Files of answers, one a policy; see `outputs.read_outputs`."""
+    reference: str
+    """The file of answers that all are compared with, in the benchmark's order."""
+    difficulty: str = ""
+    """See `length_controlled.read_difficulty`; without it the length-controlled model has no such term."""
+    tokenizer: str = ""
+    """Anything `gpmjax.hub.load_tokenizer` opens; without it lengths are in characters alone."""
+
+
+def compare(plan: ComparePlan, judge: Judge, out: str | Path) -> list[dict[str, Any]]:
+    """Figures of each policy, in the order of the plan; see `figures`.
+
+    Records go beside ``out``, as `records_path` says, each as soon as it is known.
+
+    Raises:
+      FileNotFoundError, ValueError: one line naming file, row or field.
+      OSError: a server gave up; what it had answered is kept.
+    """
+    reference, policies = read_outputs(plan.reference), [read_outputs(source) for source in plan.outputs]
+    paths = [records_path(out, policy.generator) for policy in policies]
+    twin = next((n for n, path in enumerate(paths) if path in paths[:n]), None)
+    if twin is not None:
+        raise ValueError(
+            f"{policies[twin].source}: generator {policies[twin].generator!r} is that of another file of answers"
+        )
+    difficulty = read_difficulty(plan.difficulty) if plan.difficulty else None
+    tokenizer = load_tokenizer(plan.tokenizer) if plan.tokenizer else None
+    found = []
+    for policy, path in zip(policies, paths, strict=True):
+        matched = match(policy, reference)
+        records = judge_groups(judge, matched.groups, path)
+        found.append(
+            {
+                "generator": policy.generator,
+                "outputs": policy.source,
+                **figures(matched, records, difficulty),
+                "lengths": _lengths(matched.groups, tokenizer),
+                "rows": _rows(policy, reference, matched, records),
+            }
+        )
+    return found
+
+
+def records_path(out: str | Path, name: str) -> Path:
+    """Where what is known of one policy goes.
+
+    >>> str(records_path("runs/compare.json", "me/gpm 2"))
+    'runs/compare.me-gpm-2.rows.jsonl'
+    """
+    return Path(out).with_suffix(f".{re.sub(r'[^A-Za-z0-9_-]+', '-', name)}.rows.jsonl")
+
+
+def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict[str, Any]]:
+    """`judging.group_record` of each group, in order, on disk as they come; those that ``path`` holds already are kept."""
+    # A chat model's answers are in its cache. It is asked for all of them, so that all are counted.
+    identity = None if isinstance(judge, ChatJudge) else {**judge.identity, "groups": _texts_identity(groups)}
+    with RowsFile(path, identity) as file:
+        records = list(file.kept)
+        rest = groups[len(records) :]
+        for group, verdict in zip(rest, judge(rest, "all"), strict=True):
+            records.append(group_record(group, verdict))
+            file.write(records[-1])
+    return records
+
+
+def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None) -> dict[str, Any]:
+    """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`;
+    None for fewer than ten verdicts) and ``by`` data set. Raises ValueError when no verdict is readable.
+    """
+    shares = np.array([preference(record_scores(record), record["tau"]) for record in records])
+    readable = ~np.isnan(shares)
+    if not readable.any():
+        raise ValueError(f"{matched.groups[0].where}: neither its verdict nor any other of {len(records)} can be read")
+    answers, references = ([len(group.responses[side]) for group in matched.groups] for side in (0, 1))
+    parts = np.array([str(group.tags.get("dataset", "")) for group in matched.groups])
+    datasets = sorted({part for part in parts[readable] if part})
+    controlled = None
+    if readable.sum() >= LEAST:
+        extra = () if difficulty is None else (difficulty.of(matched.places), difficulty.anchors)
+        controlled = length_controlled(shares, answers, references, *extra)
+    return {
+        "win_rate": win_rate(shares[readable]),
+        "length_controlled": controlled,
+        "by": {"dataset": {part: win_rate(shares[readable & (parts == part)]) for part in datasets}},
+    }
+
+
+def _lengths(groups: Sequence[Group], tokenizer: Any) -> dict[str, Any]:
+    """Mean lengths of the policy's answers and the reference's, in characters, and in tokens if there is a tokenizer."""
+    sides = {"policy": 0, "reference": 1}
+    texts = {name: [group.responses[side] for group in groups] for name, side in sides.items()}
+    measured = {"characters": {name: mean_figures([len(text) for text in several]) for name, several in texts.items()}}
+    if tokenizer is not None:
+        tokens = lambda several: tokenizer(several, add_special_tokens=False, verbose=False)["input_ids"]
+        measured["tokens"] = {name: mean_figures([len(ids) for ids in tokens(several)]) for name, several in texts.items()}
+    return measured
+
+
+def _rows(policy: Outputs, reference: Outputs, matched: Matched, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many rows were read and compared, and which could not be."""
+    unreadable = [r["source"] for r in records if np.isnan(preference(record_scores(r), r["tau"]))]
+    kinds = {
+        "malformed": policy.malformed + reference.malformed,
+        "unanswered": matched.unanswered,
+        "without_reference": matched.unmatched,
+        "unreadable_verdicts": unreadable,
+    }
+    return {
+        "read": len(policy.rows) + len(policy.malformed),
+        "compared": len(records) - len(unreadable),
+        "truncated": sum(record["truncated"] for record in records),
+        **{name: named(places) for name, places in kinds.items()},
+    }
+
+
+def _texts_identity(groups: Sequence[Group]) -> str:
+    shown = json.dumps([[group.prompt, group.responses] for group in groups])
+    return hashlib.sha256(shown.encode()).hexdigest()[:32]

@@ -1,0 +1,162 @@
+"""AlpacaEval's files: one row an instruction, ``instruction, output, generator`` and perhaps ``dataset``.
+
+Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.rows`). A row that lacks
+a field is named and counted, and a policy's answer is matched with the reference's by the text of the instruction.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from gpmjax.data.fields import RowError, kind
+from gpmjax.data.groups import Group, user
+from gpmjax.data.rows import Row, read_rows
+from gpmjax.files import replacing, write_json
+
+T = TypeVar("T")
+
+# A summary names this many rows of a kind and counts the rest.
+NAMED = 100
+
+
+class Output(NamedTuple):
+    """A policy's answer to one instruction."""
+
+    instruction: str
+    output: str
+    generator: str
+    dataset: str
+    """Which part of the benchmark it belongs to; "" where a file does not say."""
+    where: str
+    """File and row."""
+
+
+class Outputs(NamedTuple):
+    """A file of answers by one policy."""
+
+    source: str
+    rows: list[Output]
+    malformed: list[str]
+    """One line a row that could not be read, naming place and field."""
+
+    @property
+    def generator(self) -> str:
+        return self.rows[0].generator
+
+
+class Matched(NamedTuple):
+    """A policy's answers beside a reference's."""
+
+    groups: list[Group]
+    """Of two responses each: the policy's, the reference's. In the reference's order, and without comparisons."""
+    places: list[int]
+    """Of each group, its instruction's place among the reference's rows."""
+    unanswered: list[str]
+    """Where reference rows stand that the policy has no answer to."""
+    unmatched: list[str]
+    """Where the policy's answers stand that the reference has none for."""
+
+
+def read_each(source: str, parse: Callable[[Row], T]) -> tuple[list[T], list[str]]:
+    """Every row parsed, and a line for each that ``parse`` refused with RowError.
+
+    Raises FileNotFoundError, or ValueError when no row is well-formed; the message holds the first row's fault.
+    """
+    parsed, malformed = [], []
+    for row in read_rows(source):
+        try:
+            parsed.append(parse(row))
+        except RowError as error:
+            malformed.append(str(error))
+    if not parsed:
+        raise ValueError(f"{malformed[0]} (all {len(malformed)} rows of {source} are malformed)")
+    return parsed, malformed
+
+
+def read_outputs(source: str) -> Outputs:
+    """A policy's answers.
+
+    Raises FileNotFoundError; ValueError for a file without a well-formed row, or with answers of several generators.
+    """
+    rows, malformed = read_each(source, _output)
+    other = next((row for row in rows if row.generator != rows[0].generator), None)
+    if other is not None:
+        raise ValueError(
+            f"{other.where}: generator {other.generator!r}, must be {rows[0].generator!r} as in {rows[0].where}"
+        )
+    return Outputs(source, rows, malformed)
+
+
+def read_instructions(source: str) -> tuple[list[Output], list[str]]:
+    """The instructions of a file, with or without answers: ``output`` and ``generator`` are "". Malformed rows apart."""
+
+    def parse(row: Row) -> Output:
+        instruction = text_field(row, "instruction")
+        if not instruction.strip():
+            raise RowError(row.where, "instruction", "is empty; an instruction needs text")
+        return Output(instruction, "", "", _dataset(row), row.where)
+
+    return read_each(source, parse)
+
+
+def write_records(path: str | Path, records: Sequence[Mapping[str, Any]]) -> None:
+    """Records as one JSON array, or as lines if the path ends in .jsonl; the file appears whole."""
+    if Path(path).suffix == ".jsonl":
+        with replacing(path) as partial:
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+            partial.write_text("".join(lines), encoding="utf-8")
+    else:
+        write_json(path, list(records))
+
+
+def match(outputs: Outputs, reference: Outputs) -> Matched:
+    """Answers to the same instruction side by side; the n-th of equal instructions goes with the n-th.
+
+    Raises ValueError when the two files have no instruction in common.
+    """
+    answers = dict(_numbered(outputs.rows))
+    groups, places, unanswered = [], [], []
+    for place, (key, row) in enumerate(_numbered(reference.rows)):
+        answer = answers.pop(key, None)
+        if answer is None:
+            unanswered.append(row.where)
+            continue
+        dataset = row.dataset or answer.dataset
+        tags = {"dataset": dataset} if dataset else {}
+        groups.append(Group(user(row.instruction), (answer.output, row.output), (), tags, answer.where))
+        places.append(place)
+    if not groups:
+        raise ValueError(f"{outputs.source}: answers none of the instructions of {reference.source}")
+    return Matched(groups, places, unanswered, [answer.where for answer in answers.values()])
+
+
+def named(places: Sequence[str]) -> dict[str, Any]:
+    """Rows of one kind for a summary, JSON-ready: how many, and where the first of them stand."""
+    return {"count": len(places), "at": list(places[:NAMED])}
+
+
+def text_field(row: Row, name: str) -> str:
+    """A field that must be a string, perhaps an empty one."""
+    value = row.fields.get(name)
+    if not isinstance(value, str):
+        raise RowError(row.where, name, "missing" if value is None else f"must be a string, is {kind(value)}")
+    return value
+
+
+def _output(row: Row) -> Output:
+    instruction, output, generator = (text_field(row, name) for name in ("instruction", "output", "generator"))
+    return Output(instruction, output, generator, _dataset(row), row.where)
+
+
+def _dataset(row: Row) -> str:
+    return "" if row.fields.get("dataset") is None else text_field(row, "dataset")
+
+
+def _numbered(rows: Iterable[Output]) -> list[tuple[tuple[str, int], Output]]:
+    seen: dict[str, int] = {}
+    numbered = []
+    for row in rows:
+        seen[row.instruction] = seen.get(row.instruction, 0) + 1
+        numbered.append(((row.instruction, seen[row.instruction]), row))
+    return numbered

@@ -1,0 +1,66 @@
+"""Rewards from a server that speaks OpenRLHF's protocol, such as launch/serve_reward.py."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpmjax.interop.rewards import Completion
+
+
+@dataclass(frozen=True)
+class RemoteRewards:
+    """Asks ``url``, one request a call; the server decides what a reward is.
+
+    A prompt of one user message is sent as a string, so any server of the protocol can be asked; a longer conversation as a list
+    of messages, which gpmjax's own understands.
+    """
+
+    url: str
+    timeout: float = 600.0
+    """Seconds to wait for an answer; longer than the server waits for a group to be complete."""
+
+    def __post_init__(self):
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url={self.url!r}: must begin with http:// or https://")
+
+    def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
+        """See `rewards.Scoring`. Raises OSError, one line naming the URL, when there is no sensible answer."""
+        if not completions:
+            return np.zeros(0)
+        plain = [len(prompt) == 1 and prompt[0].role == "user" for prompt, *_ in completions]
+        prompts = [p[0].content if one else [m._asdict() for m in p] for one, (p, *_) in zip(plain, completions, strict=True)]
+        fields = {
+            "query": [p + c.text if one else c.text for one, p, c in zip(plain, prompts, completions, strict=True)],
+            "prompts": prompts,
+            "labels": [completion.reference for completion in completions],
+        }
+        answer = self._post(json.dumps(fields).encode())
+        rewards = answer.get("rewards") if isinstance(answer, dict) else None
+        try:
+            numbers = np.asarray(rewards, np.float64)
+        except (TypeError, ValueError):
+            numbers = np.array(np.nan)
+        if numbers.shape != (len(completions),) or not np.isfinite(numbers).all():
+            raise OSError(f"{self.url}: malformed answer, rewards are not {len(completions)} numbers ({rewards!r:.60})")
+        return numbers
+
+    def _post(self, body: bytes) -> object:
+        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(1000).decode(errors="replace").splitlines()
+            raise OSError(f"{self.url}: status {error.code} ({said[0] if said else error.reason})") from error
+        except TimeoutError as error:
+            raise OSError(f"{self.url}: no answer within {self.timeout:g} s") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise OSError(f"{self.url}: no connection ({getattr(error, 'reason', error)})") from error
+        except ValueError as error:
+            raise OSError(f"{self.url}: malformed answer ({error})") from error

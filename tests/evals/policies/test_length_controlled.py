@@ -1,0 +1,139 @@
+"""The length-controlled win rate: a judge of length alone is seen through, one of quality alone is believed."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
+
+from gpmjax.evals.policies.length_controlled import Anchors, length_controlled, read_difficulty
+
+ROWS = 200
+
+
+@pytest.fixture
+def lengths(monkeypatch):
+    """Of a policy that is mostly longer than the reference; few resamples, as each is a fit."""
+    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 20)
+    draw = np.random.default_rng(0)
+    return draw.integers(200, 3000, ROWS), draw.integers(100, 2000, ROWS)
+
+
+def term(policy, reference):
+    """tanh of the standardised difference, by hand."""
+    delta = reference - policy
+    return np.tanh(delta / np.std(delta, ddof=1))
+
+
+def test_a_judge_of_length_alone_finds_nothing_in_the_policy(lengths):
+    preferences = expit(-3 * term(*lengths))
+    found = length_controlled(preferences, *lengths)
+    assert 100 * preferences.mean() > 60
+    assert found["win_rate"] == pytest.approx(50, abs=0.1)
+    assert found["coefficients"]["length"] == pytest.approx(-3, abs=0.02)
+    assert found["interval"][0] <= found["win_rate"] + 0.1 and found["win_rate"] - 0.1 <= found["interval"][1]
+    assert found["formula"] == "tanh(length difference) + model" and found["anchors"] == 0
+
+
+def test_what_is_not_length_stays(lengths):
+    found = length_controlled(expit(1.2 - 2 * term(*lengths)), *lengths)
+    assert found["win_rate"] == pytest.approx(100 * expit(1.2), abs=0.2)
+    flat = np.full(ROWS, 0.7)
+    assert length_controlled(flat, *lengths)["win_rate"] == pytest.approx(70, abs=0.2)
+    # Of equal lengths nothing can be said about length.
+    assert length_controlled(flat, lengths[0], lengths[0])["coefficients"]["length"] == 0
+
+
+def test_equal_answers_are_even(lengths):
+    found = length_controlled(np.full(ROWS, 0.5), lengths[0], lengths[0])
+    assert found["win_rate"] == 50.0 and found["interval"] == [50.0, 50.0]
+
+
+def test_sides_can_be_changed(lengths):
+    verdicts = (np.random.default_rng(1).random(ROWS) < expit(0.4 - 2 * term(*lengths))).astype(float)
+    there = length_controlled(verdicts, *lengths)["win_rate"]
+    here = length_controlled(1 - verdicts, *lengths[::-1])["win_rate"]
+    assert there + here == pytest.approx(100, abs=0.05)
+
+
+def test_difficulty_is_averaged_over_instructions(lengths):
+    difficulty = np.random.default_rng(2).normal(size=ROWS)
+    preferences = expit(0.5 - 2 * term(*lengths) + 1.5 * difficulty)
+    found = length_controlled(preferences, *lengths, difficulty)
+    assert found["win_rate"] == pytest.approx(100 * expit(0.5 + 1.5 * difficulty).mean(), abs=0.2)
+    assert found["coefficients"] == pytest.approx({"length": -2, "difficulty": 1.5, "model": 0.5}, abs=0.03)
+    assert found["formula"] == "tanh(length difference) + instruction difficulty + model"
+
+
+def test_the_fit_is_that_of_wins_and_losses_weighed_by_preference(lengths):
+    """Against scikit-learn called the long way, at the strength that was chosen, anchors included."""
+    draw = np.random.default_rng(3)
+    difficulty = draw.normal(size=ROWS)
+    preferences = (draw.random(ROWS) < expit(0.5 - 2 * term(*lengths) + difficulty)).astype(float)
+    anchors = Anchors(draw.normal(size=40), draw.normal(size=40), draw.random(40))
+    found = length_controlled(preferences, *lengths, difficulty, anchors)
+    own = np.stack([term(*lengths), difficulty, np.ones(ROWS)], axis=1)
+    added = np.stack([np.tanh(anchors.length), anchors.difficulty, np.zeros(40)], axis=1)
+    features, weights = np.concatenate([own, added]), np.concatenate([np.ones(ROWS), np.full(40, 0.1)])
+    shares = np.concatenate([preferences, anchors.preference])
+    model = LogisticRegression(
+        C=found["strength"], l1_ratio=1.0, solver="liblinear", fit_intercept=False, tol=1e-8, max_iter=5000
+    )
+    model.fit(
+        np.tile(features, (2, 1)),
+        np.repeat([1, 0], len(features)),
+        np.concatenate([shares * weights, (1 - shares) * weights]),
+    )
+    assert list(found["coefficients"].values()) == pytest.approx(model.coef_[0].tolist(), abs=2e-3)
+    assert found["anchors"] == 40
+    assert found["coefficients"] != length_controlled(preferences, *lengths, difficulty)["coefficients"]
+
+
+def test_a_missing_preference_is_not_learned_from(lengths):
+    preferences = expit(1 - 2 * term(*lengths))
+    some = np.where(np.arange(ROWS) % 4 == 0, np.nan, preferences)
+    assert length_controlled(some, *lengths)["win_rate"] == pytest.approx(100 * expit(1), abs=0.2)
+
+
+def test_all_won_is_quiet(lengths, capfd):
+    found = length_controlled(np.ones(ROWS), *lengths)
+    assert found["win_rate"] > 99 and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"preferences": [1.0] * 9 + [np.nan] * 191}, "9 preferences: the length-controlled model needs at least 10"),
+        ({"preferences": [2.0] * ROWS}, r"preferences: must be in \[0, 1\], or NaN"),
+        ({"preferences": [0.5] * 11}, r"columns of \[11, 200, 200\] rows"),
+        ({"anchors": Anchors(*[np.zeros(2)] * 3)}, "anchors are given without difficulty"),
+    ],
+    ids=["few", "outside", "unequal", "anchors"],
+)
+def test_bad_input_is_refused(lengths, change, message):
+    given = {"preferences": [0.5] * ROWS, "lengths": lengths[0], "reference_lengths": lengths[1]} | change
+    with pytest.raises(ValueError, match=message):
+        length_controlled(**given)
+
+
+def test_alpaca_evals_own_data(tmp_path):
+    path = tmp_path / "df_gamed.csv"
+    path.write_text(
+        "index,preference,std_delta_len,instruction_difficulty,model\n0,0.4,1.5,-1.0,a\n1,0.6,-2,0.5,a\n0,0.3,1,-1.0,b\n"
+    )
+    read = read_difficulty(str(path))
+    assert read.of([1, 0]).tolist() == [0.5, -1.0]
+    assert read.anchors.length.tolist() == [1.5, -2, 1] and read.anchors.preference.tolist() == [0.4, 0.6, 0.3]
+    with pytest.raises(ValueError, match="df_gamed.csv: no row of index 7; 1 of 2 instructions have none"):
+        read.of([0, 7])
+    path.write_text("index,instruction_difficulty\n0,0.25\n")
+    assert read_difficulty(str(path)).anchors is None
+    path.write_text("index,difficulty\n0,0.25\n")
+    with pytest.raises(
+        ValueError, match="df_gamed.csv:2: field 'instruction_difficulty': missing; there is index, difficulty"
+    ):
+        read_difficulty(str(path))
+
+
+def test_the_logit_of_the_win_rate_is_the_models_coefficient(lengths):
+    found = length_controlled(expit(0.8 - 2 * term(*lengths)), *lengths)
+    assert logit(found["win_rate"] / 100) == pytest.approx(found["coefficients"]["model"])

@@ -1,0 +1,132 @@
+"""Settings from a call and from the environment; opened once; templated texts scored as their conversations would be."""
+
+import dataclasses
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.groups import user
+from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.hub import load_tokenizer
+from gpmjax.interop import reward_model as module
+from gpmjax.interop.client import RemoteRewards
+from gpmjax.interop.reward_model import RewardModel, from_environment
+from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
+from gpmjax.interop.templated import split_at_header, templated, without_header
+
+HEADER = "<|start|>assistant:"
+SHORT = {"max_length": 64, "rows_per_batch": 1}
+
+
+@pytest.fixture
+def fresh(monkeypatch):
+    """Nothing opened before."""
+    monkeypatch.setattr(module, "_OPENED", {})
+
+
+def test_the_environment_says_what_a_call_says():
+    environ = {
+        "GPMJAX_MODEL": "m", "GPMJAX_AGAINST": "reference", "GPMJAX_UNITS": "win_rate", "GPMJAX_MAX_LENGTH": "99",
+        "GPMJAX_DECLARE": "gate=softmax,normalise=l2,tau=0.1", "GPMJAX_ENDING": "<|eot_id|>", "HOME": "/",
+    }  # fmt: skip
+    declare = (("gate", "softmax"), ("normalise", "l2"), ("tau", 0.1))
+    said = RewardModel("m", against="reference", units="win_rate", max_length=99, declare=declare, ending="<|eot_id|>")
+    assert from_environment(environ) == said
+    assert from_environment({"GPMJAX_URL": "http://h/get_reward"}) == RewardModel(url="http://h/get_reward")
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, "one of them must be given, in the environment GPMJAX_MODEL or GPMJAX_URL"),
+        ({"MODEL": "m", "URL": "http://h"}, "one of them must be given"),
+        ({"MODEL": "m"}, "against is ''; allowed: 'group', 'reference', 'nothing'"),
+        ({"MODEL": "m", "AGAINST": "group", "PROMPTS": "chat"}, "prompts is 'chat'; allowed: 'user', 'templated'"),
+        ({"MODEL": "m", "AGANST": "group"}, "GPMJAX_AGANST: no such setting; there are GPMJAX_MODEL, GPMJAX_URL, "),
+        ({"MODEL": "m", "AGAINST": "group", "MAX_LENGTH": "long"}, "GPMJAX_MAX_LENGTH='long': invalid literal"),
+        ({"MODEL": "m", "AGAINST": "group", "DECLARE": "tau"}, "GPMJAX_DECLARE='tau': must read field=value"),
+        ({"MODEL": "m", "AGAINST": "group", "DECLARE": "tau=x"}, "GPMJAX_DECLARE='tau=x': could not convert"),
+    ],
+    ids=str,
+)
+def test_an_environment_that_does_not_add_up_is_one_line(environ, words):
+    with pytest.raises(ValueError, match=words) as refusal:
+        from_environment({f"GPMJAX_{name}": value for name, value in environ.items()})
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_model_is_opened_once_by_the_first_of_many_threads_and_again_where_it_is_unpickled(fresh, saved, monkeypatch):
+    opened, real = [], module.open_judge
+    monkeypatch.setattr(module, "open_judge", lambda plan: opened.append(plan) or real(plan))
+    model = RewardModel(saved["bt"], against="nothing", **SHORT)
+    asked = [Completion(user("Is it?"), "yes"), Completion(user("Was it?"), "no")]
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(model(asked))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 1 and len(found) == 4
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again(asked), found[0])
+    assert again == model and len(opened) == 1
+
+
+def test_a_url_is_asked_instead(fresh):
+    assert RewardModel(url="http://h/get_reward").opened() == (RemoteRewards("http://h/get_reward"), None)
+
+
+def test_conversations_are_not_taken_for_templated_texts(saved):
+    with pytest.raises(ValueError, match="for conversations say 'user'"):
+        RewardModel(saved["gpm"], against="group", prompts="templated")([])
+
+
+@pytest.fixture(scope="module", params=["gpm", "bt"])
+def judge(request, saved):
+    return open_judge(JudgePlan(saved[request.param], max_length=64, rows_per_batch=1))
+
+
+@pytest.mark.parametrize("ending", ["", "<|end|>"], ids=["no eos", "eos"])
+def test_templated_texts_score_as_their_conversations(judge, ending):
+    tokenizer = judge.chat.tokenizer
+    asked = [Completion(user("Is it so?"), text) for text in ("yes", "no, never", HEADER)]
+    expected = Rewards(judge, RewardPlan("group"))(asked)
+    as_is, header = templated(judge)
+    assert header == HEADER
+    written = tokenizer.apply_chat_template([{"role": "user", "content": "Is it so?"}], tokenize=False, add_generation_prompt=True)
+    prompt = without_header(written, header, "prompt 0")
+    found = Rewards(as_is, RewardPlan("group"))([Completion(prompt, c.text + ending) for c in asked])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert tokenizer.chat_template != as_is.chat.tokenizer.chat_template  # the judge itself is as it was
+
+
+def test_a_whole_text_is_cut_where_the_answer_begins():
+    text = f"<|start|>user:a<|end|>{HEADER}b<|end|><|start|>user:c<|end|>{HEADER}d<|end|>"
+    prompt, answer = split_at_header(text, HEADER, "text 0")
+    assert prompt[0].content.endswith("user:c<|end|>") and answer == "d<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: without_header("Is it?", HEADER, "prompts[3]"), r"prompts\[3\]: ends in 'Is it\?', not in '<\|start\|>assistant:'"),
+        (lambda: split_at_header("Is it?", HEADER, "text 3"), "text 3: nowhere '<"),
+        (lambda: templated(object()), "does not read prompt and response by a chat template"),
+    ],
+)
+def test_texts_of_another_template_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_only_a_chat_template_can_step_aside(judge, tokenizer_directory):
+    raw = ChatFormat(load_tokenizer(str(tokenizer_directory)), template="raw")
+    with pytest.raises(ValueError, match="does not read prompt and response by a chat template"):
+        templated(dataclasses.replace(judge, chat=raw))
+    silent = load_tokenizer(str(tokenizer_directory))
+    silent.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    with pytest.raises(ValueError, match="opens no answer"):
+        templated(dataclasses.replace(judge, chat=ChatFormat(silent)))

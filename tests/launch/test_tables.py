@@ -1,0 +1,30 @@
+"""`python launch/tables.py` on the figures of the repository's own benchmark."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SHEET = ROOT / "benchmarks" / "results" / "real_data.json"
+
+
+def run(*flags):
+    command = [sys.executable, ROOT / "launch" / "tables.py", *flags]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_readmes_ablation(tmp_path):
+    ablation = ("--table=7", "--set=ukp*", "--rename=ablation=ukp_arguments", SHEET)
+    done = run(*ablation, f"--out={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"table7_ukp-arguments.md", "table7_ukp-arguments.csv"}
+    text = (tmp_path / "table7_ukp-arguments.md").read_text()
+    assert "| BT | – | – | 1 | 1 | **81.4** [79.4, 83.2] | 0.444 |" in text
+    assert "| GPM | softmax | yes | 8 | 1 | 80.1 (−1.3) [78.1, 82.0] | 0.642 |" in text
+    assert run(*ablation).stdout.strip() == text.strip()
+
+
+def test_mistakes_are_one_line():
+    for flags, words in (("--set=nothing", "--set=nothing: the files have ablation, summeval"), ("--table=2", "nothing for table 2")):
+        done = run(flags, SHEET)
+        assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr
