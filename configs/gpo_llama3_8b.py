@@ -23,7 +23,7 @@ def get_config() -> ImproveConfig:
         # 8 a device, on 8 devices.
         batch=64,
         export_dtype="bfloat16",
-        policy=BackboneConfig(source="meta-llama/Meta-Llama-3-8B-Instruct", attention="chunked"),
+        policy=BackboneConfig(source="meta-llama/Meta-Llama-3-8B-Instruct", attention="flash"),
         # A few prompts of the set are longer than this.
         prompts=PromptsConfig(
             source="HuggingFaceH4/ultrafeedback_binarized:train_prefs", parts=3, max_length=2048, too_long="drop"

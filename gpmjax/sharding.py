@@ -145,7 +145,7 @@ def split_rows(activations: jax.Array, mesh: Mesh | None) -> jax.Array:
     Left to itself XLA may split the hidden dimension instead, as the weights are, and send every row everywhere.
     A batch that the places do not divide, such as the lone row that initialises a module, is left as it is.
     """
-    if mesh is None or not _divides(mesh, activations.shape[0]):
+    if mesh is None or not divides(mesh, activations.shape[0]):
         return activations
     return jax.lax.with_sharding_constraint(activations, batch_sharding(mesh))
 
@@ -155,14 +155,15 @@ def look_up(embed: Callable[[jax.Array], jax.Array], tokens: jax.Array, mesh: Me
 
     Every place looks its columns up for all of its replica's rows, then rows and columns change places: an all-to-all.
     """
-    if mesh is None or not _divides(mesh, tokens.shape[0]):
+    if mesh is None or not divides(mesh, tokens.shape[0]):
         return embed(tokens)
     pin = lambda array, *spec: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, P(*spec)))
     columns = pin(embed(pin(tokens, "data")), "data", None, "fsdp")
     return split_rows(columns, mesh)
 
 
-def _divides(mesh: Mesh, rows: int) -> bool:
+def divides(mesh: Mesh, rows: int) -> bool:
+    """Whether so many rows can be split over data and fsdp."""
     return rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
 
 

@@ -12,6 +12,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from gpmjax.compilation_cache import keep_compiled
 from gpmjax.config import parse_flags
 from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
@@ -23,12 +24,15 @@ from gpmjax.train.loop import TrainingDiverged
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/demo.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics, plots and the model go.", required=True)
+CACHE = flags.DEFINE_string("compilation_cache", "", "Where compiled programs are kept for the next run; empty: nowhere.")
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every rename
     try:
         initialize(**dataclasses.asdict(CONFIG.value.distributed))
+        if CACHE.value:
+            keep_compiled(CACHE.value)
         if isinstance(CONFIG.value, ImproveConfig):
             summary = improve(CONFIG.value, WORKDIR.value)
         else:

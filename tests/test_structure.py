@@ -23,7 +23,7 @@ PACKAGE = ROOT / "gpmjax"
 # Storeys, from the ground up; a module imports from its own room and from storeys below. Rooms of one storey are apart,
 # but for the pairs in NEIGHBOURS.
 STOREYS = (
-    {"arrays", "files", "sharding", "version"},
+    {"arrays", "compilation_cache", "files", "sharding", "version"},
     {"preference"},
     {"losses", "models", "data"},
     {"config", "distributed"},

@@ -1,8 +1,9 @@
 """Memory of a training step from shapes alone, for accelerators that XLA cannot compile for from here.
 
 Parameters, optimiser state and batch are exact, by their shardings; temporaries are a formula. Beside the TPU compiler's
-account of the same step it gave 2 to 7 % more of them for fits (Gemma-2B on v5e:4x4, Llama-3.1-8B on v5e:8x8 and v5p:2x4x4)
-and 13 % more for a policy's step (Llama-3-8B on v5p:2x4x4).
+account of the same step, with flash attention, it gave 9 % more of them for Gemma-2B on v5e:4x4, 6 and 10 % less for
+Llama-3.1-8B on v5p:2x4x4 and v5e:8x8, 11 % more for its LoRA fit on one chip, 1 % less for a policy's step (Llama-3-8B on
+v5p:2x4x4); with blockwise attention 2 to 13 % more.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AbstractMesh, AxisType
 
+from gpmjax.aot.exchange import COMPUTE_BYTES
 from gpmjax.aot.program import ROWS, abstract_arguments
 from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
@@ -26,7 +28,6 @@ GPUS = {"a100": 80e9, "h100": 80e9, "h200": 141e9}
 _WIDE_MLP = 8  # buffers of the MLP's width alive in a layer's backward pass: gate, up, their product, and the gradients
 _WIDE_HIDDEN = 12  # of the hidden size: the residual, norms' inputs and outputs, some of them in float32
 _ATTENTION_BLOCKS = 3  # float32 logits, weights, and the gradient of one
-_COMPUTE_BYTES = {"bfloat16": 2, "float32": 4}
 
 
 class Prediction(NamedTuple):
@@ -66,13 +67,14 @@ def predict(config: Config | ImproveConfig, workload: Workload, devices: int) ->
         raise ValueError(f"config.{workload.section}.remat={backbone.remat!r}: must be 'full' for a prediction from shapes")
     mesh = _abstract_mesh(config, devices)
     arguments = state, frozen, _ = abstract_arguments(config, workload, mesh)
-    item, tensor = _COMPUTE_BYTES[backbone.dtype], mesh.shape["tensor"]
+    item, tensor = COMPUTE_BYTES[backbone.dtype], mesh.shape["tensor"]
     rows = workload.rows // config.optimizer.accumulate // (devices // tensor)
     if rows == 0:
         raise ValueError(f"config.{ROWS[workload.section]}={workload.rows}: fewer than the mesh's {devices // tensor} places")
     own = _shard_elements(state.params) + _shard_elements(frozen)
     gathered = 2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
-    block = workload.slots if backbone.attention == "xla" else min(CHUNK, workload.slots)
+    # Logits held at a time, for every query; flash attention's are on the chip.
+    block = {"xla": workload.slots, "chunked": min(CHUNK, workload.slots), "flash": 0, "blockwise": 0}[backbone.attention]
     widths = _WIDE_HIDDEN * decoder.hidden_size
     widths += (_WIDE_MLP * decoder.mlp_size + 4 * (decoder.q_size + 2 * decoder.kv_size)) // tensor
     kept = decoder.num_layers * decoder.hidden_size

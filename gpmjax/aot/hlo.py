@@ -58,6 +58,15 @@ def shape_bytes(shape: str, space: int | None = None) -> int:
     return total
 
 
+def dimensions(shape: str) -> list[int]:
+    """Sizes of a shape, of the first one of a tuple.
+
+    >>> dimensions("bf16[2,3]{1,0:T(8,128)(2,1)}"), dimensions("f32[]")
+    ([2, 3], [])
+    """
+    return [int(size) for size in _SHAPE.search(shape)[2].split(",") if size]
+
+
 class Module:
     """The computations of a compiled program."""
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import AbstractMesh, Mesh
 
+from gpmjax.aot.exchange import Exchange, needed_exchange
 from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
 from gpmjax.improve_config import ImproveConfig
@@ -44,6 +45,8 @@ class Compiled(NamedTuple):
     memory: Memory
     text: str
     """The optimised HLO of one device."""
+    needed: Exchange
+    """What a chip must send, in theory."""
 
 
 def slice_devices(topology: str) -> Sequence[Any]:
@@ -126,4 +129,4 @@ def compile_step(config: Config | ImproveConfig, workload: Workload, devices: Se
         temporaries=stats.temp_size_in_bytes,
         code=stats.generated_code_size_in_bytes,
     )
-    return Compiled(memory, compiled.as_text())
+    return Compiled(memory, compiled.as_text(), needed_exchange(workload, mesh, config.optimizer.accumulate))

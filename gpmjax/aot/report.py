@@ -7,7 +7,9 @@ import jax
 from rich.table import Table
 
 from gpmjax.aot.chips import GIB, USABLE, Chip
+from gpmjax.aot.compute import matrix_flops
 from gpmjax.aot.estimate import Prediction
+from gpmjax.aot.exchange import Exchange
 from gpmjax.aot.hlo import Module
 from gpmjax.aot.program import Compiled, Memory
 from gpmjax.aot.traffic import collectives, hbm_bytes, sent_by_kind
@@ -15,7 +17,7 @@ from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
 from gpmjax.improve_config import ImproveConfig
 from gpmjax.sharding import path_name
-from gpmjax.train.flops import hardware_costs, model_costs
+from gpmjax.train.flops import hardware_costs, hardware_flops, model_costs
 from gpmjax.train.optimizer import frozen_patterns, split
 
 USABLE_BY_FORMULA = 0.9
@@ -35,8 +37,14 @@ class Report:
     """Needed, by formula, with every slot of every row in use."""
     hardware_flops: float
     """Run, by the same formula: recomputation and masked pairs too."""
+    planned_flops: float
+    """Needed, and what recomputation (``remat``) adds on purpose."""
+    compiled_flops: float
+    """Of the matrix products and kernels in the compiled program, a kernel with all that it may have to visit."""
     collectives: dict[str, dict[str, float]]
     """{kind: {"times", "bytes"}}: how often a step begins one, and what a chip then sends."""
+    needed: Exchange
+    """Bytes that a chip must send, in theory."""
     hbm_bytes: float
     """Read and written."""
     bounds: dict[str, float]
@@ -47,6 +55,11 @@ class Report:
         return self.memory.peak <= USABLE * self.hbm
 
     @property
+    def sent(self) -> float:
+        """Bytes that a chip sends, by all collectives."""
+        return sum(kind["bytes"] for kind in self.collectives.values())
+
+    @property
     def bound(self) -> float:
         """Seconds: no step of this program is faster, as the three can at best overlap. Not a measurement."""
         return max(self.bounds.values())
@@ -55,6 +68,9 @@ class Report:
         return dataclasses.asdict(self) | {
             "memory": self.memory._asdict() | {"peak": self.memory.peak},
             "fits": self.fits,
+            "needed": self.needed._asdict() | {"total": self.needed.total},
+            "flops_compiled_over_planned": self.compiled_flops / self.planned_flops,
+            "bytes_sent_over_needed": self.sent / self.needed.total if self.needed.total else None,
             "step_time_lower_bound_seconds": self.bound,
         }
 
@@ -64,23 +80,28 @@ def report(topology: str, chip: Chip, chips: int, workload: Workload, compiled: 
     module = Module(compiled.text)
     sent = sent_by_kind(collectives(module, chips))
     moved = hbm_bytes(module)
-    model_flops, hardware_flops = step_flops(workload)
+    model_flops, planned_flops, run_flops = step_flops(workload)
+    compiled_flops = chips * matrix_flops(module)
     bounds = {
-        "flops": hardware_flops / chips / chip.flops,
+        "flops": compiled_flops / chips / chip.flops,
         "hbm": moved / chip.hbm_bandwidth,
         "interconnect": sum(kind["bytes"] for kind in sent.values()) / chip.link_bandwidth,
     }
-    return Report(topology, chips, compiled.memory, chip.hbm, model_flops, hardware_flops, sent, moved, bounds)
+    flops = (model_flops, run_flops, planned_flops, compiled_flops)
+    return Report(topology, chips, compiled.memory, chip.hbm, *flops, sent, compiled.needed, moved, bounds)
 
 
-def step_flops(workload: Workload) -> tuple[float, float]:
-    """(model FLOPs, hardware FLOPs) of a step whose rows are full."""
-    trainable, _ = split(workload.params, frozen_patterns(workload.backbone))
+def step_flops(workload: Workload) -> tuple[float, float, float]:
+    """(needed, needed and recomputed, run) FLOPs of a step whose rows are full."""
+    trainable, frozen = split(workload.params, frozen_patterns(workload.backbone))
     names = lambda tree: {path_name(path): leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    sizes, trained = names(workload.params), frozenset(names(trainable))
+    shape = workload.decoder, names(workload.params), frozenset(names(trainable))
+    runtime = workload.backbone.runtime()
     return (
-        model_costs(workload.decoder, sizes, trained).of(workload.needed),
-        hardware_costs(workload.decoder, sizes, trained, workload.backbone.runtime()).of(workload.run),
+        model_costs(*shape).of(workload.needed),
+        # Plain attention computes nothing twice but what ``remat`` asks for.
+        hardware_costs(*shape, dataclasses.replace(runtime, attention="xla")).of(workload.needed),
+        hardware_flops(workload.decoder, runtime, trainable, frozen, workload.run),
     )
 
 
@@ -100,7 +121,7 @@ def advice(config: Config | ImproveConfig, workload: Workload, chips: int, state
     if backbone.remat != "full":
         rows.append(f"recomputation ({flag}.remat=full)")
     if backbone.attention == "xla":
-        rows.append(f"attention by blocks ({flag}.attention=chunked)")
+        rows.append(f"attention by blocks ({flag}.attention=flash on accelerators, {flag}.attention=chunked anywhere)")
     if workload.rows // config.optimizer.accumulate > chips // tensor:
         rows.append("fewer rows at a time (--config.optimizer.accumulate), or more chips")
     rows.append(f"shorter rows ({workload.fewer_slots})")
@@ -117,12 +138,13 @@ def reports_table(reports: list[Report], title: str) -> Table:
     for r in reports:
         gib = {name: f"{size / GIB:6.2f}" for name, size in (r.memory._asdict() | {"peak": r.memory.peak}).items()}
         sent = [f"{kind} {v['bytes'] / 1e9:.2f} ({v['times']:.0f})" for kind, v in r.collectives.items() if v["bytes"] > 1e7]
+        sent += [f"{r.sent / 1e9:.2f} of {r.needed.total / 1e9:.2f} needed"] if sent else []
         bounds = [f"{seconds:.3f} {what}" for what, seconds in r.bounds.items()]
         table.add_row(
             f"{r.topology}\n{r.chips} chips",
             f"{gib['arguments']} arguments\n{gib['temporaries']} temporaries\n{gib['peak']} peak of {r.hbm / GIB:.0f}",
             "yes" if r.fits else "NO",
-            f"{r.model_flops / 1e15:.2f} model\n{r.hardware_flops / 1e15:.2f} run",
+            f"{r.model_flops / 1e15:.2f} needed\n{r.planned_flops / 1e15:.2f} planned\n{r.compiled_flops / 1e15:.2f} compiled",
             "\n".join(sent) or "nothing",
             f"{r.hbm_bytes / 1e9:.0f}",
             "\n".join([f"[bold]{r.bound:.3f}[/bold]", *bounds]),

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from gpmjax.aot.compute import kernel_bytes
 from gpmjax.aot.hlo import Instruction, Module, shape_bytes
 
 # Bytes that a chip sends over all its links, of the n chips of a group, by the larger of what goes in and what comes out.
@@ -118,6 +119,13 @@ def _moved(module: Module, computation: str, instruction: Instruction) -> int:
     if opcode in ("copy-start", "collective-permute-start"):
         # (destination or operand, the other, …): both are buffers of the pair, each once.
         return shape_bytes(instruction.shape, space=0)
+    if opcode == "slice-start":
+        # ((whole), part, …): the part is read, where the whole is in HBM, and written.
+        whole, _, rest = instruction.shape.partition("), ")
+        part = rest.partition("}, ")[0] + "}"
+        return (shape_bytes(part) if shape_bytes(whole, 0) else 0) + shape_bytes(part, 0)
+    if (told := kernel_bytes(instruction)) is not None:
+        return told
     if opcode == "fusion":
         return _fusion_bytes(module, instruction, shapes)
     if opcode in ("dynamic-slice", "gather", "slice"):

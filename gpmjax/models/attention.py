@@ -1,22 +1,27 @@
 """Grouped-query attention over rows of groups; the mask is computed from a ``TokenLayout``, never handed in.
 
-Two implementations of one function: "xla" holds all of a row's logits at once, [B, H, T, T] float32; "chunked" takes the
-queries a block at a time, [B, H, block, T], and computes the block's logits anew in the backward pass. A decode step, whose
-keys and values are mostly cached, has ``cached_attention``.
+Four implementations of one function: "xla" holds all of a row's logits at once, [B, H, T, T] float32; "chunked" takes the
+queries a block at a time, [B, H, block, T], and computes the block's logits anew in the backward pass; "flash" runs the
+kernels of the platform (``flash``), "blockwise" those in plain JAX, which are a CPU's, on any. A decode step, whose keys and
+values are mostly cached, has ``cached_attention``.
 """
 
 import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
+from gpmjax.models import blockwise
 from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import ATTENTIONS, require_one_of
+from gpmjax.models.flash import flash_attention
 
 NO_WINDOW = 2**30
 CHUNK = 512
+_KERNELS = {"flash": None, "blockwise": blockwise}
 # Finite, so that a padding slot, which sees nothing, averages everything and stays a number.
 _MASKED = -1e30
 
@@ -67,14 +72,19 @@ def attention(
     window: Int[Array, ""] | int | None = None,
     softcap: float | None = None,
     implementation: str = "xla",
+    mesh: Mesh | None = None,
 ) -> Float[Array, "B T H d"]:
     """softmax(softcap·tanh(scale·q·k / softcap)) v over the slots each slot may see; N key heads, H/N queries to each.
 
     ``window``: positions a token sees, itself included; may be traced (one compiled body for layers that differ);
-    None or ``NO_WINDOW`` for all. Logits and softmax are float32.
+    None or ``NO_WINDOW`` for all. Logits and softmax are float32. ``mesh``: for "flash" and "blockwise", which
+    XLA cannot split by itself.
     """
     require_one_of("attention", implementation, ATTENTIONS)
     static = dict(scale=scale, softcap=softcap)
+    if implementation in _KERNELS:
+        reach = NO_WINDOW if window is None else window
+        return flash_attention(q, k, v, layout, window=reach, everywhere=_KERNELS[implementation], mesh=mesh, **static)
     if implementation == "xla":
         return _attend(q, k, v, layout, layout, window, first_query=0, **static)
     # A loop, not blocks side by side: those the compiler overlaps, and then holds all their logits after all.

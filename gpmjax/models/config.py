@@ -12,7 +12,7 @@ LAYER_TYPES = ("full", "sliding")
 ROPE_SCALINGS = ("linear", "llama3", "yarn")
 MODULES = ("q", "k", "v", "o", "gate", "up", "down")
 
-ATTENTIONS = ("xla", "chunked")
+ATTENTIONS = ("xla", "chunked", "flash", "blockwise")
 REMATS = ("none", "full", "dots")
 UNROLLS = ("scan", "unrolled")
 DTYPES = ("float32", "bfloat16")

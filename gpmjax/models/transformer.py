@@ -17,6 +17,7 @@ from gpmjax.arrays import Array, TokenLayout
 from gpmjax.models.attention import NO_WINDOW, attention, cached_attention
 from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.flash import KEPT
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
 from gpmjax.models.rotary import rotary_tables, rotate_planes
 from gpmjax.sharding import look_up, split_rows
@@ -24,7 +25,13 @@ from gpmjax.sharding import look_up, split_rows
 _KEPT = "keys_and_values"
 """Collection that every layer's keys and values are left in, for whoever makes it mutable."""
 
-_REMAT_POLICIES = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+_POLICIES = jax.checkpoint_policies
+_REMAT_POLICIES = {
+    "full": None,
+    "dots": _POLICIES.save_from_both_policies(
+        _POLICIES.dots_with_no_batch_dims_saveable, _POLICIES.save_only_these_names(KEPT)
+    ),
+}
 
 
 class SelfAttention(nn.Module):
@@ -54,7 +61,8 @@ class SelfAttention(nn.Module):
             self.sow(_KEPT, "pair", (k, v), reduce_fn=lambda _, new: new, init_fn=lambda: None)
         settings = dict(scale=c.attention_scale, window=window, softcap=c.attention_softcap)
         if past is None:
-            mixed = attention(q, k, v, layout, implementation=self.runtime.attention, **settings)
+            runtime = self.runtime
+            mixed = attention(q, k, v, layout, implementation=runtime.attention, mesh=runtime.mesh, **settings)
         else:
             mixed = cached_attention(q, k, v, past, layout, **settings)
         return Linear(c.hidden_size, c.o_bias, self.runtime, name="o")(mixed.reshape(*x.shape[:2], -1))

@@ -11,7 +11,8 @@ Model FLOPs are what the update needs, as the field counts them (Chowdhery et al
     embedding       a table that is only looked up multiplies nothing; one that predicts tokens does
 
 Hardware FLOPs are what is run instead: every slot and every pair of slots of the padded rows, and what the backward pass
-recomputes. MFU = model FLOPs / (seconds · chips · peak); HFU the same with hardware FLOPs.
+recomputes. (Attention by kernels leaves out blocks of pairs that nobody sees, which depends on the batch: for it they are
+a bound from above.) MFU = model FLOPs / (seconds · chips · peak); HFU the same with hardware FLOPs.
 """
 
 import re
@@ -23,6 +24,7 @@ from flax import traverse_util
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.flash import visited_pairs
 
 # Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
 PEAKS: tuple[tuple[str, float], ...] = (
@@ -134,7 +136,13 @@ def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: 
 
 
 def hardware_flops(config: DecoderConfig, runtime: Runtime, trained: Any, frozen: Any, work: Work) -> float:
-    """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch."""
+    """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch.
+
+    Flash attention skips what its rows do not need, of which this knows only what is above the diagonal: it runs no more.
+    """
+    if runtime.attention == "flash" and work.tokens:
+        slots = round(work.attended / work.tokens / config.num_layers)
+        work = work._replace(attended=config.num_layers * work.tokens / slots * visited_pairs(slots))
     return hardware_costs(config, *_sizes(trained, frozen), runtime).of(work)
 
 
@@ -210,10 +218,14 @@ def _attention_products(runtime: Runtime | None, trained: frozenset[str], backwa
         return 2
     if runtime is None:
         return 6
+    kernels = runtime.attention in ("flash", "blockwise")
     again = 0
     if runtime.remat == "full":
         again = 2
+    elif kernels:
+        again = 0  # what the kernels gave is kept by name
     elif runtime.remat == "dots":
         # Products with a batch dimension are not kept: q·k is made anew, and where W_o's gradient asks for it the mix too.
         again = 1 + any(re.search(r"attention/o/(kernel|lora_a)$", path) for path in trained)
-    return 6 + again + (runtime.attention == "chunked")
+    # Blocks make q·k anew; an accelerator's kernels do so for queries and for keys, and the weights' gradient too.
+    return 6 + again + {"xla": 0, "chunked": 1, "blockwise": 1, "flash": 3}[runtime.attention]

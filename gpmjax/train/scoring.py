@@ -86,7 +86,7 @@ class PreferenceScorer:
     def __init__(self, config: ScorerConfig, mesh: Mesh):
         loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh))
         self._spec = loaded.spec if not config.tau else dataclasses.replace(loaded.spec, tau=config.tau)
-        runtime = Runtime(dtype=config.dtype, attention=config.attention).validate()
+        runtime = Runtime(dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None).validate()
         self._model = PreferenceModel(loaded.config, self._spec, runtime)
         self._params, self._mesh, self._config = loaded.params, mesh, config
         chat = ChatFormat(loaded.tokenizer, template=config.template)

@@ -84,6 +84,12 @@ def test_hbm_traffic_leaves_out_the_chip_and_what_is_not_sliced():
     assert hbm_bytes(Module(TPU_TEXT)) == PIECE + 5 * PIECE + counters
 
 
+def test_a_slice_that_is_fetched_ahead_moves_itself_and_not_the_whole():
+    slice_ = "%cut = ((f32[8,128]{1,0}), f32[2,128]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:128]}"
+    text = TPU_TEXT.replace("  %begun =", f"  {slice_}\n  %begun =")
+    assert hbm_bytes(Module(text)) == hbm_bytes(Module(TPU_TEXT)) + 4 * 2 * 128
+
+
 def test_a_loop_that_does_not_tell_its_turns_is_an_error():
     with pytest.raises(ValueError, match="while loop loop: its condition condition does not compare"):
         Module(TPU_TEXT.replace("direction=LT", "direction=NE")).runs()

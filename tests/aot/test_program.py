@@ -81,16 +81,18 @@ def test_a_report_of_figures(compiled):
     one = report("v5e:2x4", chip, 8, workload(config()), compiled)
     assert one.fits and one.bound == max(one.bounds.values()) > 0
     assert one.collectives["all-gather"]["times"] >= TINY.num_layers
+    assert one.hardware_flops == pytest.approx(one.compiled_flops, rel=0.01)  # heads' products are not counted to the last one
+    assert one.to_dict()["bytes_sent_over_needed"] == one.sent / one.needed.total >= 1
     assert one.to_dict()["memory"]["peak"] == one.memory.peak and reports_table([one], "tiny").row_count == 1
     small = dataclasses.replace(one, hbm=1000)
     assert not small.fits
 
 
 def test_flops_are_those_of_full_rows():
-    model, hardware = step_flops(workload(config()))
+    model, planned, hardware = step_flops(workload(config()))
     # Recomputation runs most of the forward pass again; a response sees itself alone, and only what comes before.
-    assert model < hardware < 2 * model
-    longer, _ = step_flops(workload(config(), row_length=128))
+    assert model < planned < hardware < 2 * model
+    longer, *_ = step_flops(workload(config(), row_length=128))
     assert longer > 2 * model
 
 
@@ -115,8 +117,8 @@ def test_a_policys_step_compiles_too():
     assert step.slots == 16 + 2 * 8 and step.needed.predicted == 8 * 2 * 8  # the best and the worst of the five
     memory = compile_step(experiment, step, jax.devices()).memory
     assert predict(experiment, step, 8).state == pytest.approx(memory.arguments, rel=0.05)
-    model, hardware = step_flops(step)
-    assert 0 < model < hardware
+    model, planned, hardware = step_flops(step)
+    assert 0 < model < planned < hardware
     assert "--config.policy.lora_rank=16" in " ".join(advice(experiment, step, 8, state_first=True))
 
 

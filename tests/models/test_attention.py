@@ -43,8 +43,8 @@ def test_window_counts_positions_not_slots():
 
 def test_unknown_implementation_names_the_known():
     x = jnp.ones((1, 2, 1, 2))
-    with pytest.raises(ValueError, match="attention is 'flash'; allowed: 'xla', 'chunked'"):
-        attention(x, x, x, sequence_layout(jnp.array([2]), 2), scale=1.0, implementation="flash")
+    with pytest.raises(ValueError, match="attention is 'sparse'; allowed: 'xla', 'chunked', 'flash', 'blockwise'"):
+        attention(x, x, x, sequence_layout(jnp.array([2]), 2), scale=1.0, implementation="sparse")
 
 
 def test_chunked_never_holds_all_logits():

@@ -10,7 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gpmjax.arrays import FeatureBatch
-from gpmjax.models import attention
+from gpmjax.models import attention, blockwise
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.layers import Linear
 from gpmjax.models.preference_model import PreferenceModel, predictors
@@ -58,8 +58,10 @@ def layouts(groups, token_batch):
         yield token_batch(rows + [[]] * (len(answers) - len(rows)), slots, responses)
 
 
-def test_packed_and_shared_are_separate(config, params, groups, token_batch):
-    model = PreferenceModel(config, SPEC)
+@pytest.mark.parametrize("attention", ["xla", "blockwise"])
+def test_packed_and_shared_are_separate(attention, config, params, groups, token_batch, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK", 8)  # so that siblings and other groups have blocks of their own
+    model = PreferenceModel(config, SPEC, Runtime(attention=attention))
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
@@ -139,6 +141,10 @@ def reference(config, params, groups, token_batch):
         Runtime(unroll="unrolled", attention="chunked"),
         Runtime(remat="full", unroll="unrolled"),
         Runtime(remat="dots", attention="chunked"),
+        Runtime(remat="full", attention="flash"),
+        Runtime(attention="blockwise"),
+        Runtime(remat="dots", attention="blockwise"),
+        Runtime(remat="full", attention="blockwise"),
     ],
     ids=lambda r: f"{r.remat}-{r.unroll}-{r.attention}",
 )

@@ -7,6 +7,7 @@ import pytest
 
 from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.models import blockwise
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
@@ -38,10 +39,10 @@ def tokens(group=1):
 
 
 def products(jaxpr) -> float:
-    """FLOPs of every matrix product in a traced program, loops as often as they turn."""
+    """FLOPs of every matrix product in a traced program, loops as often as they turn: blockwise attention once a row here."""
     total = 0.0
     for equation in jaxpr.eqns:
-        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        turns = {"scan": equation.params.get("length"), "while": ROWS}.get(equation.primitive.name, 1)
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             inner = np.prod([equation.invars[0].aval.shape[axis] for axis in contracted])
@@ -66,12 +67,17 @@ def products(jaxpr) -> float:
         ({}, MLP, Runtime(remat="full"), ("^decoder/",), 0.0),
         ({}, MLP, Runtime(remat="full"), ("^decoder/", "net_0"), 0.0),
         ({}, LINEAR, Runtime(remat="dots"), ("embed", "mlp"), 0.0),
+        ({}, LINEAR, Runtime(attention="blockwise"), (), 0.0),
+        ({}, LINEAR, Runtime(remat="dots", attention="blockwise"), (), 0.0),
+        ({}, LINEAR, Runtime(remat="full", attention="blockwise", lora=LORA), ADAPTERS, 0.0),
+        ({}, MLP, Runtime(remat="full", attention="blockwise"), ("^decoder/",), 0.0),
         ({}, VERDICT, Runtime(remat="full"), (), 0.0),
         ({"tie_embeddings": True}, VERDICT, Runtime(), (), 0.0),
         ({}, VERDICT, Runtime(remat="full", lora=LORA), ADAPTERS, 0.0),
     ],
 )
-def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, freeze, lm):
+def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, freeze, lm, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK", SLOTS)
     config = DecoderConfig(**CONFIG, **fields)
     model, batch = PreferenceModel(config, spec, runtime), tokens()
     params = jax.eval_shape(lambda key: model.init(key, batch)["params"], jax.random.key(0))

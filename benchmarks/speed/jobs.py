@@ -1,0 +1,108 @@
+"""The reference job on both sides: SmolLM2-135M's shape at random weights, a GPM on it, and one training step."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.speed.rows import one_response_rows, paired_loss
+from benchmarks.torch_peer import PairRows, TorchPeer, Trainer
+from gpmjax import hub
+from gpmjax.arrays import TokenBatch
+from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.data.assemble import BatchShape, assemble
+from gpmjax.data.encode import EncodedGroup
+from gpmjax.data.packing import plan
+from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.presets import PRESETS
+from gpmjax.sharding import make_mesh
+from gpmjax.train.optimizer import make_optimizer
+from gpmjax.train.state import init_state, jit_step
+from gpmjax.train.step import make_step, make_train_step
+
+SPEC = PreferenceSpec(dim=6, gate="softmax", normalise="l2", tau=0.1)
+OPTIMIZER = OptimizerConfig(learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)
+
+
+def shape(layers: int) -> DecoderConfig:
+    """SmolLM2-135M with that many layers; it has 30."""
+    return dataclasses.replace(PRESETS["smollm2-135m"], num_layers=layers, layer_types=())
+
+
+class Ours:
+    """A model at random weights, and training steps on whatever batch; every call of one continues the same training."""
+
+    def __init__(self, config: DecoderConfig, runtime: Runtime, spec: PreferenceSpec = SPEC):
+        self.model = PreferenceModel(config, spec, runtime)
+        tiny = assemble([[EncodedGroup(np.array([3]), 0, (np.array([4]), np.array([5])), ())]], BatchShape(1, 8, 2, 1))
+        params = jax.jit(self.model.init)(jax.random.key(0), tiny)["params"]
+        self._optimizer, mesh = make_optimizer(OPTIMIZER, 1000), make_mesh(1, 1, 1)
+        self._state = init_state(params, self._optimizer, mesh)
+        build = lambda step: jit_step(step, self._state, mesh)
+        self._grouped = build(make_train_step(self.model, self._optimizer, LossConfig()))
+        self._separate = build(make_step(totals=lambda batch: {}, loss=paired_loss(self.model), optimizer=self._optimizer))
+
+    @property
+    def params(self) -> Any:
+        return self._state.params
+
+    def grouped(self, batch: TokenBatch) -> Callable[[], float]:
+        """A step on rows of groups, as launch/train.py takes it."""
+        return self._stepper(self._grouped, batch)
+
+    def separate(self, rows: PairRows) -> Callable[[], float]:
+        """A step on the peer's own rows: one response in each, padded alike."""
+        return self._stepper(self._separate, one_response_rows(rows))
+
+    def dispatched(self, batch: TokenBatch) -> Callable[[], Any]:
+        """A step that is sent off and not waited for; gives its metrics."""
+
+        def run() -> Any:
+            self._state, metrics = self._grouped(self._state, {}, batch)
+            return metrics
+
+        return run
+
+    def _stepper(self, step: Callable, batch: TokenBatch) -> Callable[[], float]:
+        def run() -> float:
+            self._state, metrics = step(self._state, {}, batch)
+            return float(metrics["loss"])
+
+        return run
+
+
+def export(ours: Ours, path: Path) -> Path:
+    """The weights that ours has now, as a model directory."""
+    tokenizer = hub.open_source("smollm2").tokenizer()
+    hub.save_preference_model(path, ours.params, ours.model.config, ours.model.spec, tokenizer)
+    return path
+
+
+def trainer(path: str | Path) -> Trainer:
+    """The torch side of a model directory, with the optimiser that ours has."""
+    c = OPTIMIZER
+    rates = dict(learning_rate=c.learning_rate, b1=c.b1, b2=c.b2, eps=c.eps, clip_norm=c.clip_norm)
+    return Trainer(TorchPeer(path), **rates)
+
+
+def peer(ours: Ours) -> Trainer:
+    """The torch side, from the weights that ours has now."""
+    with tempfile.TemporaryDirectory() as directory:
+        return trainer(export(ours, Path(directory) / "model"))
+
+
+def packed(groups: Sequence[EncodedGroup], slots: int) -> TokenBatch:
+    """All groups in one batch of as few rows of ``slots`` as they fit in, one prompt a group."""
+    sizes = np.array([group.size for group in groups])
+    limits = int(sizes[:, 1].sum()), int(sizes[:, 2].sum())
+    (rows,) = plan(sizes, capacity=(slots, *limits), rows_per_batch=len(groups), order="ordered")
+    full = [[groups[i] for i in row] for row in rows if row]
+    counts = np.max([np.sum([group.size[1:] for group in row], axis=0) for row in full], axis=0)
+    used = max(sum(group.size[0] for group in row) for row in full)
+    return assemble(full, BatchShape(len(full), -(-used // 64) * 64, *map(int, counts)))

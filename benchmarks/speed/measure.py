@@ -1,0 +1,74 @@
+"""How the suites measure: contenders in turns, all repetitions kept, and the machine written down beside the figures.
+
+Turns (A B A B …) so that a slow minute of the machine meets all contenders alike; ratios are taken within a turn.
+"""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+
+
+def in_turns(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each call, ``repeats`` a contender, after one call of each that is not counted."""
+    for run in contenders.values():
+        run()
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(repeats):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Smallest, median and largest, to four digits.
+
+    >>> spread([1.0, 3.0, 2.0])
+    {'min': 1.0, 'median': 2.0, 'max': 3.0}
+    """
+    return {name: float(f"{f(values):.4g}") for name, f in (("min", min), ("median", statistics.median), ("max", max))}
+
+
+def speedup(ours: Sequence[float], baseline: Sequence[float]) -> dict[str, float]:
+    """How many times as fast as the baseline, turn by turn.
+
+    >>> speedup([1.0, 2.0], [3.0, 3.0])
+    {'min': 1.5, 'median': 2.25, 'max': 3.0}
+    """
+    return spread([theirs / mine for mine, theirs in zip(ours, baseline, strict=True)])
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on beside the code."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    packages = ("jax", "jaxlib", "torch", "transformers", "numpy")
+    return {
+        "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
+        "cpu": model,
+        "cores_used": len(os.sched_getaffinity(0)),
+        "cores": os.cpu_count(),
+        "load_average": [round(load, 2) for load in os.getloadavg()],
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "threads": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "XLA_FLAGS")},
+    }
+
+
+def fresh_process(module: str, *flags: str) -> str:
+    """What ``python -m module`` prints last, in a process of its own; raises CalledProcessError when it fails."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return done.stdout.strip().splitlines()[-1]

@@ -1,0 +1,65 @@
+"""Rows for both sides of a comparison: synthetic groups, and the peer's padded rows as rows of ours, one response in each."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.torch_peer import PairRows
+from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
+from gpmjax.data.encode import EncodedGroup
+from gpmjax.data.groups import Comparison
+from gpmjax.losses.reward import preference_loss
+from gpmjax.models.heads import PreferenceOutput, pair_scores
+from gpmjax.models.preference_model import PreferenceModel
+
+
+def random_groups(count: int, *, prompt: int, responses: int, length: int, vocabulary: int, seed: int = 0) -> list[EncodedGroup]:
+    """Groups of random tokens, K even; every other response beats the next one.
+
+    So K responses are K sequences of the peer's, each of them once.
+    """
+    draw = np.random.default_rng(seed)
+    tokens = lambda n: draw.integers(3, vocabulary, n).astype(np.int32)
+    pairs = tuple(Comparison(first, first + 1, row=first // 2) for first in range(0, responses, 2))
+    return [
+        EncodedGroup(tokens(prompt), prompt - 1, tuple(tokens(length) for _ in range(responses)), pairs)
+        for _ in range(count)
+    ]
+
+
+def one_response_rows(rows: PairRows) -> TokenBatch:
+    """The very same padded sequences as a batch of ours: nothing is shared, nothing is packed."""
+    count, slots = rows.tokens.shape
+    integers = lambda array: np.asarray(array, np.int32)
+    live, index = integers(rows.mask), np.arange(slots, dtype=np.int32)
+    response = live * (index > rows.prompt_end[:, None])
+    none, ones = np.zeros((count, 1), np.int32), np.ones((count, 1), np.float32)
+    return TokenBatch(
+        tokens=integers(rows.tokens),
+        layout=TokenLayout(live * index, live, integers(response)),
+        response_end=integers(rows.response_end)[:, None],
+        prompt_end=integers(rows.prompt_end)[:, None],
+        response_mask=np.ones((count, 1), bool),
+        previous=np.tile(np.maximum(index - 1, 0), (count, 1)),
+        lm_weight=np.zeros((count, slots), np.float32),
+        comparisons=Comparisons(none, none, ones, 0 * ones, ones, none),
+    )
+
+
+def paired_loss(model: PreferenceModel) -> Callable[[Any, TokenBatch, Any], tuple[Any, dict[str, Any]]]:
+    """Mean −log σ(s/τ) of rows n against rows N + n, in the form that ``train.step.make_step`` takes."""
+
+    def loss(params: Any, batch: TokenBatch, totals: Any):
+        output = model.apply({"params": params}, batch)
+        beside = lambda x: None if x is None else jnp.swapaxes(x.reshape(2, -1, x.shape[-1]), 0, 1)
+        pairs = PreferenceOutput(beside(output.embedding), beside(output.scale), output.tau)
+        count = batch.tokens.shape[0] // 2
+        whole = Comparisons(*(jnp.asarray(field)[:count] for field in batch.comparisons))
+        scores = pair_scores(pairs, whole._replace(rejected=whole.rejected + 1))
+        losses = preference_loss(scores, tau=pairs.tau)
+        mean = jnp.mean(losses)
+        return mean, {"loss": mean, "example_loss": losses}
+
+    return loss

@@ -1,0 +1,70 @@
+"""What a compiled step multiplies, a chip: the FLOPs of every matrix product and kernel, loops as often as they turn.
+
+A TPU's compiler writes every matrix product as a convolution. A kernel says for itself what it costs.
+"""
+
+import math
+import re
+
+from gpmjax.aot.hlo import Instruction, Module, dimensions
+
+_LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
+
+
+def matrix_flops(module: Module) -> float:
+    """Of one step: two for each pair of numbers that is multiplied and added. Elementwise arithmetic is not counted."""
+    runs = module.runs()
+    return sum(
+        runs[name] * _flops(module, name, instruction)
+        for name, instructions in module.computations.items()
+        if runs[name]
+        for instruction in instructions
+    )
+
+
+def kernel_bytes(instruction: Instruction) -> int | None:
+    """Bytes that a Pallas kernel says it reads and writes; None for any other instruction."""
+    return _cost(instruction, "bytes_accessed")
+
+
+def _cost(instruction: Instruction, what: str) -> int | None:
+    found = re.search(rf'"cost_estimate":\{{[^}}]*"{what}":"(\d+)"', instruction.attributes)
+    return int(found[1]) if instruction.opcode == "custom-call" and found else None
+
+
+def _flops(module: Module, computation: str, instruction: Instruction) -> float:
+    if instruction.opcode == "custom-call":
+        return _cost(instruction, "flops") or 0
+    if instruction.opcode not in ("dot", "convolution"):
+        return 0
+    names = module.by_name(computation)
+    left, right = (dimensions(names[operand].shape) for operand in instruction.operands[:2])
+    if instruction.opcode == "dot":
+        inner = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.attributes)
+        contracted = [left[int(axis)] for axis in inner[1].split(",") if axis] if inner else []
+        return 2.0 * math.prod(dimensions(instruction.shape)) * math.prod(contracted)
+    return _convolution_flops(left, right, dimensions(instruction.shape), instruction.attributes)
+
+
+def _convolution_flops(left: list[int], right: list[int], result: list[int], attributes: str) -> float:
+    """Of every pair (output, kernel element) that meets an element of the input, not padding or a hole between dilated ones."""
+    inputs, kernel, outputs = _LABELS.search(attributes).groups()
+    window = re.search(r"window=\{([^}]*)\}", attributes)
+    fields = dict(part.split("=") for part in window[1].split()) if window else {}
+    spatial = sorted(label for label in outputs if label.isdigit())
+    per_axis = lambda name, default: fields[name].split("x") if name in fields else [default] * len(spatial)
+    total = 2.0 * result[outputs.index("b")] * result[outputs.index("f")] * right[kernel.index("i")]
+    axes = zip(spatial, *(per_axis(*field) for field in (("stride", "1"), ("pad", "0_0"), ("lhs_dilate", "1"), ("rhs_dilate", "1"))))
+    for axis, stride, pad, dilate, apart in axes:
+        size, taps, places = left[inputs.index(axis)], right[kernel.index(axis)], result[outputs.index(axis)]
+        total *= _meetings(size, taps, places, int(stride), int(pad.split("_")[0]), int(dilate), int(apart))
+    return total
+
+
+def _meetings(size: int, taps: int, places: int, stride: int, low: int, dilate: int, apart: int) -> int:
+    count = 0
+    for tap in range(taps):
+        for place in range(places):
+            at = place * stride + tap * apart - low
+            count += at % dilate == 0 and 0 <= at // dilate < size
+    return count

@@ -1,0 +1,77 @@
+"""What the chips of a mesh must send one another in a step, in theory; beside what a compiled step sends, its measure.
+
+    weights     of the layers: gathered twice, for the forward and for the backward pass
+    gradients   scattered once, each place keeping its share; summed over replicas where there are several
+    rows        embeddings change places after they are looked up by columns, and their gradients back again;
+                where heads and MLPs are split, each layer's sums over the tensor axis
+
+All in the compute dtype, by the least that any algorithm sends (see ``traffic``).
+"""
+
+import math
+import re
+from typing import NamedTuple
+
+import jax
+from jax.sharding import AbstractMesh, Mesh
+
+from gpmjax.aot.workload import Workload
+from gpmjax.sharding import path_name, spec_for
+from gpmjax.train.optimizer import frozen_patterns, split
+
+COMPUTE_BYTES = {"bfloat16": 2, "float32": 4}
+
+
+class Exchange(NamedTuple):
+    """Bytes that a chip sends in one step."""
+
+    weights: float
+    gradients: float
+    rows: float
+
+    @property
+    def total(self) -> float:
+        return sum(self)
+
+
+def needed_exchange(workload: Workload, mesh: Mesh | AbstractMesh, accumulate: int = 1) -> Exchange:
+    """Of a step over ``mesh``, its rows in ``accumulate`` parts, one after the other."""
+    sizes, item = mesh.shape, COMPUTE_BYTES[workload.backbone.dtype]
+    paths = lambda tree: {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    trained = paths(split(workload.params, frozen_patterns(workload.backbone))[0])
+    weights = gradients = 0.0
+    for path, shape in paths(workload.params).items():
+        spec = spec_for(path, shape)
+        if "fsdp" not in spec or not _multiplies(path, workload):
+            continue
+        whole = item * math.prod(shape) / (sizes["tensor"] if "tensor" in spec else 1)
+        weights += 2 * accumulate * _others(sizes["fsdp"]) * whole
+        if path in trained:
+            share = whole / sizes["fsdp"]
+            gradients += accumulate * (_others(sizes["fsdp"]) * whole + 2 * _others(sizes["data"]) * share)
+    return Exchange(weights, gradients, item * _row_numbers(workload, sizes, trained))
+
+
+def _others(places: int) -> float:
+    """The part of an array that is elsewhere."""
+    return (places - 1) / places
+
+
+def _multiplies(path: str, workload: Workload) -> bool:
+    """Whether rows are multiplied by a parameter; a table that is only looked up stays where it is."""
+    if path.startswith("decoder/layers"):
+        return True
+    table = "lm_head/kernel" if "lm_head" in workload.params["decoder"] else "embed/embedding"
+    return path.endswith(table) and workload.needed.predicted > 0
+
+
+def _row_numbers(workload: Workload, sizes, trained) -> float:
+    """Numbers of hidden states, and their gradients, that a chip sends."""
+    decoder = workload.decoder
+    hidden = workload.rows * workload.slots * decoder.hidden_size / (sizes["data"] * sizes["fsdp"])
+    exchanges = 1 + ("decoder/embed/embedding" in trained)
+    # Forward, of what attention and the MLP give; backward, of what they were given; and what is computed again.
+    again = {"none": 0, "dots": 0, "full": 1 + decoder.post_norms}[workload.backbone.remat]
+    backward = 2 if any(re.match("decoder/(layers|embed)", path) for path in trained) else 0
+    sums = 1 + decoder.num_layers * (2 + (again + backward if backward else 0))
+    return hidden * (exchanges * _others(sizes["fsdp"]) + sums * 2 * _others(sizes["tensor"]))

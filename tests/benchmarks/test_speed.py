@@ -1,0 +1,70 @@
+"""What the benchmark suites rest on: turns, ratios, equal tokens on both sides, and a program that says what is wrong."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.speed.jobs import packed
+from benchmarks.speed.measure import in_turns, machine, speedup
+from benchmarks.speed.rows import one_response_rows, random_groups
+from benchmarks.speed.score import power, rows_of
+from benchmarks.torch_peer import pair_rows
+
+PROGRAM = Path(__file__).parents[2] / "launch" / "benchmark.py"
+
+
+def test_contenders_take_turns_after_one_uncounted_call_each():
+    calls = []
+    seconds = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
+    assert calls == ["a", "b"] * 4
+    assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
+
+
+def test_a_ratio_is_taken_within_a_turn():
+    # The machine is half as fast in the second turn, for both: no reason for a spread.
+    assert speedup([1.0, 2.0], [3.0, 6.0]) == {"min": 3.0, "median": 3.0, "max": 3.0}
+
+
+def test_both_sides_get_the_same_tokens_and_ours_shares_the_prompt():
+    groups = random_groups(2, prompt=10, responses=4, length=6, vocabulary=50)
+    theirs = pair_rows(groups)
+    assert theirs.tokens.shape == (2 * 4, 16) and theirs.real == 2 * 4 * 16
+    ours, unshared = packed(groups, 80), one_response_rows(theirs)
+    assert (ours.layout.group > 0).sum() == 2 * (10 + 4 * 6)
+    np.testing.assert_array_equal(unshared.tokens, theirs.tokens)
+    assert sorted(ours.tokens[0][ours.layout.response[0] > 0]) == sorted(theirs.tokens[:, 10:].ravel())
+    assert ours.comparisons.weight.sum() == len(theirs.tokens) / 2
+
+
+def test_pairs_of_responses_fill_rows_of_one_shape():
+    prompt, pairs = np.arange(3, 8), [np.arange(10, 14)] * 7
+    batches = rows_of(prompt, pairs, slots=18)
+    assert [int((batch.layout.group > 0).sum()) for batch in batches] == [17, 17, 9]
+    assert {batch.tokens.shape for batch in batches} == {(1, 17)}
+
+
+def test_growth_is_told_by_increments_so_that_a_constant_does_not_hide_it():
+    counts = [2, 4, 8, 16]
+    assert power([100 + 3 * k for k in counts]) == 1
+    assert power([100 + 3 * k * k for k in counts]) == 2
+    assert power([5, 4, 6]) is None
+
+
+def test_the_report_names_machine_and_versions():
+    found = machine()
+    assert found["cores_used"] >= 1 and set(found["versions"]) >= {"jax", "torch", "transformers"} and found["date"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--suite=stop"], "flag --suite=stop: value should be one of <step|score|sample|pipeline>"),
+        (["--suite=step", "--threads=9999"], "error: --threads=9999: this process may use"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_in_a_line(flags, message):
+    done = subprocess.run([sys.executable, PROGRAM, *flags], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode != 0 and message in done.stdout + done.stderr
