@@ -15,7 +15,7 @@ import transformers
 from safetensors import safe_open
 
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.models.heads import PreferenceSpec
+from gpmjax.models.spec import PreferenceSpec
 
 GATES = {
     "softmax": lambda logits, width: torch.softmax(logits, -1),

@@ -18,9 +18,9 @@ from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.packing import plan
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.state import init_state, jit_step

@@ -11,8 +11,8 @@ from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import Comparison
 from gpmjax.losses.reward import preference_loss
-from gpmjax.models.heads import PreferenceOutput, pair_scores
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import PreferenceOutput, pair_scores
 
 
 def random_groups(count: int, *, prompt: int, responses: int, length: int, vocabulary: int, seed: int = 0) -> list[EncodedGroup]:

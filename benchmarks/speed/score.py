@@ -21,8 +21,9 @@ from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.files import write_json
 from gpmjax.models.config import Runtime
-from gpmjax.models.heads import PreferenceSpec, group_scores
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import group_scores
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.plots import style
 from gpmjax.plots.scoring import scoring_cost
 

@@ -14,8 +14,8 @@ from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import Comparison
 from gpmjax.hub import save_preference_model
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.heads import PreferenceSpec
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.train.step import batch_loss, batch_totals
 from transformers import AutoTokenizer
 
