@@ -2,7 +2,8 @@
 
 Four implementations of one function: "xla" holds all of a row's logits at once, [B, H, T, T] float32; "chunked" takes the
 queries a block at a time, [B, H, block, T], and computes the block's logits anew in the backward pass; "flash" is kernels for
-accelerators (``flash``), "blockwise" the same in plain JAX, which is the fast one on CPUs. A decode step, whose keys and values are mostly cached, has ``cached_attention``.
+accelerators (``flash``), "blockwise" the same in plain JAX, which is the fast one on CPUs. A decode step, whose keys and
+values are mostly cached, has ``cached_attention``.
 """
 
 import functools
