@@ -61,12 +61,13 @@ def first_steps() -> dict:
     run = lambda *more: float(measure.fresh_process("benchmarks.speed.pipeline", *flag, *more))
     with tempfile.TemporaryDirectory() as directory:
         cache = f"--compilation_cache={directory}"
-        return {name: round(run(*more), 1) for name, more in (("no_cache", ()), ("fills_cache", (cache,)), ("reads_cache", (cache,)))}
+        runs = {"no_cache": (), "fills_cache": (cache,), "reads_cache": (cache,)}
+        return {name: round(run(*more), 1) for name, more in runs.items()}
 
 
 def read_groups():
     if not DATA.value:
-        return [group for seed in range(200) for group in rows.random_groups(4, prompt=150, responses=2, length=80, vocabulary=49_152, seed=seed)]
+        return rows.random_groups(800, prompt=150, responses=2, length=80, vocabulary=49_152)
     (groups,) = prepare([DATA.value], ChatFormat(hub.open_source("smollm2").tokenizer()), max_length=1024).sources
     return groups
 
@@ -105,7 +106,8 @@ def dispatch_milliseconds(steps: int = 50) -> dict[str, float]:
 
 def recompilations() -> dict[str, int]:
     """Programs compiled in each of two epochs of packed rows, whose numbers of groups differ from batch to batch."""
-    groups = [g for seed in range(12) for g in rows.random_groups(1, prompt=5 + 7 * seed, responses=2, length=4 + seed, vocabulary=500, seed=seed)]
+    sizes = [dict(prompt=5 + 7 * n, length=4 + n, seed=n) for n in range(12)]
+    groups = [group for size in sizes for group in rows.random_groups(1, responses=2, vocabulary=500, **size)]
     pipeline = Pipeline([groups], BatchShape(2, 256, 8, 4))
     ours, compiled = jobs.Ours(PRESETS["tiny"], RUNTIME), []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: compiled.append(event == COMPILED))

@@ -15,7 +15,9 @@ from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput, pair_scores
 
 
-def random_groups(count: int, *, prompt: int, responses: int, length: int, vocabulary: int, seed: int = 0) -> list[EncodedGroup]:
+def random_groups(
+    count: int, *, prompt: int, responses: int, length: int, vocabulary: int, seed: int = 0
+) -> list[EncodedGroup]:
     """Groups of random tokens, K even; every other response beats the next one.
 
     So K responses are K sequences of the peer's, each of them once.

@@ -102,8 +102,8 @@ def main(_: list[str]) -> None:
     report = write_json(Path(OUT.value), report)
     style.save(scoring_cost(report), Path(OUT.value).with_suffix(".png"))
     for name, line in report["models"].items():
-        last = line["seconds"][-1]["median"]
-        print(f"{name}: K = {line['K'][-1]} takes {last} s and {line['forward_tokens'][-1]} tokens; powers of K {line['power_of_K']}")
+        count, seconds, tokens = (line[key][-1] for key in ("K", "seconds", "forward_tokens"))
+        print(f"{name}: K = {count} takes {seconds['median']} s and {tokens} tokens; powers of K {line['power_of_K']}")
     print(f"one more response costs GPM {report['models']['GPM']['seconds_of_one_more_response']} s")
 
 
