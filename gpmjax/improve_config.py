@@ -5,6 +5,7 @@ which is π_{t+1} when it is done.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from gpmjax.config import (
     TEMPLATES,
@@ -95,7 +96,7 @@ class ScorerConfig:
     """Who compares responses: a preference model, or a function."""
 
     model: str = ""
-    """A saved preference model (GPM or BT): a directory or a hub id."""
+    """A preference model (GPM, BT, pairwise, or any language model that is asked): a directory or a hub id."""
     function: str = ""
     """"module:name" of a function (prompts, responses [N][K] texts) → log-odds [N, K, K]."""
     gate: str = ""
@@ -103,6 +104,11 @@ class ScorerConfig:
     normalise: str = ""
     tau: float = 0.0
     """As above; 0: the model's own."""
+    head: str = ""
+    """"verdict": a language model that is asked ``question``, and read by its answer."""
+    question: str = ""
+    verdicts: tuple[str, ...] = ()
+    """Empty: the named question's own."""
     template: str = "chat"
     max_length: int = 4096
     """Tokens of a prompt with one response; more are cut as in training."""
@@ -111,9 +117,10 @@ class ScorerConfig:
     dtype: str = "bfloat16"
     attention: str = "xla"
 
-    def declared(self) -> dict[str, str | float]:
+    def declared(self) -> dict[str, Any]:
         """The PreferenceSpec fields that are given here."""
-        given = {"gate": self.gate, "normalise": self.normalise, "tau": self.tau}
+        names = ("gate", "normalise", "tau", "head", "question", "verdicts")
+        given = {name: getattr(self, name) for name in names}
         return {name: value for name, value in given.items() if value}
 
     def validate(self, name: str) -> None:

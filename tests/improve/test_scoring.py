@@ -8,7 +8,7 @@ import pytest
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
-from gpmjax.hub import load_tokenizer, save_preference_model
+from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
 from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -93,3 +93,17 @@ def test_a_pairwise_model_scores_too_averaged_over_both_orders(tmp_path, tokeniz
     swapped = open_scorer(config, make_mesh())(PROMPTS, [texts[::-1] for texts in RESPONSES])
     np.testing.assert_allclose(found.scores, swapped.scores[:, ::-1, ::-1], atol=1e-6)
     assert np.abs(found.scores).max() > 1e-6
+
+
+def test_a_language_model_scores_when_it_is_asked(tmp_path, tokenizer_directory):
+    model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.bradley_terry())
+    tokenizer = load_tokenizer(str(tokenizer_directory))
+    save_decoder(tmp_path / "m", {"decoder": _init(model)["decoder"]}, model.config, tokenizer)
+    asked = ScorerConfig(
+        model=str(tmp_path / "m"), dtype="float32", max_length=128,
+        head="verdict", question="{prompt} {response}?", verdicts=("Y", "N"),
+    )  # fmt: skip
+    # Of one kind or the other, as the question has it.
+    found = open_scorer(asked, make_mesh())(PROMPTS, RESPONSES)
+    rewards = found.scores[:, :, 0]
+    np.testing.assert_allclose(found.scores, rewards[:, :, None] - rewards[:, None, :], atol=1e-5)
