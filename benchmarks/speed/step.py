@@ -27,6 +27,7 @@ OUT = flags.DEFINE_string("out", "benchmarks/results/speed_step.json", "Where th
 QUICK = flags.DEFINE_bool("quick", False, "Two layers and short rows: a minute, to see that it runs.")
 LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30.", 1)
 SHARING_LAYERS = flags.DEFINE_integer("sharing_layers", 6, "Layers of the model that sharing is measured on.", 1)
+SHARING_GROUPS = flags.DEFINE_integer("sharing_groups", 4, "Prompts of a step there; with one, the optimiser's share is large.", 1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
 ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Ours.")
 UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Ours.")
@@ -92,10 +93,10 @@ def against_peer() -> dict:
 
 def sharing() -> dict:
     ours, s = jobs.Ours(jobs.shape(sizes()["sharing_layers"]), runtime()), sizes()
-    figures = {"layers": s["sharing_layers"], "prompt": s["prompt"], "response": s["length"]}
+    figures = {"layers": s["sharing_layers"], "groups": SHARING_GROUPS.value, "prompt": s["prompt"], "response": s["length"]}
     for count in (2, 4, 8):
-        group = groups(1, count)
-        shared, separate = jobs.packed(group, group[0].size[0]), pair_rows(group)
+        several = groups(SHARING_GROUPS.value, count)
+        shared, separate = jobs.packed(several, several[0].size[0]), pair_rows(several)
         seconds = measure.in_turns({"shared": ours.grouped(shared), "separate": ours.separate(separate)}, REPEATS.value)
         gain = measure.speedup(seconds["shared"], seconds["separate"])
         ideal = count * (s["prompt"] + s["length"]) / (s["prompt"] + count * s["length"])

@@ -105,7 +105,8 @@ def test_an_incomplete_group_is_a_status_that_says_try_again(serve, judge):
         (dict(body=iter([b"{}"]), headers={"Transfer-Encoding": "chunked"}), 411, "must say its Content-Length"),
         (dict(body=None, headers={"Content-Length": "-1"}), 411, "must say its Content-Length"),
     ],
-    ids=lambda value: str(value)[:40],
+    # Not by the request: an iterator's name holds its address, which differs from worker to worker.
+    ids=lambda value: value[:40] if isinstance(value, str) else None,
 )
 def test_bad_requests_are_told_why_in_one_line(server, request_, status, words):
     found, answer = ask(server, **request_)
