@@ -30,13 +30,10 @@ def comparison_losses(
 ) -> tuple[Array, Array]:
     """Scores and losses of the comparisons, each [B, C] f32; losses hold Bradley–Terry's centering where asked for."""
     scores = pair_scores(output, comparisons)
-    common = dict(tau=output.tau, margin=comparisons.margin, target=comparisons.target)
-    if config.objective == "verdict":
-        losses = verdict_losses(output, comparisons, config.label_smoothing)
-    elif config.objective == "expected_error":
-        losses = reward.expected_error(scores, **common)
+    if isinstance(output, PairwiseOutput) or config.objective == "verdict":
+        losses = question_losses(output, comparisons, config)
     else:
-        losses = reward.preference_loss(scores, **common, label_smoothing=config.label_smoothing)
+        losses = _preference_losses(scores, output.tau, comparisons.margin, comparisons.target, config)
     if config.centering:
         rewards = output.embedding[..., 0]
         sides = [jnp.take_along_axis(rewards, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
@@ -44,20 +41,34 @@ def comparison_losses(
     return scores, losses
 
 
-def verdict_losses(
-    output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, label_smoothing: float
+def _preference_losses(scores: Array, tau: Array, margin: Array, target: Array, config: LossConfig) -> Array:
+    common = dict(tau=tau, margin=margin, target=target)
+    if config.objective == "expected_error":
+        return reward.expected_error(scores, **common)
+    return reward.preference_loss(scores, **common, label_smoothing=config.label_smoothing)
+
+
+def question_losses(
+    output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig
 ) -> Array:
-    """[B, C] f32: mean loss of the two questions of a comparison: yes to the chosen response (or order), no to the other."""
-    values = output.value if isinstance(output, PairwiseOutput) else output.embedding[..., 0]
+    """[B, C] f32: mean loss of the two questions of a comparison, yes to the chosen response (or order), no to the other.
+
+    Each has a loss of its own. Were a pairwise model fitted by the mean of its two orders, nothing would keep it from always
+    preferring the first response that it reads: that part cancels.
+    """
+    pairwise = isinstance(output, PairwiseOutput)
+    values = output.value if pairwise else output.embedding[..., 0]
     mass = jnp.zeros_like(values) if output.mass is None else output.mass
-    common = dict(tau=output.tau, label_smoothing=label_smoothing)
 
-    def asked(question: Array, target: Array) -> Array:
+    def asked(question: Array, margin: Array, target: Array) -> Array:
         pick = lambda array: jnp.take_along_axis(array, question, axis=1)
-        return reward.verdict_loss(pick(values), target=target, mass=pick(mass), **common)
+        if config.objective != "verdict":
+            return _preference_losses(pick(values), output.tau, margin, target, config)
+        common = dict(tau=output.tau, target=target, label_smoothing=config.label_smoothing)
+        return reward.verdict_loss(pick(values), mass=pick(mass), **common)
 
-    first = asked(comparisons.chosen, comparisons.target)
-    second = asked(comparisons.rejected, 1 - comparisons.target)
+    first = asked(comparisons.chosen, comparisons.margin, comparisons.target)
+    second = asked(comparisons.rejected, -comparisons.margin, 1 - comparisons.target)
     return jnp.where(comparisons.chosen == comparisons.rejected, first, (first + second) / 2)
 
 

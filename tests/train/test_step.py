@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpmjax.arrays import Comparisons
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline, fit_shape, prepare
 from gpmjax.hub import load_tokenizer
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
+from gpmjax.models.scores import PairwiseOutput
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, put_batch
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge, schedule, split
 from gpmjax.train.state import init_state
-from gpmjax.train.step import make_train_step
+from gpmjax.train.step import comparison_losses, make_train_step
 
 LOSS = LossConfig(lm_coefficient=0.1, label_smoothing=0.1)
 
@@ -111,3 +113,20 @@ def test_weight_decay_spares_vectors(params):
     assert not np.any(updates["decoder"]["layers"]["mlp_norm"]["scale"])
     kernel = params["decoder"]["layers"]["mlp"]["up"]["kernel"]
     np.testing.assert_allclose(updates["decoder"]["layers"]["mlp"]["up"]["kernel"], -0.5 * kernel, rtol=1e-6)
+
+
+def test_a_pairwise_model_answers_for_each_order():
+    """Liking the first place whatever stands there is an error, though it cancels in the mean over both orders."""
+    index = lambda *values: jnp.array([values], jnp.int32)
+    one = jnp.ones((1, 1))
+    both = Comparisons(index(0), index(1), one, 0 * one, one, index(0))
+    loss = lambda *values, pairs=both: float(
+        comparison_losses(PairwiseOutput(jnp.array([values]), jnp.float32(1)), pairs, LossConfig())[1][0, 0]
+    )
+    softplus = lambda z: np.log1p(np.exp(z))
+    assert loss(5.0, 5.0) == pytest.approx((softplus(-5.0) + softplus(5.0)) / 2, rel=1e-5)
+    assert loss(2.0, -2.0) == pytest.approx(softplus(-2.0), rel=1e-5)
+    asked_once = both._replace(rejected=index(0), target=0 * one)  # the rejected response was read first
+    assert loss(2.0, -9.0, pairs=asked_once) == pytest.approx(softplus(2.0), rel=1e-5)
+    with_margin = both._replace(margin=one)
+    assert loss(2.0, -2.0, pairs=with_margin) == pytest.approx(softplus(-1.0), rel=1e-5)
