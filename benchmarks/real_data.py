@@ -94,13 +94,16 @@ ABLATION = tuple(
 # The cross-entropy's best scalar on a cycle is a tie; this one is trained for accuracy itself.
 BT_FOR_ACCURACY = Model(1, objective="expected_error")
 
-# Every system of the source, one budget: linear heads on the frozen backbone.
+# Every system of the source, one budget: heads on the frozen backbone.
 SYSTEMS = (
     Model(1),
     Model(8),
     Model(1, question="candidates"),
     Model(1, question="a_or_b", start="verdict", objective="verdict"),
     Model(1, question="yes_or_no", start="verdict", objective="verdict"),
+    Model(1, widths=(256,)),
+    Model(8, widths=(256,)),
+    Model(1, widths=(256,), question="candidates"),
 )
 
 EXPERIMENTS: dict[str, Experiment] = {

@@ -51,11 +51,12 @@ QUESTIONS = {
     "candidates": Question(
         "<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"
     ),
-    # Munos et al. 2023 (arXiv 2312.00886), their template for summaries.
+    # Munos et al. 2023 (arXiv 2312.00886), their template for summaries. With a space at its end: tokenizers that split digits have
+    # no token for a space and a digit.
     "one_or_two": Question(
         "You are an expert summary rater. Given a piece of text and two of its possible summaries, output 1 or 2 to indicate "
-        "which summary is better.\nText - {prompt}, Summary 1 - {first}, Summary 2 - {second}.\nPreferred Summary -",
-        (" 1", " 2"),
+        "which summary is better.\nText - {prompt}, Summary 1 - {first}, Summary 2 - {second}.\nPreferred Summary - ",
+        ("1", "2"),
         wrapping="plain",
     ),
     # Dong et al. 2024 (arXiv 2405.07863): the released pairwise preference models.
