@@ -39,6 +39,8 @@ class JudgePlan:
     """Changes memory and speed, not scores."""
     dtype: str = "float32"
     template: str = "chat"
+    attention: str = "xla"
+    """See `gpmjax.models.attention`; "flash" or "blockwise" for long texts. Changes memory and speed, not scores."""
     order: str = "both"
     """Of the pairs put to a pairwise model: "both", or "shuffled", which is half the work."""
     symmetry: str = "average"
@@ -70,8 +72,8 @@ def open_model(plan: JudgePlan) -> OpenModel:
     Raises:
       FileNotFoundError, ValueError: one line naming the model, or the field and what is allowed.
     """
-    runtime = Runtime(dtype=plan.dtype).validate()
     mesh = make_mesh()
+    runtime = Runtime(dtype=plan.dtype, attention=plan.attention, mesh=mesh if mesh.size > 1 else None).validate()
     source = open_source(plan.model)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
     spec = loaded.spec

@@ -46,6 +46,12 @@ def test_summary_and_rows_agree(saved, pairs, write_rows, tmp_path):
     assert {name: summary[name] for name in again} == again
 
 
+def test_how_attention_is_computed_changes_no_figure(saved, pairs, write_rows):
+    data = write_rows(pairs)
+    plain, blockwise = (evaluate(plan(saved, data, attention=name)) for name in ("xla", "blockwise"))
+    assert plain["accuracy"] == blockwise["accuracy"] and plain["nll"] == pytest.approx(blockwise["nll"], abs=1e-5)
+
+
 def test_an_interrupted_evaluation_goes_on(saved, pairs, write_rows, tmp_path, monkeypatch):
     scored = []
 
