@@ -19,6 +19,8 @@ class Evaluation(NamedTuple):
     file: str
     figures: Mapping[str, Any]
     """As `metrics.summarise` makes them."""
+    model: str = ""
+    """The model's head, where the file says it."""
 
     @property
     def parts(self) -> list[tuple[str, list[tuple[str, Mapping[str, Any]]]]]:
@@ -67,7 +69,8 @@ def section(run: Run) -> Section:
         if "benchmark" in document:
             benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document)))
         elif document.get("comparisons") and "accuracy" in document:
-            evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document))
+            described = describe(spec) if spec else ""
+            evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document, described))
         if spec:
             evaluated.append((Path(name).stem, _how(document)))
         if isinstance(document.get("iterations"), list):
