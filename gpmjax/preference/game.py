@@ -129,7 +129,8 @@ def cyclic_share(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch
     require_square("scores", scores)
     K = scores.shape[-1]
     # A rounded diagonal is a hair above 0 or below; nothing beats itself.
-    beats = ((scores > 0) & ~jnp.eye(K, dtype=bool)).astype(jnp.float32)
+    others = jnp.broadcast_to(~jnp.eye(K, dtype=bool), scores.shape)
+    beats = ((scores > 0) & others).astype(jnp.float32)
     two_steps = jnp.matmul(beats, beats, precision=jax.lax.Precision.HIGHEST)
     cycles = jnp.sum(two_steps * beats.mT, axis=(-2, -1)) / 3  # each is met from all three of its corners
     return cycles / max(K * (K - 1) * (K - 2) // 6, 1)
