@@ -22,7 +22,6 @@ from gpmjax.data.groups import Comparison, Group, Message
 
 ORDERS = ("both", "shuffled")
 """Of a pair: asked in both orders, or in one that a hash of the texts picks."""
-WRAPPINGS = ("chat", "plain")
 
 _POINTWISE = {"prompt", "response"}
 _PAIRWISE = {"prompt", "first", "second"}

@@ -14,7 +14,7 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
-from gpmjax.evals.readout import Reader
+from gpmjax.evals.readout import Reader, reading_facts
 from gpmjax.models.scores import PreferenceOutput, group_scores
 
 
@@ -46,10 +46,7 @@ def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput
     scores[_equal(group.responses)] = 0.0
     return Verdict(
         scores=scores,
-        tau=float(output.tau),
-        tokens=np.array([read.tokens for read in group.read]),
-        forward_tokens=forward_tokens,
-        truncated=bool(report.prompts_cut or report.responses_cut),
+        **reading_facts(group, report, output, forward_tokens),
         embedding=output.embedding,
         # One prompt, hence one gate.
         scale=None if output.scale is None else output.scale[0],

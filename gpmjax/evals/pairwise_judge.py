@@ -15,7 +15,7 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
-from gpmjax.evals.readout import Reader
+from gpmjax.evals.readout import Reader, reading_facts
 from gpmjax.models.config import require_one_of
 from gpmjax.models.scores import PairwiseOutput
 
@@ -68,10 +68,7 @@ class PairwiseJudge:
             scores = (asked - asked.T) / 2
         return Verdict(
             scores=scores,
-            tau=float(output.tau),
-            tokens=np.array([read.tokens for read in group.read]),
-            forward_tokens=forward_tokens,
-            truncated=bool(report.prompts_cut or report.responses_cut),
+            **reading_facts(group, report, output, forward_tokens),
             asked=asked,
         )
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from gpmjax.data.assemble import BatchShape
-from gpmjax.data.encode import EncodedGroup
+from gpmjax.data.encode import EncodedGroup, EncodeReport
 from gpmjax.data.grouping import split_group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.evals.protocol import Scorer
@@ -52,6 +53,16 @@ def _read_groups(
         read = _read(scorer, Pipeline([[piece for several in chunk for piece in several]], shape, order="ordered"))
         for several in chunk:
             yield _joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several)
+
+
+def reading_facts(group: EncodedGroup, report: EncodeReport, output: Output, forward_tokens: int) -> dict[str, Any]:
+    """What a verdict says of how its group was read, whichever kind of model it was: fields of `judging.Verdict`."""
+    return {
+        "tau": float(output.tau),
+        "tokens": np.array([read.tokens for read in group.read]),
+        "forward_tokens": forward_tokens,
+        "truncated": bool(report.prompts_cut or report.responses_cut),
+    }
 
 
 def _rounded(shape: BatchShape) -> BatchShape:
