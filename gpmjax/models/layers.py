@@ -46,6 +46,10 @@ class Linear(nn.Module):
         param_dtype = self.runtime.param_dtype
         inputs = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features), param_dtype)
+        # One axis of tokens: of the gradient xᵀ dy of a plain matrix product XLA's CPU backend folds the transpose into the
+        # product, while of [B, T, in] it writes it out, fused with whatever made dy: a third of a whole training step.
+        *batch, _ = x.shape
+        x = x.reshape(-1, inputs)
         y = x @ kernel.astype(x.dtype)
         if self.bias:
             b = self.param("bias", nn.initializers.zeros, (self.features,), param_dtype)
@@ -55,7 +59,7 @@ class Linear(nn.Module):
             a = self.param("lora_a", nn.initializers.normal(inputs**-0.5), (inputs, lora.rank), param_dtype)
             b = self.param("lora_b", nn.initializers.zeros, (lora.rank, self.features), param_dtype)
             y = y + (lora.alpha / lora.rank) * ((x @ a.astype(x.dtype)) @ b.astype(x.dtype))
-        return y
+        return y.reshape(*batch, self.features)
 
 
 class GatedMLP(nn.Module):
