@@ -83,9 +83,10 @@ def test_only_blocks_in_which_something_is_seen_are_visited():
     position = np.concatenate([np.arange(64), np.tile(64 + np.arange(64), 3), np.zeros(64)])
     group, response = np.repeat([1, 1, 1, 1, 0], 64), np.repeat([0, 1, 2, 3, 0], 64)
     layout = TokenLayout(*(jnp.asarray(field, jnp.int32)[None] for field in (position, group, response)))
-    count, visit = blockwise._visits(slot_tags(layout, 320), 64, jnp.array([2**30]))
-    visited = [tuple(int(side) for side in visit(n)) for n in range(int(count))]
-    assert visited == [(0, 0), (1, 0), (1, 1), (2, 0), (2, 2), (3, 0), (3, 3)]
+    two_rows = TokenLayout(*(jnp.tile(field, (2, 1)) for field in layout))
+    visited, counts = blockwise._visits(slot_tags(two_rows, 320), jnp.array([2**30]))
+    keys = [blocks[:count].tolist() for blocks, count in zip(visited, counts, strict=True)]
+    assert keys == [[0], [0, 1], [0, 2], [0, 3], [], [5], [5, 6], [5, 7], [5, 8], []]
 
 
 def test_on_a_mesh_rows_and_heads_are_split_and_nothing_else_changes(layout):

@@ -39,10 +39,13 @@ def tokens(group=1):
 
 
 def products(jaxpr) -> float:
-    """FLOPs of every matrix product in a traced program, loops as often as they turn: blockwise attention once a row here."""
+    """FLOPs of every matrix product in a traced program, scans as often as they turn.
+
+    A while is a block of queries going through the keys that it sees: here, where a row is one block, once.
+    """
     total = 0.0
     for equation in jaxpr.eqns:
-        turns = {"scan": equation.params.get("length"), "while": ROWS}.get(equation.primitive.name, 1)
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             inner = np.prod([equation.invars[0].aval.shape[axis] for axis in contracted])
