@@ -25,6 +25,8 @@ def get_config() -> Config:
             tau=1.0,
             dtype="float32",
             remat="none",
+            # A CPU's; elsewhere xla or flash.
+            attention="blockwise",
         ),
         data=DataConfig(
             train=("builtin:letters",),

@@ -1,6 +1,8 @@
 """How the suites measure: contenders in turns, all repetitions kept, and the machine written down beside the figures.
 
-Turns (A B A B …) so that a slow minute of the machine meets all contenders alike; ratios are taken within a turn.
+Turns (A B A B …) so that a slow minute of the machine meets all contenders alike; ratios are taken within a turn. In a turn a
+contender runs twice and the second run counts, as in a job of its own: the first takes over the memory that the other gave
+back, which on a virtual machine costs gigabytes' worth of page faults (4 s of a step of 14 s, seen here), and cold caches.
 """
 
 import datetime
@@ -19,12 +21,13 @@ ROOT = Path(__file__).parents[2]
 
 
 def in_turns(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each call, ``repeats`` a contender, after one call of each that is not counted."""
+    """Seconds of a call in each of ``repeats`` turns, of each contender; the call before it, and the very first, do not count."""
     for run in contenders.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(repeats):
         for name, run in contenders.items():
+            run()
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)
