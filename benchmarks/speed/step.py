@@ -5,6 +5,7 @@
     group       one prompt with K responses: ours in one row, the peer's in K
     sharing     ours with a shared prompt against ours without, and the share of the ideal K(P + R)/(P + KR)
     memory      peak resident size of a fresh process of each side, on the identical rows
+    profile     what the steps of "identical" and "group" are made of, each part alone, on both sides
 """
 
 import json
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from benchmarks.speed import jobs, measure, rows
+from benchmarks.speed import jobs, measure, parts, rows
 from benchmarks.torch_peer import pair_rows
 from gpmjax import hub
 from gpmjax.data.chat import ChatFormat
@@ -32,7 +33,7 @@ REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
 ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Ours.")
 UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Ours.")
 REMAT = flags.DEFINE_enum("remat", "dots", REMATS, "Ours.")
-PARTS = flags.DEFINE_list("parts", ["against_peer", "sharing", "memory"], "Which of the parts above.")
+PARTS = flags.DEFINE_list("parts", ["against_peer", "sharing", "memory", "profile"], "Which of the parts above.")
 SIDE = flags.DEFINE_enum("side", "both", ("both", "ours", "peer"), "One side alone: a step, then its peak memory.")
 MODEL = flags.DEFINE_string("model", "", "For --side=peer: the model directory that it opens.")
 
@@ -138,13 +139,25 @@ def memory() -> dict:
     }
 
 
+def profiles() -> dict:
+    config = jobs.shape(sizes()["layers"])
+    ours = jobs.Ours(config, runtime())
+    separate, group = identical_rows(), groups(1, 8)
+    cases = {
+        "identical": (rows.one_response_rows(separate).layout, separate.tokens.shape),
+        "group": (jobs.packed(group, group[0].size[0]).layout, pair_rows(group).tokens.shape),
+    }
+    settings = dict(attention=ATTENTION.value, repeats=REPEATS.value)
+    return {name: parts.of_a_step(config, ours.params, *case, **settings) for name, case in cases.items()}
+
+
 def main(_: list[str]) -> None:
     if SIDE.value != "both":
         print(json.dumps({PEAK_KIB: peak_memory(SIDE.value)}))
         return
     report = {"suite": "step", "machine": measure.machine(), "runtime": [ATTENTION.value, REMAT.value, UNROLL.value]} | sizes()
     for part in PARTS.value:
-        report[part] = {"against_peer": against_peer, "sharing": sharing, "memory": memory}[part]()
+        report[part] = {"against_peer": against_peer, "sharing": sharing, "memory": memory, "profile": profiles}[part]()
     write_json(Path(OUT.value), report)
     for name, figures in report.get("against_peer", {}).items():
         print(f"{name}: {figures['speedup']} times the peer's speed")
@@ -152,6 +165,8 @@ def main(_: list[str]) -> None:
         if name.startswith("K="):
             print(f"sharing {name}: {figures['speedup']}, ideal {figures['ideal']}, share {figures['share_of_ideal']}")
     print(f"peak memory: {report.get('memory', 'not measured')}")
+    for name, figures in report.get("profile", {}).items():
+        print(f"{name}, by part: {figures}")
 
 
 if __name__ == "__main__":
