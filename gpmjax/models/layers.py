@@ -46,10 +46,12 @@ class Linear(nn.Module):
         param_dtype = self.runtime.param_dtype
         inputs = x.shape[-1]
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features), param_dtype)
-        # One axis of tokens: of the gradient xᵀ dy of a plain matrix product XLA's CPU backend folds the transpose into the
-        # product, while of [B, T, in] it writes it out, fused with whatever made dy: a third of a whole training step.
         *batch, _ = x.shape
-        x = x.reshape(-1, inputs)
+        if self.runtime.mesh is None:
+            # One axis of tokens: of the gradient xᵀ dy of a plain matrix product XLA's CPU backend folds the transpose into the
+            # product, while of [B, T, in] it writes it out, fused with whatever made dy: a quarter of a whole training step.
+            # Not on a mesh: in the step compiled for v5e:4x4 it is 5 % more HBM traffic.
+            x = x.reshape(-1, inputs)
         y = x @ kernel.astype(x.dtype)
         if self.bias:
             b = self.param("bias", nn.initializers.zeros, (self.features,), param_dtype)

@@ -53,14 +53,11 @@ def test_rows_stay_where_they_are(compiled, case):
         if collective["kind"] == "all-to-all":  # embeddings are looked up by columns, and then go to their rows
             assert collective["top"] and "embed" in collective["name"] or "sharding_constraint" in collective["name"]
         if not collective["top"]:
-            whole = ([ROWS, SLOTS], [ROWS * SLOTS])
-            assert all(shape[: len(rows)] != rows for rows in whole for shape in collective["shapes"]), collective
+            assert all(shape[:2] != [ROWS, SLOTS] for shape in collective["shapes"]), collective
 
 
 def test_frozen_layers_have_no_gradients_to_add_up(compiled):
     in_layers = [c for c in compiled[0]["frozen"] if c["kind"] == "all-reduce" and not c["top"]]
     assert in_layers == []
     adapters = [c for c in compiled[0]["lora"] if c["kind"] == "all-reduce" and not c["top"]]
-    # What a tensor axis adds up has a row's or a token's axis first: of those that a device holds, a quarter of all.
-    weights = [shape for c in adapters for shape in c["shapes"] if len(shape) == 2 and shape[0] != ROWS * SLOTS // 4]
-    assert weights and all(min(shape) <= 4 for shape in weights)
+    assert all(len(shape) != 2 or min(shape) <= 4 for c in adapters for shape in c["shapes"])
