@@ -116,7 +116,7 @@ class TorchPeer(torch.nn.Module):
 class Trainer:
     """The whole update: loss, gradients, clipping, AdamW."""
 
-    def __init__(self, model: TorchPeer, *, learning_rate: float, b1: float, b2: float, eps: float, clip_norm: float):
+    def __init__(self, model: torch.nn.Module, *, learning_rate: float, b1: float, b2: float, eps: float, clip_norm: float):
         self.model, self._clip = model, clip_norm
         self._optimizer = torch.optim.AdamW(
             model.parameters(), lr=learning_rate, betas=(b1, b2), eps=eps, weight_decay=0.0, fused=True
@@ -127,6 +127,10 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         loss = self.model.loss(rows)
         loss.backward()
+        self.update()
+        return loss.item()
+
+    def update(self) -> None:
+        """Clips the gradients that the parameters have, and moves them."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
         self._optimizer.step()
-        return loss.item()

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import torch
 
 from benchmarks.speed.rows import one_response_rows, paired_loss
 from benchmarks.torch_peer import PairRows, TorchPeer, Trainer
@@ -85,10 +86,14 @@ def export(ours: Ours, path: Path) -> Path:
 
 
 def trainer(path: str | Path) -> Trainer:
-    """The torch side of a model directory, with the optimiser that ours has."""
+    """The torch side of a model directory."""
+    return training(TorchPeer(path))
+
+
+def training(model: torch.nn.Module) -> Trainer:
+    """A torch module with the optimiser that ours has."""
     c = OPTIMIZER
-    rates = dict(learning_rate=c.learning_rate, b1=c.b1, b2=c.b2, eps=c.eps, clip_norm=c.clip_norm)
-    return Trainer(TorchPeer(path), **rates)
+    return Trainer(model, learning_rate=c.learning_rate, b1=c.b1, b2=c.b2, eps=c.eps, clip_norm=c.clip_norm)
 
 
 def peer(ours: Ours) -> Trainer:

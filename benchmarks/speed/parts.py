@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from flax import traverse_util
 
 from benchmarks.speed import jobs, measure
 from gpmjax.arrays import TokenLayout
@@ -39,9 +40,9 @@ def of_a_step(
       rows: how many rows the peer has for the same examples, and how long they are.
       attention: ours, as in ``Runtime``.
     """
-    slots = layout.group.size, math.prod(rows)
+    slots, kernels = (layout.group.size, math.prod(rows)), _kernels(params)
     pairs = {
-        "products": (_our_products(config, slots[0]), _their_products(config, slots[1]), config.num_layers / _TURNS),
+        "products": (_our_products(kernels, slots[0]), _their_products(kernels, slots[1]), config.num_layers / _TURNS),
         "attention": (_our_attention(config, layout, attention), _their_attention(config, rows), config.num_layers),
         "optimizer": (_our_optimizer(params), _their_optimizer(params), 1),
     }
@@ -49,32 +50,32 @@ def of_a_step(
     for name, (ours, peer, times) in pairs.items():
         seconds = measure.in_turns({"ours": ours, "peer": peer}, repeats)
         figures[name] = {side: measure.spread([one * times for one in ones]) for side, ones in seconds.items()}
-    flops = 6 * sum(math.prod(kernel) for kernel in _kernels(config)) * config.num_layers
+    flops = 6 * sum(math.prod(kernel) for kernel in kernels) * config.num_layers
     for side, count in zip(("ours", "peer"), slots, strict=True):
         rate = flops * count / figures["products"][side]["median"] / 1e9
         figures["products"][f"{side}_gflops"] = round(rate)
     return figures
 
 
-def _kernels(config: DecoderConfig) -> list[tuple[int, int]]:
-    c = config
-    sizes = [(c.hidden_size, width) for width in (c.q_size, c.kv_size, c.kv_size, c.mlp_size, c.mlp_size)]
-    return [*sizes, (c.q_size, c.hidden_size), (c.mlp_size, c.hidden_size)]
+def _kernels(params: Any) -> list[tuple[int, int]]:
+    """Of one layer, [in, out] each; stacked over layers in ``params``."""
+    layers = traverse_util.flatten_dict(params["decoder"]["layers"])
+    return [leaf.shape[1:] for path, leaf in layers.items() if path[-1] == "kernel"]
 
 
 def _draw(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def _operands(config: DecoderConfig, slots: int):
+def _operands(kernels: list[tuple[int, int]], slots: int):
     """(which pass, left, right) of every product of a layer."""
-    for inputs, outputs in _kernels(config):
+    for inputs, outputs in kernels:
         x, w, dy = _draw(slots, inputs), _draw(inputs, outputs), _draw(slots, outputs)
         yield from (("forward", x, w), ("by_input", dy, w), ("by_kernel", x, dy))
 
 
-def _our_products(config: DecoderConfig, slots: int) -> Callable[[], Any]:
-    loops = [_loop(_PASSES[name], jnp.asarray(a), jnp.asarray(b)) for name, a, b in _operands(config, slots)]
+def _our_products(kernels: list[tuple[int, int]], slots: int) -> Callable[[], Any]:
+    loops = [_loop(_PASSES[name], jnp.asarray(a), jnp.asarray(b)) for name, a, b in _operands(kernels, slots)]
     return lambda: [loop() for loop in loops]
 
 
@@ -95,9 +96,9 @@ def _loop(axes: tuple, a: jax.Array, b: jax.Array) -> Callable[[], Any]:
     return once
 
 
-def _their_products(config: DecoderConfig, slots: int) -> Callable[[], Any]:
+def _their_products(kernels: list[tuple[int, int]], slots: int) -> Callable[[], Any]:
     turned = {"forward": lambda a, b: (a, b), "by_input": lambda a, b: (a, b.T), "by_kernel": lambda a, b: (a.T, b)}
-    operands = [turned[name](torch.from_numpy(a), torch.from_numpy(b)) for name, a, b in _operands(config, slots)]
+    operands = [turned[name](torch.from_numpy(a), torch.from_numpy(b)) for name, a, b in _operands(kernels, slots)]
     results = [a @ b for a, b in operands]
 
     def run() -> None:
@@ -148,14 +149,7 @@ def _our_optimizer(params: Any) -> Callable[[], Any]:
 
 
 def _their_optimizer(params: Any) -> Callable[[], Any]:
-    parameters = [torch.nn.Parameter(torch.from_numpy(np.array(leaf))) for leaf in jax.tree.leaves(params)]
-    for parameter in parameters:
+    model = torch.nn.ParameterList(torch.from_numpy(np.array(leaf)) for leaf in jax.tree.leaves(params))
+    for parameter in model:
         parameter.grad = torch.ones_like(parameter)
-    c = jobs.OPTIMIZER
-    rule = torch.optim.AdamW(parameters, lr=c.learning_rate, betas=(c.b1, c.b2), eps=c.eps, weight_decay=0.0, fused=True)
-
-    def run() -> None:
-        torch.nn.utils.clip_grad_norm_(parameters, c.clip_norm)
-        rule.step()
-
-    return run
+    return jobs.training(model).update

@@ -103,7 +103,7 @@ def backward(
     return tuple(_join(change.astype(x.dtype), x.shape) for change, x in changes)
 
 
-def _visits(tags: Array, window: Array) -> tuple[Int[Array, "rows blocks"], Int[Array, "rows"]]:
+def _visits(tags: Array, window: Array) -> tuple[Int[Array, "all blocks"], Int[Array, "all"]]:
     """Which rows of the arrays of blocks, see ``_split``, hold the keys that each block of queries sees, and how many do.
 
     The first ``count`` of a block's list are those; the rest of it means nothing.

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
@@ -15,6 +15,8 @@ from benchmarks.speed.rows import one_response_rows, random_groups
 from benchmarks.speed.score import power, rows_of
 from benchmarks.torch_peer import pair_rows
 from gpmjax.models.config import DecoderConfig
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.spec import PreferenceSpec
 
 PROGRAM = Path(__file__).parents[2] / "launch" / "benchmark.py"
 
@@ -76,7 +78,8 @@ def test_what_cannot_be_measured_is_said_in_a_line(flags, message):
 def test_a_step_is_taken_apart_on_both_sides():
     config = DecoderConfig(vocab_size=8, hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, mlp_size=24)
     ours = packed(random_groups(1, prompt=8, responses=2, length=4, vocabulary=8), 16)
-    params = {"kernel": jnp.ones((4, 4))}
+    model = PreferenceModel(config, PreferenceSpec.bradley_terry())
+    params = jax.jit(model.init)(jax.random.key(0), ours)["params"]
     found = parts.of_a_step(config, params, ours.layout, (2, 12), attention="blockwise", repeats=1)
     assert list(found) == ["products", "attention", "optimizer"]
     assert all(figures[side]["median"] > 0 for figures in found.values() for side in ("ours", "peer"))
