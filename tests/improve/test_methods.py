@@ -1,0 +1,206 @@
+"""All ten methods, from the stages' rows to the loss and its slope, against the papers' formulas written in numpy.
+
+The wiring is the library's own: rows of samples, scores and log-probabilities → `scored_samples` → `signals` →
+`training_examples` → `assemble_policy` → `batch_loss`. The policy alone is replaced, by a table of one log-probability a
+token id, so that the formulas below can be evaluated, and differentiated, without the library. To add a method, add its
+formula to `FORMULAS` and its options to `CASES`.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from gpmjax.improve_config import METHODS, PAIRWISE, PolicyLossConfig
+from gpmjax.train import policy_step
+from gpmjax.train.policy_batch import assemble_policy, fit_policy_shape
+from gpmjax.train.policy_data import scored_samples, training_examples
+from gpmjax.train.policy_signals import block_drift, signals
+
+TAU, BETA, K, VOCAB = 0.25, 0.7, 4, 64
+LENGTHS = ((1, 4, 2, 3), (2, 2, 5, 1), (3, 1, 1, 2))
+LEVEL = np.random.default_rng(7).uniform(-2.5, -0.2, VOCAB)
+"""log π_θ of every token id: the policy that trains."""
+
+
+def stages(seed=0):
+    """Rows as the stages leave them: three prompts with four responses each, no token id twice within a prompt."""
+    draw = np.random.default_rng(seed)
+    sampled, scores, current, base = [], [], [], []
+    for n, lengths in enumerate(LENGTHS):
+        ids = 2 + draw.permutation(VOCAB - 2)[: sum(lengths)]
+        responses = [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])]
+        embedding = draw.normal(size=(K, 4)).astype(np.float32)
+        if n == 2:
+            embedding[2] = embedding[1]  # a tie between two of the four
+        scale = draw.uniform(0.2, 1.5, 2).astype(np.float32)
+        sampled.append({"prompt_id": 10 + n, "prompt_tokens": list(range(2, 5 + n)), "response_tokens": responses})
+        scores.append({"scores": gpm(embedding, scale), "tau": TAU, "embedding": embedding, "scale": scale})
+        near = lambda width: [list(LEVEL[tokens] + draw.uniform(-width, width, len(tokens))) for tokens in responses]
+        current.append({"logprobs": near(0.4)})
+        base.append({"logprobs": near(0.9)})
+    return sampled, scores, current, base
+
+
+def gpm(embedding, scale):
+    """s(i ≻ j) = Σ_l λ_l (v_i[2l] v_j[2l+1] − v_i[2l+1] v_j[2l])."""
+    x, y = embedding[:, 0::2].astype(float), embedding[:, 1::2].astype(float)
+    return np.einsum("il,jl,l->ij", x, y, scale) - np.einsum("il,jl,l->ij", y, x, scale)
+
+
+class Prompt:
+    """What is known of one prompt's responses, in float64, under the options of a case."""
+
+    def __init__(self, rows, n, level, options):
+        sampled, scores, current, base = (part[n] for part in rows)
+        self.tokens = [level[np.array(tokens)] for tokens in sampled["response_tokens"]]
+        self.old = [np.array(tokens, np.float32).astype(float) for tokens in current["logprobs"]]
+        sums = lambda parts: np.array([np.sum(part) for part in parts])
+        self.theta, self.t = sums(self.tokens), sums(self.old)
+        self.ref = sums([np.array(tokens, np.float32) for tokens in base["logprobs"]])
+        self.ratio = self.theta - self.t
+        self.log_odds = scores["scores"] / TAU
+        self.embedding, self.scale = scores["embedding"].astype(float), scores["scale"].astype(float)
+        self.mean = (scores["scores"] if options.get("score") == "score" else self.log_odds).mean(axis=1)
+        self.options = options
+
+    def __getattr__(self, name):
+        return self.options[name] if name in self.options else getattr(PolicyLossConfig, name)
+
+    def log_z(self, signal, otherwise):
+        """β log 1/K Σ_k exp(signal_k/β)."""
+        if self.options.get("log_partition") != "estimate":
+            return otherwise
+        return BETA * np.log(np.mean(np.exp(signal / BETA)))
+
+    def surrogate(self, advantages, reduce):
+        """PPO's clipped objective, and k3 of KL(π_θ‖π_t), over a response's tokens."""
+        clip, kl = self.clip / self.tightening, self.kl * self.tightening
+        losses = []
+        for log_pi, log_old, advantage in zip(self.tokens, self.old, advantages, strict=True):
+            rho = np.exp(log_pi - log_old)
+            gain = np.minimum(rho * advantage, np.clip(rho, 1 - clip, 1 + clip) * advantage)
+            k3 = np.exp(log_old - log_pi) - 1 - (log_old - log_pi)
+            losses.append(-reduce(gain) + kl * np.mean(k3))
+        return np.array(losses)
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def standardised(x):
+    return (x - x.mean()) / (x.std() + 1e-4)
+
+
+def gpo(p):
+    return (p.ratio - (p.mean - p.log_z(p.mean, 0.0)) / BETA) ** 2
+
+
+def sppo(p):
+    rate = sigmoid(p.log_odds).mean(axis=1)
+    return (p.ratio - (rate - p.log_z(rate, 0.5)) / BETA) ** 2
+
+
+def nash_md(p):
+    weight = np.exp(p.mixture * (p.ref - p.t))
+    rate = sigmoid(p.log_odds) @ (weight / weight.sum())
+    opponent = (1 - p.mixture) * p.t + p.mixture * p.ref
+    return (p.theta - opponent - (rate - p.log_z(rate, 0.5)) / BETA) ** 2
+
+
+def gprl(p):
+    advantage = np.zeros(K)
+    for block in range(2):
+        part = p.embedding[:, 2 * block : 2 * block + 2]
+        advantage += p.multiplier[block] * p.scale[block] * standardised(gpm(part, np.ones(1)).mean(axis=1))
+    return p.surrogate(advantage, np.mean)
+
+
+def pairs(loss):
+    """A loss of h_ij = r_i − r_j, i chosen."""
+    return lambda p: loss(p, p.ratio[:, None] - p.ratio[None, :])
+
+
+def dpo(p, h):
+    flipped = p.label_smoothing
+    return -(1 - flipped) * special.log_expit(BETA * h) - flipped * special.log_expit(-BETA * h)
+
+
+FORMULAS = {
+    "gpo": gpo,
+    "sppo": sppo,
+    "nash_md": nash_md,
+    "ppo": lambda p: p.surrogate(p.mean - p.mean.mean(), np.sum),
+    "grpo": lambda p: p.surrogate(standardised(p.mean), np.mean),
+    "gprl": gprl,
+    "sppo_hard": lambda p: (p.ratio[:, None] - 0.5 / BETA) ** 2 + (p.ratio[None, :] + 0.5 / BETA) ** 2,
+    "dpo": pairs(dpo),
+    "ipo": pairs(lambda p, h: (h - 0.5 / BETA) ** 2),
+    "rebel": pairs(lambda p, h: (BETA * h - (p.mean[:, None] - p.mean[None, :])) ** 2),
+}
+
+
+def weights(p, method, estimator):
+    """How often each response, or each pair (chosen i, rejected j), counts."""
+    best, worst = np.argmax(p.log_odds.mean(axis=1)), np.argmin(p.log_odds.mean(axis=1))
+    one = np.eye(K)
+    if method in PAIRWISE:
+        parts = {"all": (p.log_odds > 1e-5).astype(float), "best_and_worst": np.outer(one[best], one[worst])}
+    else:
+        parts = {"all": np.ones(K), "best_and_worst": one[best] + one[worst]}
+    return parts[estimator] if estimator in parts else parts["all"] + parts["best_and_worst"]
+
+
+CASES = [(method, {"estimator": estimator}) for method in FORMULAS for estimator in ("all", "best_and_worst", "both")]
+CASES = [(m, options) for m, options in CASES if m not in ("ppo", "grpo", "gprl") or options["estimator"] == "all"]
+CASES += [(method, {"score": "score"}) for method in ("gpo", "rebel", "sppo", "ppo", "dpo")]
+CASES += [(method, {"log_partition": "estimate"}) for method in ("gpo", "sppo", "nash_md")]
+CASES += [(method, {"kl": 0.3, "clip": 0.1}) for method in ("ppo", "grpo", "gprl")]
+CASES += [("nash_md", {"mixture": 0.6}), ("dpo", {"label_smoothing": 0.2}), ("gprl", {"kl": 0.3, "drifted": True})]
+NAMES = [" ".join([method, *(f"{name}={value}" for name, value in options.items())]) for method, options in CASES]
+
+
+def test_every_method_has_its_formula():
+    assert set(FORMULAS) == set(METHODS) == {method for method, _ in CASES}
+
+
+@pytest.mark.parametrize(("method", "options"), CASES, ids=NAMES)
+def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
+    options = {"estimator": "all"} | options
+    drifted = options.pop("drifted", False)
+    config = PolicyLossConfig(method=method, beta=BETA, **options)
+    rows = sampled, scores, current, base = stages()
+    scored = scored_samples(scores, current, base)
+    drift = block_drift(scored, np.array([0.05, 0.95], np.float32)) if drifted else None
+    assert not drifted or (drift.tightening > 1.2 and np.ptp(drift.multiplier) > 0.3)
+    options |= {"tightening": drift.tightening, "multiplier": drift.multiplier} if drifted else {"tightening": 1.0, "multiplier": np.ones(2)}
+    examples = training_examples(sampled, current, base, signals(scored, config, drift))
+    batch = assemble_policy(examples[::-1], fit_policy_shape(examples, 4))
+
+    def response_logprobs(model, params, batch):
+        ids = jnp.take_along_axis(jnp.asarray(batch.tokens), jnp.asarray(batch.slots).reshape(4, -1), axis=1)
+        return jnp.where(batch.mask, params[ids].reshape(batch.mask.shape), 0.0)
+
+    monkeypatch.setattr(policy_step, "response_logprobs", response_logprobs)
+    totals = policy_step.batch_totals(batch, config)
+    tightening = options["tightening"]
+    share = lambda level: policy_step.batch_loss(None, level, batch, totals, config, tightening)
+    (loss, metrics), gradient = jax.value_and_grad(share, has_aux=True)(jnp.asarray(LEVEL, jnp.float32))
+
+    def formula(level):
+        prompts = [Prompt(rows, n, level, options) for n in range(len(LENGTHS))]
+        weight = [weights(p, method, options["estimator"]) for p in prompts]
+        by_prompt = [np.sum(w * FORMULAS[method](p)) for p, w in zip(prompts, weight, strict=True)]
+        return np.array(by_prompt), np.sum(by_prompt) / np.sum(weight)
+
+    by_prompt, expected = formula(LEVEL)
+    np.testing.assert_allclose(metrics["example_loss"], [*by_prompt[::-1], 0.0], rtol=2e-4, atol=2e-5)
+    assert batch.row.tolist() == [12, 11, 10, -1]
+    assert float(loss) == pytest.approx(expected, rel=1e-4) == float(metrics["loss"])
+    # The slope along every token's log-probability, by central differences in float64.
+    step = 1e-5 * np.eye(VOCAB)
+    slope = [(formula(LEVEL + d)[1] - formula(LEVEL - d)[1]) / 2e-5 for d in step]
+    assert np.ptp(slope) > 1e-2
+    np.testing.assert_allclose(gradient, slope, rtol=2e-3, atol=2e-4)
