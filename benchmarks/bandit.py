@@ -247,7 +247,7 @@ def main(_: list[str]) -> None:
     document["seconds"] = round(time.time() - began)
     out = Path(OUT.value)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(document, ensure_ascii=False) + "\n")
+    out.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(document["one_step"], indent=0, ensure_ascii=False), f"{document['seconds']} s", sep="\n")
     print(style.save(exploitability_curves(document), FIGURE.value))
 

@@ -53,7 +53,7 @@ def questions(source: str, endings: tuple[str, ...], file: Path) -> str:
     asked = list(dict.fromkeys(group.prompt[0].content for group in read_groups(source)))
     with replacing(file) as partial:
         lines = [json.dumps({"prompt": f"{question} {ending}"}) + "\n" for ending in endings for question in asked]
-        partial.write_text("".join(lines))
+        partial.write_text("".join(lines), encoding="utf-8")
     return str(file)
 
 

@@ -169,7 +169,7 @@ def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds:
         for seed in seeds:
             folder = workdir / name.replace(",", "-").replace(" ", "_") / f"{model.folder}-{seed}"
             done = folder / "summary.json"
-            summary = json.loads(done.read_text()) if done.exists() else {}
+            summary = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
             if summary.get("status") != "finished":
                 summary = fit(cell_config(experiment, model, seed, data, workdir / "features"), folder, held_out)
             (figures,) = summary["eval"].values()

@@ -72,7 +72,7 @@ class TorchPeer(torch.nn.Module):
             directory, dtype=torch.float32, attn_implementation="sdpa"
         )
         self.backbone.config.use_cache = False
-        self.spec = PreferenceSpec.from_dict(json.loads((directory / "config.json").read_text())["gpmjax"])
+        self.spec = PreferenceSpec.from_dict(json.loads((directory / "config.json").read_text(encoding="utf-8"))["gpmjax"])
         if self.spec.head != "linear" or self.spec.tau_mode != "fixed":
             raise ValueError(f"{directory}: the peer has linear heads and a fixed τ, the model {self.spec}")
         heads = {}

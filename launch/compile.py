@@ -57,7 +57,7 @@ def plan(topology: str, workload: Workload) -> Report:
     if HLO.value:
         folder = Path(HLO.value)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{topology.replace(':', '_')}.txt").write_text(compiled.text)
+        (folder / f"{topology.replace(':', '_')}.txt").write_text(compiled.text, encoding="utf-8")
     return report(topology, chip, chips, workload, compiled)
 
 

@@ -79,6 +79,34 @@ def test_nothing_is_suppressed():
         assert not [mark for mark in marks if mark in path.read_text()], path
 
 
+PROGRAMS = [path for folder in ("launch", "benchmarks") for path in sorted(ROOT.glob(f"{folder}/**/*.py"))]
+
+
+@pytest.mark.parametrize("path", [*FILES, *PROGRAMS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_text_files_are_utf8_whatever_the_locale(path):
+    assert calls_in_the_locale(path.read_text(encoding="utf-8")) == []
+
+
+def calls_in_the_locale(source: str) -> list[str]:
+    """The calls in a module that read or write text in whatever encoding the user's locale has.
+
+    >>> calls_in_the_locale("Path('a').read_text(); open('b'); path.open('a', buffering=1); open('c', 'rb'); zipfile.open(name)")
+    ["Path('a').read_text()", "open('b')", "path.open('a', buffering=1)"]
+    """
+    found = []
+    for call in (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        keywords = {keyword.arg for keyword in call.keywords}
+        values = [*call.args, *(keyword.value for keyword in call.keywords)]
+        modes = [node.value for node in values if isinstance(node, ast.Constant) and set(str(node.value)) & set("rwax") and len(str(node.value)) < 4]
+        # Path.open takes a mode alone; the methods of that name that are given a file are those of archives and of our own.
+        opens = name in ("open", "fdopen", "NamedTemporaryFile") and (isinstance(call.func, ast.Name) or not call.args or bool(modes))
+        opens = opens and not any("b" in mode for mode in modes)
+        if "encoding" not in keywords and (name in ("read_text", "write_text") or opens or {"text", "universal_newlines"} & keywords):
+            found.append(ast.unparse(call))
+    return found
+
+
 PREFERENCE_CONFIGS = [
     path for path in sorted((ROOT / "configs").glob("*.py")) if path.stem.split("_")[0] in ("demo", "gpm", "bt", "pairpm", "genrm")
 ]

@@ -54,7 +54,7 @@ def speedup(ours: Sequence[float], baseline: Sequence[float]) -> dict[str, float
 
 def machine() -> dict[str, Any]:
     """What the figures depend on beside the code."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     packages = ("jax", "jaxlib", "torch", "transformers", "numpy")
     return {
@@ -72,6 +72,6 @@ def machine() -> dict[str, Any]:
 def fresh_process(module: str, *flags: str) -> str:
     """What ``python -m module`` prints last, in a process of its own; raises CalledProcessError when it fails."""
     done = subprocess.run(
-        [sys.executable, "-m", module, *flags], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-m", module, *flags], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=True
     )
     return done.stdout.strip().splitlines()[-1]

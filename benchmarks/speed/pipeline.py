@@ -50,8 +50,8 @@ def first_step() -> float:
     if CACHE.value:
         keep_compiled(CACHE.value)
     jobs.Ours(jobs.shape(layers()), RUNTIME).grouped(small_batch())()
-    started = time.time() - float(Path("/proc/uptime").read_text().split()[0])
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    started = time.time() - float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     return time.time() - (started + ticks / 100)  # clock ticks since boot, a hundred a second on Linux
 
 

@@ -121,7 +121,7 @@ def peak_memory(side: str) -> int:
     for _ in range(2):
         step()
     # Not getrusage's ru_maxrss: a process starts with its parent's, and the parent holds both sides.
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 

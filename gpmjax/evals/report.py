@@ -69,7 +69,7 @@ class RowsFile:
     def _read_kept(self) -> list[dict[str, Any]]:
         if self._identity is None or not (self._path.is_file() and self._plan.is_file()):
             return []
-        if json.loads(self._plan.read_text()) != json.loads(json.dumps(self._identity)):
+        if json.loads(self._plan.read_text(encoding="utf-8")) != json.loads(json.dumps(self._identity)):
             return []
         text = self._path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]  # a kill may leave half a line

@@ -125,7 +125,7 @@ def _write_model(
         with atomic_directory(directory) as fresh:
             _write_shards(fresh, tensors, plan)
             _write_tokenizer(fresh, tokenizer)
-            (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n")
+            (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("save_model")
 
@@ -224,7 +224,7 @@ def _write_shards(directory: Path, tensors: Iterator[tuple[str, np.ndarray]], pl
     if len(plan) > 1:
         weight_map = {name: file for file, names in plan.items() for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+        (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_tokenizer(directory: Path, tokenizer: Any) -> None:

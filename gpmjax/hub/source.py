@@ -97,7 +97,7 @@ def _from_directory(directory: Path, label: str) -> Source:
     if not file.is_file():
         raise FileNotFoundError(f"{label}: not a model directory, looked for {CONFIG_FILE}")
     try:
-        hf_config = json.loads(file.read_text())
+        hf_config = json.loads(file.read_text(encoding="utf-8"))
         declared = dict(hf_config.get(DECLARATION, {}))
     except (ValueError, AttributeError, TypeError) as error:
         raise ValueError(f"{file}: not a JSON object ({one_line(error)})") from error

@@ -89,7 +89,7 @@ class SafetensorsTensors:
 
 def _weight_map(index: Path) -> Mapping[str, str]:
     try:
-        return json.loads(index.read_text())["weight_map"]
+        return json.loads(index.read_text(encoding="utf-8"))["weight_map"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f'{index}: not an index, looked for a JSON object with "weight_map"') from error
 

@@ -33,7 +33,7 @@ SMOOTH_FROM = 60
 
 def read_metrics(path: str | Path) -> list[dict]:
     """The lines of a `metrics.jsonl`; an unfinished last line, as an interruption leaves it, is passed over."""
-    lines = Path(path).read_text().splitlines()
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         try:

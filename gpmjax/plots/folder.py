@@ -118,7 +118,7 @@ def _calibrations(documents: Mapping[Path, Mapping]) -> dict[str, list]:
 
 def _read_json(path: Path) -> Mapping:
     try:
-        document = json.loads(path.read_text())
+        document = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
     return document if isinstance(document, dict) else {}

@@ -132,7 +132,7 @@ class Improvement:
         record = json.loads(json.dumps(dataclasses.asdict(self.config)))
         path = self.workdir / "config.json"
         if path.exists():
-            earlier = json.loads(path.read_text())
+            earlier = json.loads(path.read_text(encoding="utf-8"))
             for name in (name for name in record if name not in ANYTIME):
                 if earlier.get(name) != record[name]:
                     raise ValueError(
@@ -193,7 +193,7 @@ class Improvement:
         if scored.embedding is None:
             return None
         first = self.folder(1) / "shares.json"
-        initial = np.array(json.loads(first.read_text()), np.float32) if iteration > 1 else None
+        initial = np.array(json.loads(first.read_text(encoding="utf-8")), np.float32) if iteration > 1 else None
         drift = block_drift(scored, initial)
         if iteration == 1:
             write_json(first, drift.shares.tolist())
@@ -268,7 +268,7 @@ class Improvement:
     def summary(self, status: str) -> dict[str, Any]:
         """Every iteration's figures so far, written to ``summary.json`` and returned."""
         files = [self.folder(n) / "figures.json" for n in range(1, self.config.iterations + 1)]
-        done = [json.loads(path.read_text()) for path in files if path.exists()]
+        done = [json.loads(path.read_text(encoding="utf-8")) for path in files if path.exists()]
         device = jax.devices()[0]
         figures = {
             "status": status,

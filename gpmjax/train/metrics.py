@@ -38,13 +38,13 @@ class MetricsWriter:
             return
         self._path = Path(workdir) / "metrics.jsonl"
         kept = [line for line in self._complete_lines() if json.loads(line)["step"] <= resumed_step] if resumed_step else []
-        self._path.write_text("".join(line + "\n" for line in kept))
-        self._file = self._path.open("a", buffering=1)
+        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = self._path.open("a", encoding="utf-8", buffering=1)
         self._tensorboard = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resumed_step + 1)
 
     def _complete_lines(self) -> list[str]:
         """A run killed in the middle of a line leaves its stump at the end of the file."""
-        text = self._path.read_text() if self._path.exists() else ""
+        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
         return text[: text.rfind("\n") + 1].splitlines()
 
     def write(self, step: int, values: dict[str, Any]) -> None:
@@ -70,7 +70,7 @@ def _scalars(values: dict[str, Any], prefix: str = ""):
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl``."""
-    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 class ProgressBar:

@@ -19,7 +19,7 @@ def perform(commands: Sequence[Command], dry_run: bool, stdin: str = "") -> None
         if dry_run:
             continue
         try:
-            done = subprocess.run(command, input=stdin or None, text=True, check=False)
+            done = subprocess.run(command, input=stdin or None, encoding="utf-8", check=False)
         except FileNotFoundError:
             sys.exit(f"error: {command[0]}: not installed, or not on PATH")
         if done.returncode:
