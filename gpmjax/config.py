@@ -5,15 +5,11 @@ They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after `
 """
 
 import dataclasses
-import importlib.util
 import math
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from absl import app
-
+from gpmjax import config_file
 from gpmjax.data.questions import ORDERS, question_for
 from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
 from gpmjax.models.spec import PreferenceSpec
@@ -352,49 +348,11 @@ def load_config(path: str | Path) -> Experiment:
     """``get_config()`` of a config file, which may itself build on a neighbour: ``load_config(neighbour)``.
 
     Raises:
-      FileNotFoundError, ValueError: no such file; no ``get_config`` in it that gives an experiment.
+      FileNotFoundError, ValueError: as ``gpmjax.config_file.load`` says; one line.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such config file")
-    spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config() if hasattr(module, "get_config") else None
-    if not isinstance(config, Experiment):
-        raise ValueError(f"{path}: get_config() must return a gpmjax.config.Config or gpmjax.improve_config.ImproveConfig")
-    return config
+    return config_file.load(path, Experiment)
 
 
-def neighbour(config_file: str, name: str) -> Experiment:
-    """The config ``name`` beside ``config_file`` (a config's own ``__file__``), to be changed and returned."""
-    return load_config(Path(config_file).with_name(name))
-
-
-def unknown_override(config: Experiment, flag: str) -> str | None:
-    """Explains a flag such as ``--config.model.dimm=4`` that names no field; None when it names one.
-
-    >>> unknown_override(Config(), "--config.mesh.dato=2")
-    '--config.mesh.dato: no such field; config.mesh has data, fsdp, tensor, dcn_data, dcn_fsdp'
-    """
-    path = flag.split("=")[0].lstrip("-").split(".")
-    holder = config
-    for depth, name in enumerate(path[1:], start=1):
-        names = [f.name for f in dataclasses.fields(holder)] if dataclasses.is_dataclass(holder) else []
-        if name not in names:
-            return f"--{'.'.join(path)}: no such field; {'.'.join(path[:depth])} has {', '.join(names) or 'no fields'}"
-        holder = getattr(holder, name)
-    return None
-
-
-def parse_flags(arguments: Sequence[str]) -> list[str]:
-    """Flags as absl parses them, but a misspelt config field is answered with the fields there are."""
-    try:
-        return app.parse_flags_with_usage(list(arguments))
-    except (KeyError, AttributeError):
-        overrides = [argument for argument in arguments if argument.startswith("--config.")]
-        config = load_config(next(a.partition("=")[2] for a in arguments if a.startswith("--config=")))
-        explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
-        if not explained:
-            raise
-        sys.exit(f"error: {explained[0]}")
+def neighbour(own_file: str, name: str) -> Experiment:
+    """The config ``name`` beside ``own_file`` (a config's own ``__file__``), to be changed and returned."""
+    return load_config(Path(own_file).with_name(name))

@@ -13,10 +13,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gpmjax.compilation_cache import keep_compiled
-from gpmjax.config import parse_flags
 from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
 from gpmjax.improve_config import ImproveConfig
+from gpmjax.overrides import parse_flags
 from gpmjax.plots.folder import draw_run
 from gpmjax.train.fit import fit
 from gpmjax.train.improve import improve

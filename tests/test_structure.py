@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
-from gpmjax.config import Config, load_config, unknown_override
+from gpmjax.config import Config, load_config
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
+from gpmjax.overrides import unknown_override
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState
 from gpmjax.train.step import make_train_step
@@ -23,11 +24,11 @@ PACKAGE = ROOT / "gpmjax"
 # Storeys, from the ground up; a module imports from its own room and from storeys below. Rooms of one storey are apart,
 # but for the pairs in NEIGHBOURS.
 STOREYS = (
-    {"arrays", "compilation_cache", "files", "sharding", "version"},
+    {"arrays", "compilation_cache", "config_file", "files", "sharding", "version"},
     {"preference"},
     {"losses", "models", "data"},
     {"config", "distributed"},
-    {"improve_config"},
+    {"improve_config", "overrides"},
     {"hub", "sampling"},
     {"train", "evals", "aot"},
     {"interop"},
