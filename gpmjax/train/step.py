@@ -105,6 +105,7 @@ def batch_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
 
+    The metric "margin" is the score in favour of the side that the label names, weighted as the loss is; tied labels add 0.
     The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to a row.
     """
     if config.lm_coefficient:
@@ -126,12 +127,14 @@ def batch_loss(
         logprobs = chosen_logprobs(model, params, hidden, batch)
         metrics["lm_loss"] = -jnp.sum(batch.lm_weight * logprobs) / totals["lm_tokens"]
         loss = reward.regularised(loss, metrics["lm_loss"], config.lm_coefficient)
+    # 1 where the label is for the chosen response, −1 where it is for the other one, 0 on a tied label.
+    side = jnp.sign(comparisons.target - 0.5)
     # A draw of the model is half right: with |sign| = 0 it lands on ½.
-    right = 0.5 + 0.5 * jnp.sign(scores) * jnp.sign(comparisons.target - 0.5)
+    right = 0.5 + 0.5 * jnp.sign(scores) * side
     metrics |= {
         "loss": loss,
         "accuracy": jnp.sum(_decided(batch) * right) / totals["decided"],
-        "margin": mean_share(scores),
+        "margin": mean_share(side * scores),
         "example_loss": losses,
     }
     return loss, metrics

@@ -69,6 +69,22 @@ def test_a_group_that_fits_is_left_alone():
     assert split_group(group, row_length=9) == [group]
 
 
+def test_a_piece_may_fill_a_row_to_the_last_token():
+    """Prompt 3, responses of 4, 5 and 6: a row of 18 holds all, of 17 and 14 the first two and more, of 13 and 12 one pair each."""
+    triangle = encoded([4, 5, 6], [(0, 1), (1, 2), (2, 0)])
+    sizes = lambda row_length: [piece.size for piece in split_group(triangle, row_length=row_length)]
+    assert sizes(18) == [(18, 3, 3)]
+    assert sizes(17) == [(12, 2, 1), (14, 2, 1), (13, 2, 1)]
+    # The first pair leaves 6 tokens of room, exactly the third response's; the fourth is too long by one.
+    star = encoded([4, 5, 6, 7], [(0, 1), (0, 2), (0, 3)])
+    assert [piece.size for piece in split_group(star, row_length=18)] == [(18, 3, 2), (14, 2, 1)]
+    assert [piece.size for piece in split_group(encoded([4, 5], [(0, 1)] * 3), row_length=12, max_comparisons=2)] == [(12, 2, 2), (12, 2, 1)]
+    # Without comparisons: consecutive responses, 3 + 4 + 5 fills a row of 12, and 3 + 9 does too.
+    assert [piece.size[:2] for piece in split_group(encoded([4, 5, 9], []), row_length=12)] == [(12, 2), (12, 1)]
+    alone = split_group(encoded([1, 1, 1, 1, 1], []), row_length=99, max_responses=2)
+    assert [piece.size[1] for piece in alone] == [2, 2, 1]
+
+
 def test_a_pair_too_long_for_any_row_is_named():
     with pytest.raises(ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length always suffices"):
         split_group(encoded([10, 10], [(0, 1)]), row_length=20)

@@ -34,7 +34,7 @@ def test_every_group_once_within_capacity_equal_rows(sizes, rows, seed, epoch, o
     assert max(filled, default=0) - min(filled, default=0) <= 1 and min(filled, default=1) > 0
     for batch in batches:
         for row in batch:
-            assert all(np.sum([sizes[i] for i in row], axis=0) <= CAPACITY) if row else True
+            assert not row or all(np.sum([sizes[i] for i in row], axis=0) <= CAPACITY)
             assert how == "pack" or len(row) <= 1
     assert plan(sizes, **options) == batches
 
@@ -65,6 +65,18 @@ def test_dense_and_random_across_windows(monkeypatch):
     assert sorted(flat(batches)) == list(range(400))
     mean_lengths = [np.mean(sizes[flat([batch]), 0]) for batch in batches]
     assert abs(np.corrcoef(mean_lengths, np.arange(len(batches)))[0, 1]) < 0.2  # long groups are not all first
+
+
+def test_every_window_is_shuffled_by_a_key_of_its_own(monkeypatch):
+    """With one group a row and windows alike, one key would repeat the same order of places in every window."""
+    monkeypatch.setattr(packing, "_WINDOW", 16)
+    sizes = [(20, 1, 1)] * 64
+    (batch,) = plan(sizes, capacity=CAPACITY, rows_per_batch=64)
+    ids = permutation(64, 0, 0, 0)
+    # Equal sizes are packed in the window's order, so a row's place in it is the group's.
+    windows = [[ids[w * 16 : w * 16 + 16].tolist().index(row[0]) for row in batch[w * 16 : w * 16 + 16]] for w in range(4)]
+    assert windows == [permutation(16, 0, 0, 1 + w).tolist() for w in range(4)]
+    assert len({tuple(window) for window in windows}) == 4
 
 
 def test_permutation_is_fixed_for_ever():

@@ -84,6 +84,22 @@ def test_a_model_that_says_its_own_probabilities_is_calibrated():
     assert honest["nll"] < boastful["nll"] and honest["brier"] < boastful["brier"]
 
 
+def test_calibration_of_soft_targets_by_hand():
+    """Confidence σ(|s|/τ) against the favoured side's mean target, in the bin that the confidence falls into."""
+    odds = lambda p: 2.0 * float(special.logit(p))
+    score = [odds(0.72), -odds(0.78), odds(0.95), -odds(0.95), 0.0]
+    target = [0.9, 0.4, 0.5, 0.25, 0.8]
+    table = metrics.calibration_table(score, target, 2.0, bins=5)
+    expected = [(0.5, 0.6, 1, 0.5, 0.5), (0.7, 0.8, 2, 0.75, 0.75), (0.9, 1.0, 2, 0.95, 0.625)]
+    found = [[line[name] for name in ("low", "high", "count", "confidence", "frequency")] for line in table]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert metrics.expected_calibration_error(table) == pytest.approx((0 * 1 + 0 * 2 + 0.325 * 2) / 5)
+    # An edge belongs to the bin above it, and 1 to the last.
+    assert [line["low"] for line in metrics.calibration_table([0.0, 1e9], [1.0, 1.0], 1.0, bins=2)] == [0.5, 0.75]
+    (edge,) = metrics.calibration_table([float(special.logit(0.75))], [1.0], 1.0, bins=2)
+    assert (edge["low"], edge["high"], edge["frequency"]) == (0.75, 1.0, 1.0)
+
+
 def test_extreme_scores_stay_finite():
     figures = metrics.summarise([1e6, -1e6], [1.0, 1.0], 0.1)
     assert figures["nll"] == pytest.approx(5e6)

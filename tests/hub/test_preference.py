@@ -263,7 +263,7 @@ def test_any_language_model_is_a_judge_when_it_is_asked(published, tokenizer):
     loaded = load_preference_model(plain, asked)
     assert loaded.spec.kind == "pairwise" and loaded.spec.verdict_tokens == tuple(tokenizer("ab").input_ids[-2:])
     assert load_preference_model(plain, asked | {"question": "yes_or_no"}).spec.kind == "bt"
-    assert "lm_head" in loaded.params["decoder"] or loaded.config.tie_embeddings
+    assert ("lm_head" in loaded.params["decoder"]) != loaded.config.tie_embeddings
     assert "heads" not in loaded.params
     with pytest.raises(ValueError, match="no saved head"):
         load_preference_model(plain)

@@ -54,6 +54,14 @@ def test_by_hand():
     assert win_rate([1.0])["standard_error"] is None and win_rate([0.5] * 3)["interval"] == [50.0, 50.0]
 
 
+def test_what_rounding_makes_of_a_tie_is_a_tie_and_no_more():
+    """A preference within 1e-5 of ½ is a tie in the counts; the mean takes every preference as it is."""
+    figures = win_rate([0.5 + 9e-6, 0.5 - 9e-6, 0.5 + 1.1e-5, 0.5 - 1.1e-5, 0.5 + 2e-5])
+    assert (figures["wins"], figures["ties"], figures["losses"]) == (2, 2, 1)
+    assert figures["discrete_win_rate"] == pytest.approx(60.0)
+    assert figures["win_rate"] == pytest.approx(50 + 100 * 2e-5 / 5, abs=1e-9)
+
+
 @pytest.mark.parametrize("bad", [[], [0.5, 1.1], [0.5, float("nan")]], ids=str)
 def test_what_is_no_preference_is_refused(bad):
     with pytest.raises(ValueError, match=r"preferences=.*: must be numbers in \[0, 1\]"):
