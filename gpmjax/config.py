@@ -179,7 +179,8 @@ class LossConfig:
     """"cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar can fit; "verdict"
     is a generative verifier's next-token loss on each answer to a question."""
     reduction: str = "pairwise"
-    """"pairwise" weighs every comparison alike, "listwise" every group."""
+    """"pairwise" weighs every comparison alike, "listwise" every group: the weights of its comparisons add up to 1, over all
+    pieces that a large group is split into. A batch's loss is divided by the weights in that batch."""
     label_smoothing: float = 0.0
     lm_coefficient: float = 0.0
     centering: float = 0.0

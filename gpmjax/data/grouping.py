@@ -41,6 +41,21 @@ def _merge(groups: list[Group]) -> Group:
     return dataclasses.replace(first, responses=tuple(place), comparisons=tuple(comparisons), tags=tags)
 
 
+def weigh_groups_alike(group: EncodedGroup) -> EncodedGroup:
+    """The group with its comparisons' weights scaled so that they add up to 1; all stay 0 where all are 0.
+
+    Scale before ``split_group``: a piece of a group then keeps its part of the group's weight, however many pieces there are.
+
+    >>> from gpmjax.data.groups import Comparison
+    >>> group = EncodedGroup(np.zeros(1), 0, (np.ones(1),) * 3, (Comparison(0, 1, weight=3.0), Comparison(1, 2)))
+    >>> [comparison.weight for comparison in weigh_groups_alike(group).comparisons]
+    [0.75, 0.25]
+    """
+    total = sum(comparison.weight for comparison in group.comparisons) or 1.0
+    scaled = tuple(comparison._replace(weight=comparison.weight / total) for comparison in group.comparisons)
+    return group._replace(comparisons=scaled)
+
+
 def split_group(
     group: EncodedGroup, *, row_length: int, max_responses: int | None = None, max_comparisons: int | None = None
 ) -> list[EncodedGroup]:

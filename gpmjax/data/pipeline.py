@@ -5,7 +5,7 @@ integer: to resume, ask for the next step. Hosts ask for the same step and get d
 """
 
 import bisect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +42,7 @@ def prepare(
     max_responses: int | None = None,
     max_comparisons: int | None = None,
     reading: Reading = Reading(),
+    weigh: Callable[[EncodedGroup], EncodedGroup] | None = None,
 ) -> Prepared:
     """Read, merge, encode and split the groups of each source; ``row`` counts on from source to source.
 
@@ -50,6 +51,7 @@ def prepare(
         max_length: tokens of one prompt with one response.
         row_length: token slots of a row; None is twice max_length, in which any pair fits.
         max_responses, max_comparisons: of a piece that a group is split into; None is whatever a row can hold.
+        weigh: sets the weights of a group's comparisons, before the group is split; None leaves them as they were read.
 
     Raises:
         FileNotFoundError, ValueError: one line naming the file, and the line and field if it is about one.
@@ -62,7 +64,8 @@ def prepare(
         if not kept:
             raise ValueError(f"{source}: every comparison is between equal texts, nothing is left of it")
         limits = dict(max_responses=max_responses, max_comparisons=max_comparisons)
-        encoded.append([p for g in kept for p in split_group(g, row_length=row_length or 2 * max_length, **limits)])
+        weighed = kept if weigh is None else map(weigh, kept)
+        encoded.append([p for g in weighed for p in split_group(g, row_length=row_length or 2 * max_length, **limits)])
         report += cut
     return Prepared(encoded, report, places)
 
@@ -88,7 +91,8 @@ class Pipeline:
     Args:
         sources: encoded groups, one list a data set (``Prepared.sources``).
         shape: of the whole batch, over all hosts.
-        weights: each source's share of an epoch; None: every group once an epoch.
+        weights: each source's share of an epoch, counted in the given groups (in pieces, where a group was split), not in
+            comparisons or their weights; None: every group once an epoch.
         order: "shuffled" anew each epoch, or "ordered": each group once in a fixed order, for evaluation.
         packing: "pack" fills rows with several groups, "single" puts one group in a row.
         host, hosts: this process and how many there are; ``shape.rows`` must be a multiple of hosts.

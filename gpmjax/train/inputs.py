@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from gpmjax.config import Config
 from gpmjax.data.assemble import BatchShape
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.encode import EncodedGroup, EncodeReport
+from gpmjax.data.encode import EncodeReport
+from gpmjax.data.grouping import weigh_groups_alike
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.models.scores import PreferenceOutput
@@ -32,25 +33,20 @@ OpenHeldOut = Callable[..., HeldOut]
 
 
 def fit_data(config: Config, chat: ChatFormat | QuestionFormat, sources: tuple[str, ...]) -> Prepared:
-    """Sources as encoded groups that a row of the config's can hold."""
+    """Sources as encoded groups that a row of the config's can hold.
+
+    With ``loss.reduction="listwise"`` the weights of a group's comparisons add up to 1, over all the pieces that the group is
+    split into; the pairwise loss of a whole group is then losses.reward.listwise_loss.
+    """
     data = config.data
-    prepared = prepare(
+    return prepare(
         sources,
         chat,
         max_length=data.max_length,
         row_length=data.row_length or None,
         max_responses=data.max_responses,
+        weigh=weigh_groups_alike if config.loss.reduction == "listwise" else None,
     )
-    if config.loss.reduction == "listwise":
-        return prepared._replace(sources=[[_weigh_alike(group) for group in source] for source in prepared.sources])
-    return prepared
-
-
-def _weigh_alike(group: EncodedGroup) -> EncodedGroup:
-    """The group with its comparisons' weights summing to 1; the pairwise loss is then losses.reward.listwise_loss."""
-    total = sum(comparison.weight for comparison in group.comparisons) or 1.0
-    scaled = tuple(comparison._replace(weight=comparison.weight / total) for comparison in group.comparisons)
-    return group._replace(comparisons=scaled)
 
 
 def batch_shape(config: Config, prepared: Prepared) -> BatchShape:

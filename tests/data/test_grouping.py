@@ -1,12 +1,14 @@
 """Merging and splitting move comparisons about; none is lost, none changes."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given
 
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.data.grouping import merge_groups, split_group
+from gpmjax.data.grouping import merge_groups, split_group, weigh_groups_alike
 from gpmjax.data.groups import Comparison, Group, user
 
 LABELS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=20)
@@ -62,6 +64,23 @@ def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, 
     assert sorted((c.row, int(r[c.chosen][0]), int(r[c.rejected][0])) for r, c in kept) == [(n, i, j) for n, (i, j) in enumerate(labels)]
     if not labels:
         assert sorted(int(r[0]) for p in pieces for r in p.responses) == list(range(6))
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.0, 0.5, 1.0, 3.0]), min_size=36, max_size=36),
+    max_responses=st.none() | st.integers(2, 9),
+    max_comparisons=st.none() | st.integers(1, 36),
+)
+def test_weights_scaled_before_splitting_add_up_to_one_over_the_pieces(weights, max_responses, max_comparisons):
+    """Nine responses, all pairs compared, weights uneven and some of them 0; their ratios are kept."""
+    group = encoded([1] * 9, list(itertools.combinations(range(9), 2)))
+    given = tuple(c._replace(weight=w) for c, w in zip(group.comparisons, weights, strict=True))
+    limits = dict(row_length=40, max_responses=max_responses, max_comparisons=max_comparisons)
+    pieces = split_group(weigh_groups_alike(group._replace(comparisons=given)), **limits)
+    found = {c.row: c.weight for piece in pieces for c in piece.comparisons}
+    total = sum(weights)
+    assert sum(found.values()) == pytest.approx(1.0 if total else 0.0)
+    assert [found[n] for n in range(36)] == pytest.approx([w / (total or 1.0) for w in weights])
 
 
 def test_a_group_that_fits_is_left_alone():
