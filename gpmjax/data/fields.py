@@ -1,10 +1,17 @@
 """Fields of a row, checked: each function returns the value or raises one line naming place, field and value."""
 
 import math
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from gpmjax.data.groups import Message
+
+
+LARGEST = float(np.finfo(np.float32).max)
+"""Beyond it a number is infinite on the device."""
 
 
 class RowError(ValueError):
@@ -44,22 +51,22 @@ def reply(value: Any, name: str, where: str) -> str:
 def number(
     value: Any, name: str, where: str, *, default: float | None = None, low: float = -math.inf, high: float = math.inf
 ) -> float:
-    """A finite number in [low, high]; a string, as csv has it, is converted; None is the default."""
+    """A number in [low, high] that is finite in 32 bits; a string, as csv has it, is converted; None is the default."""
     value = default if value is None else value
     try:
         converted = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         converted = math.nan
-    if not (math.isfinite(converted) and low <= converted <= high):
+    if not (abs(converted) <= LARGEST and low <= converted <= high):
         span = "" if low == -math.inf else f" in [{low:g}, {high:g}]" if high < math.inf else f" of at least {low:g}"
-        raise RowError(where, name, f"must be a finite number{span}, is {value!r}")
+        raise RowError(where, name, f"must be a finite number{span}, is {shown(value)}")
     return converted
 
 
 def index(value: Any, count: int, name: str, where: str) -> int:
     """The index of one of ``count`` responses."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise RowError(where, name, f"must be the index of a response, 0 to {count - 1}, is {value!r}")
+        raise RowError(where, name, f"must be the index of a response, 0 to {count - 1}, is {shown(value)}")
     return value
 
 
@@ -82,7 +89,22 @@ def kind(value: Any) -> str:
     """What a value is, for a message."""
     if isinstance(value, tuple):
         return "a list of messages"
-    return "a string" if isinstance(value, str) else f"{type(value).__name__} {value!r:.40}"
+    return "a string" if isinstance(value, str) else f"{type(value).__name__} {shown(value)}"
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut to 40 characters however long or deep it is.
+
+    >>> shown(10**400), shown([[1]])
+    ('an integer of 401 digits', '[[1]]')
+    """
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return f"an integer of {math.floor(math.log10(abs(value))) + 1} digits"
+    return _SHORT.repr(value)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 40
 
 
 def roles(messages: Sequence[Message]) -> str:

@@ -70,7 +70,12 @@ def permutation(n: int, *key: int) -> np.ndarray:
     """A random order of 0 … n−1 fixed by the key, the same for every release of numpy.
 
     A bit generator's raw stream is guaranteed to stay; what Generator.permutation makes of it is not.
+
+    Raises:
+        ValueError: a negative part of the key; the first part is a seed wherever this is called.
     """
+    if min(key, default=0) < 0:
+        raise ValueError(f"seed={key[0]}: must be at least 0")
     return np.argsort(np.random.Philox(np.random.SeedSequence(key)).random_raw(n), kind="stable")
 
 

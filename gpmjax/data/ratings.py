@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gpmjax.data.fields import RowError, items, kind, text_or_messages
+from gpmjax.data.fields import RowError, items, kind, number, text_or_messages
 from gpmjax.data.formats import parse_row
 from gpmjax.data.groups import Group, user
 from gpmjax.data.rows import Row
@@ -74,7 +74,7 @@ def rated_completions(fields: Mapping[str, Any], where: str) -> tuple[list[str],
         if not isinstance(given, Mapping):
             raise RowError(where, f"{name}.ratings", f"must be an object (or in 'annotations'), is {kind(given)}")
         texts.append(item["response"])
-        ratings.append({aspect: rating(value) for aspect, value in given.items()})
+        ratings.append({aspect: rating(value, f"{name}.ratings.{aspect}", where) for aspect, value in given.items()})
     return texts, ratings
 
 
@@ -84,18 +84,23 @@ def rated_prompt(fields: Mapping[str, Any], where: str):
     return user(prompt) if isinstance(prompt, str) else prompt
 
 
-def rating(value: Any) -> float:
-    """A rating as a number, bare or as {"Rating": "4"}; NaN for none.
+def rating(value: Any, name: str, where: str) -> float:
+    """A rating as a number, bare or as {"Rating": "4"}; NaN for none, such as null and "N/A".
 
-    >>> rating({"Rating": "4"}), rating("N/A")
+    >>> rating({"Rating": "4"}, "wit", "f.jsonl:1"), rating("N/A", "wit", "f.jsonl:1")
     (4.0, nan)
+
+    Raises:
+        RowError: a number that is infinite, or larger than 32 bits hold.
     """
     value = value.get("Rating") if isinstance(value, Mapping) else value
     try:
-        number = float(value)
+        missing = math.isnan(float(value))
+    except OverflowError:
+        missing = False
     except (TypeError, ValueError):
-        return math.nan
-    return number if math.isfinite(number) else math.nan
+        missing = True
+    return math.nan if missing else number(value, name, where)
 
 
 def _rated_completions(row: Row) -> RatedGroup:
@@ -116,5 +121,5 @@ def _rated_responses(row: Row) -> RatedGroup:
         name, count = f"ratings.{aspect}", len(group.responses)
         if len(items(values, name, where)) != count:
             raise RowError(where, name, f"must have one number for each of {count} responses, has {len(values)}")
-        ratings[aspect] = [rating(value) for value in values]
+        ratings[aspect] = [rating(value, f"{name}[{n}]", where) for n, value in enumerate(values)]
     return RatedGroup(group, ratings)

@@ -55,7 +55,7 @@ def load_rule(species_file: str | Path, matrix_file: str | Path) -> Rule:
         species = tuple(Species(c["name"], tuple(c["types"])) for c in creatures)
         place = {tuple(combination): i for i, combination in enumerate(table["combos"])}
         multiplier = np.array(table["best_multiplier"], np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{species_file}, {matrix_file}: not species and matrix ({error!r})") from error
     for one in species:
         if one.types not in place:
@@ -98,6 +98,8 @@ def _pair(sides: Sequence[str]) -> Group:
 
 def _load(file: str | Path):
     try:
-        return json.loads(Path(file).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(Path(file).read_text(encoding="utf-8-sig"))
+    except RecursionError as error:
+        raise ValueError(f"{file}: cannot be read as JSON (lists or objects nested too deeply)") from error
+    except ValueError as error:
         raise ValueError(f"{file}: not valid JSON ({error})") from error

@@ -97,6 +97,9 @@ def test_ranked_completions():
         (pair(rejected=["a", "b"]), "field 'rejected[0]': must be a message"),
         (pair(rejected=[reply("a")]), "field 'rejected': must be a string like 'chosen', is a list of messages"),
         (pair(margin="wide"), "field 'margin': must be a finite number, is 'wide'"),
+        (pair(margin=10**399), "field 'margin': must be a finite number, is an integer of 400 digits"),
+        (pair(margin="9" * 400), "field 'margin': must be a finite number, is '99999999999999999...9999"),
+        (pair(margin=1e39), "field 'margin': must be a finite number, is 1e+39"),  # infinite in 32 bits
         (pair(margin=float("nan")), "field 'margin': must be a finite number, is nan"),
         (pair(chosen_probs=1.2), r"field 'chosen_probs': must be a finite number in [0, 1], is 1.2"),
         ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing, and 'chosen' is no conversation"),
@@ -107,6 +110,7 @@ def test_ranked_completions():
         ({"prompt": "Q", "responses": ["a", 1], "prefer": []}, "field 'responses[1]': must be a string, is int 1"),
         ({"prompt": "Q", "responses": ["a", "b"]}, "field 'comparisons': missing"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [[0, 2]]}, "field 'prefer[0]': must be the index"),
+        ({"prompt": "Q", "responses": ["a", "b"], "prefer": [[0, -(10**400)]]}, "1, is an integer of 401 digits"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [3]}, r"field 'prefer[0]': must be two indices"),
         ({"prompt": "Q", "responses": ["a"], "comparisons": [{"chosen_idx": 0}]}, "'comparisons[0].rejected_idx': must be"),
         ({"responses": ["a", "b"], "prefer": [[0, 1]]}, "field 'prompt': missing"),

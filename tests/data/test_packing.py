@@ -114,3 +114,8 @@ def test_mixture_without_weights_and_refusals():
     for weights in ([1.0], [1.0, -1.0], [1.0, float("nan")]):
         with pytest.raises(ValueError, match="must be one positive number for each of the 2 sources"):
             mixture([2, 3], weights, seed=0, epoch=0)
+
+
+def test_a_negative_seed_is_named():
+    with pytest.raises(ValueError, match="^seed=-1: must be at least 0$"):
+        plan(np.array([[1, 1, 1]]), capacity=(1, 1, 1), rows_per_batch=1, seed=-1)

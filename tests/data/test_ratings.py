@@ -72,3 +72,14 @@ def test_ratings_are_found_by_prompt_and_text():
 def test_what_fits_neither_layout_is_named(fields, message):
     with pytest.raises(ValueError, match=f"^f.jsonl:1: field {message}"):
         rated(prompt="?", **fields)
+
+
+@pytest.mark.parametrize("value", [10**400, float("inf"), "1e999", 1e300, True])
+@pytest.mark.parametrize("layout", ["responses", "completions"])
+def test_ratings_that_are_no_32_bit_numbers_are_named(layout, value):
+    rows = {
+        "responses": {"prompt": "?", "responses": ["x", "y"], "ratings": {"wit": [5, value]}},
+        "completions": {"instruction": "?", "completions": [{"response": "x", "annotations": {"wit": {"Rating": value}}}]},
+    }
+    with pytest.raises(ValueError, match=r"^f:7: field '.*ratings.wit.*': must be a finite number, is .{1,40}$"):
+        rated_groups([Row("f:7", rows[layout])])

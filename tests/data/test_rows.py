@@ -3,8 +3,12 @@
 import csv
 import gzip
 import json
+import os
+import subprocess
+import sys
 
 import datasets
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -15,6 +19,7 @@ ROWS = [
     {"prompt": "Größe?", "chosen": "a,\nb", "rejected": "c", "config": "x"},
     {"prompt": "q", "chosen": "d" * 200_000, "rejected": "e", "config": "y"},
 ]
+DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
 def write(path, rows=ROWS):
@@ -71,29 +76,86 @@ def test_a_question_mark_in_a_real_name_is_no_filter(tmp_path):
     assert split_source(path) == (path, {}) and len(list(read_rows(path))) == 2
 
 
-@pytest.mark.parametrize(
-    "name, content, message",
-    [
-        ("r.jsonl", b"", "r.jsonl: empty, there is no row in it"),
-        ("r.jsonl", b'{"a": 1}\n{"a": \n', "r.jsonl:2: not valid JSON"),
-        ("r.jsonl", b'{"a": 1}\n[1]\n', "r.jsonl:2: must be an object with fields, is list"),
-        ("r.jsonl", b"\xff\xfe", "r.jsonl: cannot be read"),
-        ("r.jsonl.gz", b"not gzip", "r.jsonl.gz: cannot be read"),
-        ("r.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999, mtime=0)[:-9], "r.jsonl.gz: cannot be read"),
-        ("r.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0)[:10] + b"\xff" * 20, "r.jsonl.gz: cannot be read"),
-        ("r.json", b"[1, ", "r.json: not valid JSON"),
-        ("r.json", b"[1]", "r.json: row 1: must be an object"),
-        ("r.csv", b"a,b\n1\n", "r.csv:2: must have 2 columns"),
-        ("r.csv", b'a,b\n"1', "r.csv:1: not valid csv"),
-        ("r.parquet", b"PAR1", "r.parquet: not valid parquet"),
-        ("r.txt", b"text", "r.txt: unknown kind of file; allowed: .jsonl, "),
-    ],
-)
+BROKEN = [
+    ("r.jsonl", b"", "r.jsonl: empty, there is no row in it"),
+    ("r.jsonl", b'{"a": 1}\n{"a": \n', "r.jsonl:2: not valid JSON"),
+    ("r.jsonl", b'{"a": 1}\n[1]\n', "r.jsonl:2: must be an object with fields, is list"),
+    ("r.jsonl", b"\xff\xfe", "r.jsonl:1: not UTF-8 (byte 0xff)"),
+    ("r.jsonl", b'{"a": 1}\n{"a": "\xe9"}\n', "r.jsonl:2: not UTF-8 (byte 0xe9)"),
+    ("r.json", b'[{"a": 1},\n{"a": "\xe9"}]', "r.json: not UTF-8 (byte 0xe9 in line 2)"),
+    ("r.csv", b"a,b\n1,2\n3,\xe9\n", "r.csv:3: not UTF-8 (byte 0xe9)"),
+    ("r.csv", b"a, a\n1,2\n", "r.csv:1: two columns are named 'a'"),
+    ("r.jsonl", b'{"a": 1}\n{"a": ' + DEEP + b"}\n", "r.jsonl:2: cannot be read as JSON (lists or objects nested too"),
+    ("r.json", b'[{"a": 1}, {"a": ' + DEEP + b"}]", "r.json: row 2: cannot be read as JSON (lists or objects nested too"),
+    ("r.jsonl", b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}\n", "r.jsonl:2: cannot be read as JSON (a number of more than 4300"),
+    ("r.json", b'[{"a": 1}, {"a": ' + b"1" * 5000 + b"}]", "r.json: row 2: cannot be read as JSON (a number of more than"),
+    ("r.json", b'[{"a": 1}, {"a": nan}]', "r.json: row 2: not valid JSON"),
+    ("r.jsonl", b'{"a": 1}\n{"a": {"b": ["x\\uD83D"]}}\n', "r.jsonl:2: field 'a': holds half a character ('\\ud83d')"),
+    ("r.json", b'[{"a": 1}, {"\\udc00": 1}]', "r.json: row 2: field '\\udc00': holds half a character"),
+    ("r.jsonl.gz", b"not gzip", "r.jsonl.gz: cannot be read"),
+    ("r.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999, mtime=0)[:-9], "r.jsonl.gz: cannot be read after line 9"),
+    ("r.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0)[:10] + b"\xff" * 20, "r.jsonl.gz: cannot be read"),
+    ("r.json", b"[1, ", "r.json: not valid JSON"),
+    ("r.json", b"[1]", "r.json: row 1: must be an object"),
+    ("r.csv", b"a,b\n1\n", "r.csv:2: must have 2 columns"),
+    ("r.csv", b'a,b\n"1\n\n\n', "r.csv:2: not valid csv"),
+    ("r.parquet", b"PAR1", "r.parquet: not valid parquet"),
+    ("r.parquet", b"PAR1" + b"\xff" * 99 + b"\x20\0\0\0PAR1", "r.parquet: not valid parquet (Couldn't deserialize thrift"),
+    ("r.txt", b"text", "r.txt: unknown kind of file; allowed: .jsonl, "),
+]
+
+
+@pytest.mark.parametrize("name, content, message", BROKEN, ids=[message[:40] for *_, message in BROKEN])
 def test_broken_files_are_named_in_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError) as caught:
         list(read_rows(str(tmp_path / name)))
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz", "r.json", "r.csv", "r.csv.gz"])
+def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path, name):
+    content = "margin,prompt\r\n1.5,Größe?\r\n" if "csv" in name else '{"margin": 1.5, "prompt": "Größe?"}'
+    content = f"[{content}]" if name.endswith(".json") else content
+    encoded = content.encode("utf-8-sig")
+    (tmp_path / name).write_bytes(gzip.compress(encoded, mtime=0) if name.endswith(".gz") else encoded)
+    (row,) = read_rows(str(tmp_path / name))
+    assert {field: str(value) for field, value in row.fields.items()} == {"margin": "1.5", "prompt": "Größe?"}
+
+
+def test_blanks_round_csv_headers_are_not_part_of_the_names(tmp_path):
+    (tmp_path / "r.csv").write_text("\n prompt ,chosen\t, rejected\n q , a,b\n\n")
+    (row,) = read_rows(str(tmp_path / "r.csv"))
+    assert row.fields == {"prompt": " q ", "chosen": " a", "rejected": "b"}
+
+
+def test_a_row_of_parquet_that_is_no_text_is_named(tmp_path):
+    offsets, letters = np.array([0, 1, 2, 3], np.int32), b"a\xffb"
+    column = pyarrow.Array.from_buffers(pyarrow.string(), 3, [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(letters)])
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": column}), tmp_path / "r.parquet")
+    with pytest.raises(ValueError, match=r"r.parquet: row 2: cannot be read \('utf-8' codec can't decode byte 0xff"):
+        list(read_rows(str(tmp_path / "r.parquet")))
+    refused = []
+    assert [row.fields["prompt"] for row in read_rows(str(tmp_path / "r.parquet"), refuse=refused.append)] == ["a", "b"]
+    assert len(refused) == 1
+
+
+def test_reading_goes_on_after_rows_that_are_handed_over(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"a": 1}\n{\n[2]\n{"a": "\\ud83d"}\n{"a": 5}\n')
+    (tmp_path / "r.csv").write_bytes(b"a,b\n1,2\n3\n\xff,1\n5,6\n")
+    for name in ("r.jsonl", "r.csv"):
+        refused = []
+        rows = list(read_rows(str(tmp_path / name), refuse=refused.append))
+        assert [int(row.fields["a"]) for row in rows] == [1, 5]
+        assert [line.partition(": ")[0][-1] for line in refused] == {"r.jsonl": ["2", "3", "4"], "r.csv": ["3", "4"]}[name]
+
+
+def test_text_is_utf8_whatever_the_locale(tmp_path):
+    path = write(tmp_path / "r.jsonl")
+    program = f"from gpmjax.data.rows import read_rows; print(ascii(next(read_rows({path!r})).fields['prompt']))"
+    environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True)
+    assert done.stdout == "'Gr\\xf6\\xdfe?'\n"
 
 
 def test_missing_file():
