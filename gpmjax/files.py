@@ -1,12 +1,25 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what is left of those that did not."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import logging
 import os
+import re
+import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from safetensors import SafetensorError
+
+REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+"""What a disk answers that does not take a write; Python does not say in which file when a write, not an opening, fails."""
+
+ORPHAN = re.compile(r"\.(?P<name>.+)\.(?:\d+\.partial|[a-z0-9_]{8}\.(?:new|old))")
+"""Names under which files (``replacing``) and directories (``hub.atomic``) are written, before they take their own."""
 
 
 @contextlib.contextmanager
@@ -18,18 +31,88 @@ def replacing(path: str | Path) -> Iterator[Path]:
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "deep" / "numbers.txt"
     >>> with replacing(target) as partial:
-    ...     _ = partial.write_text("1 2 3")
-    >>> target.read_text(), [entry.name for entry in target.parent.iterdir()]
+    ...     _ = partial.write_text("1 2 3", encoding="utf-8")
+    >>> target.read_text(encoding="utf-8"), [entry.name for entry in target.parent.iterdir()]
     ('1 2 3', ['numbers.txt'])
+
+    Raises:
+      OSError: the disk does not take it (full, read-only); names ``path``.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield partial
-        os.replace(partial, path)
+        with naming(path, "not written; what was there before is unchanged"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield partial
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def naming(path: str | Path, consequence: str) -> Iterator[None]:
+    """Has the error of a disk that takes no write say which file it was and what follows, in one line.
+
+    >>> with naming("runs/metrics.jsonl", "step 7 is not recorded"):
+    ...     raise OSError(errno.ENOSPC, "No space left on device")
+    Traceback (most recent call last):
+    OSError: runs/metrics.jsonl: step 7 is not recorded (No space left on device)
+    """
+    try:
+        yield
+    except OSError as error:
+        elsewhere = error.filename is not None and Path(error.filename).parent != Path(path).parent
+        if error.errno not in REFUSALS or elsewhere or error.strerror is None:  # no strerror: it is named already
+            raise
+        named = OSError(f"{path}: {consequence} ({error.strerror.splitlines()[0]})")
+        named.errno = error.errno
+        raise named from error
+    except SafetensorError as error:
+        if "I/O error" not in str(error):
+            raise
+        raise OSError(f"{path}: {consequence} ({str(error).splitlines()[0]})") from error
+
+
+def append_line(file: IO[bytes], path: str | Path, text: str, consequence: str) -> None:
+    """Writes a line to an unbuffered binary file; it is on its way to the disk when this returns, whole or not at all.
+
+    Raises:
+      OSError: the disk does not take it; names ``path`` and says ``consequence``.
+    """
+    line = text.encode() + b"\n"
+    with naming(path, consequence):
+        start = file.tell()
+        written = file.write(line)
+        if written < len(line):  # a disk that fills up takes a part, and says why at the next attempt
+            try:
+                file.write(line[written:])
+            except OSError:
+                file.truncate(start)
+                raise
+
+
+def remove_orphans(directory: str | Path, name: str = "") -> None:
+    """Removes what killed processes left half-written in ``directory``; its owner alone may do so.
+
+    An exported directory that had stepped aside for its successor, which then never came, is put back.
+
+    Args:
+      name: only what was to become the file or directory of this name; empty: everything.
+    """
+    for path in sorted(Path(directory).iterdir()):
+        found = ORPHAN.fullmatch(path.name)
+        if not found or (name and found["name"] != name):
+            continue
+        target = path.with_name(found["name"])
+        if path.name.endswith(".old") and not target.exists():
+            logging.info("%s: put back, a killed export had moved it to %s", target, path.name)
+            os.replace(path, target)
+        elif path.is_dir() and not path.is_symlink():
+            logging.info("%s: removed, a killed export left it", path)
+            shutil.rmtree(path)
+        else:
+            logging.info("%s: removed, a killed run left it", path)
+            path.unlink()
 
 
 def write_json(path: str | Path, value: Any) -> Any:
@@ -41,10 +124,19 @@ def write_json(path: str | Path, value: Any) -> Any:
 
 
 def fingerprint(files: Iterable[Path], facts: str = "") -> str:
-    """A name for files, by their names and contents, and for whatever else (dtype, …) changes what is made of them."""
-    digest = hashlib.sha256(facts.encode())
-    for path in sorted(files):
-        digest.update(path.name.encode())
+    """A name for files, by their names and contents, and for whatever else (dtype, …) changes what is made of them.
+
+    All of every file is read, several files at a time.
+    """
+
+    def contents(path: Path) -> bytes:
         with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+            return hashlib.file_digest(file, "sha256").digest()
+
+    digest = hashlib.sha256(facts.encode())
+    ordered = sorted(files)
+    with ThreadPoolExecutor(min(8, len(ordered) or 1)) as readers:
+        for path, content in zip(ordered, readers.map(contents, ordered), strict=True):
+            digest.update(path.name.encode())
+            digest.update(content)
     return digest.hexdigest()[:32]

@@ -11,7 +11,6 @@ interrupted one stopped.
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from absl import app, flags, logging
@@ -25,6 +24,7 @@ from gpmjax.evals.report import rows_path
 from gpmjax.files import fingerprint
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
+from gpmjax.owner import owned_output
 from gpmjax.sampling.endpoint import HttpRollout
 from gpmjax.sampling.http import Server
 from gpmjax.sampling.logits import SamplingPlan
@@ -111,10 +111,14 @@ def run() -> None:
     """Everything that the flags ask for; the answers are on disk then."""
     if bool(INSTRUCTIONS.value) == bool(QUESTIONS.value):
         raise ValueError("one benchmark is needed: --instructions or --questions")
-    if Path(OUT.value).suffix not in (".json", ".jsonl"):
-        raise ValueError(f"out={OUT.value!r}: must end in .json or .jsonl")
     if bool(ENDPOINT.value) != bool(ENDPOINT_MODEL.value):
         raise ValueError("--endpoint goes with --endpoint_model, the name that the server has for the policy")
+    with owned_output(OUT.value, (".json", ".jsonl")):
+        answer_all()
+
+
+def answer_all() -> None:
+    """The work itself, when the flags are known to go together."""
     asked = instructions() if INSTRUCTIONS.value else questions()
     rollout, identity = open_rollout()
     identity["tasks"] = tasks_identity(asked.tasks)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from absl import app, flags
 
+from gpmjax.owner import owned_output
+
 ROOT = Path(__file__).parent.parent
 SUITES = ("step", "score", "sample", "pipeline")
 
@@ -46,7 +48,12 @@ def main(rest: list[str]) -> None:
     command += [f"--out={Path(OUT.value).absolute()}"] if OUT.value else []
     command += ["--quick"] if QUICK.value else []
     command += [f"--data={Path(DATA.value).absolute()}"] if DATA.value else []
-    sys.exit(subprocess.run(command, cwd=ROOT, env=environment(THREADS.value), check=False).returncode)
+    try:
+        with owned_output(OUT.value):
+            code = subprocess.run(command, cwd=ROOT, env=environment(THREADS.value), check=False).returncode
+    except OSError as error:
+        sys.exit(f"error: {error}")
+    sys.exit(code)
 
 
 if __name__ == "__main__":

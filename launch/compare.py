@@ -30,6 +30,7 @@ from gpmjax.evals.policies.table import cost_line, grade_table, win_table
 from gpmjax.evals.table import table_console
 from gpmjax.files import write_json
 from gpmjax.models.config import DTYPES
+from gpmjax.owner import owned_output
 from gpmjax.sampling.http import Server
 
 OUTPUTS = flags.DEFINE_list("outputs", [], "Files of answers in AlpacaEval's format, one a policy.")
@@ -67,8 +68,6 @@ COMPLETION_PRICE = flags.DEFINE_float("completion_price", 0.0, "Of a million tok
 
 def check_flags() -> None:
     """Raises ValueError for flags that do not go together."""
-    if Path(OUT.value).suffix != ".json":
-        raise ValueError(f"out={OUT.value!r}: must end in .json")
     if bool(JUDGE.value) == bool(ENDPOINT.value):
         raise ValueError("one judge is needed: --judge, or --endpoint with --endpoint_model")
     if ENDPOINT.value and not ENDPOINT_MODEL.value:
@@ -115,6 +114,12 @@ def rated(endpoint: ChatEndpoint) -> list[dict]:
 def run() -> dict:
     """Everything that the flags ask for; the summary, which is also on disk."""
     check_flags()
+    with owned_output(OUT.value, (".json",)):
+        return compare_all()
+
+
+def compare_all() -> dict:
+    """The work itself, when the flags are known to go together."""
     prices = Prices(PROMPT_PRICE.value, COMPLETION_PRICE.value)
     endpoint = open_endpoint() if ENDPOINT.value else None
     summary = {}

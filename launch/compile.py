@@ -29,6 +29,7 @@ from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_tab
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
 from gpmjax.files import write_json
 from gpmjax.improve_config import ImproveConfig
+from gpmjax.owner import check_output_directory, owned_output
 from gpmjax.overrides import parse_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/gpm_llama31_8b.py.")
@@ -55,10 +56,31 @@ def plan(topology: str, workload: Workload) -> Report:
     chip, chips = slice_chips(topology)
     compiled = compile_step(CONFIG.value, workload, slice_devices(topology))
     if HLO.value:
-        folder = Path(HLO.value)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{topology.replace(':', '_')}.txt").write_text(compiled.text, encoding="utf-8")
+        (Path(HLO.value) / f"{topology.replace(':', '_')}.txt").write_text(compiled.text, encoding="utf-8")
     return report(topology, chip, chips, workload, compiled)
+
+
+def foresee(
+    workload: Workload,
+    reports: list[Report],
+    predictions: list[tuple[str, Prediction, float]],
+    refused: dict[str, str],
+) -> None:
+    """Compiles for every topology, or predicts its memory; each result is added, and saved, as it comes."""
+    tpus = [topology for topology in TOPOLOGY.value if gpus(topology) is None]
+    for topology in tpus:
+        slice_chips(topology)  # a misspelt last one is no reason to wait for the first
+    for topology in [topology for topology in TOPOLOGY.value if topology not in tpus]:
+        memory, count = gpus(topology)
+        predictions.append((topology, predict(CONFIG.value, workload, count), memory))
+        save(reports, predictions, refused)
+    for topology in tpus:
+        print(f"compiling for {topology} …", file=sys.stderr, flush=True)
+        try:
+            reports.append(plan(topology, workload))
+        except DoesNotFit as error:
+            refused[topology] = str(error)
+        save(reports, predictions, refused)
 
 
 def main(_: list[str]) -> None:
@@ -67,21 +89,11 @@ def main(_: list[str]) -> None:
     reports, predictions, refused = [], [], {}
     try:
         config.validate()
-        workload = described()
-        tpus = [topology for topology in TOPOLOGY.value if gpus(topology) is None]
-        for topology in tpus:
-            slice_chips(topology)  # a misspelt last one is no reason to wait for the first
-        for topology in [topology for topology in TOPOLOGY.value if topology not in tpus]:
-            memory, count = gpus(topology)
-            predictions.append((topology, predict(config, workload, count), memory))
-            save(reports, predictions, refused)
-        for topology in tpus:
-            print(f"compiling for {topology} …", file=sys.stderr, flush=True)
-            try:
-                reports.append(plan(topology, workload))
-            except DoesNotFit as error:
-                refused[topology] = str(error)
-            save(reports, predictions, refused)
+        if HLO.value:
+            check_output_directory(HLO.value, "--hlo")
+        with owned_output(OUT.value):
+            workload = described()
+            foresee(workload, reports, predictions, refused)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     show(reports, predictions, f"{workload.backbone.source}, {workload.rows} rows of {workload.slots} slots a step")

@@ -20,12 +20,20 @@ from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_
 from gpmjax.evals.diagnostics.table import diagnosis_table
 from gpmjax.evals.report import groups_path
 from gpmjax.evals.table import table_console
+from gpmjax.owner import owned_output
 
 RECORDS = flags.DEFINE_string("records", None, "A FILE.groups.jsonl to summarise, in place of --model.")
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.")
 RATINGS = flags.DEFINE_string("ratings", None, "Rows with ratings of --data's responses, or to judge without --data.")
 OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json; per-group records go beside it.")
 BY = flags.DEFINE_list("by", list(BREAKDOWN), "Columns to break the figures down by.")
+
+
+def diagnosis() -> dict:
+    """The summary that the flags ask for."""
+    if RECORDS.value is not None:
+        return diagnose_file(RECORDS.value, OUT.value, by=tuple(BY.value))
+    return diagnose_model(DiagnosisPlan(judge_plan(), DATA.value, RATINGS.value, tuple(BY.value)), OUT.value)
 
 
 def main(_: list[str]) -> None:
@@ -35,10 +43,8 @@ def main(_: list[str]) -> None:
     if MODEL.value is not None and OUT.value is None:
         sys.exit("error: --model needs --out")
     try:
-        if RECORDS.value is not None:
-            summary = diagnose_file(RECORDS.value, OUT.value, by=tuple(BY.value))
-        else:
-            summary = diagnose_model(DiagnosisPlan(judge_plan(), DATA.value, RATINGS.value, tuple(BY.value)), OUT.value)
+        with owned_output(OUT.value, (".json",)):
+            summary = diagnosis()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

@@ -26,6 +26,7 @@ from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.evals.report import groups_path, rows_path
 from gpmjax.evals.table import summary_table, table_console
+from gpmjax.owner import owned_output
 
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.", required=True)
 BENCHMARK = flags.DEFINE_enum("benchmark", None, list(BENCHMARKS), "Whose rows --data holds, and whose figures to give.")
@@ -41,7 +42,8 @@ def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     judge = judge_plan()
     try:
-        table = _labelled(judge) if BENCHMARK.value is None else _benchmark(judge)
+        with owned_output(OUT.value, (".json",)):
+            table = _labelled(judge) if BENCHMARK.value is None else _benchmark(judge)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

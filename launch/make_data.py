@@ -17,6 +17,7 @@ from absl import app, flags
 from gpmjax.data import aspects, cyclic, type_advantage
 from gpmjax.data.records import Group, write_groups
 from gpmjax.data.rows import read_rows
+from gpmjax.owner import owned_output
 
 Sets = dict[str, list[Group]]
 
@@ -68,14 +69,19 @@ def _path(name: str) -> Path:
     return out.with_name(f"{stem}_{name}{dot}{suffix}") if name else out
 
 
+def write(sets: Sets) -> None:
+    """Every set into a file of its own."""
+    if not sets:
+        raise ValueError(f"{INPUT.value}: no row's aspects are led by different responses")
+    for name, groups in sets.items():
+        write_groups(_path(name), groups)
+        print(f"{_path(name)}: {len(groups)} rows, {sum(len(group.comparisons) for group in groups)} comparisons")
+
+
 def main(_: list[str]) -> None:
     try:
-        sets = KINDS[KIND.value]()
-        if not sets:
-            raise ValueError(f"{INPUT.value}: no row's aspects are led by different responses")
-        for name, groups in sets.items():
-            write_groups(_path(name), groups)
-            print(f"{_path(name)}: {len(groups)} rows, {sum(len(group.comparisons) for group in groups)} comparisons")
+        with owned_output(OUT.value, (".jsonl", ".jsonl.gz")):
+            write(KINDS[KIND.value]())
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
 

@@ -8,6 +8,7 @@ import sys
 
 from absl import app, flags
 
+from gpmjax.owner import check_output_directory
 from gpmjax.plots.folder import draw_folders
 
 FOLDER = flags.DEFINE_list("folder", None, "Run folders; their curves share one picture.", required=True)
@@ -17,6 +18,8 @@ TITLE = flags.DEFINE_string("title", "", "Written above each picture.")
 
 def main(_: list[str]) -> None:
     try:
+        if OUT.value:
+            check_output_directory(OUT.value)
         written = draw_folders(FOLDER.value, OUT.value or f"{FOLDER.value[0]}/plots", title=TITLE.value)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")

@@ -20,6 +20,7 @@ from gpmjax.evals.page import Chapter, Picture, find_chapters, read_picture, ren
 from gpmjax.evals.page.examples import Example
 from gpmjax.evals.source_tables import Table, read_results, source_tables
 from gpmjax.files import replacing
+from gpmjax.owner import owned_output
 from gpmjax.plots import draw_folders, style
 from gpmjax.plots.circle import preference_circle
 
@@ -88,9 +89,11 @@ def main(argv: list[str]) -> None:
         sys.exit("error: name one or several run directories")
     out = Path(OUT.value or Path(argv[1]) / "report.html")
     try:
-        html = page(argv[1:])
-        with replacing(out) as partial:
-            partial.write_text(html, encoding="utf-8")
+        # Without --out the page goes into a directory that must be there already.
+        with owned_output(out if OUT.value or out.parent.is_dir() else None):
+            html = page(argv[1:])
+            with replacing(out) as partial:
+                partial.write_text(html, encoding="utf-8")
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(out)

@@ -15,6 +15,7 @@ from absl import app, flags
 
 from gpmjax.evals.source_tables import TABLES, Result, read_results, source_tables, to_csv, to_markdown
 from gpmjax.files import replacing
+from gpmjax.owner import check_output_directory
 
 TABLE = flags.DEFINE_multi_enum("table", [str(n) for n in TABLES], [str(n) for n in TABLES], "Which tables.")
 SET = flags.DEFINE_list("set", [], "Patterns of the sets and benchmarks to include ('ukp*'); all when empty.")
@@ -47,6 +48,8 @@ def main(argv: list[str]) -> None:
     if len(argv) < 2:
         sys.exit("error: name run directories or summary files")
     try:
+        if OUT.value:
+            check_output_directory(OUT.value)
         results, remarks = read_results(argv[1:])
         tables = source_tables(chosen(results), map(int, TABLE.value))
     except (OSError, ValueError) as error:
@@ -57,12 +60,15 @@ def main(argv: list[str]) -> None:
     if not OUT.value:
         print("\n\n".join(map(to_markdown, tables)))
         return
-    for table in tables:
-        for suffix, text in ((".md", to_markdown(table) + "\n"), (".csv", to_csv(table))):
-            path = Path(OUT.value) / (table.name + suffix)
-            with replacing(path) as partial:
-                partial.write_text(text, encoding="utf-8")
-            print(path)
+    try:
+        for table in tables:
+            for suffix, text in ((".md", to_markdown(table) + "\n"), (".csv", to_csv(table))):
+                path = Path(OUT.value) / (table.name + suffix)
+                with replacing(path) as partial:
+                    partial.write_text(text, encoding="utf-8")
+                print(path)
+    except OSError as error:
+        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

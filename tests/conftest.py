@@ -1,9 +1,11 @@
 """Strictness for every test: eight fake devices, no silent promotion of dtypes or ranks. And what whole runs need."""
 
+import contextlib
 import http.server
 import json
 import os
 import random
+import resource
 import threading
 
 # Before jax is imported: XLA reads them once. Tests compile much and run little, hence the optimisation level.
@@ -29,6 +31,23 @@ hypothesis.settings.register_profile(
     database=None,
 )
 hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture
+def full_disk():
+    """``with full_disk(limit)``: no file of this process can grow past ``limit`` bytes, which fails as on a full disk."""
+
+    @contextlib.contextmanager
+    def limited(limit):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # Python ignores the signal that comes with it.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ PACKAGE = ROOT / "gpmjax"
 # but for the pairs in NEIGHBOURS.
 STOREYS = (
     {"arrays", "compilation_cache", "config_file", "files", "sharding", "version"},
-    {"preference"},
+    {"owner", "preference"},
     {"losses", "models", "data"},
     {"config", "distributed"},
     {"improve_config", "overrides"},

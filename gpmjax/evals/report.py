@@ -1,12 +1,14 @@
 """What an evaluation leaves on disk: FILE.rows.jsonl as it goes, FILE.json at the end."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from gpmjax.data.rows import split_source
-from gpmjax.files import fingerprint, write_json
+from gpmjax.files import append_line, fingerprint, write_json
+from gpmjax.owner import owned_output
 
 
 def rows_path(out: str | Path) -> Path:
@@ -37,8 +39,8 @@ class RowsFile:
     """Records as JSON lines, each on disk as soon as it is written, so that an interruption keeps what was computed.
 
     To be used in a ``with`` block. ``identity`` says what the records were computed with, in plain JSON; it stands beside them,
-    in FILE.plan.json. Records of an earlier evaluation under the same name are ``kept`` when its identity was the same, and
-    replaced when it was another's or none is given.
+    in FILE.plan.json. One process at a time owns the file. Records of an earlier evaluation under the same name are ``kept``
+    when its identity was the same, and replaced when it was another's or none is given.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any] | None = None):
@@ -49,7 +51,13 @@ class RowsFile:
         """What an earlier evaluation left, in its order."""
 
     def __enter__(self) -> "RowsFile":
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(owned_output(self._path, flag="records"))
+            self._file = opened.enter_context(self._opened())
+            self._close = opened.pop_all()
+        return self
+
+    def _opened(self) -> IO[bytes]:
         self.kept = self._read_kept()
         if not self.kept:
             self._path.unlink(missing_ok=True)
@@ -57,23 +65,33 @@ class RowsFile:
             self._plan.unlink(missing_ok=True)
         else:
             write_json(self._plan, self._identity)
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        return self
+        return self._path.open("ab", buffering=0)
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        self._close.close()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+        """Raises OSError, naming the file, when the disk takes no more; the records before this one are kept."""
+        append_line(self._file, self._path, json.dumps(record, ensure_ascii=False, allow_nan=False), "the last record is not written")
 
     def _read_kept(self) -> list[dict[str, Any]]:
         if self._identity is None or not (self._path.is_file() and self._plan.is_file()):
             return []
-        if json.loads(self._plan.read_text(encoding="utf-8")) != json.loads(json.dumps(self._identity)):
+        try:
+            identity = json.loads(self._plan.read_text(encoding="utf-8"))
+        except ValueError:
+            return []  # as if it were another's
+        if identity != json.loads(json.dumps(self._identity)):
             return []
         text = self._path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1]  # a kill may leave half a line
         if whole != text:
             with self._path.open("r+", encoding="utf-8") as file:
                 file.truncate(len(whole.encode()))
-        return [json.loads(line) for line in whole.split("\n") if line]
+        return [self._record(number, line) for number, line in enumerate(whole.split("\n"), start=1) if line]
+
+    def _record(self, number: int, line: str) -> dict[str, Any]:
+        try:
+            return json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"{self._path}:{number}: not JSON ({line[:40]!r}); delete the file to begin again") from error

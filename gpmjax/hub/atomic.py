@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from gpmjax.hub.lines import one_line
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md")
@@ -31,7 +33,7 @@ def atomic_directory(target: Path) -> Iterator[Path]:
     try:
         yield fresh
         _replace(fresh, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter is how safetensors tells of a full disk
         raise OSError(f"{target}: not written, nothing there was changed ({one_line(error)})") from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -1,5 +1,6 @@
 """One look for every picture: colours, figures without global state, PNG output."""
 
+import os
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -52,7 +53,12 @@ def save(figure: Figure, path: str | Path) -> Path:
     """Write ``figure`` as PNG, making the folder; a reader never sees half a picture."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    figure.savefig(partial, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.12)
-    partial.replace(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        figure.savefig(partial, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.12)
+        partial.replace(path)
+    except OSError as error:
+        raise OSError(f"{path}: the picture could not be written ({error.strerror or error})") from error
+    finally:
+        partial.unlink(missing_ok=True)
     return path

@@ -38,6 +38,7 @@ from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
 from gpmjax.train.step import Batch, make_train_step
+from gpmjax.train.workdir import owned_workdir
 
 EXAMPLES = 6
 """Groups of which a run leaves embeddings and scores to draw."""
@@ -51,12 +52,11 @@ def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict
     Raises:
       ValueError, FileNotFoundError: a config, data file or model that cannot be used; one line.
       TrainingDiverged: a loss that is not finite; names the step and the rows, and the last checkpoint is kept.
-      OSError: a checkpoint could not be written; earlier ones are kept.
+      OSError: a checkpoint could not be written, and earlier ones are kept; or another run owns ``workdir``.
     """
     config.validate()
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with StopRequest() as stop:
+    with owned_workdir(workdir), StopRequest() as stop:
         run = Run(config, workdir, open_held_out, stop)
         try:
             return run()

@@ -47,6 +47,7 @@ from gpmjax.train.policy_step import make_policy_step
 from gpmjax.train.scoring import open_scorer
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import init_state, jit_step
+from gpmjax.train.workdir import owned_workdir
 from gpmjax.version import __version__
 
 ANYTIME = ("iterations", "log_every", "checkpoint", "judge", "mesh", "distributed")
@@ -62,12 +63,11 @@ def improve(config: ImproveConfig, workdir: str | Path) -> dict[str, Any]:
       ValueError, FileNotFoundError: a config, prompt, scorer or model that cannot be used; one line.
       RolloutFailed: an endpoint gave up; what was sampled is kept.
       TrainingDiverged: a loss that is not finite.
-      OSError: a file could not be written; earlier ones are kept.
+      OSError: a file could not be written, and earlier ones are kept; or another run owns ``workdir``.
     """
     config.validate()
     workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with StopRequest() as stop:
+    with owned_workdir(workdir), StopRequest() as stop:
         run = Improvement(config, workdir, stop)
         try:
             for iteration in range(1, config.iterations + 1):

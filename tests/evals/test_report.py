@@ -2,7 +2,10 @@
 
 import json
 
+import pytest
+
 from gpmjax.evals.report import RowsFile
+from gpmjax.owner import InUse
 
 
 def write(path, identity, *records):
@@ -31,3 +34,31 @@ def test_another_evaluation_replaces_them(tmp_path):
     assert write(path, {"model": "b"}, {"row": 5}) == [] and lines(path) == [{"row": 5}]
     assert write(path, None, {"row": 6}) == [] and lines(path) == [{"row": 6}]
     assert write(path, {"model": "b"}, {"row": 7}) == [] and lines(path) == [{"row": 7}]
+
+
+def test_two_processes_do_not_write_one_file(tmp_path):
+    path = tmp_path / "dev.rows.jsonl"
+    with RowsFile(path, {"model": "a"}) as file:
+        with pytest.raises(InUse, match="records=.*dev.rows.jsonl: in use by process"):
+            write(path, {"model": "a"})
+        file.write({"row": 0})
+    assert write(path, {"model": "a"}) == [{"row": 0}] and not list(tmp_path.glob("*.lock"))
+
+
+def test_a_full_disk_keeps_whole_records_and_names_the_file(tmp_path, full_disk):
+    path = tmp_path / "dev.rows.jsonl"
+    write(path, {"model": "a"}, {"row": 0})
+    with full_disk(600), pytest.raises(OSError, match="dev.rows.jsonl: the last record is not written "):
+        write(path, {"model": "a"}, *({"row": n, "text": "x" * 37} for n in range(1, 100)))
+    kept = write(path, {"model": "a"})
+    assert 1 < len(kept) < 100 and [record["row"] for record in kept] == list(range(len(kept)))
+
+
+def test_a_garbled_plan_is_anothers_and_a_garbled_record_is_named(tmp_path):
+    path = tmp_path / "dev.rows.jsonl"
+    write(path, {"model": "a"}, {"row": 0})
+    path.with_suffix(".plan.json").write_bytes(b"\xff{")
+    assert write(path, {"model": "a"}, {"row": 1}) == []
+    path.write_text('{"row": 1}\n{"row"\n{"row": 2}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match="dev.rows.jsonl:2: not JSON .*delete the file to begin again"):
+        write(path, {"model": "a"})

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpmjax.hub import load_decoder
+from gpmjax.owner import InUse, owned_directory
 from gpmjax.sampling.rollout import RolloutFailed
 from gpmjax.train import improve as improving
 from gpmjax.train import stages, tables
@@ -126,6 +127,12 @@ def test_bad_configs_are_refused_in_one_line(config, tmp_path, change, message):
     with pytest.raises(ValueError, match=message) as refused:
         improve(config, tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_work_directory_in_use_is_refused_before_anything_is_read(config, tmp_path):
+    config.policy.source = "/nowhere"
+    with owned_directory(tmp_path), pytest.raises(InUse, match="in use by process"):
+        improve(config, tmp_path)
 
 
 def test_dropping_long_prompts_keeps_the_others_numbers(config, tmp_path, monkeypatch):

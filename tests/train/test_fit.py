@@ -11,6 +11,7 @@ import pytest
 
 from gpmjax.evals.held_out import held_out
 from gpmjax.hub import load_preference_model
+from gpmjax.owner import InUse, owned_directory
 from gpmjax.train import fit as fitting
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.fit import fit
@@ -139,6 +140,12 @@ def test_bad_configs_are_refused_in_one_line(config, tmp_path, change, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
         fit(config, tmp_path, held_out)
     assert "\n" not in str(refused.value)
+
+
+def test_a_work_directory_in_use_is_refused_before_anything_is_read(config, tmp_path):
+    config.model.source = "/nowhere"
+    with owned_directory(tmp_path), pytest.raises(InUse, match="in use by process"):
+        fit(config, tmp_path, held_out)
 
 
 def test_a_checkpoint_of_another_shape_or_a_broken_one_is_named(config, tmp_path):

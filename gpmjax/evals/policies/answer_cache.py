@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from gpmjax.files import naming
+
 
 def request_key(address: str, body: Mapping[str, Any]) -> str:
     """A name for a request: all of it, and where it goes.
@@ -48,7 +50,7 @@ class AnswerCache:
         """Keeps an answer; on disk when this returns."""
         line = json.dumps({"key": key, "request": request, "answer": answer}, ensure_ascii=False) + "\n"
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+b") as file:
+        with naming(self._path, "the last answer is not kept"), self._path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)
             if end:
