@@ -46,20 +46,20 @@ class PairRows(NamedTuple):
 def pair_rows(groups: Sequence[EncodedGroup], slots: int = 0) -> PairRows:
     """Every comparison of ``groups`` as two separate sequences, padded to ``slots``, or to the longest one."""
     sides = [
-        (group.prompt, group.responses[side], group.prompt_end)
+        group.sequence(side)
         for name in ("chosen", "rejected")
         for group in groups
         for side in (getattr(comparison, name) for comparison in group.comparisons)
     ]
-    lengths = np.array([len(prompt) + len(response) for prompt, response, _ in sides])
+    lengths = np.array([len(prompt) + len(response) for prompt, _, response in sides])
     slots = slots or int(lengths.max())
     if lengths.max() > slots:
         raise ValueError(f"a sequence has {lengths.max()} tokens, a row {slots} slots")
     tokens = np.zeros((len(sides), slots), np.int64)
-    for row, (prompt, response, _) in zip(tokens, sides, strict=True):
+    for row, (prompt, _, response) in zip(tokens, sides, strict=True):
         row[: len(prompt) + len(response)] = np.concatenate([prompt, response])
     mask = (np.arange(slots) < lengths[:, None]).astype(np.int64)
-    return PairRows(tokens, mask, lengths - 1, np.array([end for _, _, end in sides], np.int64))
+    return PairRows(tokens, mask, lengths - 1, np.array([end for _, end, _ in sides], np.int64))
 
 
 class TorchPeer(torch.nn.Module):

@@ -51,7 +51,8 @@ class TokenLayout(NamedTuple):
     positions: Array
     """Index of the token in its own sequence, prompt first."""
     group: Array
-    """1 + index of the group in the row; 0 marks padding."""
+    """Number of the prompt in the row, from 1; 0 marks padding. A group has one, and another for each response whose prompt is cut
+    differently (gpmjax.data.window)."""
     response: Array
     """0 on prompt tokens, r + 1 on those of the row's r-th response (r indexes the R axis)."""
 

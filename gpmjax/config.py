@@ -139,7 +139,7 @@ class DataConfig:
     """One a source; empty: each source once an epoch."""
     eval: tuple[str, ...] = ()
     max_length: int = 2048
-    """Tokens of a prompt with one response; more are cut, the prompt's beginning first."""
+    """Tokens of a prompt with one response; of more, the excess is cut, the response last (gpmjax.data.window)."""
     rows: int = 32
     """Rows of a batch, over all hosts."""
     row_length: int = 0

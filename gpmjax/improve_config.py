@@ -111,7 +111,7 @@ class ScorerConfig:
     """Empty: the named question's own."""
     template: str = "chat"
     max_length: int = 4096
-    """Tokens of a prompt with one response; more are cut as in training."""
+    """Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
     rows: int = 8
     """Prompts scored together."""
     dtype: str = "bfloat16"

@@ -40,27 +40,38 @@ def assemble(rows: Rows, shape: BatchShape) -> TokenBatch:
     lm_weight = np.zeros((len(rows), shape.tokens), np.float32)
     response_end, prompt_end = (np.zeros((len(rows), shape.responses), np.int32) for _ in range(2))
     for b, row in enumerate(rows):
-        slot = first_response = 0
-        for g, group in enumerate(row):
-            start, width = slot, len(group.prompt)
+        slot = first_response = number = 0
+
+        def lay(ids: np.ndarray, position: int, response: int, before: int | None, b: int = b) -> None:
+            """Puts tokens into the next slots; ``before`` is the slot of the token that comes before the first of them."""
+            nonlocal slot
+            span = slice(slot, slot + len(ids))
+            tokens[b, span] = ids
+            positions[b, span] = np.arange(position, position + len(ids))
+            group_of[b, span] = number
+            response_of[b, span] = response
+            previous[b, span] = np.arange(slot - 1, slot - 1 + len(ids))
+            previous[b, slot] = slot if before is None else before
+            slot += len(ids)
+
+        for group in row:
+            start, shared = slot, (number := number + 1)
+            last = number
             winners = {comparison.winner for comparison in group.comparisons}
-            pieces = [(0, 0, group.prompt)]
-            pieces += [(first_response + r + 1, width, ids) for r, ids in enumerate(group.responses)]
-            for response, position, ids in pieces:
-                span = slice(slot, slot + len(ids))
-                tokens[b, span] = ids
-                positions[b, span] = np.arange(position, position + len(ids))
-                group_of[b, span] = g + 1
-                response_of[b, span] = response
-                previous[b, span] = np.arange(slot - 1, slot - 1 + len(ids))
-                # Whichever slot a response begins in, the prompt's last token comes before it.
-                previous[b, slot] = start + width - 1 if response else slot
-                slot += len(ids)
-                if response:
-                    response_end[b, response - 1] = slot - 1
-                    prompt_end[b, response - 1] = start + group.prompt_end
-                    lm_weight[b, span] = float(response - 1 - first_response in winners)
+            lay(group.prompt, 0, 0, None)
+            for r in range(len(group.responses)):
+                prompt, gate, response = group.sequence(r)
+                begin, number = start, shared
+                if group.own(r):
+                    begin, number = slot, (last := last + 1)
+                    lay(prompt, 0, 0, None)
+                place = first_response + r
+                # Whichever slot a response begins in, its prompt's last token comes before it.
+                lm_weight[b, slot : slot + len(response)] = float(r in winners)
+                lay(response, len(prompt), place + 1, begin + len(prompt) - 1)
+                response_end[b, place], prompt_end[b, place] = slot - 1, begin + gate
             first_response += len(group.responses)
+            number = last
     layout = TokenLayout(positions, group_of, response_of)
     mask = response_mask(rows, shape)
     return TokenBatch(tokens, layout, response_end, prompt_end, mask, previous, lm_weight, comparisons(rows, shape))
@@ -73,7 +84,7 @@ def assemble_features(
     *,
     hidden_size: int,
 ) -> FeatureBatch:
-    """Rows of groups as one FeatureBatch; ``features`` gives a group's (response [K, D], prompt [D]) hidden states."""
+    """Rows of groups as one FeatureBatch; ``features`` gives a group's hidden states, (response [K, D], prompt [K, D], or [D] for all)."""
     response, prompt = (np.zeros((len(rows), shape.responses, hidden_size), np.float32) for _ in range(2))
     for b, row in enumerate(rows):
         first = 0

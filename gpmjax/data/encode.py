@@ -1,15 +1,13 @@
 """Groups as tokens, cut to the model's window so that no comparison is cut away unseen.
 
-A sequence (prompt + one response) has at most ``max_length`` tokens, and what is cut depends on that sequence only,
-never on the other responses of the group: a score must not move with its company.
-
-* First the prompt, from the left, keeping BOS and the generation header: it may take all but the half of
-  ``max_length`` that is reserved for the response.
-* Then the response, from the right, keeping EOS: it may take what the prompt has left.
+A sequence (prompt + one response) has at most ``max_length`` tokens; ``gpmjax.data.window`` says what is cut of a longer one.
+What is cut depends on that sequence only, never on the other responses of the group: a score must not move with its company.
+Responses whose prompt is cut alike share it. Each of the others brings its own prompt, and stays in the group, since it is compared there.
 
 Comparisons whose two sides have become the same tokens say nothing any more; they are dropped and counted.
 """
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -19,6 +17,7 @@ import numpy as np
 from gpmjax.data.chat import ChatFormat, Tokens
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.questions import Asked, QuestionFormat
+from gpmjax.data.window import cut_prompt, cut_response, prompt_room
 
 _CHUNK = 256
 """Groups tokenised in one call, which the tokenizer spreads over its threads."""
@@ -28,7 +27,15 @@ class ReadText(NamedTuple):
     """What a model gets to read of one response."""
 
     tokens: int
-    cut: bool
+    lost: int = 0
+    """Tokens of the response that were cut away."""
+    prompt_lost: int = 0
+    """Tokens of its prompt that were cut away."""
+
+    @property
+    def cut(self) -> bool:
+        """Whether the response was cut."""
+        return self.lost > 0
 
 
 class EncodedGroup(NamedTuple):
@@ -49,12 +56,56 @@ class EncodedGroup(NamedTuple):
     where: str = ""
     read: tuple[ReadText, ...] = ()
     """Of each response of the group that this was made from, before any splitting."""
-    prompt_cut: bool = False
+    own_prompt: tuple[int, ...] = ()
+    """Of each response, how many of its first tokens are its own prompt, because ``prompt`` is cut otherwise than beside this
+    response; 0 where the response follows ``prompt``. Empty: all do."""
 
     @property
     def size(self) -> tuple[int, int, int]:
         """What it takes of a row: tokens, responses, comparisons."""
-        return len(self.prompt) + sum(map(len, self.responses)), len(self.responses), len(self.comparisons)
+        return self.slots(range(len(self.responses))), len(self.responses), len(self.comparisons)
+
+    @property
+    def prompt_cut(self) -> bool:
+        """Whether the prompt was cut for one of the responses."""
+        return any(text.prompt_lost for text in self.read)
+
+    def own(self, index: int) -> int:
+        """How many tokens of response ``index`` are its own prompt; 0 where it follows ``prompt``."""
+        return self.own_prompt[index] if self.own_prompt else 0
+
+    def sequence(self, index: int) -> tuple[np.ndarray, int, np.ndarray]:
+        """(prompt, prompt_end, response) of one response, as they would be without the others."""
+        own, tokens = self.own(index), self.responses[index]
+        if not own:
+            return self.prompt, self.prompt_end, tokens
+        # Prompts are cut from the left, so the gate's token stands equally far from the end of each.
+        return tokens[:own], own - (len(self.prompt) - self.prompt_end), tokens[own:]
+
+    def slots(self, members: Iterable[int]) -> int:
+        """Token slots that the prompt and these responses take."""
+        members = list(members)
+        shared = not members or not all(map(self.own, members))
+        return len(self.prompt) * shared + sum(len(self.responses[member]) for member in members)
+
+    def take(self, members: Sequence[int], comparisons: Sequence[Comparison] = ()) -> "EncodedGroup":
+        """The group with these of its responses alone; ``comparisons`` count among them."""
+        group = self
+        if members and all(map(self.own, members)):  # nobody needs the group's prompt: the first one's takes its place
+            prompt, end, _ = self.sequence(members[0])
+            follows = [own == len(prompt) for own in self.own_prompt]
+            group = self._replace(
+                prompt=prompt,
+                prompt_end=end,
+                responses=tuple(r[len(prompt) :] if f else r for r, f in zip(self.responses, follows, strict=True)),
+                own_prompt=tuple(0 if f else own for own, f in zip(self.own_prompt, follows, strict=True)),
+            )
+        own = tuple(map(group.own, members))
+        return group._replace(
+            responses=tuple(group.responses[member] for member in members),
+            comparisons=tuple(comparisons),
+            own_prompt=own if any(own) else (),
+        )
 
 
 class EncodeReport(NamedTuple):
@@ -64,6 +115,7 @@ class EncodeReport(NamedTuple):
     comparisons: int = 0
     """Those kept."""
     prompts_cut: int = 0
+    """Groups whose prompt was cut, for one of their responses at least."""
     responses_cut: int = 0
     identical: int = 0
     """Comparisons dropped because both sides were the same text."""
@@ -71,6 +123,23 @@ class EncodeReport(NamedTuple):
     """Comparisons dropped because different texts became the same tokens."""
     groups_dropped: int = 0
     """Groups that lost every comparison they had."""
+    groups_cut: int = 0
+    """Groups of which anything was cut."""
+    responses: int = 0
+    sequences_cut: int = 0
+    """Responses that were cut, or their prompts."""
+    tokens_cut: int = 0
+    """Tokens that these sequences lost, prompts and responses together."""
+
+    def cut_line(self, max_length: int) -> str:
+        """One line that says what was cut; empty where nothing was."""
+        if not self.groups_cut:
+            return ""
+        return (
+            f"{self.groups_cut:,} of {self.groups:,} groups do not fit max_length={max_length}: {self.sequences_cut:,} of "
+            f"{self.responses:,} sequences lost {self.tokens_cut:,} tokens, {self.prompts_cut:,} groups the beginning of their "
+            f"prompt, {self.responses_cut:,} responses their end"
+        )
 
     def __add__(self, other: "EncodeReport") -> "EncodeReport":
         return EncodeReport(*(a + b for a, b in zip(self, other, strict=True)))
@@ -125,23 +194,26 @@ def _naming(group: Group, function, *args):
 
 
 def _cut_group(group: Group, tokens: Tokens, chat: ChatFormat, max_length: int) -> tuple[EncodedGroup, EncodeReport]:
-    limit = max_length - max_length // 2
-    prompt, prompt_end = _naming(group, cut_prompt, tokens.prompt, tokens.prompt_end, chat.tokenizer.bos_token_id, limit)
-    room = max_length - len(prompt)
-    responses = [cut_response(response, room) for response in tokens.responses]
+    rooms = [prompt_room(len(response), max_length) for response in tokens.responses] or [max_length]
+    cut = functools.partial(_naming, group, cut_prompt, tokens.prompt, tokens.prompt_end, chat.tokenizer.bos_token_id)
+    prompts = [cut(room) for room in rooms]
+    # All are ends of the same prompt, so equally long ones are equal. The one that most responses need is laid out once.
+    lengths = [len(prompt) for prompt, _ in prompts]
+    shared = max(lengths, key=lambda length: (lengths.count(length), length))
+    responses, read = [], []
+    for full, (prompt, _) in zip(tokens.responses, prompts, strict=False):
+        response = cut_response(full, max_length - len(prompt))
+        read.append(ReadText(len(response), len(full) - len(response), len(tokens.prompt) - len(prompt)))
+        responses.append(response if len(prompt) == shared else prompt + response)
+    own = tuple(0 if length == shared else length for length in lengths)
     kept = [c for c in group.comparisons if responses[c.chosen] != responses[c.rejected]]
-    cut = [len(short) < len(full) for short, full in zip(responses, tokens.responses, strict=True)]
-    read = [ReadText(len(response), was) for response, was in zip(responses, cut, strict=True)]
-    return _encoded(group, (prompt, prompt_end, responses), kept, read, prompt_cut=len(prompt) < len(tokens.prompt))
+    return _encoded(group, (*prompts[lengths.index(shared)], responses), kept, read, own if any(own) else ())
 
 
 def _ask_group(group: Group, asked: Asked) -> tuple[EncodedGroup, EncodeReport]:
-    texts = [part.text for part in asked.responses]
-    pairs = zip(group.comparisons, asked.comparisons, strict=True)
-    kept = [question for named, question in pairs if texts[named.chosen] != texts[named.rejected]]
-    read = [ReadText(part.tokens, part.cut) for part in asked.responses]
-    tokens = asked.prompt, len(asked.prompt) - 1, asked.questions
-    return _encoded(group, tokens, kept, read, prompt_cut=asked.prompt_cut)
+    kept = [question for question, differ in zip(asked.comparisons, asked.differ, strict=True) if differ]
+    read = [ReadText(part.tokens, part.lost, lost) for part, lost in zip(asked.responses, asked.prompt_lost, strict=True)]
+    return _encoded(group, (asked.prompt, len(asked.prompt) - 1, asked.questions), kept, read, ())
 
 
 def _encoded(
@@ -149,51 +221,28 @@ def _encoded(
     tokens: tuple[Sequence[int], int, Sequence[Sequence[int]]],
     kept: Sequence[Comparison],
     read: Sequence[ReadText],
-    *,
-    prompt_cut: bool,
+    own_prompt: tuple[int, ...],
 ) -> tuple[EncodedGroup, EncodeReport]:
     """A group with the comparisons that are left to it, and the account of those that are not."""
     prompt, prompt_end, responses = tokens
     same_text = sum(group.responses[c.chosen] == group.responses[c.rejected] for c in group.comparisons)
     dropped = len(group.comparisons) - len(kept)
+    lost = [text.lost + text.prompt_lost for text in read]
     report = EncodeReport(
         groups=1,
         comparisons=len(kept),
-        prompts_cut=int(prompt_cut),
+        prompts_cut=int(any(text.prompt_lost for text in read)),
         responses_cut=sum(text.cut for text in read),
         identical=same_text,
         collapsed=dropped - same_text,
         groups_dropped=int(dropped > 0 and not kept),
+        groups_cut=int(any(lost)),
+        responses=len(read),
+        sequences_cut=sum(tokens > 0 for tokens in lost),
+        tokens_cut=sum(lost),
     )
     arrays = tuple(np.array(response, np.int32) for response in responses)
     encoded = EncodedGroup(
-        np.array(prompt, np.int32), prompt_end, arrays, tuple(kept), group.tags, group.where, tuple(read), prompt_cut
+        np.array(prompt, np.int32), prompt_end, arrays, tuple(kept), group.tags, group.where, tuple(read), own_prompt
     )
     return encoded, report
-
-
-def cut_prompt(ids: Sequence[int], prompt_end: int, bos: int | None, limit: int) -> tuple[list[int], int]:
-    """At most ``limit`` ids, the leftmost gone but for BOS, and where prompt_end is now.
-
-    Where BOS also opens every turn (ChatML), a cut right before a turn leaves one BOS, not two.
-
-    >>> cut_prompt([1, 11, 12, 13, 14], prompt_end=3, bos=1, limit=4)
-    ([1, 12, 13, 14], 2)
-    """
-    ids = list(ids)
-    excess = len(ids) - limit
-    if excess <= 0:
-        return ids, prompt_end
-    head = 1 if ids[0] == bos else 0
-    if head + excess > prompt_end:
-        least = head + len(ids) - prompt_end
-        raise ValueError(f"{limit} tokens for the prompt are too few, its template alone takes {least}; raise max_length")
-    left = ids[head + excess :]
-    if left[0] == bos:
-        head = 0
-    return ids[:head] + left, prompt_end - (len(ids) - head - len(left))
-
-
-def cut_response(ids: Sequence[int], limit: int) -> list[int]:
-    """At most ``limit`` ≥ 1 ids, the last of them still EOS."""
-    return list(ids) if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]

@@ -91,8 +91,9 @@ def _or_unlimited(limit: int | None) -> int:
 def _grow(group: EncodedGroup, chosen: np.ndarray, rejected: np.ndarray, limits: tuple[int, int, int]) -> list[int]:
     """Responses of the next piece: the first comparison's two, then by how many comparisons they would complete."""
     lengths = np.array([len(response) for response in group.responses])
+    follows = np.array([not group.own(index) for index in range(len(lengths))])
     members = [int(chosen[0]), int(rejected[0])]
-    room = limits[0] - len(group.prompt) - int(lengths[members].sum())
+    room = limits[0] - group.slots(dict.fromkeys(members))
     if room < 0 or limits[1] < 2:
         raise ValueError(
             f"{group.where}: a pair takes {limits[0] - room} tokens, a row has {limits[0]} (and {limits[1]} responses); "
@@ -103,34 +104,30 @@ def _grow(group: EncodedGroup, chosen: np.ndarray, rejected: np.ndarray, limits:
     while len(members) < limits[1] and np.sum(inside[chosen] & inside[rejected]) < limits[2]:
         gain = np.bincount(rejected[inside[chosen]], minlength=len(lengths))
         gain += np.bincount(chosen[inside[rejected]], minlength=len(lengths))
-        gain[inside | (lengths > room)] = 0
+        prompt = 0 if follows[members].any() else len(group.prompt)  # of the first response that follows it
+        gain[inside | (lengths + follows * prompt > room)] = 0
         best = int(gain.argmax())
         if not gain[best]:
             break
         members.append(best)
         inside[best] = True
-        room -= int(lengths[best])
+        room -= int(lengths[best] + follows[best] * prompt)
     return members
 
 
 def _runs(group: EncodedGroup, limits: tuple[int, int, int]) -> list[list[int]]:
     """Consecutive responses, as many as fit at a time."""
-    runs, room = [], -1
-    for index, response in enumerate(group.responses):
-        if not runs or len(response) > room or len(runs[-1]) == limits[1]:
+    runs: list[list[int]] = []
+    for index in range(len(group.responses)):
+        if not runs or len(runs[-1]) == limits[1] or group.slots([*runs[-1], index]) > limits[0]:
             runs.append([])
-            room = limits[0] - len(group.prompt)
         runs[-1].append(index)
-        room -= len(response)
-        if room < 0:
-            raise ValueError(f"{group.where}: prompt and response take {limits[0] - room} tokens, a row has {limits[0]}")
+        if (taken := group.slots(runs[-1])) > limits[0]:
+            raise ValueError(f"{group.where}: prompt and response take {taken} tokens, a row has {limits[0]}")
     return runs
 
 
 def _part(group: EncodedGroup, members: Sequence[int], comparisons: Sequence[int]) -> EncodedGroup:
     place = {member: index for index, member in enumerate(members)}
     kept = (group.comparisons[index] for index in comparisons)
-    return group._replace(
-        responses=tuple(group.responses[member] for member in members),
-        comparisons=tuple(c._replace(chosen=place[c.chosen], rejected=place[c.rejected]) for c in kept),
-    )
+    return group.take(members, [c._replace(chosen=place[c.chosen], rejected=place[c.rejected]) for c in kept])

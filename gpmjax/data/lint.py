@@ -131,14 +131,14 @@ def _token_findings(groups: Sequence[Group], chat: ChatFormat, max_length: int) 
         cut += [encoded.where] * bool(report.prompts_cut or report.responses_cut)
         if bos is not None and bos != eos and list(encoded.prompt[:2]) == [bos, bos]:
             double_bos.append(encoded.where)
-        early_eos += [encoded.where for response in encoded.responses if eos in response[:-1].tolist()]
-    cut_detail = f"{total.prompts_cut} prompts, {total.responses_cut} responses are longer than max_length={max_length} allows"
+        texts = (encoded.sequence(n)[2] for n in range(len(encoded.responses)))
+        early_eos += [encoded.where for text in texts if eos in text[:-1].tolist()]
     summary = f"{total.comparisons} usable comparisons, at most {widest} tokens in a row's prompt and responses"
     return [
         *_found("error", "chosen == rejected", identical, "the same text on both sides"),
         *_found("error", "equal after encoding", collapsed, "what tells the two sides apart is cut or trimmed away"),
         *_found("error", "double BOS", double_bos, "the prompt's text begins with BOS as well"),
-        *_found("warning", "truncation", cut, cut_detail),
+        *_found("warning", "truncation", cut, total.cut_line(max_length)),
         *_found("warning", "EOS inside a response", early_eos, "the text itself contains the EOS token"),
         Finding("info", "rows", total.groups, summary),
     ]

@@ -48,7 +48,7 @@ def prepare(
 
     Args:
         sources: see gpmjax.data.rows; ``builtin:NAME`` is a generated game.
-        max_length: tokens of one prompt with one response.
+        max_length: tokens of one prompt with one response; of longer ones the excess is cut, see gpmjax.data.window.
         row_length: token slots of a row; None is twice max_length, in which any pair fits.
         max_responses, max_comparisons: of a piece that a group is split into; None is whatever a row can hold.
         weigh: sets the weights of a group's comparisons, before the group is split; None leaves them as they were read.

@@ -13,12 +13,13 @@ import functools
 import hashlib
 import os
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpmjax.arrays import ordered_pairs
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Comparison, Group, Message
+from gpmjax.data.window import shares
 
 ORDERS = ("both", "shuffled")
 """Of a pair: asked in both orders, or in one that a hash of the texts picks."""
@@ -137,9 +138,12 @@ class Asked(NamedTuple):
     comparisons: tuple[Comparison, ...]
     """The group's, between questions. A comparison of a question with itself was asked in that order alone: its target is
     then the probability of the first verdict."""
+    differ: tuple[bool, ...]
+    """Of each comparison, whether what its question holds of the two responses still differs."""
     responses: list["Part"]
-    """What is left of each of the group's responses."""
-    prompt_cut: bool
+    """What is left of each of the group's responses, in the question that holds the least of it."""
+    prompt_lost: list[int]
+    """Tokens of the request that were cut away in a question about each of the responses; the most of them."""
 
 
 class Part(NamedTuple):
@@ -147,7 +151,16 @@ class Part(NamedTuple):
 
     text: str
     tokens: int
-    cut: bool
+    lost: int = 0
+    """Tokens that were cut away."""
+
+    @property
+    def cut(self) -> bool:
+        return self.lost > 0
+
+
+Piece = tuple[str, list[tuple[int, int]]]
+"""A text, and where its tokens begin and end in it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,32 +188,57 @@ class QuestionFormat:
     def ask(self, group: Group, max_length: int) -> Asked:
         """The questions that a group's comparisons need; without comparisons, those about all of its responses.
 
-        A question has at most ``max_length`` tokens: the request is cut from the left to half of the room, then each response
-        from the right to its share of what is left. How a response is cut depends on the request alone.
+        A question has at most ``max_length`` tokens, and nothing is cut of one that has no more. Otherwise the request gives way
+        first, from the left, but keeps half of the room if it is that long; then the responses, from the right: of two, each
+        keeps half of what is left, and what the shorter one leaves. So what a question holds depends on its own texts alone.
 
         Raises:
             ValueError: ``max_length`` has no room for the template.
         """
-        room = max_length - self._frame - _SPARE
-        if room < 4:
-            raise ValueError(f"max_length={max_length}: too short for the question's template")
-        request, *sides = self._pieces([transcript(group.prompt), *group.responses])
-        request = _keep_end(request, room - room // 2)
-        share = (room - request.tokens) // (2 if self.question.pairwise else 1)
-        sides = [_keep_start(side, share) for side in sides]
         pairs = self.pairs(group)
-        texts = [self._render(request.text, *(sides[index].text for index in pair)) for pair in pairs]
-        ids = self._tokenize(texts)
-        if (longest := max(map(len, ids))) > max_length:
-            raise ValueError(f"max_length={max_length}: a question takes {longest} tokens after its parts were cut")
+        request, *sides = self._pieces([transcript(group.prompt), *group.responses])
+        filled = self._fill(request, [[sides[index] for index in pair] for pair in pairs], max_length)
+        ids = [tokens for tokens, _ in filled]
         shared = min(len(os.path.commonprefix(ids)), min(map(len, ids)) - 1)
+        held = {pair: [part.text for part in parts[1:]] for pair, (_, parts) in zip(pairs, filled, strict=True)}
+        responses, lost = [_whole(side) for side in sides], [0] * len(sides)
+        for pair, (_, (asked, *parts)) in zip(pairs, filled, strict=True):
+            for index, part in zip(pair, parts, strict=True):
+                responses[index] = max(responses[index], part, key=lambda part: part.lost)
+                lost[index] = max(lost[index], asked.lost)
         return Asked(
             prompt=ids[0][:shared],
             questions=[tokens[shared:] for tokens in ids],
             comparisons=self._comparisons(group, {pair: n for n, pair in enumerate(pairs)}),
-            responses=sides,
-            prompt_cut=request.cut,
+            differ=tuple(self._differ(group, c, held) for c in group.comparisons),
+            responses=responses,
+            prompt_lost=lost,
         )
+
+    def _fill(self, request: Piece, sides: Sequence[Sequence[Piece]], max_length: int) -> list[tuple[list[int], list[Part]]]:
+        """Each question's tokens, and what it holds: of the request, and of its one or two responses."""
+        room = max_length - self._frame - _SPARE
+        if room < 4:
+            raise ValueError(f"max_length={max_length}: too short for the question's template")
+        parts = [[_whole(request), *map(_whole, texts)] for texts in sides]
+        ids = self._tokenize([self._render(*(part.text for part in held)) for held in parts])
+        long = [n for n, tokens in enumerate(ids) if len(tokens) > max_length]
+        for n in long:
+            lengths = [len(places) for _, places in sides[n]]
+            kept = _keep_end(request, max(room - sum(lengths), room - room // 2))
+            cuts = shares(lengths, room - kept.tokens)
+            parts[n] = [kept, *(_keep_start(side, limit) for side, limit in zip(sides[n], cuts, strict=True))]
+        for n, tokens in zip(long, self._tokenize([self._render(*(part.text for part in parts[n])) for n in long]), strict=True):
+            if len(tokens) > max_length:
+                raise ValueError(f"max_length={max_length}: a question takes {len(tokens)} tokens after its parts were cut")
+            ids[n] = tokens
+        return list(zip(ids, parts, strict=True))
+
+    def _differ(self, group: Group, c: Comparison, held: Mapping[tuple[int, ...], list[str]]) -> bool:
+        if self.question.pairwise:
+            first, second = held[self.pair(group, c.chosen, c.rejected)]
+            return first != second
+        return held[c.chosen,] != held[c.rejected,]
 
     @functools.cached_property
     def _frame(self) -> int:
@@ -249,10 +287,9 @@ class QuestionFormat:
         return self.chat.begin(text) if self.question.wrapping == "plain" else self.chat.ask(text)
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
-    def _pieces(self, texts: list[str]) -> list[tuple[str, list[tuple[int, int]]]]:
-        """Each text with the places of its tokens."""
+    def _pieces(self, texts: list[str]) -> list[Piece]:
         places = self.tokenizer(texts, add_special_tokens=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
         return list(zip(texts, places, strict=True))
 
@@ -268,18 +305,21 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def _keep_end(piece: tuple[str, list[tuple[int, int]]], limit: int) -> Part:
+def _whole(piece: Piece) -> Part:
     text, places = piece
-    if len(places) <= limit:
-        return Part(text, len(places), False)
-    return Part(text[places[len(places) - limit][0] :], limit, True)
+    return Part(text, len(places))
 
 
-def _keep_start(piece: tuple[str, list[tuple[int, int]]], limit: int) -> Part:
+def _keep_end(piece: Piece, limit: int) -> Part:
     text, places = piece
-    if len(places) <= limit:
-        return Part(text, len(places), False)
-    return Part(text[: places[limit - 1][1]], limit, True)
+    lost = len(places) - limit
+    return _whole(piece) if lost <= 0 else Part(text[places[lost][0] :], limit, lost)
+
+
+def _keep_start(piece: Piece, limit: int) -> Part:
+    text, places = piece
+    lost = len(places) - limit
+    return _whole(piece) if lost <= 0 else Part(text[: places[limit - 1][1]], limit, lost)
 
 
 def response_format(

@@ -15,7 +15,7 @@ from gpmjax.data.groups import Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.evals.judging import Pairs, Verdict
 from gpmjax.evals.readout import Reader, reading_facts
-from gpmjax.models.scores import PreferenceOutput, group_scores
+from gpmjax.models.scores import PreferenceOutput, group_scores, prompt_scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,8 +48,7 @@ def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput
         scores=scores,
         **reading_facts(group, report, output, forward_tokens),
         embedding=output.embedding,
-        # One prompt, hence one gate.
-        scale=None if output.scale is None else output.scale[0],
+        scale=None if output.scale is None else prompt_scale(output.scale),
     )
 
 

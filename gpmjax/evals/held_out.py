@@ -66,7 +66,7 @@ def held_out(
     """Read a source (see `gpmjax.data.rows`) and encode it for evaluation.
 
     Args:
-      max_length: tokens of one prompt with one response; longer ones are cut.
+      max_length: tokens of one prompt with one response; of longer ones the excess is cut, see `gpmjax.data.window`.
       rows_per_batch: rows of a batch; scores do not depend on it.
       row_length: token slots of a row. None: as many as the longest group takes, groups of more than 1,024 being split
         where their pairs allow it.
@@ -101,8 +101,7 @@ def held_out(
 
 
 def _longest_pair(group: EncodedGroup) -> int:
-    lengths = [len(response) for response in group.responses]
-    return len(group.prompt) + max(lengths[c.chosen] + lengths[c.rejected] for c in group.comparisons)
+    return max(group.slots({c.chosen, c.rejected}) for c in group.comparisons)
 
 
 def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup]) -> dict[int, Facts]:
@@ -119,6 +118,6 @@ def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[E
                 tuple(side.tokens for side in sides),
                 tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),
                 group.tags,
-                kept.prompt_cut or any(side.cut for side in sides),
+                any(side.lost or side.prompt_lost for side in sides),
             )
     return facts

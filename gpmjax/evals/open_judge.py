@@ -34,7 +34,7 @@ class JudgePlan:
     declare: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of a PreferenceSpec that the checkpoint does not say itself: gate, normalise, tau, question, …"""
     max_length: int = 2048
-    """Tokens of a prompt with one response, or of a question; longer ones are cut."""
+    """Tokens of a prompt with one response, or of a question; of longer ones the excess is cut, the response last."""
     rows_per_batch: int = 8
     """Changes memory and speed, not scores."""
     dtype: str = "float32"

@@ -45,7 +45,7 @@ def _read_groups(
     if not groups:
         return
     groups = [group._replace(comparisons=()) for group in groups]
-    longest = max(len(group.prompt) + max(map(len, group.responses)) for group in groups)
+    longest = max(group.slots([n]) for group in groups for n in range(len(group.responses)))
     pieces = [split_group(group, row_length=max(SHORT_ROW, longest)) for group in groups]
     shape = _rounded(fit_shape([piece for several in pieces for piece in several], rows=rows_per_batch))
     for start in range(0, len(groups), CHUNK):

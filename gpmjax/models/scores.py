@@ -57,7 +57,8 @@ def pair_scores(output: PreferenceOutput | PairwiseOutput, comparisons: Comparis
     """s(chosen ≻ rejected | prompt) of every comparison, not yet divided by τ.
 
     A pairwise model's are the mean over both orders; where a comparison names one question twice, it was asked in that order
-    alone, and the score is that of the question's first response over its second.
+    alone, and the score is that of the question's first response over its second. Where a window cut one prompt differently
+    beside two responses, λ is the mean of their gates, which keeps s(i ≻ j) = −s(j ≻ i).
     """
     pick = jax.vmap(lambda values, index: values[index])
     if isinstance(output, PairwiseOutput):
@@ -66,7 +67,10 @@ def pair_scores(output: PreferenceOutput | PairwiseOutput, comparisons: Comparis
     left, right = (pick(output.embedding, jnp.asarray(side)) for side in (comparisons.chosen, comparisons.rejected))
     if _is_reward(output):
         return bradley_terry_score(left[..., 0], right[..., 0])
-    return score(left, right, None if output.scale is None else pick(output.scale, jnp.asarray(comparisons.chosen)))
+    if output.scale is None:
+        return score(left, right)
+    gates = [pick(output.scale, jnp.asarray(side)) for side in (comparisons.chosen, comparisons.rejected)]
+    return score(left, right, (gates[0] + gates[1]) / 2)
 
 
 def order_matrix(value: Float[Array, "*batch R"]) -> Float[Array, "*batch K K"]:
@@ -95,6 +99,17 @@ def group_scores(output: PreferenceOutput | PairwiseOutput) -> Float[Array, "*ba
     if _is_reward(output):
         return pairwise_rewards(output.embedding[..., 0])
     return pairwise_scores(output.embedding, output.scale)
+
+
+def prompt_scale(scale: Float[np.ndarray, "*batch R k"]) -> Float[np.ndarray, "*batch k"]:
+    """λ of the prompt that R responses share; the mean of their gates where a window cut it differently beside them.
+
+    >>> prompt_scale(np.array([[0.25, 0.5], [0.25, 0.5]])), prompt_scale(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    (array([0.25, 0.5 ]), array([0.5, 0.5]))
+    """
+    first = scale[..., 0, :]
+    same = np.all(scale == first[..., None, :], axis=(-2, -1))[..., None]
+    return np.where(same, first, scale.mean(axis=-2, dtype=scale.dtype))
 
 
 def order_values(output: PairwiseOutput, comparisons: Comparisons) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:

@@ -50,7 +50,7 @@ def pairwise_scores(
     Args:
       v: embeddings [..., K, 2k].
       scale: the prompt's λ ≥ 0, which the K items share: [..., k], or [k] for all. With one per item, [..., K, k],
-        S_ij uses the i-th; S is then skew-symmetric only where items have the same. None is λ = 1.
+        S_ij uses the mean of the i-th and the j-th. None is λ = 1.
     Returns:
       [..., K, K] float32, skew-symmetric.
     Raises:
@@ -63,10 +63,12 @@ def pairwise_scores(
     v = float32_or_wider(v)
     if v.ndim < 2:
         raise ValueError(f"embeddings {list(v.shape)} must be [..., K, 2k]: K items of one prompt")
+    one_each = scale is not None and jnp.ndim(scale) == v.ndim
     if scale is not None and jnp.ndim(scale) == v.ndim - 1:
         scale = jnp.expand_dims(scale, -2)
     # The product is tiny beside a backbone, and TPUs would round its operands to bfloat16 unless told not to.
-    return jnp.einsum("...id,...jd->...ij", rotate(_gated(v, scale)), v, precision=jax.lax.Precision.HIGHEST)
+    scores = jnp.einsum("...id,...jd->...ij", rotate(_gated(v, scale)), v, precision=jax.lax.Precision.HIGHEST)
+    return (scores - scores.mT) / 2 if one_each else scores
 
 
 def win_probability(

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.models.scores import PreferenceOutput, group_scores
+from gpmjax.models.scores import PreferenceOutput, group_scores, prompt_scale
 
 LABEL_LENGTH = 40
 
@@ -17,7 +17,8 @@ def example(group: EncodedGroup, output: PreferenceOutput, tokenizer: Any) -> di
     speaks, "responses": without}. ``labels`` are short names of the responses, ``tau`` turns scores into P = σ(s/τ).
     """
     count = len(group.responses)
-    responses = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in group.responses]
+    tokens = [group.sequence(n)[2] for n in range(count)]
+    responses = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
     found = {
         "title": group.where,
         "labels": [text[:LABEL_LENGTH] for text in responses],
@@ -29,5 +30,5 @@ def example(group: EncodedGroup, output: PreferenceOutput, tokenizer: Any) -> di
     if output.embedding.shape[-1] > 1:
         found["embedding"] = np.asarray(output.embedding[0, :count]).tolist()
     if output.scale is not None:
-        found["scale"] = np.asarray(output.scale[0, 0]).tolist()
+        found["scale"] = prompt_scale(np.asarray(output.scale[0, :count])).tolist()
     return found

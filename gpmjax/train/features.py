@@ -28,10 +28,10 @@ class GroupFeatures:
         self._known: dict[int, tuple[EncodedGroup, list[int]]] = {}
 
     def __call__(self, group: EncodedGroup) -> tuple[np.ndarray, np.ndarray]:
-        """(response [K, D], prompt [D]) of one group."""
+        """(response [K, D], prompt [D]) of one group; prompt [K, D] where responses bring their own."""
         _, places = self._known.get(id(group)) or self._remember(group)
         response, prompt = self._store.read(places)
-        return response, prompt[0]
+        return response, prompt if group.own_prompt else prompt[0]
 
     def _remember(self, group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:
         self._known[id(group)] = known = (group, self._store.places(group_keys(group)))
@@ -40,7 +40,7 @@ class GroupFeatures:
 
 def group_keys(group: EncodedGroup) -> list[bytes]:
     """One key a response."""
-    return [text_key(group.prompt, group.prompt_end, response) for response in group.responses]
+    return [text_key(*group.sequence(n)) for n in range(len(group.responses))]
 
 
 def feature_encoder(backbone: Backbone, mesh: Mesh) -> Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]]:
@@ -111,9 +111,9 @@ def _distinct(groups: Iterable[EncodedGroup], wanted: set[bytes]) -> Iterator[En
     left = set(wanted)
     for group in groups:
         new = []
-        for key, response in zip(group_keys(group), group.responses, strict=True):
+        for n, key in enumerate(group_keys(group)):
             if key in left:
                 left.remove(key)
-                new.append(response)
+                new.append(n)
         if new:
-            yield group._replace(responses=tuple(new), comparisons=())
+            yield group.take(new)

@@ -92,6 +92,10 @@ class Run:
             )
             for source in config.data.eval
         }
+        reports = {"config.data.train": self.train.report} | {name: data.report for name, data in self.held_out.items()}
+        for name, report in reports.items():
+            if cut := report.cut_line(config.data.max_length):
+                logging.warning("%s: %s", name, cut)
         self.frozen_backbone = config.model.backbone == "frozen"
         self.features: GroupFeatures | None = None
         self.trained = self.untouched = 0

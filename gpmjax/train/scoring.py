@@ -7,6 +7,7 @@ before it is used: a NaN or a matrix that is not skew-symmetric would train a po
 import dataclasses
 import functools
 import importlib
+import logging
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -24,7 +25,7 @@ from gpmjax.data.questions import response_format
 from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.config import Runtime
 from gpmjax.models.preference_model import PreferenceModel
-from gpmjax.models.scores import PairwiseOutput, group_scores
+from gpmjax.models.scores import PairwiseOutput, group_scores, prompt_scale
 from gpmjax.sharding import place_leaf, put_whole_batch, replicated
 
 SKEW_TOLERANCE = 1e-3
@@ -104,7 +105,9 @@ class PreferenceScorer:
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         groups = [Group(p.messages, tuple(texts), where=p.where) for p, texts in zip(prompts, responses, strict=True)]
-        encoded, _ = encode_groups(groups, self._format, max_length=self._config.max_length)
+        encoded, report = encode_groups(groups, self._format, max_length=self._config.max_length)
+        if cut := report.cut_line(self._config.max_length):
+            logging.warning("config.scorer: %s", cut)
         parts = [self._score(encoded[start : start + self._rows]) for start in range(0, len(encoded), self._rows)]
         embedding, scale, scores = (
             None if parts[0][field] is None else np.concatenate([part[field] for part in parts]) for field in range(3)
@@ -122,7 +125,7 @@ class PreferenceScorer:
         count = len(groups)
         if isinstance(output, PairwiseOutput):
             return None, None, np.asarray(scores)[:count]
-        scale = None if output.scale is None else np.asarray(output.scale)[:count, 0]
+        scale = None if output.scale is None else prompt_scale(np.asarray(output.scale)[:count, :responses])
         return np.asarray(output.embedding)[:count], scale, np.asarray(scores)[:count]
 
 

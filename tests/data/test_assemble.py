@@ -19,19 +19,31 @@ LABEL = st.builds(
     weight=st.just(2.0),
     row=st.integers(0, 99),
 )
-GROUP = st.builds(
-    lambda prompt, end, responses, labels: EncodedGroup(prompt, end % len(prompt), tuple(responses), tuple(labels)),
-    IDS,
-    st.integers(0, 3),
-    st.lists(IDS, min_size=2, max_size=3),
-    st.lists(LABEL, max_size=4),
+
+
+def encoded(prompt, back, responses, labels):
+    """A group whose gate stands ``back`` tokens before its prompts' ends; a response may bring a prompt of its own."""
+    back = min(back, *(len(ids) for ids in (prompt, *(own for own, _ in responses if len(own)))))
+    own = tuple(len(own) for own, _ in responses)
+    joined = tuple(np.concatenate([own, ids]).astype(np.int32) for own, ids in responses)
+    return EncodedGroup(prompt, len(prompt) - back, joined, tuple(labels), own_prompt=own if any(own) else ())
+
+
+RESPONSE = st.tuples(st.just(np.zeros(0, np.int32)) | IDS, IDS)
+GROUP = st.builds(encoded, IDS, st.integers(1, 4), st.lists(RESPONSE, min_size=2, max_size=3), st.lists(LABEL, max_size=4)).filter(
+    lambda group: 0 in (group.own_prompt or (0,))
 )
 ROWS = st.lists(st.lists(GROUP, max_size=2), min_size=3, max_size=3)
 
 
 def sequences(row):
     """(prompt + response, index of the gate, group, index of the response) of each response in a row."""
-    return [(np.concatenate([g.prompt, r]), g.prompt_end, g, k) for g in row for k, r in enumerate(g.responses)]
+    found = []
+    for group in row:
+        for k in range(len(group.responses)):
+            prompt, gate, response = group.sequence(k)
+            found.append((np.concatenate([prompt, response]), gate, group, k))
+    return found
 
 
 @given(rows=ROWS)
@@ -53,6 +65,7 @@ def test_layout_gives_back_every_sequence(rows):
                 walk.append(batch.previous[b, walk[-1]])
             assert walk[::-1] == np.flatnonzero(own).tolist()
             spoken = batch.layout.response[b] == r + 1
+            assert spoken.sum() == len(group.sequence(k)[2])
             wins = any(c.winner == k for c in group.comparisons)
             assert set(batch.lm_weight[b, spoken]) == {float(wins)}
         padding = batch.layout.group[b] == 0
@@ -70,7 +83,7 @@ def test_comparisons_point_at_their_responses(rows):
         assert set(found.row[b, len(wanted) :]) <= {-1}
         for n, (c, group) in enumerate(wanted):
             for side in ("chosen", "rejected"):
-                whole = np.concatenate([group.prompt, group.responses[getattr(c, side)]]).tolist()
+                whole = np.concatenate(group.sequence(getattr(c, side))[::2]).tolist()
                 assert texts[getattr(found, side)[b, n]] == whole
             assert (found.target[b, n], found.margin[b, n], found.row[b, n]) == (c.target, c.margin, c.row)
 

@@ -6,40 +6,90 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.encode import cut_prompt, encode_groups
+from gpmjax.data.encode import EncodeReport, encode_each, encode_groups
 from gpmjax.data.groups import Comparison, Group, Message, user
-
-SIZES = st.integers(0, 120)
+from gpmjax.data.window import cut_prompt
 
 
 def encode(groups, tokenizer, max_length, template="chat"):
     return encode_groups(groups, ChatFormat(tokenizer, template), max_length=max_length)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10)
-@given(prompt=SIZES, lengths=st.lists(SIZES, min_size=2, max_size=4), max_length=st.integers(100, 200))
-def test_cuts_fit_and_ignore_the_company(tokenizer, prompt, lengths, max_length):
-    texts = tuple(chr(97 + n) * length + "!" for n, length in enumerate(lengths))
-    (group,), _ = encode([Group(user("p" * prompt), texts)], tokenizer, max_length)
-    alone = [encode([Group(user("p" * prompt), (text,))], tokenizer, max_length)[0][0] for text in texts]
-    assert all(np.array_equal(group.prompt, other.prompt) and group.prompt_end == other.prompt_end for other in alone)
-    for response, other in zip(group.responses, alone, strict=True):
-        assert np.array_equal(response, other.responses[0])
-        assert len(group.prompt) + len(response) <= max_length
-        assert response[-1] == tokenizer.eos_token_id
-    assert group.prompt[0] == tokenizer.bos_token_id and group.prompt[1] != tokenizer.bos_token_id
+def whole_and_cut(tokenizer, prompt, text, max_length):
+    """The uncut tokens of one sequence, and what a group of this response alone is encoded as."""
+    whole = ChatFormat(tokenizer).encode(user(prompt), text)
+    (group,), _ = encode([Group(user(prompt), (text,))], tokenizer, max_length)
+    return whole, group.sequence(0)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(prompt=st.integers(0, 200), lengths=st.lists(st.integers(0, 160), min_size=2, max_size=5), max_length=st.integers(120, 220))
+def test_a_sequence_depends_on_its_own_prompt_and_response_alone(tokenizer, prompt, lengths, max_length):
+    texts = tuple(chr(97 + n) * (1 + length) for n, length in enumerate(lengths))
+    labels = tuple(Comparison(i, j) for i in range(len(texts)) for j in range(i))
+    ((group, report),) = encode_each([Group(user("p" * prompt), texts, labels)], ChatFormat(tokenizer), max_length=max_length)
+    assert len(group.comparisons) == len(labels)  # none is lost for want of a common prompt
+    lost = 0
+    for n, text in enumerate(texts):
+        (prompt_ids, end, response_ids), alone = whole_and_cut(tokenizer, "p" * prompt, text, max_length)
+        cut_ids, cut_end, cut_response_ids = group.sequence(n)
+        assert [x.tolist() for x in group.sequence(n)[::2]] == [x.tolist() for x in alone[::2]] and cut_end == alone[1]
+        # Nothing but the excess goes (and BOS, where a cut right before a turn leaves another).
+        excess = max(0, len(prompt_ids) + len(response_ids) - max_length)
+        gone = len(prompt_ids) + len(response_ids) - len(cut_ids) - len(cut_response_ids)
+        assert excess <= gone <= excess + bool(excess)
+        # The response is cut last: only what half of the window, or the prompt, leaves no room for.
+        assert len(cut_response_ids) >= min(len(response_ids), max_length // 2, max_length - min(len(prompt_ids), max_length // 2))
+        assert len(cut_response_ids) == len(response_ids) or len(cut_ids) <= max_length - max_length // 2
+        assert cut_response_ids[-1] == tokenizer.eos_token_id
+        assert cut_ids[0] == tokenizer.bos_token_id and cut_ids[1] != tokenizer.bos_token_id
+        assert len(cut_ids) - cut_end == len(prompt_ids) - end
+        assert group.read[n] == (len(cut_response_ids), len(response_ids) - len(cut_response_ids), len(prompt_ids) - len(cut_ids))
+        lost += gone
+    assert (report.tokens_cut, report.responses, report.groups_cut) == (lost, len(texts), int(lost > 0))
+
+
+def test_a_long_prompt_keeps_all_that_a_short_answer_leaves(make_tokenizer):
+    """The needless cut: more than half of the window is the prompt's, and both fit."""
+    tokenizer = make_tokenizer("gemma")
+    (prompt, _, long), (_, _, short) = (ChatFormat(tokenizer).encode(user("p" * 90), text) for text in ("r" * 40, "yes"))
+    window = len(prompt) + len(short) + 10
+    assert len(prompt) > window - window // 2 and len(prompt) + len(long) > window
+    (group,), report = encode([Group(user("p" * 90), ("yes", "r" * 40, "no"), (Comparison(0, 1),))], tokenizer, window)
+    assert [len(group.sequence(n)[0]) for n in range(3)] == [len(prompt), window - len(long), len(prompt)]
+    assert group.prompt.tolist() == prompt and group.own_prompt == (0, window - len(long), 0)  # the common one is laid out once
+    excess = len(prompt) + len(long) - window
+    assert report == EncodeReport(1, 1, prompts_cut=1, groups_cut=1, responses=3, sequences_cut=1, tokens_cut=excess)
+    assert (report + report).cut_line(99) == (
+        f"2 of 2 groups do not fit max_length=99: 2 of 6 sequences lost {2 * excess} tokens, 2 groups the beginning of their "
+        "prompt, 0 responses their end"
+    )
+    assert EncodeReport(1, 1).cut_line(99) == ""
+
+
+def test_a_part_of_a_group_keeps_its_sequences(make_tokenizer):
+    tokenizer = make_tokenizer("gemma")
+    texts = ("yes", "r" * 60, "s" * 60, "t" * 55)
+    (group,), _ = encode([Group(user("p" * 90), texts)], tokenizer, 120)
+    assert len(set(group.own_prompt)) > 1
+    for members in ([0, 1], [1, 2, 3], [3], [2, 0], []):
+        part = group.take(members)
+        assert part.size[0] == group.slots(members) == len(part.prompt) + sum(map(len, part.responses))
+        for n, member in enumerate(members):
+            assert [np.array(x).tolist() for x in part.sequence(n)] == [np.array(x).tolist() for x in group.sequence(member)]
+        assert not part.responses or not all(map(part.own, range(len(members))))  # a prompt that is laid out is read
 
 
 def test_nothing_is_cut_that_fits(tokenizer):
     prompt, _, response = ChatFormat(tokenizer).encode(user("Q"), "x" * 40)
-    (group,), report = encode([Group(user("Q"), ("x" * 40,))], tokenizer, max(2 * len(prompt), len(prompt) + len(response)))
+    (group,), report = encode([Group(user("Q"), ("x" * 40,))], tokenizer, len(prompt) + len(response))
     assert group.prompt.tolist() == prompt and group.responses[0].tolist() == response
     assert (report.prompts_cut, report.responses_cut) == (0, 0)
 
 
 def test_prompt_loses_its_left_first(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
-    (group,), report = encode([Group(user("head" + "." * 99 + "tail"), ("yes",))], tokenizer, 160)
+    (group,), report = encode([Group(user("head" + "." * 99 + "tail"), ("yes",))], tokenizer, 100)
     text = tokenizer.decode(group.prompt)
     assert text.startswith("<bos>..") and text.endswith("tail<end_of_turn>\n<start_of_turn>model\n")
     assert tokenizer.decode(group.prompt[: group.prompt_end + 1]).endswith("<end_of_turn>\n")
@@ -77,7 +127,7 @@ def test_errors_name_the_group(make_tokenizer):
         encode([fine, Group((Message("system", "s"),), ("a",), (), {}, "f:2")], tokenizer, 99)
     with pytest.raises(ValueError, match=r"^f:3: a prompt needs at least one message"):
         encode([fine, Group((), ("a",), (), {}, "f:3")], tokenizer, 99)
-    too_few = r"^f:4: 4 tokens for the prompt are too few, its template alone takes \d+; raise max_length"
+    too_few = r"^f:4: 5 tokens for the prompt are too few, its template alone takes \d+; raise max_length"
     with pytest.raises(ValueError, match=too_few):
         encode([Group(user("Q" * 20), ("a",), (), {}, "f:4")], tokenizer, 8)
     with pytest.raises(ValueError, match="max_length=1: must be at least 2"):

@@ -39,10 +39,12 @@ def test_sections_stay_apart_and_tags_agree():
     assert len(merge_groups([pair(subset="x"), pair(subset="y")], sections=())) == 1
 
 
-def encoded(lengths, labels, prompt=3):
-    responses = tuple(np.full(length, n, np.int32) for n, length in enumerate(lengths))
+def encoded(lengths, labels, prompt=3, own=()):
+    """Responses of ``lengths`` tokens behind a prompt of 3, or behind their own of ``own`` tokens where that is not 0."""
+    behind = [np.full(size, 99, np.int32) for size in own or [0] * len(lengths)]
+    responses = tuple(np.concatenate([b, np.full(length, n, np.int32)]) for n, (b, length) in enumerate(zip(behind, lengths, strict=True)))
     comparisons = tuple(Comparison(i, j, row=n) for n, (i, j) in enumerate(labels))
-    return EncodedGroup(np.zeros(prompt, np.int32), prompt - 1, responses, comparisons, {}, "f:9")
+    return EncodedGroup(np.full(prompt, 99, np.int32), prompt - 1, responses, comparisons, {}, "f:9", (), tuple(own) if any(own) else ())
 
 
 @given(
@@ -51,19 +53,24 @@ def encoded(lengths, labels, prompt=3):
     row_length=st.integers(23, 40),
     max_responses=st.none() | st.integers(2, 4),
     max_comparisons=st.none() | st.integers(1, 4),
+    own=st.lists(st.sampled_from([0, 1, 2]), min_size=6, max_size=6),
 )
-def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, max_responses, max_comparisons):
-    group = encoded(lengths, labels)
+def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, max_responses, max_comparisons, own):
+    group = encoded(lengths, labels, own=own)
     limits = dict(row_length=row_length, max_responses=max_responses, max_comparisons=max_comparisons)
     pieces = split_group(group, **limits)
     for piece in pieces:
         tokens, responses, comparisons = piece.size
         assert tokens <= row_length and responses <= (max_responses or 6) and comparisons <= (max_comparisons or 25)
+        assert tokens == len(piece.prompt) + sum(map(len, piece.responses)) or piece is group
+        for n in range(responses):  # each behind the prompt that it had
+            prompt, _, response = piece.sequence(n)
+            assert len(prompt) == (own[response[0]] or 3) and len(response) == lengths[response[0]] and set(prompt) == {99}
         assert split_group(piece, **limits) == [piece]
     kept = ((piece.responses, c) for piece in pieces for c in piece.comparisons)
-    assert sorted((c.row, int(r[c.chosen][0]), int(r[c.rejected][0])) for r, c in kept) == [(n, i, j) for n, (i, j) in enumerate(labels)]
+    assert sorted((c.row, int(r[c.chosen][-1]), int(r[c.rejected][-1])) for r, c in kept) == [(n, i, j) for n, (i, j) in enumerate(labels)]
     if not labels:
-        assert sorted(int(r[0]) for p in pieces for r in p.responses) == list(range(6))
+        assert sorted(int(r[-1]) for p in pieces for r in p.responses) == list(range(6))
 
 
 @given(

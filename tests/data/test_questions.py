@@ -78,15 +78,35 @@ def test_a_shuffled_order_does_not_know_the_label(make_tokenizer):
 
 @given(st.text(max_size=300), st.text(max_size=300), st.text(max_size=300), st.sampled_from(sorted(QUESTIONS)))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_question_is_longer_than_the_window_and_company_cuts_nothing(make_tokenizer, prompt, one, two, name):
+def test_a_question_fits_and_depends_on_its_own_texts_alone(make_tokenizer, prompt, one, two, name):
     tokenizer = make_tokenizer("chatml")
-    group = Group(user("q" + prompt), (one, two, "a third"), (Comparison(0, 1),))
+    group = Group(user("q" + prompt), (one, two, "a third"), (Comparison(0, 1), Comparison(1, 2)))
     asked = ask(tokenizer, name, group, max_length=330)
-    assert max(len(asked.prompt) + len(question) for question in asked.questions) <= 330
-    other = ask(tokenizer, name, dataclasses.replace(group, responses=(one, "x" * 400, "")), max_length=330)
-    assert asked.responses[0] == other.responses[0]
-    assert asked.responses[0].text == one[: len(asked.responses[0].text)]
-    assert asked.responses[0].cut == (asked.responses[0].text != one)
+    whole = ask(tokenizer, name, group, max_length=5000)
+    told = [asked.prompt + question for question in asked.questions]
+    assert max(map(len, told)) <= 330
+    for cut, uncut in zip(told, (whole.prompt + question for question in whole.questions), strict=True):
+        assert len(uncut) > 330 or cut == uncut  # nothing is cut that fits
+    company = dataclasses.replace(group, responses=(one, two, "x" * 400))
+    other = ask(tokenizer, name, company, max_length=330)
+    about_both = 2  # the first two questions are about one and two
+    assert told[:about_both] == [other.prompt + question for question in other.questions[:about_both]]
+    for part, text in zip(asked.responses, group.responses, strict=True):
+        assert part.text == text[: len(part.text)] and part.cut == (part.text != text)
+
+
+def test_a_question_gives_way_at_the_request_first_and_shares_what_is_left(make_tokenizer):
+    tokenizer = make_tokenizer("chatml")
+    held = lambda request, *texts: ask(tokenizer, "a_or_b", Group(user("q" * request), texts, (Comparison(0, 1),)), max_length=400)
+    lost = lambda asked: (asked.prompt_lost[0], *(part.lost for part in asked.responses))
+    (question, _) = held(0, "", "").questions
+    room = 400 - len(held(0, "", "").prompt) - len(question)
+    assert lost(held(room - 60, "a" * 10, "b" * 50)) == (0, 0, 0)  # more than half of the room, and it fits
+    spare = 8
+    assert lost(held(room - 59, "a" * 10, "b" * 50)) == (1 + spare, 0, 0)
+    assert lost(held(0, "a" * 10, "b" * room)) == (0, 0, 10 + spare)  # what the short one leaves is the long one's
+    half = (room - spare) // 2
+    assert lost(held(room, "a" * room, "b" * room)) == (room - (room - spare - half), *[room - half // 2] * 2)
 
 
 def test_comparisons_of_what_has_become_equal_are_dropped_and_counted(make_tokenizer):

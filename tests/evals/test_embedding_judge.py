@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 
+from gpmjax.data.assemble import BatchShape, assemble
+from gpmjax.data.encode import encode_each
+from gpmjax.data.groups import Comparison, Group, user
 from gpmjax.data.records import read_groups
 from gpmjax.evals import readout
 from gpmjax.evals.embedding_judge import EmbeddingJudge
@@ -57,6 +60,29 @@ def test_equal_texts_and_cut_ones_are_judged_too(scorer, chat, write_rows):
     same, cut = judge(scorer, chat)(read_groups(write_rows(rows)))
     assert same.scores[0, 1] == 0.0 and not same.truncated
     assert cut.truncated
+
+
+@pytest.mark.parametrize("slots", [1024, 1])
+def test_a_prompt_cut_differently_beside_each_response_moves_no_score(scorer, chat, monkeypatch, slots):
+    """Every pair of a group scores as it does alone, and as the labelled path does."""
+    monkeypatch.setattr(readout, "SHORT_ROW", slots)  # 1: a response a row
+    # A short window: what the gate's token sees, 12 tokens back, differs with the cut.
+    prompt, texts = user("red apple " * 9), ("yes", "why? " * 5, "no " * 9 + "!", "42", "red " * 30)
+    labels = tuple(Comparison(i, j, row=8 * i + j) for i, j in ((0, 1), (2, 1), (3, 4), (0, 3), (1, 0)))
+    group = Group(prompt, texts, labels, where="f:1")
+    ((encoded, report),) = encode_each([group], chat, max_length=24)
+    assert len(set(encoded.own_prompt)) > 2 and report.sequences_cut
+    (verdict,) = judge(scorer, chat, max_length=24)([group])
+    assert np.array_equal(verdict.scores, -verdict.scores.T) and verdict.truncated
+    alone = judge(scorer, chat, max_length=24)([Group(prompt, (texts[i], texts[j])) for i in range(5) for j in range(i)])
+    pairs = ((i, j) for i in range(5) for j in range(i))
+    for (i, j), pair in zip(pairs, alone, strict=True):
+        assert verdict.scores[i, j] == pytest.approx(pair.scores[0, 1], abs=2e-5)
+    rows = [[encoded]] + [[]] * 7  # one a device
+    (scored,) = score_batches(scorer, [assemble(rows, BatchShape(8, encoded.size[0], 5, 5))])
+    assert {int(row): score for row, score in zip(scored.row, scored.score, strict=True)} == {
+        c.row: pytest.approx(verdict.scores[c.chosen, c.rejected], abs=2e-5) for c in labels
+    }
 
 
 def test_records_read_back(scorer, chat, path):

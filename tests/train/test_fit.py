@@ -148,6 +148,16 @@ def test_a_work_directory_in_use_is_refused_before_anything_is_read(config, tmp_
         fit(config, tmp_path, held_out)
 
 
+def test_what_is_cut_is_said(config, tmp_path, caplog):
+    config.data.max_length = 40
+    run = fitting.Run(config, tmp_path, held_out, fitting.StopRequest())
+    report = run.train.report
+    assert 0 < report.sequences_cut <= report.responses and report.tokens_cut
+    said = f"{report.sequences_cut} of {report.responses} sequences lost {report.tokens_cut} tokens"
+    assert [said in line for line in caplog.messages if "max_length=40" in line] == [True, True]  # to train on, to measure
+    assert "config.data.train: " in caplog.text
+
+
 def test_a_checkpoint_of_another_shape_or_a_broken_one_is_named(config, tmp_path):
     config.model.backbone, config.data.eval = "frozen", ()
     fit(config, tmp_path, held_out)

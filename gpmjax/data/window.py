@@ -1,0 +1,58 @@
+"""Cuts one sequence, a prompt and a response, to a window of ``max_length`` tokens.
+
+* Nothing is cut that fits, and what does not fit loses its excess and no more.
+* The prompt gives way first, from the left. It keeps BOS and the generation header, and, if it is that long, half of the window.
+* The response gives way last, from the right, and keeps its EOS. A response of at most half of the window is never cut.
+
+So what a model reads of a response depends on its own prompt and its own tokens, never on the other responses of a group.
+"""
+
+from collections.abc import Sequence
+
+
+def prompt_room(response: int, max_length: int) -> int:
+    """How many tokens a prompt may have beside a response of ``response`` tokens.
+
+    >>> [prompt_room(tokens, max_length=10) for tokens in (1, 4, 5, 6, 99)]
+    [9, 6, 5, 5, 5]
+    """
+    return max(max_length - response, max_length - max_length // 2)
+
+
+def cut_prompt(ids: Sequence[int], prompt_end: int, bos: int | None, limit: int) -> tuple[list[int], int]:
+    """At most ``limit`` ids, the leftmost gone but for BOS, and where prompt_end is now.
+
+    Where BOS also opens every turn (ChatML), a cut right before a turn leaves one BOS, not two.
+
+    >>> cut_prompt([1, 11, 12, 13, 14], prompt_end=3, bos=1, limit=4)
+    ([1, 12, 13, 14], 2)
+    """
+    ids = list(ids)
+    excess = len(ids) - limit
+    if excess <= 0:
+        return ids, prompt_end
+    head = 1 if ids[0] == bos else 0
+    if head + excess > prompt_end:
+        least = head + len(ids) - prompt_end
+        raise ValueError(f"{limit} tokens for the prompt are too few, its template alone takes {least}; raise max_length")
+    left = ids[head + excess :]
+    if left[0] == bos:
+        head = 0
+    return ids[:head] + left, prompt_end - (len(ids) - head - len(left))
+
+
+def cut_response(ids: Sequence[int], limit: int) -> list[int]:
+    """At most ``limit`` ≥ 1 ids, the last of them still EOS."""
+    return list(ids) if len(ids) <= limit else [*ids[: limit - 1], ids[-1]]
+
+
+def shares(lengths: Sequence[int], room: int) -> list[int]:
+    """How many tokens each of two texts (or one) keeps of a room for both; what the shorter leaves is the longer's.
+
+    >>> shares((3, 9), 10), shares((6, 9), 10), shares((2, 3), 10), shares((12,), 10)
+    ([3, 7], [5, 5], [2, 3], [10])
+    """
+    if len(lengths) == 1:
+        return [min(lengths[0], room)]
+    first, second = lengths
+    return [min(first, max(room // 2, room - second)), min(second, max(room // 2, room - first))]
