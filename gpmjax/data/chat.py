@@ -22,13 +22,13 @@ from typing import NamedTuple
 import jinja2
 
 from gpmjax.data.groups import Message
+from gpmjax.data.reply_template import DATE_STRING, TODAY, own_template
 
 TEMPLATES = ("chat", "raw")
 
 DATE = datetime.date(2024, 7, 26)
 """Llama 3.1's own fallback; any fixed day would do, but published templates were trained on this one."""
 
-_TODAY = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 _TODAY_CALL = re.compile(r"strftime_now\s*\(")
 
 
@@ -115,8 +115,8 @@ class ChatFormat:
 
     @functools.cached_property
     def _pinned_template(self) -> str:
-        template = self.tokenizer.get_chat_template()
-        return _TODAY.sub(lambda call: repr(self.date.strftime(call["format"])), template)
+        template = own_template(self.tokenizer.get_chat_template())
+        return TODAY.sub(lambda call: repr(self.date.strftime(call["format"])), template)
 
     @functools.cached_property
     def _bos(self) -> str:
@@ -136,7 +136,7 @@ class ChatFormat:
                 chat_template=self._pinned_template,
                 add_generation_prompt=header,
                 tokenize=False,
-                date_string=self.date.strftime("%d %b %Y"),
+                date_string=self.date.strftime(DATE_STRING),
             )
         except jinja2.TemplateError as error:
             roles = ", ".join(message.role for message in messages)

@@ -30,6 +30,7 @@ from gpmjax.hub.param_map import Leaf, decoder_leaves, leaves, required_tensors,
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION
 from gpmjax.hub.tensors import INDEX_FILE, SINGLE_FILE
 from gpmjax.hub.tokenizer import with_own_pad
+from gpmjax.hub.tokenizer_files import read_at_eos, with_own_template, write_tokenizer
 from gpmjax.models.config import DecoderConfig, LoRA, require_one_of
 from gpmjax.models.spec import PreferenceSpec
 
@@ -52,7 +53,8 @@ def save_preference_model(
 ) -> None:
     """Writes a model directory that this package and transformers open; all of it or, on any failure, nothing.
 
-    Every process of a multi-host run must call this; the first one writes.
+    Every process of a multi-host run must call this; the first one writes. The tokenizer's chat template is saved with finished
+    replies that end at EOS, where the model is read, and the tokenizer's own template beside it (gpmjax.hub.tokenizer_files).
 
     Args:
         directory: new, empty, or an earlier export, which is replaced.
@@ -76,6 +78,8 @@ def save_preference_model(
         log_tau = float(np.asarray(flat[f"heads/{LOG_TAU}"]))
         spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
     tokenizer = with_own_pad(tokenizer) if form == "sequence_classification" else tokenizer
+    if not spec.question:  # a question is no reply: it ends where its answer would begin
+        tokenizer = read_at_eos(tokenizer)
     declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
     described = _config_json(config, spec, tokenizer, form) | {"dtype": dtype, DECLARATION: declared}
     _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
@@ -104,6 +108,7 @@ def save_decoder(
     flat = flatten_dict(params, sep="/")
     table = {f"decoder/{path}": leaf for path, leaf in decoder_leaves(config).items()}
     _check_params(flat, table, set(table), lora, "causal_lm")
+    tokenizer = with_own_template(tokenizer)
     described = _config_json(config, None, tokenizer, "native") | {"dtype": dtype}
     _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
 
@@ -124,7 +129,7 @@ def _write_model(
     else:
         with atomic_directory(directory) as fresh:
             _write_shards(fresh, tensors, plan)
-            _write_tokenizer(fresh, tokenizer)
+            write_tokenizer(fresh, tokenizer)
             (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("save_model")
@@ -225,10 +230,3 @@ def _write_shards(directory: Path, tensors: Iterator[tuple[str, np.ndarray]], pl
         weight_map = {name: file for file, names in plan.items() for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
         (directory / INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-
-
-def _write_tokenizer(directory: Path, tokenizer: Any) -> None:
-    try:
-        tokenizer.save_pretrained(directory)
-    except Exception as error:  # bare Exception is how the tokenizers library reports a full disk
-        raise OSError(f"tokenizer: {one_line(error)}") from error

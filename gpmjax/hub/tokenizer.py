@@ -117,7 +117,7 @@ def with_own_pad(tokenizer: Any):
     """
     if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
         return tokenizer
-    template = tokenizer.chat_template or ""
+    template = str(tokenizer.chat_template or "")
     free = [
         token.content
         for _, token in sorted(tokenizer.added_tokens_decoder.items())

@@ -1,5 +1,7 @@
 """Exported directories: transformers (torch) computes the same values from them, and they appear whole or not at all."""
 
+import copy
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,8 +11,11 @@ import jax
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from gpmjax.data.groups import Group, Message
+from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.models.config import LoRA, Runtime
@@ -67,6 +72,60 @@ def test_classifier_reads_the_last_token_of_padded_batches(tmp_path, config, tin
         apart = torch.cat([model(**theirs(text, return_tensors="pt")).logits for text in texts])
     np.testing.assert_allclose(together, apart, atol=1e-5)
     assert tokenizer.pad_token == tokenizer.eos_token
+
+
+TEMPLATES = {
+    "a newline after EOS": "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    "no EOS": "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}</turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}",
+    "EOS": "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+    "today": "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}\n{{ m.role }}: {{ m.content }}{% endfor %}"
+    "{% if add_generation_prompt %}\nassistant: {% endif %}",
+}
+GROUP = Group((Message("user", "Why?"), Message("assistant", "So."), Message("user", "How?")), ("Like this.", "No\nidea."))
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("form", export.FORMS)
+def test_others_read_the_same_token_of_what_the_chat_template_gives(tmp_path, config, tiny_params, tokenizer, form, template):
+    # Nobody strips what `apply_chat_template` gives. A classifier reads its last token, as does code for value heads, which reads
+    # the gate at the last token of the prompt alone.
+    config = dataclasses.replace(config, max_positions=256)
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.chat_template = TEMPLATES[template]
+    spec = GATED if form == "native" else dataclasses.replace(GPM, normalise="none")
+    save_preference_model(tmp_path / "m", tiny_params(config, spec), config, spec, tokenizer, form)
+    (ours,) = open_judge(JudgePlan(str(tmp_path / "m")))([GROUP])
+
+    theirs = AutoTokenizer.from_pretrained(tmp_path / "m")
+    messages = [message._asdict() for message in GROUP.prompt]
+    texts = [[*messages, {"role": "assistant", "content": response}] for response in GROUP.responses]
+    with torch.no_grad():
+        if form == "sequence_classification":
+            batch = theirs.apply_chat_template(texts, padding=True, return_dict=True, return_tensors="pt")
+            model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
+            np.testing.assert_allclose(model(**batch).logits, ours.embedding, atol=1e-4)
+            return
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
+        heads = load_file(tmp_path / "m" / "model.safetensors")
+        ids = [theirs.apply_chat_template(text, return_tensors="pt", return_dict=False) for text in texts]
+        states = [model.model(one).last_hidden_state[0] for one in ids]
+        gate = len(theirs.apply_chat_template(messages, return_dict=False)) - 1
+        embeddings = [torch.nn.functional.normalize(state[-1] @ heads["value_head.weight"].T, dim=0) for state in states]
+        np.testing.assert_allclose(np.stack(embeddings), ours.embedding, atol=1e-5)
+        np.testing.assert_allclose(torch.softmax(states[0][gate] @ heads["prompt_head.weight"].T, 0), ours.scale, atol=1e-5)
+
+
+def test_the_own_chat_template_lies_beside_and_is_a_policys(tmp_path, config, tiny_params, tokenizer):
+    params = tiny_params(config, GPM)
+    save_preference_model(tmp_path / "m", params, config, GPM, tokenizer)
+    assert (tmp_path / "m" / "original_chat_template.jinja").read_text(encoding="utf-8") == tokenizer.chat_template
+    exported = AutoTokenizer.from_pretrained(tmp_path / "m")
+    assert isinstance(exported.chat_template, str) and exported.chat_template != tokenizer.chat_template
+    save_decoder(tmp_path / "policy", {"decoder": params["decoder"]}, config, exported)
+    assert AutoTokenizer.from_pretrained(tmp_path / "policy").chat_template == tokenizer.chat_template
+    assert not (tmp_path / "policy" / "original_chat_template.jinja").exists()
 
 
 def test_lora_is_merged(tmp_path, config, tiny_params, tokenizer):

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.groups import user
 from gpmjax.hub import load_decoder, load_preference_model, open_source, save_preference_model
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
@@ -47,3 +49,9 @@ def test_exported_model_is_the_same_here_and_in_torch(tmp_path):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
     # Greedy decoding picks the same tokens.
     np.testing.assert_array_equal(ours[len(prompt) - 1 : -1].argmax(-1), said[len(prompt) :])
+
+    # What others read at the last token of what the exported chat template writes (SmolLM2's own ends in a newline) is what we read.
+    prompt, gate, response = ChatFormat(source.tokenizer()).encode(user(CHAT[0]["content"]), "Paris, of course.")
+    replied = [*CHAT, {"role": "assistant", "content": "Paris, of course."}]
+    assert tokenizer.apply_chat_template(replied, return_dict=False) == prompt + response
+    assert len(tokenizer.apply_chat_template(CHAT, return_dict=False)) == gate + 1
