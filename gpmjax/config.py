@@ -5,11 +5,21 @@ They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after `
 """
 
 import dataclasses
-import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpmjax import config_file
+from gpmjax.checks import LARGEST_INT, check_fields, number
+from gpmjax.config_parts import (
+    LARGEST_SEED,
+    LONGEST,
+    CheckpointConfig,
+    DistributedConfig,
+    MeshConfig,
+    at_least,
+    positive,
+)
 from gpmjax.data.questions import ORDERS, question_for
 from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
 from gpmjax.models.spec import PreferenceSpec
@@ -21,19 +31,6 @@ REDUCTIONS = ("pairwise", "listwise")
 OPTIMIZERS = ("adamw", "rmsprop", "adafactor", "sgd")
 SCHEDULES = ("cosine", "linear", "constant")
 TEMPLATES = ("chat", "raw")
-CLUSTERS = ("auto", "none", "coordinator", "slurm", "tpu")
-
-
-def at_least(name: str, value, least) -> None:
-    """Refuses ``config.{name}`` below ``least``."""
-    if not value >= least:  # also refuses NaN
-        raise ValueError(f"config.{name}={value!r}: must be at least {least}")
-
-
-def positive(name: str, value) -> None:
-    """Refuses ``config.{name}`` that is not a positive finite number."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"config.{name}={value!r}: must be positive and finite")
 
 
 @dataclass
@@ -64,8 +61,14 @@ class BackboneConfig:
             dtype=self.dtype, remat=self.remat, unroll=self.unroll, attention=self.attention, lora=lora
         ).validate()
 
-    def validate(self) -> None:
-        at_least("model.lora_rank", self.lora_rank, 0)
+    def validate(self, name: str = "model") -> None:
+        for pattern in self.freeze:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"config.{name}.freeze={self.freeze!r}: {pattern!r} is no regular expression ({error})") from error
+        at_least(f"{name}.lora_rank", self.lora_rank, 0, 2**16)
+        positive(f"{name}.lora_alpha", self.lora_alpha)
         self.runtime()
 
 
@@ -109,15 +112,19 @@ class ModelConfig(BackboneConfig):
         """The declared reading of the heads, checked; verdicts are those to be read, if any are."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(PreferenceSpec)}
         verdicts = self.asked_verdicts() if self.head == "verdict" else ()
-        return PreferenceSpec(**(fields | {"verdicts": verdicts})).validate()
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        try:
+            return PreferenceSpec(**(fields | {"verdicts": verdicts})).validate()
+        except ValueError as error:  # which begins with the field
+            raise ValueError(f"config.model.{error}") from error
 
     def asked_verdicts(self) -> tuple[str, ...]:
         """The answers that the question asks for, unless others are given."""
         question = question_for(self.question, self.kind)
         return tuple(self.verdicts) or (() if question is None else question.verdicts)
 
-    def validate(self) -> None:
-        super().validate()
+    def validate(self, name: str = "model") -> None:
+        super().validate(name)
         require_one_of("config.model.backbone", self.backbone, BACKBONES)
         require_one_of("config.model.start_heads", self.start_heads, START_HEADS)
         if self.backbone == "frozen" and self.lora_rank:
@@ -159,13 +166,16 @@ class DataConfig:
             raise ValueError(
                 f"config.data.weights={self.weights!r}: must have one weight for each of the {len(self.train)} sources"
             )
-        for weight in self.weights:
-            positive("data.weights", weight)
-        at_least("data.max_length", self.max_length, 2)
+        for place, weight in enumerate(self.weights):
+            positive(f"data.weights[{place}]", weight)
+        at_least("data.max_length", self.max_length, 2, LONGEST)
         at_least("data.rows", self.rows, 1)
-        at_least("data.max_responses", self.max_responses, 2)
+        at_least("data.max_responses", self.max_responses, 2, 2**16)
         if self.row_length and self.row_length < self.max_length:
             raise ValueError(f"config.data.row_length={self.row_length}: must be at least max_length={self.max_length}, or 0")
+        slots = self.row_length or self.max_length * (1 if self.packing == "single" else 2)
+        if self.rows * slots > LARGEST_INT:
+            raise ValueError(f"config.data.rows={self.rows}: with {slots} token slots a row it must be at most {LARGEST_INT // slots}")
         require_one_of("config.data.packing", self.packing, ("pack", "single"))
         require_one_of("config.data.template", self.template, TEMPLATES)
         require_one_of("config.data.order", self.order, ORDERS)
@@ -190,8 +200,7 @@ class LossConfig:
         require_one_of("config.loss.objective", self.objective, OBJECTIVES)
         require_one_of("config.loss.reduction", self.reduction, REDUCTIONS)
         for name, top in (("label_smoothing", 0.5), ("lm_coefficient", 1.0)):
-            if not 0 <= getattr(self, name) < top:
-                raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be in [0, {top})")
+            number(f"config.loss.{name}", getattr(self, name), least=0, below=top)
         at_least("loss.centering", self.centering, 0)
         if self.reduction == "listwise" and self.objective == "expected_error":
             raise ValueError("config.loss.reduction='listwise': must be 'pairwise' with objective='expected_error'")
@@ -223,66 +232,12 @@ class OptimizerConfig:
             raise ValueError(f"config.optimizer.moment_dtype={self.moment_dtype!r}: must be 'float32' but with name='adamw'")
         require_one_of("config.optimizer.schedule", self.schedule, SCHEDULES)
         positive("optimizer.learning_rate", self.learning_rate)
-        if not 0 <= self.warmup_fraction < 1:
-            raise ValueError(f"config.optimizer.warmup_fraction={self.warmup_fraction!r}: must be in [0, 1)")
+        for name in ("warmup_fraction", "b1", "b2"):
+            number(f"config.optimizer.{name}", getattr(self, name), least=0, below=1)
+        positive("optimizer.eps", self.eps)
         at_least("optimizer.weight_decay", self.weight_decay, 0)
         at_least("optimizer.clip_norm", self.clip_norm, 0)
         at_least("optimizer.accumulate", self.accumulate, 1)
-
-
-@dataclass
-class MeshConfig:
-    """Sizes of the device mesh; at most one may be −1, inferred from the device count."""
-
-    data: int = 1
-    fsdp: int = -1
-    tensor: int = 1
-
-    # Several TPU slices, or hosts of GPUs: as many times ``data`` and ``fsdp`` are these, across the slower network.
-    dcn_data: int = 1
-    dcn_fsdp: int = 1
-
-    def validate(self) -> None:
-        sizes = dataclasses.asdict(self)
-        for name, size in sizes.items():
-            if size != -1 and size < 1:
-                raise ValueError(f"config.mesh.{name}={size!r}: must be at least 1, or -1 to infer it")
-        if list(sizes.values()).count(-1) > 1:
-            raise ValueError(f"config.mesh={sizes}: at most one size may be -1")
-
-
-@dataclass
-class DistributedConfig:
-    """How the hosts of one run find each other; see gpmjax/distributed.py."""
-
-    cluster: str = "auto"
-    """"tpu", "slurm", "coordinator", or "none"; "auto": whichever the environment tells of."""
-    coordinator_address: str = ""
-    """HOST:PORT of process 0, the same on every host; empty: JAX_COORDINATOR_ADDRESS."""
-    processes: int = 0
-    """How many there are; 0: JAX_NUM_PROCESSES."""
-    process: int = -1
-    """Index of this one; −1: JAX_PROCESS_ID."""
-
-    def validate(self) -> None:
-        require_one_of("config.distributed.cluster", self.cluster, CLUSTERS)
-        at_least("distributed.processes", self.processes, 0)
-        at_least("distributed.process", self.process, -1)
-
-
-@dataclass
-class CheckpointConfig:
-    every: int = 200
-    """Steps between checkpoints; 0: only at the end and on SIGTERM or SIGINT."""
-    keep: int = 2
-    """The newest ones kept, beside the best by ``metric``."""
-    metric: str = "accuracy"
-    """Of the first eval set: "accuracy" (higher is better) or "nll" (lower is better)."""
-
-    def validate(self) -> None:
-        at_least("checkpoint.every", self.every, 0)
-        at_least("checkpoint.keep", self.keep, 1)
-        require_one_of("config.checkpoint.metric", self.metric, ("accuracy", "nll"))
 
 
 class Experiment:
@@ -318,8 +273,10 @@ class Config(Experiment):
 
     def validate(self) -> "Config":
         """Raises ValueError at the first field that no run could use; returns the config."""
-        at_least("epochs", self.epochs, 1)
-        at_least("steps", self.steps, 0)
+        check_fields("config", self)
+        at_least("seed", self.seed, 0, LARGEST_SEED)
+        at_least("epochs", self.epochs, 1, 10**6)
+        at_least("steps", self.steps, 0, LARGEST_INT)
         at_least("eval_every", self.eval_every, 0)
         at_least("log_every", self.log_every, 1)
         require_one_of("config.export", self.export, ("native", "sequence_classification", "none"))

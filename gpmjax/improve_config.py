@@ -7,6 +7,7 @@ which is π_{t+1} when it is done.
 from dataclasses import dataclass, field
 from typing import Any
 
+from gpmjax.checks import LARGEST_INT, check_fields, number
 from gpmjax.config import (
     TEMPLATES,
     BackboneConfig,
@@ -15,10 +16,10 @@ from gpmjax.config import (
     Experiment,
     MeshConfig,
     OptimizerConfig,
-    at_least,
-    positive,
 )
-from gpmjax.models.config import require_one_of
+from gpmjax.config_parts import LARGEST_SEED, LONGEST, at_least, positive
+from gpmjax.models.config import ATTENTIONS, DTYPES, require_one_of
+from gpmjax.models.spec import GATES, HEADS, NORMALISATIONS, TAU_RANGE
 
 METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "ppo", "grpo", "gprl")
 ESTIMATORS = ("all", "best_and_worst", "both")
@@ -28,6 +29,8 @@ PAIRWISE = ("sppo_hard", "dpo", "ipo", "rebel")
 GROUP_RELATIVE = ("ppo", "grpo", "gprl")
 """Policy gradients, whose advantages are over all K: best and worst alone would bias them."""
 TOO_LONG = ("refuse", "drop")
+MOST_RESPONSES, MOST_ROWS = 4096, 2**20
+"""Of a prompt, whose scores are all pairs; and of a batch. A larger number is a slip, and is refused before memory is asked for."""
 
 
 @dataclass
@@ -51,7 +54,7 @@ class PromptsConfig:
             raise ValueError(f"config.{name}.source='': name a file or hub id with prompts")
         at_least(f"{name}.parts", self.parts, 1)
         at_least(f"{name}.limit", self.limit, 0)
-        at_least(f"{name}.max_length", self.max_length, 1)
+        at_least(f"{name}.max_length", self.max_length, 1, LONGEST)
         require_one_of(f"config.{name}.too_long", self.too_long, TOO_LONG)
         require_one_of(f"config.{name}.template", self.template, TEMPLATES)
 
@@ -80,15 +83,25 @@ class RolloutConfig:
     retries: int = 4
 
     def validate(self) -> None:
-        at_least("rollout.responses", self.responses, 2)
+        at_least("rollout.responses", self.responses, 2, MOST_RESPONSES)
         at_least("rollout.temperature", self.temperature, 0)
-        at_least("rollout.top_k", self.top_k, 0)
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"config.rollout.top_p={self.top_p!r}: must be in (0, 1]")
-        for name in ("max_new_tokens", "rows", "prompts_a_file"):
-            at_least(f"rollout.{name}", getattr(self, name), 1)
-        positive("rollout.timeout", self.timeout)
-        at_least("rollout.retries", self.retries, 0)
+        at_least("rollout.top_k", self.top_k, 0, LARGEST_INT)
+        number("config.rollout.top_p", self.top_p, above=0, most=1)
+        at_least("rollout.max_new_tokens", self.max_new_tokens, 1, LONGEST)
+        at_least("rollout.rows", self.rows, 1, MOST_ROWS)
+        at_least("rollout.prompts_a_file", self.prompts_a_file, 1, LARGEST_INT)
+        number("config.rollout.timeout", self.timeout, above=0, most=10**6)
+        at_least("rollout.retries", self.retries, 0, 1000)
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"config.rollout.endpoint={self.endpoint!r}: must begin with http:// or https://")
+        try:
+            self.model_of(1)
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"config.rollout.endpoint_model={self.endpoint_model!r}: may hold {{iteration}} alone") from error
+
+    def model_of(self, iteration: int) -> str:
+        """The name under which the endpoint holds the policy that an iteration samples from."""
+        return self.endpoint_model.format(iteration=iteration)
 
 
 @dataclass
@@ -130,9 +143,16 @@ class ScorerConfig:
             )
         if self.function and ":" not in self.function:
             raise ValueError(f"config.{name}.function={self.function!r}: must be written module:name")
-        at_least(f"{name}.tau", self.tau, 0)
-        at_least(f"{name}.max_length", self.max_length, 2)
-        at_least(f"{name}.rows", self.rows, 1)
+        if self.tau:
+            number(f"config.{name}.tau", self.tau, least=TAU_RANGE[0], most=TAU_RANGE[1])
+        for field, allowed in (("gate", GATES), ("normalise", NORMALISATIONS), ("head", HEADS)):
+            require_one_of(f"config.{name}.{field}", getattr(self, field), ("", *allowed))
+        if len(self.verdicts) not in (0, 2):
+            raise ValueError(f"config.{name}.verdicts={self.verdicts!r}: must be two answers, or none")
+        require_one_of(f"config.{name}.dtype", self.dtype, DTYPES)
+        require_one_of(f"config.{name}.attention", self.attention, ATTENTIONS)
+        at_least(f"{name}.max_length", self.max_length, 2, LONGEST)
+        at_least(f"{name}.rows", self.rows, 1, MOST_ROWS)
         require_one_of(f"config.{name}.template", self.template, TEMPLATES)
 
 
@@ -165,8 +185,7 @@ class PolicyLossConfig:
         positive("loss.beta", self.beta)
         at_least("loss.kl", self.kl, 0)
         for name, top in (("label_smoothing", 0.5), ("clip", 1.0), ("mixture", 1.0)):
-            if not 0 <= getattr(self, name) < top:
-                raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be in [0, {top})")
+            number(f"config.loss.{name}", getattr(self, name), least=0, below=top)
         if self.method in GROUP_RELATIVE and self.estimator != "all":
             raise ValueError(f"config.loss.estimator={self.estimator!r}: must be 'all' with method={self.method!r}")
 
@@ -188,7 +207,7 @@ class JudgeConfig:
     def validate(self) -> None:
         self.scorer.validate("judge.scorer")
         self.prompts.validate("judge.prompts")
-        at_least("judge.responses", self.responses, 1)
+        at_least("judge.responses", self.responses, 1, MOST_RESPONSES)
 
 
 @dataclass
@@ -216,12 +235,15 @@ class ImproveConfig(Experiment):
     judge: JudgeConfig = field(default_factory=JudgeConfig)
 
     def validate(self) -> "ImproveConfig":
-        for name in ("iterations", "epochs", "batch", "log_every"):
-            at_least(name, getattr(self, name), 1)
+        check_fields("config", self)
+        at_least("seed", self.seed, 0, LARGEST_SEED)
+        for name, most in (("iterations", 10**6), ("epochs", 10**6), ("batch", MOST_ROWS), ("log_every", LARGEST_INT)):
+            at_least(name, getattr(self, name), 1, most)
         require_one_of("config.export_dtype", self.export_dtype, ("float32", "bfloat16", "float16"))
         self.prompts.validate("prompts")
         self.scorer.validate("scorer")
-        for part in (self.policy, self.rollout, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
+        self.policy.validate("policy")
+        for part in (self.rollout, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
             part.validate()
         if self.judge.asked:
             self.judge.validate()

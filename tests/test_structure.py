@@ -24,9 +24,10 @@ PACKAGE = ROOT / "gpmjax"
 # Storeys, from the ground up; a module imports from its own room and from storeys below. Rooms of one storey are apart,
 # but for the pairs in NEIGHBOURS.
 STOREYS = (
-    {"arrays", "compilation_cache", "config_file", "files", "sharding", "version"},
+    {"arrays", "checks", "compilation_cache", "config_file", "files", "sharding", "version"},
     {"owner", "preference"},
     {"losses", "models", "data"},
+    {"config_parts"},
     {"config", "distributed"},
     {"improve_config", "overrides"},
     {"hub", "sampling"},

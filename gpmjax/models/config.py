@@ -7,6 +7,8 @@ import dataclasses
 
 from jax.sharding import Mesh
 
+from gpmjax.checks import LARGEST_INT, check_fields, number, whole
+
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 LAYER_TYPES = ("full", "sliding")
 ROPE_SCALINGS = ("linear", "llama3", "yarn")
@@ -46,13 +48,30 @@ class RopeScaling:
 
     def validate(self) -> None:
         """Raises ValueError, one line, on a field that makes no sense."""
+        check_fields("rope_scaling", self)
         require_one_of("rope_scaling.kind", self.kind, ROPE_SCALINGS)
-        if not self.factor > 0:
-            raise ValueError(f"rope_scaling.factor is {self.factor}; it must be > 0")
+        for name in ("factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor"):
+            number(f"rope_scaling.{name}", getattr(self, name), above=0)
+        whole("rope_scaling.original_max_positions", self.original_max_positions, 0)
+        if self.kind == "llama3" and self.low_freq_factor == self.high_freq_factor:
+            raise ValueError(f"rope_scaling.low_freq_factor={self.low_freq_factor}: must differ from high_freq_factor")
         if self.kind != "linear" and self.original_max_positions < 1:
             raise ValueError(
                 f"rope_scaling.original_max_positions is {self.original_max_positions}; {self.kind} needs it ≥ 1"
             )
+
+
+LARGEST_SIZES = {
+    "vocab_size": 2**24,
+    "hidden_size": 2**20,
+    "num_layers": 2**12,
+    "num_heads": 2**14,
+    "num_kv_heads": 2**14,
+    "head_dim": 2**14,
+    "mlp_size": 2**22,
+    "max_positions": LARGEST_INT,
+}
+"""Well above any decoder there is; a larger size is a slip, and is refused before memory is asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +118,12 @@ class DecoderConfig:
     tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
+        # Before anything is derived: a list of 10⁹ layer types would take the machine's memory.
+        for name, most in LARGEST_SIZES.items():
+            whole(name, getattr(self, name), 0 if name in ("num_kv_heads", "head_dim") else 1, most)
         derived = {
             "num_kv_heads": self.num_kv_heads or self.num_heads,
-            "head_dim": self.head_dim or self.hidden_size // max(self.num_heads, 1),
+            "head_dim": self.head_dim or self.hidden_size // self.num_heads,
             "layer_types": self.layer_types or ("full",) * self.num_layers,
         }
         for name, value in derived.items():
@@ -121,9 +143,14 @@ class DecoderConfig:
 
     def validate(self) -> "DecoderConfig":
         """Returns itself; raises ValueError, one line, naming the first field that makes no sense."""
-        for name in ("vocab_size", "hidden_size", "num_layers", "num_heads", "num_kv_heads", "head_dim", "mlp_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be ≥ 1")
+        check_fields("", self)
+        for name in ("norm_eps", "rope_theta", "attention_scale", "embed_scale"):
+            number(name, getattr(self, name), above=0)
+        for name in ("local_rope_theta", "attention_softcap", "final_softcap"):
+            if getattr(self, name) is not None:
+                number(name, getattr(self, name), above=0)
+        whole("head_dim", self.head_dim, 1)
+        whole("window", self.window, 0)
         require_one_of("activation", self.activation, ACTIVATIONS)
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads {self.num_kv_heads}")
@@ -149,9 +176,12 @@ class LoRA:
     targets: tuple[str, ...] = ("q", "k", "v", "o", "gate", "up", "down")
 
     def validate(self) -> None:
-        """Raises ValueError on an unknown target or a rank below 1."""
-        if self.rank < 1:
-            raise ValueError(f"lora.rank is {self.rank}; it must be ≥ 1")
+        """Raises ValueError on an unknown target, none at all, a rank below 1, or an α that is not positive."""
+        check_fields("lora", self)
+        whole("lora.rank", self.rank, 1)
+        number("lora.alpha", self.alpha, above=0)
+        if not self.targets:
+            raise ValueError("lora.targets=(): must name at least one of " + ", ".join(MODULES))
         for target in self.targets:
             require_one_of("lora.targets", target, MODULES)
 

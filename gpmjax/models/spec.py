@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
+from gpmjax.checks import check_fields, number, whole
 from gpmjax.models.config import require_one_of
 
 KINDS = ("gpm", "bt", "pairwise")
@@ -13,6 +14,10 @@ GATES = ("none", "softmax", "scaled_softmax", "sigmoid", "softplus")
 NORMALISATIONS = ("none", "l2")
 TAU_MODES = ("fixed", "learned")
 HEADS = ("linear", "mlp", "verdict")
+LARGEST_DIM = 2**16
+LARGEST_WIDTH = 2**20
+TAU_RANGE = (1e-6, 1e6)
+"""Beyond it s/τ, or its gradient's square, leaves float32."""
 MLP_ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
 
@@ -63,18 +68,21 @@ class PreferenceSpec:
 
     def validate(self) -> "PreferenceSpec":
         """Returns itself; raises ValueError naming the field, its value and what is allowed."""
+        check_fields("", self)
         require_one_of("kind", self.kind, KINDS)
         require_one_of("gate", self.gate, GATES)
         require_one_of("normalise", self.normalise, NORMALISATIONS)
         require_one_of("tau_mode", self.tau_mode, TAU_MODES)
         require_one_of("head", self.head, HEADS)
         require_one_of("mlp_activation", self.mlp_activation, tuple(MLP_ACTIVATIONS))
-        if not self.tau > 0:
-            raise ValueError(f"tau is {self.tau}; it must be > 0")
+        number("tau", self.tau, least=TAU_RANGE[0], most=TAU_RANGE[1])
+        for place, width in enumerate(self.mlp_widths):
+            whole(f"mlp_widths[{place}]", width, 1, LARGEST_WIDTH)
         if self.head == "mlp" and not self.mlp_widths:
             raise ValueError("mlp_widths is empty; an mlp head needs at least one hidden width")
         if self.head == "linear" and self.mlp_widths:
             raise ValueError(f"mlp_widths is {self.mlp_widths}; a linear head has none")
+        whole("dim", self.dim, 1, LARGEST_DIM)
         if self.kind == "gpm" and (self.dim < 2 or self.dim % 2):
             raise ValueError(f"dim is {self.dim}; a preference embedding needs an even one, ≥ 2")
         if self.kind != "gpm":

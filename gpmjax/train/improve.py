@@ -186,7 +186,7 @@ class Improvement:
         config = self.config.rollout
         if not config.endpoint:
             return stages.local_rollout(config, policy, self.chat, self.mesh)
-        return stages.endpoint_rollout(config, self.chat, config.endpoint_model.format(iteration=iteration))
+        return stages.endpoint_rollout(config, self.chat, config.model_of(iteration))
 
     def _drift(self, iteration: int, scored: Scored) -> Drift | None:
         """GPRL's monitor: this iteration's blocks against the first one's."""

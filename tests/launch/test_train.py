@@ -114,8 +114,8 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_checkpoint_before(config_fi
     ("flag", "message"),
     [
         ("--config.model.dimm=4", "error: --config.model.dimm: no such field; config.model has source, tokenizer"),
-        ("--config.model.gate=soft", "error: gate is 'soft'; allowed: 'none', 'softmax'"),
-        ("--config.model.dim=3", "error: dim is 3"),
+        ("--config.model.gate=soft", "error: config.model.gate is 'soft'; allowed: 'none', 'softmax'"),
+        ("--config.model.dim=3", "error: config.model.dim is 3"),
         ("--config.data.train=('/nowhere.jsonl',)", "error: /nowhere.jsonl"),
         ("--config.model.source=/nowhere", "error: /nowhere: no model"),
     ],
