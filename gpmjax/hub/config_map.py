@@ -7,8 +7,10 @@ file leaves out has the value that ``transformers`` gives it, written down in ``
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from gpmjax.checks import number, shown, whole
+from gpmjax.hub.passed_over import NEUTRAL, PASSED_OVER, STANDARD, neutral_layers
 from gpmjax.hub.rope_map import ROPE_ATTRIBUTES, read_rope, write_rope
-from gpmjax.models.config import DecoderConfig, require_one_of
+from gpmjax.models.config import LARGEST_SIZES, DecoderConfig, require_one_of
 
 _SIZES = {
     "vocab_size": "vocab_size",
@@ -63,36 +65,6 @@ _ACTIVATIONS = {
 }
 _LAYER_TYPES = {"full_attention": "full", "sliding_attention": "sliding"}
 
-# Attributes that change the forward pass unless they have one of these values; None always passes.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "add_cross_attention": (False,),
-    "attn_logit_softcapping": (),  # Gemma 3 never applies it
-    "hidden_activation": (),
-    "is_encoder_decoder": (False,),
-    "partial_rotary_factor": (1.0,),
-    "pruned_heads": ({},),
-    "rope_interleaved": (False,),
-    "tie_encoder_decoder": (False,),
-    "use_bidirectional_attention": (False,),
-    "use_mrope": (False,),
-}
-# Attributes that do not touch the forward pass: names, special tokens, training and generation defaults.
-_HARMLESS = frozenset(
-    """
-    _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern architectures
-    attention_dropout bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
-    classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-    encoder_no_repeat_ngram_size eos_token_id exponential_decay_length_penalty finetuning_task forced_bos_token_id
-    forced_eos_token_id gpmjax hidden_act hidden_dropout id2label initializer_range is_decoder is_llama_config label2id
-    length_penalty max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams num_labels
-    num_return_sequences output_attentions output_hidden_states output_past output_scores pad_token_id prefix
-    pretraining_tp problem_type remove_invalid_values repetition_penalty return_dict return_dict_in_generate
-    sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
-    torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
-    use_cache
-    """.split()
-)
-
 
 def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
     """The decoder a ``config.json`` describes; rotary attributes in the style of transformers 4 or of 5.
@@ -100,16 +72,16 @@ def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
     Raises:
         ValueError: an unsupported ``model_type`` or value, or an attribute that is not known, by name.
     """
-    if hf.get("model_type") == "gemma3":
-        # The text half of the image-and-text model.
-        hf = {"tie_word_embeddings": hf.get("tie_word_embeddings", True)} | dict(hf["text_config"])
+    hf = _text_half(hf)
     model_type = hf.get("model_type")
     require_one_of("model_type", model_type, tuple(FAMILIES))
     _refuse_unknown(hf, model_type)
     value = FAMILIES[model_type] | {name: hf[name] for name in FAMILIES[model_type] if name in hf}
+    value = {name: checked_attribute(name, read) for name, read in value.items()}
     gemma, later_gemma = model_type.startswith("gemma"), model_type in ("gemma2", "gemma3_text")
-    activation = value.get("hidden_activation") or value["hidden_act"]
-    require_one_of("hidden_act", activation, tuple(_ACTIVATIONS))
+    named = "hidden_activation" if value.get("hidden_activation") else "hidden_act"
+    activation = value.get(named)
+    require_one_of(named, activation, tuple(_ACTIVATIONS))
     # Gemma 1 says "gelu" and means its tanh form.
     activation = "gelu_tanh" if model_type == "gemma" and activation == "gelu" else _ACTIVATIONS[activation]
     layer_types, window = _layers(value, model_type)
@@ -138,13 +110,65 @@ def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
     ).validate()
 
 
+def _text_half(hf: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config of the text half, where there is an image half beside it."""
+    if hf.get("model_type") != "gemma3":
+        return hf
+    text = hf.get("text_config")
+    if not isinstance(text, dict):
+        raise ValueError(f"text_config is {shown(text)}; it must be an object")
+    return {"tie_word_embeddings": hf.get("tie_word_embeddings", True), "model_type": "gemma3_text"} | text
+
+
 def _refuse_unknown(hf: Mapping[str, Any], model_type: str) -> None:
     for name, value in hf.items():
-        if value is None or name in FAMILIES[model_type] or name in ROPE_ATTRIBUTES or name in _HARMLESS:
+        known = name in FAMILIES[model_type] or name in ROPE_ATTRIBUTES or name in STANDARD or name in PASSED_OVER
+        if value is None or known or neutral_layers(hf, name, FAMILIES[model_type]):
             continue
-        if name not in _NEUTRAL:
-            raise ValueError(f"config attribute {name!r} ({value!r}) is not known for model_type {model_type!r}")
-        require_one_of(f"config attribute {name!r}", value, (None, *_NEUTRAL[name]))
+        if name not in NEUTRAL:
+            raise ValueError(f"config attribute {shown(name)} ({shown(value)}) is not known for model_type {model_type!r}")
+        if not any(value == neutral and type(value) is type(neutral) for neutral in NEUTRAL[name]):
+            allowed = ", ".join(map(repr, (None, *NEUTRAL[name])))
+            raise ValueError(f"config attribute {name!r} is {shown(value)}; allowed: {allowed}")
+
+
+def passed_over(hf: Mapping[str, Any]) -> list[str]:
+    """Attributes of a config that ``decoder_config`` accepts, but which no model of its family has and which are not read.
+
+    >>> passed_over({"model_type": "llama", "hidden_size": 64, "neftune_noise_alpha": 5, "use_cache": True})
+    ['neftune_noise_alpha']
+    """
+    hf = _text_half(hf)
+    known = {*FAMILIES[hf["model_type"]], *ROPE_ATTRIBUTES, *STANDARD}
+    return sorted(name for name, value in hf.items() if value is not None and name not in known)
+
+
+_WHOLE = {theirs: LARGEST_SIZES[ours] for theirs, ours in _SIZES.items() if ours in LARGEST_SIZES}
+_MAY_BE_NULL = ("num_key_value_heads", "head_dim")
+_FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window")
+_POSITIVE = ("rms_norm_eps", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping")
+_COUNTS = ("sliding_window", "max_window_layers", "sliding_window_pattern")
+
+
+def checked_attribute(name: str, value: Any) -> Any:
+    """The value of one of a family's attributes; ValueError for one of another type than it must have, or out of range."""
+    if value is None and (name in _FLAGS or name.endswith("softcapping") or name in (*_MAY_BE_NULL, *_COUNTS)):
+        return False if name in _FLAGS else None
+    if name in _WHOLE:
+        whole(name, value, 1, _WHOLE[name])
+    elif name in _POSITIVE:
+        number(name, value, above=0)
+    elif name in _COUNTS:
+        whole(name, value, 0)
+    elif name in _FLAGS:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}={shown(value)}: must be true or false")
+    elif name == "layer_types":
+        if value is not None and not isinstance(value, list):
+            raise ValueError(f"{name}={shown(value)}: must be a list")
+    elif not (isinstance(value, str) or value is None):  # an activation
+        raise ValueError(f"{name}={shown(value)}: must be a text")
+    return value
 
 
 def _layers(value: Mapping[str, Any], model_type: str) -> tuple[tuple[str, ...], int]:
@@ -153,6 +177,8 @@ def _layers(value: Mapping[str, Any], model_type: str) -> tuple[tuple[str, ...],
     if not window or not value.get("use_sliding_window", True):
         return ("full",) * count, 0
     if value.get("layer_types") is not None:
+        if len(value["layer_types"]) != count:
+            raise ValueError(f"layer_types names {len(value['layer_types'])} layers; num_hidden_layers is {count}")
         for kind in value["layer_types"]:
             require_one_of("layer_types", kind, tuple(_LAYER_TYPES))
         slides = [kind == "sliding_attention" for kind in value["layer_types"]]
@@ -160,7 +186,7 @@ def _layers(value: Mapping[str, Any], model_type: str) -> tuple[tuple[str, ...],
         slides = [index >= value["max_window_layers"] for index in range(count)]
     else:
         # Every n-th layer sees everything; Mistral has no such layer.
-        period = {"gemma2": 2, "gemma3_text": value.get("sliding_window_pattern")}.get(model_type)
+        period = {"gemma2": 2, "gemma3_text": value.get("sliding_window_pattern") or 6}.get(model_type)
         slides = [period is None or bool((index + 1) % period) for index in range(count)]
     return tuple("sliding" if slide else "full" for slide in slides), window if any(slides) else 0
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gpmjax.checks import number
 from gpmjax.data.questions import question_for, question_named, verdict_tokens
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION, Source
 from gpmjax.models.spec import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS, PreferenceSpec
@@ -44,6 +45,8 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
     seen = _seen(source, (source.declared or declare).get("head"))
     if source.declared:
         fields = {name: value for name, value in source.declared.items() if name != LOG_TAU}
+        if LOG_TAU in source.declared:
+            number(f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{LOG_TAU}", source.declared[LOG_TAU])
         spec = _from_dict(fields, f"{source.label}/{CONFIG_FILE}: {DECLARATION}")
         said = spec.to_dict()
         for name, value in declare.items():
@@ -84,12 +87,12 @@ def _seen(source: Source, head: str | None) -> dict[str, Any]:
         if any(is_head_tensor(name) for name in names):
             raise ValueError(f"{source.label}: head is declared as 'verdict', but the model holds a head of its own")
         return {"dim": 1, "head": "verdict", "mlp_widths": [], "gate": "none"}
-    nets = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.(\d+)\.weight", name)))
+    nets = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.([0-9]{1,4})\.weight", name)))
     if nets:
-        rows = [source.tensors.shape(f"value_head.net.{layer}.weight")[0] for layer in nets]
+        rows = [_outputs(source, f"value_head.net.{layer}.weight") for layer in nets]
         seen = {"dim": rows[-1], "head": "mlp", "mlp_widths": rows[:-1]}
     elif table := next((name for name in (VALUE, SCORE) if name in names), None):
-        seen = {"dim": source.tensors.shape(table)[0], "head": "linear", "mlp_widths": []}
+        seen = {"dim": _outputs(source, table), "head": "linear", "mlp_widths": []}
     else:
         raise ValueError(
             f"{source.label}: no saved head, looked for {VALUE}, value_head.net.0.weight and {SCORE}; "
@@ -98,6 +101,14 @@ def _seen(source: Source, head: str | None) -> dict[str, Any]:
     if seen["dim"] != 1 and seen["dim"] % 2:
         raise ValueError(f"{source.label}: the head's dimension is {seen['dim']}; allowed: 1 (a reward) or an even one (2k)")
     return seen if any(name.startswith("prompt_head.") for name in names) else seen | {"gate": "none"}
+
+
+def _outputs(source: Source, name: str) -> int:
+    """Rows of a head's matrix [out, in]."""
+    shape = source.tensors.shape(name)
+    if len(shape) != 2:
+        raise ValueError(f"{source.label}: tensor {name} has shape {shape}; a head's has two axes, [out, in]")
+    return shape[0]
 
 
 def _require_declared(source: Source, seen: Mapping[str, Any], declare: Mapping[str, Any]) -> None:

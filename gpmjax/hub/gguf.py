@@ -66,9 +66,9 @@ class GgufTensors:
         self.files = (path,)
         try:
             reader = gguf.GGUFReader(path)
-        except (ValueError, IndexError, KeyError) as error:
+            self.metadata: dict[str, Any] = {key: field.contents() for key, field in reader.fields.items()}
+        except (ValueError, LookupError, OverflowError, TypeError, MemoryError) as error:
             raise ValueError(f"{path}: truncated or damaged GGUF file ({one_line(error)})") from error
-        self.metadata: dict[str, Any] = {key: field.contents() for key, field in reader.fields.items()}
         by_name = {tensor.name: tensor for tensor in reader.tensors}
         factors = by_name.pop(ROPE_FACTORS, None)
         self.hf_config = gguf_hf_config(

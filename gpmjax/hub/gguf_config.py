@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from gpmjax.checks import number, whole
+from gpmjax.hub.config_map import checked_attribute
+
 MODEL_TYPES = {
     "llama": "llama",
     "qwen2": "qwen2",
@@ -75,6 +78,9 @@ def gguf_hf_config(metadata: Mapping[str, Any], label: str, *, tied: bool, rope_
 
     config = {"model_type": MODEL_TYPES[arch], "tie_word_embeddings": tied}
     config |= {name: _shortest(own[key]) for key, name in _NAMES.items() if key in own}
+    for key, name in _NAMES.items():
+        if name in config:
+            _check(f"{label}: {arch}.{key}", name, config[name])
     config.setdefault("vocab_size", len(metadata.get("tokenizer.ggml.tokens", ())))
     config.setdefault("head_dim", config["hidden_size"] // config["num_attention_heads"])
     for key in ("attention.value_length", "rope.dimension_count"):
@@ -88,6 +94,13 @@ def gguf_hf_config(metadata: Mapping[str, Any], label: str, *, tied: bool, rope_
     return config | ({"rope_scaling": scaling} if scaling else {})
 
 
+def _check(key: str, name: str, value: Any) -> None:
+    try:
+        number(name, value, above=0) if name == "rope_theta" else checked_attribute(name, value)
+    except ValueError as error:
+        raise ValueError(f"{key}, {error}") from error
+
+
 def _gemma(arch: str, config: dict, own: Mapping[str, Any], label: str) -> dict:
     """What the architecture implies and the file leaves out."""
     implied = {"hidden_activation": "gelu_pytorch_tanh"}
@@ -95,8 +108,7 @@ def _gemma(arch: str, config: dict, own: Mapping[str, Any], label: str) -> dict:
         return implied
     depth = config["num_hidden_layers"]
     period = own.get("attention.sliding_window_pattern", 2 if arch == "gemma2" else 6)
-    if not isinstance(period, int):
-        raise ValueError(f"{label}: {arch}.attention.sliding_window_pattern is a list; allowed: one number")
+    whole(f"{label}: {arch}.attention.sliding_window_pattern", period, 1)
     implied["layer_types"] = [
         "full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(depth)
     ]
@@ -114,6 +126,7 @@ def _rope_scaling(own: Mapping[str, Any], factors: np.ndarray | None, config: di
     if kind == "none":
         return None
     scaling = {"rope_type": kind, "factor": _shortest(own.get("rope.scaling.factor", 1.0))}
+    number(f"{label}.rope.scaling.factor", scaling["factor"], above=0)
     if kind == "yarn":
         scaling["original_max_position_embeddings"] = own.get("rope.scaling.original_context_length")
     elif kind != "linear":
@@ -124,11 +137,13 @@ def _rope_scaling(own: Mapping[str, Any], factors: np.ndarray | None, config: di
 def _llama3_scaling(factors: np.ndarray, config: dict, label: str) -> dict:
     """The Llama 3 scaling that gives these factors: the file holds its outcome, a factor per frequency, not its constants."""
     original, low, high = 8192, 1.0, 4.0  # as in every released Llama 3.x
+    if factors.shape != (config["head_dim"] // 2,) or not np.isfinite(factors).all() or not (factors > 0).all():
+        raise ValueError(f"{label}: rope_freqs.weight must be {config['head_dim'] // 2} positive numbers")
     factor = float(factors.max())
     wavelength = 2 * np.pi * config["rope_theta"] ** (np.arange(0, config["head_dim"], 2) / config["head_dim"])
     smooth = np.clip((original / wavelength - low) / (high - low), 0.0, 1.0)
     expected = 1 / ((1 - smooth) / factor + smooth)
-    if factors.shape != expected.shape or not np.allclose(factors, expected, rtol=1e-3):
+    if not np.allclose(factors, expected, rtol=1e-3):
         raise ValueError(f"{label}: rope_freqs.weight is not Llama 3's scaling from 8192 positions, the one known here")
     return {
         "rope_type": "llama3",

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from gpmjax.checks import number, shown, whole
 from gpmjax.models.config import DecoderConfig, RopeScaling, require_one_of
 
 ROPE_ATTRIBUTES = ("rope_theta", "rope_scaling", "rope_parameters", "rope_local_base_freq")
@@ -44,17 +45,30 @@ def read_rope(
     (500.0, None)
     """
     gemma3 = model_type == "gemma3_text"
-    given: Mapping[str, Any] = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
+    given = _object("rope_scaling", hf.get("rope_scaling")) or _object("rope_parameters", hf.get("rope_parameters"))
     local: Mapping[str, Any] = {}
     if gemma3 and (_FULL in given or _SLIDING in given):
-        given, local = given.get(_FULL) or {}, given.get(_SLIDING) or {}
+        given, local = (_object(f"rope_parameters.{kind}", given.get(kind)) for kind in (_FULL, _SLIDING))
         if _read_scaling(local, max_positions) is not None:
             raise ValueError(f"rope_parameters.{_SLIDING} is {dict(local)}; sliding layers take rope_type 'default' only")
-    theta = given.get("rope_theta") or hf.get("rope_theta") or (1_000_000.0 if gemma3 else 10_000.0)
+    theta = _first("rope_theta", given.get("rope_theta"), hf.get("rope_theta"), 1_000_000.0 if gemma3 else 10_000.0)
     local_theta = None
     if gemma3:
-        local_theta = float(local.get("rope_theta") or hf.get("rope_local_base_freq") or 10_000.0)
-    return float(theta), local_theta, _read_scaling(given, max_positions)
+        local_theta = _first("rope_local_base_freq", local.get("rope_theta"), hf.get("rope_local_base_freq"), 10_000.0)
+    return theta, local_theta, _read_scaling(given, max_positions)
+
+
+def _object(name: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping | None):
+        raise ValueError(f"{name}={shown(value)}: must be an object")
+    return value or {}
+
+
+def _first(name: str, *values: Any) -> float:
+    """The first value that is given, a positive number."""
+    value = next(value for value in values if value is not None)
+    number(name, value, above=0)
+    return float(value)
 
 
 def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling | None:
@@ -63,6 +77,8 @@ def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling |
     for name in given:
         # A known field of another kind (say a left-over length) does nothing; an unknown one might.
         require_one_of("rope scaling field", name, (*_FIELDS, *_OTHER_FIELDS))
+        if name in (*_FIELDS, "mscale", "mscale_all_dim") and given[name] is not None:
+            number(f"rope scaling field {name}", given[name], above=0)
     require_one_of("partial_rotary_factor", given.get("partial_rotary_factor"), (None, 1.0))
     require_one_of("rope truncate", given.get("truncate"), (None, True))
     if kind == "default":
@@ -72,6 +88,7 @@ def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling |
         raise ValueError(f"rope scaling {kind!r} has no factor")
     if kind != "linear":
         fields.setdefault("original_max_positions", max_positions)
+        whole(f"rope scaling field {_LENGTH}", fields["original_max_positions"], 1)
     if kind == "yarn":
         fields.setdefault("attention_factor", _yarn_gain(given, fields["factor"]))
     return RopeScaling(kind, **fields)

@@ -1,6 +1,6 @@
 """Where a pretrained model comes from: one object for a directory, a GGUF file, the SmolLM2 package or a hub id."""
 
-import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.hub.config_map import decoder_config
+from gpmjax.hub.config_map import decoder_config, passed_over
 from gpmjax.hub.gguf import open_gguf
+from gpmjax.hub.json_files import json_object, member
 from gpmjax.hub.lines import one_line
 from gpmjax.hub.smollm2 import smollm2_path
 from gpmjax.hub.tensors import Index, SafetensorsTensors, Tensors
@@ -81,9 +82,13 @@ def load_tokenizer(source: str):
 
 def _from_gguf(path: Path) -> Source:
     tensors = open_gguf(path)
+    try:
+        config = decoder_config(tensors.hf_config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {one_line(error)}") from error
     return Source(
         label=str(path),
-        config=decoder_config(tensors.hf_config),
+        config=config,
         hf_config=tensors.hf_config,
         declared={},
         tensors=tensors,
@@ -96,15 +101,14 @@ def _from_directory(directory: Path, label: str) -> Source:
     file = directory / CONFIG_FILE
     if not file.is_file():
         raise FileNotFoundError(f"{label}: not a model directory, looked for {CONFIG_FILE}")
-    try:
-        hf_config = json.loads(file.read_text(encoding="utf-8"))
-        declared = dict(hf_config.get(DECLARATION, {}))
-    except (ValueError, AttributeError, TypeError) as error:
-        raise ValueError(f"{file}: not a JSON object ({one_line(error)})") from error
+    hf_config = json_object(file)
+    declared = member(hf_config, DECLARATION, file)
     try:
         config = decoder_config({key: value for key, value in hf_config.items() if key != DECLARATION})
     except ValueError as error:
         raise ValueError(f"{file}: {one_line(error)}") from error
+    if extras := passed_over(hf_config):
+        logging.warning("%s: attributes that leave the forward pass alone, and are not read: %s", file, ", ".join(extras))
     tensors = SafetensorsTensors(directory)
     return Source(
         label=label,

@@ -3,14 +3,16 @@
 `Tensors` is all the rest of the package knows of a file format; `gguf.py` has the other one.
 """
 
-import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Protocol
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from gpmjax.checks import shown
+from gpmjax.hub.json_files import json_object
 from gpmjax.hub.lines import one_line
 
 Index = tuple[slice, ...]
@@ -50,23 +52,24 @@ class SafetensorsTensors:
         self.label = str(directory)
         index = directory / INDEX_FILE
         single = directory / SINGLE_FILE
-        if index.is_file():
-            files = sorted(set(_weight_map(index).values()))
+        weight_map = _weight_map(index) if index.is_file() else {}
+        if weight_map:
+            files = sorted(set(weight_map.values()))
         elif single.is_file():
             files = [SINGLE_FILE]
         else:
             raise FileNotFoundError(f"{directory}: no weights, looked for {SINGLE_FILE} and {INDEX_FILE}")
         self.files = tuple(directory / name for name in files)
-        self._holder = {}
-        for file in self.files:
+        self._holder, holders = {}, {}
+        for name, file in zip(files, self.files, strict=True):
             if not file.is_file():
-                raise FileNotFoundError(f"{directory}: shard {file.name}, named by {INDEX_FILE}, is missing")
-            opened = _open(file)
+                raise FileNotFoundError(f"{directory}: shard {name}, named by {INDEX_FILE}, is missing")
+            holders[name] = opened = _open(file)
             self._holder.update({tensor: opened for tensor in opened.keys()})
-        if index.is_file():
-            absent = [tensor for tensor in _weight_map(index) if tensor not in self._holder]
-            if absent:
-                raise ValueError(f"{index}: names {absent[0]}, which no shard holds")
+        for tensor, name in weight_map.items():  # where two shards hold one name, the index says which is meant
+            if tensor not in holders[name].keys():
+                raise ValueError(f"{index}: names {shown(tensor)}, which {name} does not hold")
+            self._holder[tensor] = holders[name]
         for tensor in self._holder:
             self._check_dtype(tensor)
 
@@ -88,10 +91,19 @@ class SafetensorsTensors:
 
 
 def _weight_map(index: Path) -> Mapping[str, str]:
-    try:
-        return json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{index}: not an index, looked for a JSON object with "weight_map"') from error
+    """Tensor → file, each of which is named inside the index's own directory.
+
+    A name may not lead out of the directory. A link may: a hub's cache is made of links to files elsewhere.
+    """
+    weight_map = json_object(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f'{index}: not an index, looked for a JSON object with "weight_map", an object that is not empty')
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not file.endswith(".safetensors") or "\0" in file:
+            raise ValueError(f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be the name of a .safetensors file")
+        if PureWindowsPath(file).anchor or ".." in re.split(r"[/\\]", file):  # knows of both kinds of slash, and of drives
+            raise ValueError(f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be a file inside {index.parent}")
+    return weight_map
 
 
 def _open(path: Path):

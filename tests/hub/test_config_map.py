@@ -5,7 +5,7 @@ import json
 import pytest
 import transformers
 
-from gpmjax.hub.config_map import FAMILIES, decoder_config, hf_config
+from gpmjax.hub.config_map import FAMILIES, decoder_config, hf_config, passed_over
 from gpmjax.models.config import DecoderConfig, RopeScaling
 
 TINY = dict(
@@ -126,6 +126,46 @@ def test_published_extras_are_harmless():
         "unknown_but_null": None,
     }
     assert read("llama", **extras) == read("llama")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "extras"),
+    [
+        ("llama", dict(attn_implementation="flash_attention_2", _commit_hash="0123", keys_to_ignore_at_inference=["past_key_values"])),
+        ("llama", dict(neftune_noise_alpha=5, gradient_checkpointing=True, resid_pdrop=0.1, model_max_length=4096)),
+        ("llama", dict(layer_types=["full_attention"] * 4, use_sliding_window=False, sliding_window=4096, max_window_layers=28)),
+        ("gemma", dict(layer_types=["full_attention"] * 4)),
+        ("mistral", dict(sliding_window=None, layer_types=["full_attention"] * 4, use_sliding_window=False)),
+        ("qwen2", dict(qkv_bias=False, alibi=False, rotary_pct=1.0, is_causal=True, use_mrope=False)),
+    ],
+)
+def test_what_leaves_the_forward_pass_alone_is_passed_over(model_type, extras):
+    plain = {name: value for name, value in extras.items() if name == "sliding_window" and model_type == "mistral"}
+    assert read(model_type, **extras) == read(model_type, **plain)
+    assert set(passed_over({"model_type": model_type} | extras)) == {
+        name for name, value in extras.items() if value is not None and name not in FAMILIES[model_type]
+    }
+
+
+@pytest.mark.parametrize(
+    ("model_type", "extras", "word"),
+    [
+        ("llama", dict(layer_types=["full_attention", "sliding_attention"] * 2), "layer_types"),
+        ("llama", dict(use_sliding_window=True), "use_sliding_window"),
+        ("llama", dict(sliding_window=4096, use_sliding_window=True), "sliding_window"),
+        ("llama", dict(max_window_layers=2), "max_window_layers"),
+        ("llama", dict(rotary_pct=0.25), "rotary_pct"),
+        ("llama", dict(alibi=0), "alibi"),
+        ("llama", dict(value_head_prefix="reward_head"), "value_head_prefix"),
+        ("llama", dict(auto_map={"AutoModel": "modeling.Model"}), "auto_map"),
+        ("mistral", dict(sliding_window=9, use_sliding_window=False), "use_sliding_window"),
+        ("mistral", dict(use_sliding_window=False), "use_sliding_window"),  # its window is 4096 where none is named
+        ("mistral", dict(sliding_window=9, layer_types=["full_attention"] * 4), "layer_types"),
+    ],
+)
+def test_the_same_words_are_refused_where_they_may_change_it(model_type, extras, word):
+    with pytest.raises(ValueError, match=f"'{word}'"):
+        read(model_type, **extras)
 
 
 def test_a_function_no_family_computes_is_not_exported():

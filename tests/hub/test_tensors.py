@@ -52,14 +52,7 @@ def test_missing_shard_is_named(tmp_path):
 
 def test_index_that_names_an_absent_tensor(tmp_path):
     write_sharded(tmp_path, ghost="one.safetensors")
-    with pytest.raises(ValueError, match="names ghost, which no shard holds"):
-        SafetensorsTensors(tmp_path)
-
-
-@pytest.mark.parametrize("text", ["", "[]", '{"metadata": {}}'])
-def test_index_that_is_none(tmp_path, text):
-    (tmp_path / "model.safetensors.index.json").write_text(text)
-    with pytest.raises(ValueError, match='not an index, looked for a JSON object with "weight_map"'):
+    with pytest.raises(ValueError, match="names 'ghost', which one.safetensors does not hold"):
         SafetensorsTensors(tmp_path)
 
 
