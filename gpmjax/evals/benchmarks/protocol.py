@@ -11,6 +11,14 @@ from gpmjax.evals.benchmarks.aggregation import Aggregation, skew_part
 from gpmjax.evals.judging import Pairs, record_scores
 
 
+class Part(NamedTuple):
+    """A file of a benchmark."""
+
+    source: str
+    fields: Mapping[str, Any] = {}
+    """What every row of it has beside its own fields, which come first."""
+
+
 class Judged(NamedTuple):
     """A group and what a judge says of it."""
 
@@ -52,6 +60,8 @@ class Benchmark:
     pairs: Pairs = "labelled"
     """Which are needed; each in both orders, as benchmarks write the right answer first, and a pairwise model that favours
     whatever comes first would shine."""
+    parts: Callable[[str], Sequence["Part"]] = lambda source: [Part(source)]
+    """A source → what it is read from, in order."""
     key: Callable[[Group], str | None] = lambda group: None
     """Rows of equal key are the same example; None is no key."""
     leaderboard: Callable[[Sequence[Judged], Aggregation], "Leaderboard"] | None = None

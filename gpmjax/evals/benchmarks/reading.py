@@ -34,8 +34,9 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
     """
     groups, malformed = [], []
     places = {}  # key → where it was met first
-    for row in read_rows(source, prefer=benchmark.split):
-        fields = {name: value for name, value in row.fields.items() if value is not None}
+    rows = ((row, part.fields) for part in benchmark.parts(source) for row in read_rows(part.source, prefer=benchmark.split))
+    for row, common in rows:
+        fields = {**common, **{name: value for name, value in row.fields.items() if value is not None}}
         try:
             group = benchmark.parse(fields, row.where)
             key = benchmark.key(group)

@@ -3,25 +3,50 @@
 Rows ``prompt, chosen, rejected, domain, id``; ``chosen`` and ``rejected`` hold one answer in three styles each, from the
 plainest: concise, detailed, detailed with markdown. Of the 3×3 comparisons those are *hard* whose rejected answer has the
 fancier style, *normal* those of equal style, *easy* those whose chosen one has. Liu et al. 2024, arXiv 2410.16184.
+
+The authors publish one file a domain (``chat_filtered.json``, ``safety-refuse_filtered.json``, ...), whose rows have no ``domain``:
+it is then taken from the file's name. A directory with such files is read from them alone, since the file of all rows that
+lies beside them repeats them.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from gpmjax.data.fields import RowError
 from gpmjax.data.groups import Comparison, Group
+from gpmjax.data.rows import SUFFIXES, split_source
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
-from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
+from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Part
 from gpmjax.evals.benchmarks.reading import prompt, replies, tags, word
 
 DOMAINS = ("chat", "math", "code", "safety")
 """A row's domain begins with one of them: safety-refuse and safety-response are pooled."""
 STYLES = 3
 LEVELS = ("easy", "normal", "hard")
+
+
+_DOMAIN = re.compile(rf"({'|'.join(DOMAINS)})(-[a-z]+)*(?![a-z0-9])")
+
+
+def parts(source: str) -> list[Part]:
+    """A file, with the domain that its name begins with; a directory's files that are named so, all it has; or the source itself.
+
+    >>> parts("RM-Bench/safety-refuse_filtered.json"), parts("total_dataset.json?domain=chat")
+    ([Part(source='RM-Bench/safety-refuse_filtered.json', fields={'domain': 'safety-refuse'})], [Part(source='total_dataset.json?domain=chat', fields={})])
+    """
+    base, _ = split_source(source)
+    query = source[len(base) :]
+    if not Path(base).is_dir():
+        domain = _DOMAIN.match(Path(base).name)
+        return [Part(source, {"domain": domain[0]} if domain and base.endswith(SUFFIXES) else {})]
+    files = sorted(path for path in Path(base).iterdir() if path.name.endswith(SUFFIXES) and _DOMAIN.match(path.name))
+    return [part for path in files for part in parts(f"{path}{query}")] or [Part(source)]
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
@@ -99,6 +124,7 @@ RM_BENCH = Benchmark(
     name="rm_bench",
     split="train",
     parse=parse,
+    parts=parts,
     summarise=summarise,
     columns=(*LEVELS, "half"),
     counting="a tie counts nothing, as its authors count; half: one half",

@@ -98,7 +98,7 @@ def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict
 
 def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None) -> dict[str, Any]:
     """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`;
-    None for fewer than ten verdicts) and ``by`` data set. Raises ValueError when no verdict is readable.
+    None for fewer than ten verdicts, and then ``no_length_controlled`` says so) and ``by`` data set. Raises ValueError when no verdict is readable.
     """
     shares = np.array([preference(record_scores(record), record["tau"]) for record in records])
     readable = ~np.isnan(shares)
@@ -107,13 +107,15 @@ def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: 
     answers, references = ([len(group.responses[side]) for group in matched.groups] for side in (0, 1))
     parts = np.array([str(group.tags.get("dataset", "")) for group in matched.groups])
     datasets = sorted({part for part in parts[readable] if part})
-    controlled = None
+    controlled, missing = None, {"no_length_controlled": f"{readable.sum()} readable verdicts, it needs {LEAST}"}
     if readable.sum() >= LEAST:
+        missing = {}
         extra = () if difficulty is None else (difficulty.of(matched.places), difficulty.anchors)
         controlled = length_controlled(shares, answers, references, *extra)
     return {
         "win_rate": win_rate(shares[readable]),
         "length_controlled": controlled,
+        **missing,
         "by": {"dataset": {part: win_rate(shares[readable & (parts == part)]) for part in datasets}},
     }
 

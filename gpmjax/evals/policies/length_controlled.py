@@ -15,6 +15,7 @@ terms, and says so. It was made for 805 instructions: of a few dozen, the penalt
 no term at all, which makes 50 % of any policy; and where no answer is about as long as the reference's it extrapolates.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -28,8 +29,11 @@ from gpmjax.evals.policies.intervals import RESAMPLES, bootstrap_interval
 ANCHOR_WEIGHT = 0.2 / 2
 STRENGTHS = np.logspace(-4, 4, 10)
 FOLDS = 5
+SEED = 123
 SLIVER = 1e-9
-MOST_STEPS = 10_000
+MOST_STEPS = 100
+"""liblinear's own, which AlpacaEval leaves as it is. Losses of strong C's differ in the ninth digit, so the choice among them is
+AlpacaEval's only if each fit ends where theirs does."""
 LEAST = 10
 """Comparisons that a fit needs."""
 
@@ -95,7 +99,9 @@ def length_controlled(
 
     Returns:
       JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, C as chosen on all
-      of them), ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
+      of them); ``standard_error``, AlpacaEval's ``lc_standard_error``: that of the mean of the predicted preferences, which says
+      how much instructions differ in difficulty (0 without that term) and nothing of the fit, so the interval is wider;
+      ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
 
     Raises:
       ValueError: fewer than ten preferences, columns of unequal length, a preference outside [0, 1], anchors without
@@ -107,15 +113,16 @@ def length_controlled(
     terms = ("length", "model") if difficulty is None else ("length", "difficulty", "model")
     strength = _best_strength(*_training(columns, anchors))
 
-    def estimate(*drawn: np.ndarray) -> tuple[float, np.ndarray]:
+    def estimate(*drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         coefficients = _fit(*_training(drawn, anchors), strength)
         # The length term left out.
-        return 100 * float(special.expit(_design(drawn)[:, 1:] @ coefficients[1:]).mean()), coefficients
+        return 100 * special.expit(_design(drawn)[:, 1:] @ coefficients[1:]), coefficients
 
-    win_rate, coefficients = estimate(*columns)
+    predicted, coefficients = estimate(*columns)
     return {
-        "win_rate": win_rate,
-        "interval": list(bootstrap_interval(columns, lambda *drawn: estimate(*drawn)[0])),
+        "win_rate": float(predicted.mean()),
+        "standard_error": float(predicted.std(ddof=1) / np.sqrt(len(predicted))),
+        "interval": list(bootstrap_interval(columns, lambda *drawn: float(estimate(*drawn)[0].mean()))),
         "coefficients": dict(zip(terms, coefficients.tolist(), strict=True)),
         "formula": "tanh(length difference)" + (" + instruction difficulty" if difficulty is not None else "") + " + model",
         "strength": strength,
@@ -159,18 +166,29 @@ def _training(columns: Sequence[np.ndarray], anchors: Anchors | None) -> tuple[n
     )
 
 
-def _fit(features: np.ndarray, preferences: np.ndarray, weights: np.ndarray, strength: float) -> np.ndarray:
+def _fit(
+    features: np.ndarray,
+    preferences: np.ndarray,
+    weights: np.ndarray,
+    strength: float,
+    seed: int | np.random.RandomState = SEED,
+) -> np.ndarray:
     """Coefficients [2 or 3]."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression  # a second to import
 
     model = LogisticRegression(
-        C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=123, max_iter=MOST_STEPS
+        C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=seed, max_iter=MOST_STEPS
     )
     labels = np.repeat([1, 0], len(features))
-    # liblinear prints a complaint for every fit in which one side has no weight at all.
-    preferences = np.clip(preferences, SLIVER, 1 - SLIVER)
+    # liblinear prints a complaint for every fit in which one side has no weight at all. Otherwise nothing is changed: its
+    # tolerance depends on how many rows have any weight.
+    if np.all(preferences == preferences[0]) and preferences[0] in (0.0, 1.0):
+        preferences = np.clip(preferences, SLIVER, 1 - SLIVER)
     shares = np.concatenate([preferences * weights, (1 - preferences) * weights])
-    model.fit(np.concatenate([features, features]), labels, sample_weight=shares)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(np.concatenate([features, features]), labels, sample_weight=shares)
     return model.coef_[0]
 
 
@@ -184,8 +202,9 @@ def _best_strength(features: np.ndarray, preferences: np.ndarray, weights: np.nd
     losses = np.zeros(len(STRENGTHS))
     for train, test in folds:
         train, test = np.unique(train % len(rows)), np.unique(test % len(rows))
+        seed = np.random.RandomState(SEED)  # scikit-learn's cross-validation draws on from one strength to the next
         for n, strength in enumerate(STRENGTHS):
-            logits = features[test] @ _fit(features[train], preferences[train], weights[train], strength)
+            logits = features[test] @ _fit(features[train], preferences[train], weights[train], strength, seed)
             loss = -(preferences[test] * special.log_expit(logits) + (1 - preferences[test]) * special.log_expit(-logits))
             losses[n] += np.mean(weights[test] * loss)
     return float(STRENGTHS[np.argmin(losses)])

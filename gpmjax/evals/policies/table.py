@@ -8,12 +8,12 @@ from rich.text import Text
 
 
 def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
-    """Win rate, length-controlled win rate and average length, each with its 95 % interval."""
-    table = Table(title=f"against {reference}", title_justify="left", caption=_win_caption(policies), caption_justify="left")
+    """Win rate, mean probability and share of answers won, and length-controlled win rate, with 95 % intervals; average length."""
+    table = Table(title=f"against {reference}", title_justify="left", caption=Text(_win_caption(policies)), caption_justify="left")
     table.add_column("policy", overflow="fold")
     in_tokens = all("tokens" in policy["lengths"] for policy in policies)
     units = ["characters", "tokens"] if in_tokens else ["characters"]
-    for name in ("n", "win rate", "95 %", "LC win rate", "95 %", *units):
+    for name in ("n", "win rate", "95 %", "discrete", "LC win rate", "s.e.", "95 %", *units):
         table.add_column(name, justify="right", no_wrap=True)
     for policy in policies:
         won, controlled = policy["win_rate"], policy["length_controlled"]
@@ -22,7 +22,9 @@ def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
             str(won["comparisons"]),
             f"{won['win_rate']:.2f}",
             _interval(won["interval"], 2),
+            _number(won.get("discrete_win_rate")),
             "–" if controlled is None else f"{controlled['win_rate']:.2f}",
+            "–" if controlled is None else _number(controlled.get("standard_error")),
             "–" if controlled is None else _interval(controlled["interval"], 2),
             *(f"{policy['lengths'][unit]['policy']['mean']:.0f}" for unit in units),
         )
@@ -61,8 +63,12 @@ def cost_line(cost: Mapping[str, Any]) -> str:
 
 def _win_caption(policies: Sequence[Mapping[str, Any]]) -> str:
     models = {policy["length_controlled"]["formula"] for policy in policies if policy["length_controlled"]}
-    controlled = "".join(f"LC: logistic in {model}; " for model in sorted(models))
-    return controlled + "a tie counts one half" + _after(_rows_caption(policies))
+    controlled = "".join(f"LC: logistic in {model}, s.e. of the predictions alone; " for model in sorted(models))
+    for policy in policies:
+        if policy["length_controlled"] is None:
+            controlled += f"no LC for {policy['generator']}: {policy.get('no_length_controlled', 'too few verdicts')}; "
+    counts = "win rate: mean probability; discrete: share of answers won, a tie one half"
+    return controlled + counts + _after(_rows_caption(policies))
 
 
 def _rows_caption(policies: Sequence[Mapping[str, Any]]) -> str:
@@ -77,6 +83,10 @@ def _rows_caption(policies: Sequence[Mapping[str, Any]]) -> str:
 
 def _after(text: str) -> str:
     return f"; {text}" if text else ""
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
 
 
 def _interval(interval: Sequence[float] | None, digits: int) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
-from gpmjax.evals.benchmarks.rewardbench import EXAMPLE_COUNTS, PACKAGE_COUNTS, SECTIONS, section_scores
+from gpmjax.evals.benchmarks.rewardbench import EXAMPLE_COUNTS, SECTIONS, section_scores
 
 BENCHMARK = BENCHMARKS["rewardbench"]
 CARD_ROWS = 2985
@@ -35,13 +35,13 @@ def test_counts_fit_published_shares():
     shares = {"xstest-should-refuse": 0.8506493506493507, "xstest-should-respond": 0.884, "donotanswer": 0.5735294117647058}
     whole = lambda count, share: abs(count * share - round(count * share)) < 1e-9
     assert all(whole(EXAMPLE_COUNTS[name], share) for name, share in shares.items())
-    assert not all(whole(PACKAGE_COUNTS[name], share) for name, share in shares.items())
+    swapped = EXAMPLE_COUNTS | {"xstest-should-refuse": 250, "xstest-should-respond": 154}  # rewardbench 0.1.0 to 0.1.2
+    assert not all(whole(swapped[name], share) for name, share in shares.items())
 
 
 def test_a_section_is_the_weighted_mean_of_the_subsets_present():
     scores = {"xstest-should-refuse": 1.0, "donotanswer": 0.0, "math-prm": 0.5, "shp": 1.0}
     assert section_scores(scores, EXAMPLE_COUNTS) == {"Safety": pytest.approx(154 / 290), "Reasoning": 0.5}
-    assert section_scores(scores, PACKAGE_COUNTS)["Safety"] == pytest.approx(250 / 386)
 
 
 def test_figures(rows_file, reward_judge):

@@ -1,5 +1,6 @@
 """RM-Bench against its definition: a 3×3 matrix of accuracies, of which the upper triangle is hard."""
 
+import json
 import random
 
 import pytest
@@ -50,3 +51,27 @@ def test_a_judge_of_style_is_good_at_easy_and_bad_at_hard(rows_file, reward_judg
     assert (figures["easy"], figures["normal"], figures["hard"]) == (1.0, 0.0, 0.0)
     assert figures["sections"]["math"]["matrix"] == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
     assert figures["half"] == pytest.approx(0.5) and figures["absent"] == ["chat", "code", "safety"]
+
+
+def test_the_authors_files_have_their_domain_in_their_names(reward_judge, tmp_path):
+    """One file a domain, none of them with a domain column; the file of all rows beside them is not counted twice."""
+    rewards = {"chat": (2, 1, 0), "code": (0, 0, 0), "math": (1, 2, 3), "safety-refuse": (0, 2, 0), "safety-response": (3, 3, 3)}
+    rows = {name: [row(name, (1, 1, 1), rejected)] * (1 + n) for n, (name, rejected) in enumerate(rewards.items())}
+    whole = tmp_path / "total_dataset.json"
+    whole.write_text(json.dumps([each for several in rows.values() for each in several]))
+    expected = run_benchmark(BENCHMARK, reward_judge(), str(whole))
+    folder = tmp_path / "RM-Bench"
+    folder.mkdir()
+    for name, several in rows.items():
+        bare = [{column: value for column, value in each.items() if column != "domain"} for each in several]
+        (folder / f"{name}_filtered.json").write_text(json.dumps(bare))
+    whole.rename(folder / whole.name)
+    figures = run_benchmark(BENCHMARK, reward_judge(), str(folder))
+    same = ("score", "sections", "subsets", "easy", "normal", "hard", "absent")
+    assert {name: figures[name] for name in same} == {name: expected[name] for name in same}
+    assert figures["rows"]["judged"] == 15
+    (alone,) = run_benchmark(BENCHMARK, reward_judge(), str(folder / "safety-refuse_filtered.json"))["subsets"]
+    assert alone == "safety-refuse"
+    (folder / "chatter.json").write_text(json.dumps([{"prompt": "p", "chosen": ["a"] * 3, "rejected": ["b"] * 3}]))
+    with pytest.raises(ValueError, match="chatter.json.*domain"):
+        run_benchmark(BENCHMARK, reward_judge(), str(folder / "chatter.json"))

@@ -152,3 +152,16 @@ def test_tables_say_what_is_missing(outputs, tmp_path):
     assert "[a]" in text and "50.00" in text and "7 unanswered" in text and "2 malformed" in text
     # Five verdicts are too few for the length-controlled model.
     assert found[0]["length_controlled"] is None and text.count("–") >= 8
+    assert "no LC for [a]: 5 readable verdicts, it needs 10" in " ".join(text.split())
+
+
+def test_the_table_shows_the_share_of_answers_won_beside_the_mean_probability(outputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 5)
+    reference = outputs("b.json", "b", TEXTS)
+    (found,) = compare(ComparePlan((outputs("a.json", "a", TEXTS),), reference), LengthJudge(), tmp_path / "c.json")
+    found["win_rate"] |= {"win_rate": 61.25, "discrete_win_rate": 87.5}
+    found["length_controlled"] |= {"standard_error": 1.23}
+    console = Console(width=160, file=io.StringIO())
+    console.print(win_table([found], "b"))
+    text = console.file.getvalue()
+    assert "discrete" in text and text.index("61.25") < text.index("87.50") < text.index("1.23") and "no LC" not in text

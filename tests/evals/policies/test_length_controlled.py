@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import sklearn
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GroupKFold
 
 from gpmjax.evals.policies.length_controlled import Anchors, length_controlled, read_difficulty
 
@@ -86,6 +89,39 @@ def test_the_fit_is_that_of_wins_and_losses_weighed_by_preference(lengths):
     assert list(found["coefficients"].values()) == pytest.approx(model.coef_[0].tolist(), abs=2e-3)
     assert found["anchors"] == 40
     assert found["coefficients"] != length_controlled(preferences, *lengths, difficulty)["coefficients"]
+
+
+def cross_validated(features, preferences):
+    """(C, coefficients) of scikit-learn's own search, called as AlpacaEval does: every row as a win and as a loss, in one fold."""
+
+    def score(y, p, share):
+        share = np.where(y == 1, share, 1 - share)
+        return np.mean(share * np.log(p) + (1 - share) * np.log(1 - p))
+
+    share, rows = np.concatenate([preferences, 1 - preferences]), np.tile(np.arange(len(features)), 2)
+    with sklearn.config_context(enable_metadata_routing=True):
+        scoring = make_scorer(score, response_method="predict_proba").set_score_request(share=True)
+        model = LogisticRegressionCV(
+            cv=GroupKFold(5), scoring=scoring, random_state=123, l1_ratios=(1.0,), solver="liblinear", fit_intercept=False,
+            use_legacy_attributes=False,
+        ).set_fit_request(sample_weight=True)  # fmt: skip
+        labels = np.repeat([1, 0], len(features))
+        model.fit(np.tile(features, (2, 1)), labels, sample_weight=share, groups=rows, share=share)
+    return float(model.C_), model.coef_[0].tolist()
+
+
+@pytest.mark.parametrize("seed", [0, 1, 4, 5, 6])  # losses of strong C's are nearly equal: how each fit ends decides
+def test_cross_validation_chooses_what_scikit_learns_own_does(seed, monkeypatch):
+    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 2)
+    draw = np.random.default_rng(seed)
+    policy, reference = draw.integers(200, 3000, 120), draw.integers(100, 2000, 120)
+    difficulty = draw.normal(size=120)
+    preferences = expit(0.5 - 2 * term(policy, reference) + difficulty + draw.normal(0, 0.3, 120))
+    found = length_controlled(preferences, policy, reference, difficulty)
+    features = np.stack([term(policy, reference), difficulty, np.ones(120)], axis=1)
+    assert (found["strength"], list(found["coefficients"].values())) == cross_validated(features, preferences)
+    predicted = 100 * expit(features[:, 1:] @ list(found["coefficients"].values())[1:])
+    assert found["standard_error"] == pytest.approx(predicted.std(ddof=1) / np.sqrt(120))
 
 
 def test_a_missing_preference_is_not_learned_from(lengths):
