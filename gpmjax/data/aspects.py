@@ -11,8 +11,9 @@ UltraFeedback rates four aspects; leaving one out gives the four sets of three-c
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
+from gpmjax.data.conversation import read_prompt
 from gpmjax.data.groups import Comparison, Group
-from gpmjax.data.ratings import rated_completions, rated_prompt
+from gpmjax.data.ratings import rated_completions
 from gpmjax.data.rows import Row
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
@@ -38,8 +39,8 @@ def aspect_cycles(rows: Iterable[Row], aspects: Sequence[str]) -> list[Group]:
         raise ValueError(f"aspects={tuple(aspects)}: a cycle needs at least 3 different ones")
     groups = []
     for where, fields in rows:
-        prompt = rated_prompt(fields, where)
         texts, ratings = rated_completions(fields, where)
+        prompt = read_prompt(fields, where, responses=texts)
         leaders = [_leader(ratings, aspect) for aspect in aspects]
         if None in leaders or len({texts[leader] for leader in leaders}) < len(aspects):
             continue

@@ -6,7 +6,7 @@ A sequence is ``prompt ids + response ids``:
 * ``prompt_end``: the last token of the templated prompt *without* that header. Published GPM checkpoints read the
   scale gate there: the last token of ``apply_chat_template(prompt messages)``;
 * response ids: what the template makes of the reply, without the whitespace it leaves behind, and EOS once at the
-  end. The embedding is read at that EOS.
+  end. The embedding is read at that EOS. (gpmjax.data.chat_texts says where a reply begins, and what is refused.)
 
 The template writes BOS if it wants one, so special tokens are never added a second time. Positions are counted,
 never searched for, so it does not matter whether the padding token is also EOS.
@@ -15,21 +15,25 @@ never searched for, so it does not matter whether the padding token is also EOS.
 import dataclasses
 import datetime
 import functools
-import re
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
-
-from gpmjax.data.groups import Message
+from gpmjax.data.chat_texts import Texts, chat_texts
+from gpmjax.data.groups import TOOLS, Message, RichText
 from gpmjax.data.reply_template import DATE_STRING, TODAY, own_template
+from gpmjax.data.templates import Ends, TemplateError, render
 
 TEMPLATES = ("chat", "raw")
 
 DATE = datetime.date(2024, 7, 26)
 """Llama 3.1's own fallback; any fixed day would do, but published templates were trained on this one."""
 
-_TODAY_CALL = re.compile(r"strftime_now\s*\(")
+_SPEAKERS = {"user": "Human", "assistant": "Assistant"}
+
+MOST_CHARACTERS = 1_000_000
+"""Of a chat template; real ones have some thousands."""
 
 
 class Tokens(NamedTuple):
@@ -40,26 +44,18 @@ class Tokens(NamedTuple):
     responses: list[list[int]]
 
 
-class _Texts(NamedTuple):
-    plain: str
-    """The prompt up to the gate."""
-    header: str
-    """The prompt with the generation header."""
-    tails: tuple[str, ...]
-    """What follows ``header``, response by response."""
-
-
 @dataclasses.dataclass(frozen=True)
 class ChatFormat:
     """How messages become tokens.
 
     Args:
         tokenizer: a transformers tokenizer with an EOS token.
-        template: "chat" is the tokenizer's chat template; "raw" writes prompt, newline, response, for base models.
+        template: "chat" is the tokenizer's chat template; "raw" writes prompt, newline, response, for base models,
+            and several turns as a transcript.
         date: what a template that asks for today's date is told, so that scores do not drift from day to day.
 
     Raises:
-        ValueError: no EOS, no chat template, or a template whose date cannot be pinned.
+        ValueError: no EOS, no chat template, or one that is too long or whose date cannot be pinned.
     """
 
     tokenizer: object
@@ -73,8 +69,11 @@ class ChatFormat:
             raise ValueError("the tokenizer has no EOS token; the embedding is read there")
         if self.template == "chat" and not self.tokenizer.chat_template:
             raise ValueError("template='chat': the tokenizer has no chat template; use 'raw', or a tokenizer that has one")
-        if self.template == "chat" and _TODAY_CALL.search(self._pinned_template):
-            raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
+        if self.template == "chat":
+            if (length := len(template := self._template(()))) > MOST_CHARACTERS:
+                raise ValueError(f"the chat template{self._file} has {length} characters, must have at most {MOST_CHARACTERS}")
+            if "strftime_now" in TODAY.sub("", template):  # an exported template could not say it again
+                raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
 
     def encode(self, prompt: Sequence[Message], response: str) -> tuple[list[int], int, list[int]]:
         """(prompt ids, prompt_end, response ids) of one sequence, uncut."""
@@ -83,7 +82,9 @@ class ChatFormat:
 
     def encode_all(self, items: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[Tokens]:
         """Prompts with their responses as ids, all tokenised in one call."""
-        rendered = [self._render(prompt, responses) for prompt, responses in items]
+        rendered = self._texts(items)
+        # Nothing follows: it is for a model to write, so the whole generation header belongs to the prompt.
+        rendered = [t if t.tails else t._replace(header=t.header + t.opening) for t in rendered]
         whole = [[t.plain, t.header, *(t.header + tail for tail in t.tails)] for t in rendered]
         ids = iter(self._tokenize([text for texts in whole for text in texts]))
         return [self._split(texts, [next(ids) for _ in range(2 + len(texts.tails))]) for texts in rendered]
@@ -96,7 +97,29 @@ class ChatFormat:
         """A user's message, up to where the assistant's answer begins."""
         if self.template == "raw":
             return self.begin(text) + "\n"
-        return self._apply((Message("user", text),), header=True)
+        (texts,) = self._texts([((Message("user", text),), ())])
+        return texts.header
+
+    def write(self, messages: Sequence[Message], *, header: bool) -> str:
+        """A conversation as the chat template writes it, with the generation header or without."""
+        ((text,),) = self._render([Ends(tuple(messages), [((), header)])])
+        return text
+
+    @functools.cached_property
+    def opening(self) -> str:
+        """What the generation header writes of the answer itself, such as "<think>\\n"; what is sampled goes on from there."""
+        if self.template == "raw":
+            return ""
+        return self._texts([((Message("user", "a"),), ())])[0].opening
+
+    def continued(self, prompt: Sequence[Message], texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts that go on from a prompt's generation header, as they stand, each with EOS at its end."""
+        (begun,) = self._texts([(prompt, ())])
+        before = begun.header + begun.opening
+        head, *wholes = self._tokenize([before, *(before + text for text in texts)])
+        alone = self._tokenize(list(texts))
+        ids = (w[len(head) :] if w[: len(head)] == head else a for w, a in zip(wholes, alone, strict=True))
+        return [self._ended(each) for each in ids]
 
     @property
     def writes_date(self) -> bool:
@@ -105,18 +128,27 @@ class ChatFormat:
             return False
         other = dataclasses.replace(self, date=self.date + datetime.timedelta(days=400))
         probe = (Message("user", "a"),)
-        return self._apply(probe, header=True) != other._apply(probe, header=True)
+        return self.write(probe, header=True) != other.write(probe, header=True)
 
     @property
     def ends_turn(self) -> bool:
         """Whether the template itself ends a reply with EOS; otherwise EOS is appended."""
-        (tail,) = self._render((Message("user", "a"),), ("b",)).tails
+        (texts,) = self._texts([((Message("user", "a"),), ("b",))])
+        (tail,) = texts.tails
         return self._tokenize([tail])[0][-1:] == [self.tokenizer.eos_token_id]
 
-    @functools.cached_property
-    def _pinned_template(self) -> str:
-        template = own_template(self.tokenizer.get_chat_template())
-        return TODAY.sub(lambda call: repr(self.date.strftime(call["format"])), template)
+    def _template(self, messages: Sequence[Message]) -> str:
+        """The chat template; a tokenizer may have another one for conversations with tools."""
+        tools = [] if any(message.role == TOOLS for message in messages) else None
+        return own_template(self.tokenizer.get_chat_template(tools=tools))
+
+    @property
+    def _file(self) -> str:
+        """Where the chat template stands, for a message."""
+        name = str(getattr(self.tokenizer, "name_or_path", "") or "")
+        files = (os.path.join(name, file) for file in ("chat_template.jinja", "tokenizer_config.json"))
+        found = next((file for file in files if name and Path(file).is_file()), name)
+        return f" ({found})" if found else ""
 
     @functools.cached_property
     def _bos(self) -> str:
@@ -127,40 +159,43 @@ class ChatFormat:
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         # Whole texts, cut later if at all: the warning about long ones would be a false alarm.
-        return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-
-    def _apply(self, messages: Sequence[Message], *, header: bool) -> str:
         try:
-            return self.tokenizer.apply_chat_template(
-                [message._asdict() for message in messages],
-                chat_template=self._pinned_template,
-                add_generation_prompt=header,
-                tokenize=False,
-                date_string=self.date.strftime(DATE_STRING),
-            )
-        except jinja2.TemplateError as error:
-            roles = ", ".join(message.role for message in messages)
-            raise ValueError(f"the chat template refuses messages of {roles} ({error})") from error
+            return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        except (TypeError, UnicodeEncodeError) as error:  # what tokenizers say of half a character
+            raise ValueError("the text holds half a character (a lone surrogate), which UTF-8 cannot write") from error
 
-    def _render(self, prompt: Sequence[Message], responses: Sequence[str]) -> _Texts:
+    def _render(self, items: Sequence[Ends]) -> list[list[str]]:
+        variables = {**self.tokenizer.special_tokens_map, "date_string": self.date.strftime(DATE_STRING)}
+        templates = [self._template(item.messages) for item in items]
+        try:
+            if len(set(templates)) == 1:
+                return render(templates[0], items, variables, self.date.isoformat())
+            return [render(text, [item], variables, self.date.isoformat())[0] for text, item in zip(templates, items, strict=True)]
+        except TemplateError as error:
+            verb, roles = "refuses" if error.refused else "fails on", ", ".join(error.roles)
+            raise ValueError(f"the chat template{self._file} {verb} messages of {roles} ({error.reason})") from error
+
+    def _texts(self, items: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[Texts]:
+        if self.template == "raw":
+            return [self._raw(prompt, responses) for prompt, responses in items]
+        return chat_texts(items, self._render)
+
+    def _raw(self, prompt: Sequence[Message], responses: Sequence[str]) -> Texts:
+        """Prompt, newline, response; several turns as a transcript, "Human: …", "Assistant: …"."""
         if not prompt:
             raise ValueError("a prompt needs at least one message")
-        if self.template == "raw":
-            if len(prompt) != 1:
-                raise ValueError(f"template='raw' takes prompts of one message, not {len(prompt)}; use 'chat'")
+        rich = next((text for text in (*(m.content for m in prompt), *responses) if isinstance(text, RichText)), None)
+        if rich is not None:
+            raise ValueError(f"template='raw' writes text only, a message has {', '.join(rich.fields)}; use 'chat'")
+        if len(prompt) == 1:
             plain = self.begin(prompt[0].content)
-            return _Texts(plain, plain + "\n", tuple(response.rstrip() for response in responses))
-        plain, header = self._apply(prompt, header=False), self._apply(prompt, header=True)
-        if not header.startswith(plain):
-            raise ValueError("the chat template's generation header rewrites the prompt, so there is no boundary to read")
-        tails = []
-        for response in responses:
-            full = self._apply((*prompt, Message("assistant", response)), header=False)
-            # A header may hold what a finished reply does not (an opened "<think>"): then the bare text follows it.
-            tails.append((full[len(header) :] if full.startswith(header) else response).rstrip())
-        return _Texts(plain, header, tuple(tails))
+            return Texts(plain, plain + "\n", "", tuple(response.rstrip() for response in responses))
+        if spoken := [message.role for message in prompt if message.role not in _SPEAKERS]:
+            raise ValueError(f"template='raw' takes turns of user and assistant, not of {', '.join(spoken)}; use 'chat'")
+        plain = self.begin("\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in prompt))
+        return Texts(plain, plain + "\n\nAssistant:", "", tuple(" " + response.rstrip() for response in responses))
 
-    def _split(self, texts: _Texts, ids: list[list[int]]) -> Tokens:
+    def _split(self, texts: Texts, ids: list[list[int]]) -> Tokens:
         plain, prompt, *fulls = ids
         if not plain:
             raise ValueError("an empty prompt has no token to read the gate at")

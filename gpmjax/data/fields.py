@@ -2,13 +2,9 @@
 
 import math
 import reprlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from gpmjax.data.groups import Message
-
 
 LARGEST = float(np.finfo(np.float32).max)
 """Beyond it a number is infinite on the device."""
@@ -19,33 +15,6 @@ class RowError(ValueError):
 
     def __init__(self, where: str, field: str, problem: str):
         super().__init__(f"{where}: field {field!r}: {problem}")
-
-
-def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | tuple[Message, ...]:
-    """A string, or a conversation written [{"role", "content"}, …]."""
-    value = fields.get(name)
-    if value is None:
-        raise RowError(where, name, f"missing; there is {', '.join(key for key in fields if key != name) or 'no other'}")
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list) or not value:
-        raise RowError(where, name, f"must be a string or a list of messages, is {kind(value)}")
-    messages = []
-    for n, item in enumerate(value):
-        if not isinstance(item, Mapping) or not all(isinstance(item.get(key), str) for key in Message._fields):
-            raise RowError(where, f"{name}[{n}]", "must be a message {'role': string, 'content': string}")
-        messages.append(Message(item["role"], item["content"]))
-    return tuple(messages)
-
-
-def reply(value: Any, name: str, where: str) -> str:
-    """One response: a string, or one assistant message [{"role", "content"}]."""
-    content = text_or_messages({name: value}, name, where)
-    if isinstance(content, str):
-        return content
-    if [message.role for message in content] != ["assistant"]:
-        raise RowError(where, name, f"must be one assistant message, is {roles(content)}")
-    return content[0].content
 
 
 def number(
@@ -105,8 +74,3 @@ def shown(value: Any) -> str:
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 40
-
-
-def roles(messages: Sequence[Message]) -> str:
-    """Who speaks, for a message."""
-    return "nothing" if not messages else "messages of " + ", ".join(message.role for message in messages)

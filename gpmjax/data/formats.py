@@ -1,10 +1,13 @@
 """One row of any known layout → one Group. Which layout it is shows in the names of its fields.
 
-    pair          prompt? chosen rejected margin? chosen_probs?     strings or [{"role", "content"}, …]
+    pair          prompt? chosen rejected margin? chosen_probs?     strings, messages, or conversations that share a prompt
     cyclic        instruction chosen reject label                   the released cyclic sets
     group         prompt responses comparisons: [{chosen_idx, rejected_idx, margin?, target?, weight?}]
     prefer        prompt|document|context responses prefer: [[i, j], …]           i is preferred over j
     completions   context completions: [{rank, completion}]         the smallest rank is the best (NeMo)
+
+The prompt is read by `gpmjax.data.conversation`, from whichever columns hold it, and messages by `gpmjax.data.messages`.
+A prompt that ends in an assistant's turn is continued: that turn becomes the beginning of every response.
 
 ``chosen_probs`` (SPPO) is P(chosen ≻ rejected) and becomes the target. All other scalar columns become tags,
 ``chosen_probs_win`` and ``chosen_probs_lose`` among them; a list of strings is joined by commas.
@@ -12,18 +15,17 @@
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from gpmjax.data.fields import RowError, index, items, kind, number, reply, roles, strings, text_or_messages
-from gpmjax.data.groups import Comparison, Group, Message, user
+from gpmjax.data.conversation import BESIDE, CONVERSATIONS, REQUESTS, beside, refuse_lost, request, request_column
+from gpmjax.data.fields import RowError, index, items, kind, number, shown
+from gpmjax.data.groups import Comparison, Group, Message, RichText, user
+from gpmjax.data.messages import reply, roles, text_or_messages, transcript_turns
 
 LAYOUTS = "chosen + rejected (or reject), responses + comparisons, responses + prefer, completions"
 
-_PROMPT_FIELDS = ("prompt", "instruction", "document", "context")
-_TRANSCRIPT_TURN = re.compile(r"\n\n(Human|Assistant):")
-_TRANSCRIPT_ROLES = {"Human": "user", "Assistant": "assistant"}
+PREFILLS = ("continue", "refuse")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +38,12 @@ class Reading:
     """The request that responses to a ``document`` answer."""
     dialogue_prompt: str = "Write the next reply in this conversation.\n\n{context}"
     """The request that responses to a ``context`` string answer, when they are compared by ``prefer``."""
+    prefill: str = "continue"
+    """A prompt that ends in an assistant's turn: "continue" puts that turn before every response, "refuse" is an error."""
 
     def __post_init__(self):
+        if self.prefill not in PREFILLS:
+            raise ValueError(f"prefill={self.prefill!r}: must be one of {', '.join(map(repr, PREFILLS))}")
         if self.ties not in ("half", "drop"):
             raise ValueError(f"ties={self.ties!r}: must be one of 'half', 'drop'")
         for name, text, slot in (
@@ -71,13 +77,13 @@ def parse_row(fields: Mapping[str, Any], where: str, reading: Reading = Reading(
 def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
     names = ("chosen", "reject" if "reject" in fields else "rejected")
     sides = [text_or_messages(fields, name, where) for name in names]
-    prompt, prompt_field = None, _prompt_field(fields)
-    if prompt_field in fields:
-        prompt = _prompt(fields, where, reading)
-    else:
-        sides = [_transcript(side) if isinstance(side, str) else side for side in sides]
+    # With or without a prompt column: "\n\nHuman: …" is no reply, but a conversation that ends with one.
+    sides = [transcript_turns(side) or side if isinstance(side, str) and side.startswith("\n\nHuman:") else side for side in sides]
     if type(sides[0]) is not type(sides[1]):
         raise RowError(where, names[1], f"must be {kind(sides[0])} like {names[0]!r}, is {kind(sides[1])}")
+    whole = isinstance(sides[0], tuple) and any(len(side) > 1 for side in sides)
+    column = request_column(fields, REQUESTS if whole else REQUESTS + CONVERSATIONS)
+    prompt = None if column is None else request(fields, column, where, reading.document_prompt)
     if isinstance(sides[0], tuple):
         prompt, sides = _split_conversations(prompt, sides, names, where)
     elif prompt is None:
@@ -88,8 +94,8 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
         target=number(fields.get("chosen_probs"), "chosen_probs", where, default=1.0, low=0.0, high=1.0),
         margin=number(fields.get("margin"), "margin", where, default=0.0),
     )
-    used = {prompt_field, *names, "chosen_probs", "margin"}
-    return Group(prompt, tuple(sides), (comparison,), _tags(fields, used), where)
+    found = _Found(column, prompt, sides, (comparison,), (*names, "chosen_probs", "margin"))
+    return _group(fields, where, reading, found)
 
 
 def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ...], list[str]]:
@@ -106,35 +112,27 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
         replies.append(rest[0].content)
     if prompt is None and not shared:
         raise RowError(where, "prompt", f"missing, and {names[0]!r} and {names[1]!r} share no leading message")
+    if (prompt or shared)[-1].role == "assistant":
+        raise RowError(where, names[0], "is a message of its own after an assistant's turn; a string would continue that turn")
     # A system message may stand before what the prompt column repeats.
     if prompt is not None and shared and shared[-len(prompt) :] != prompt:
         raise RowError(where, "prompt", f"differs from the messages that {names[0]!r} and {names[1]!r} share")
     return shared or prompt, replies
 
 
-def _transcript(text: str) -> str | tuple[Message, ...]:
-    """A dialogue written out as "\\n\\nHuman: …\\n\\nAssistant: …" (Anthropic HH) as messages."""
-    if not text.startswith("\n\nHuman:"):
-        return text
-    _, *parts = _TRANSCRIPT_TURN.split(text)
-    return tuple(
-        Message(_TRANSCRIPT_ROLES[speaker], content.strip())
-        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
-    )
-
-
 def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
-    responses = strings(fields["responses"], "responses", where)
+    responses = [reply(text, f"responses[{n}]", where) for n, text in enumerate(items(fields["responses"], "responses", where))]
     if "comparisons" in fields:
         comparisons = _index_comparisons(fields["comparisons"], len(responses), where)
     elif "prefer" in fields:
         comparisons = _preferred(fields["prefer"], len(responses), where)
-        if isinstance(fields.get("context"), str):
-            fields |= {"context": reading.dialogue_prompt.replace("{context}", fields["context"])}
     else:
         raise RowError(where, "comparisons", "missing; 'responses' need 'comparisons' or 'prefer'")
-    used = {_prompt_field(fields), "comparisons", "prefer", "responses"}
-    return Group(_prompt(fields, where, reading), responses, comparisons, _tags(fields, used), where)
+    column = request_column(fields) or "prompt"
+    prompt = request(fields, column, where, reading.document_prompt)
+    if column == "context" and "comparisons" not in fields and prompt == user(fields["context"]):
+        prompt = user(reading.dialogue_prompt.replace("{context}", fields["context"]))
+    return _group(fields, where, reading, _Found(column, prompt, responses, comparisons, ("comparisons", "prefer", "responses")))
 
 
 def _index_comparisons(value: Any, count: int, where: str) -> tuple[Comparison, ...]:
@@ -159,7 +157,7 @@ def _preferred(value: Any, count: int, where: str) -> tuple[Comparison, ...]:
     comparisons = []
     for n, pair in enumerate(items(value, "prefer", where)):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise RowError(where, f"prefer[{n}]", f"must be two indices [better, worse], is {pair!r}")
+            raise RowError(where, f"prefer[{n}]", f"must be two indices [better, worse], is {shown(pair)}")
         comparisons.append(Comparison(*(index(side, count, f"prefer[{n}]", where) for side in pair)))
     return tuple(comparisons)
 
@@ -178,20 +176,48 @@ def _parse_completions(fields: Mapping[str, Any], where: str, reading: Reading) 
             comparisons.append(Comparison(*((i, j) if ranks[i] < ranks[j] else (j, i))))
         elif reading.ties == "half":
             comparisons.append(Comparison(i, j, target=0.5))
-    used = {_prompt_field(fields), "completions"}
-    return Group(_prompt(fields, where, reading), tuple(responses), tuple(comparisons), _tags(fields, used), where)
+    column = request_column(fields) or "prompt"
+    prompt = request(fields, column, where, reading.document_prompt)
+    return _group(fields, where, reading, _Found(column, prompt, responses, tuple(comparisons), ("completions",)))
 
 
-def _prompt_field(fields: Mapping[str, Any]) -> str:
-    return next((name for name in _PROMPT_FIELDS if name in fields), "prompt")
+class _Found(NamedTuple):
+    """What a layout found in a row."""
+
+    column: str | None
+    """That of the request; None where the responses hold it."""
+    prompt: tuple[Message, ...]
+    responses: Sequence[str]
+    comparisons: tuple[Comparison, ...]
+    used: tuple[str, ...]
+    """The other columns that were read."""
 
 
-def _prompt(fields: Mapping[str, Any], where: str, reading: Reading) -> tuple[Message, ...]:
-    name = _prompt_field(fields)
-    content = text_or_messages(fields, name, where)
-    if not isinstance(content, str):
-        return content
-    return user(reading.document_prompt.replace("{document}", content) if name == "document" else content)
+def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Found) -> Group:
+    """The group, with the columns that stand beside the request, and with no part of the conversation lost."""
+    prompt, responses = beside(fields, found.prompt, where), found.responses
+    taken = {*found.used, *BESIDE, *([found.column] if found.column else []), *(["input"] if found.column == "instruction" else [])}
+    refuse_lost(fields, taken, prompt, responses, where)
+    if prompt[-1].role == "assistant":
+        prompt, responses = _continued(prompt, responses, reading, where)
+    elif isinstance(text := fields.get(found.column), str) and transcript_turns(text):
+        # In a transcript the blank before a reply belongs to "Assistant: ".
+        responses = [response if isinstance(response, RichText) else response.strip() for response in responses]
+    return Group(prompt, tuple(responses), found.comparisons, _tags(fields, taken), where)
+
+
+def _continued(
+    prompt: tuple[Message, ...], responses: Sequence[str], reading: Reading, where: str
+) -> tuple[tuple[Message, ...], list[str]]:
+    """The prompt without the assistant's turn that ends it, which now begins every response."""
+    begun = prompt[-1].content
+    if reading.prefill == "refuse":
+        raise RowError(where, "prompt", "ends with an assistant's turn; a prompt ends with the user's")
+    if any(isinstance(text, RichText) for text in (begun, *responses)):
+        raise RowError(where, "prompt", "ends with an assistant's turn that cannot be continued, for more than text is in it or a reply")
+    if len(prompt) == 1:
+        raise RowError(where, "prompt", "is an assistant's turn alone; there must be one before it")
+    return prompt[:-1], [begun + response for response in responses]
 
 
 def _tags(fields: Mapping[str, Any], used: set) -> dict[str, str | int | float | bool]:

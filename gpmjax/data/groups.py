@@ -1,15 +1,84 @@
 """What a data set is made of: groups of responses to one prompt, and comparisons between them."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class RichText(str):
+    """The text of a message that holds more than its content: tool calls, reasoning, a name.
+
+    As a string it is everything in the message, written out, for judges, questions and people; equal strings are equal
+    messages. ``fields`` is the message as a chat template takes it, without the role.
+
+    >>> said = RichText({"content": "51", "reasoning_content": "17 · 3 = 51"})
+    >>> str(said), said.fields["content"]
+    ('<think>\\n17 · 3 = 51\\n</think>\\n\\n51', '51')
+    """
+
+    fields: Mapping[str, Any]
+
+    def __new__(cls, fields: Mapping[str, Any]) -> "RichText":
+        text = super().__new__(cls, "".join(_written(fields)).lstrip("" if fields["content"] else "\n"))
+        text.fields = dict(fields)
+        return text
+
+    def __getnewargs__(self) -> tuple[Mapping[str, Any]]:
+        return (self.fields,)
+
+
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""What templates and servers call the reasoning before a reply."""
+
+
+def _written(fields: Mapping[str, Any]) -> Iterator[str]:
+    """The parts of a message's text, in the order in which models write them."""
+    dumped = lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if name := fields.get("name"):
+        yield f"{name}: "
+    for reasoning in dict.fromkeys(fields[name] for name in REASONING if name in fields):
+        yield f"<think>\n{reasoning}\n</think>\n\n"
+    yield fields["content"]
+    for call in fields.get("tool_calls", ()):
+        yield f"\n<tool_call>\n{dumped(call.get('function', call))}\n</tool_call>"
+    for name, value in fields.items():
+        if name not in ("name", "content", "tool_calls", "tool_call_id", *REASONING):
+            yield f"\n<{name}>\n{value if isinstance(value, str) else dumped(value)}\n</{name}>"
 
 
 class Message(NamedTuple):
-    """One turn of a conversation."""
+    """One turn of a conversation. The tools that a model may call stand first, as JSON in a message of role TOOLS."""
 
     role: str
     content: str
+    """A ``RichText`` where the message holds more than text."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The message with all its fields, as files and chat templates have it."""
+        return {"role": self.role, "content": self.content, **getattr(self.content, "fields", {})}
+
+    def packed(self) -> dict[str, str]:
+        """The message in two strings, for tables with two columns.
+
+        >>> said = Message("user", RichText({"content": "Hi", "name": "Ann"}))
+        >>> said.packed(), Message.unpacked(**said.packed()) == said
+        ({'role': 'user|json', 'content': '{"content": "Hi", "name": "Ann"}'}, True)
+        """
+        if not isinstance(self.content, RichText):
+            return self._asdict()
+        return {"role": self.role + _PACKED, "content": json.dumps(self.content.fields, ensure_ascii=False)}
+
+    @classmethod
+    def unpacked(cls, role: str, content: str) -> "Message":
+        """What was packed."""
+        if not role.endswith(_PACKED):
+            return cls(role, content)
+        return cls(role.removesuffix(_PACKED), RichText(json.loads(content)))
+
+
+TOOLS = "tools"
+_PACKED = "|json"
 
 
 class Comparison(NamedTuple):
@@ -46,6 +115,7 @@ class Group:
 
     prompt: tuple[Message, ...]
     responses: tuple[str, ...]
+    """Texts; a ``RichText`` where a reply holds more than text."""
     comparisons: tuple[Comparison, ...] = ()
     tags: Mapping[str, str | int | float | bool] = dataclasses.field(default_factory=dict)
     """Other columns of the row, such as subset or group; results are broken down by them."""

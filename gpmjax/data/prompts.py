@@ -1,7 +1,7 @@
 """Prompts for a policy to answer: read from any source that has them, and cut into parts.
 
-A row's prompt is what it is in ``gpmjax.data.formats`` where there are responses to it (which are ignored), else its
-``prompt``, ``instruction`` or ``messages``: a string, or a conversation, whose last turn is the user's.
+A row's prompt is what it is in ``gpmjax.data.formats`` where there are responses to it (which are ignored), else what
+``gpmjax.data.conversation`` reads. Its last turn is not an assistant's: a begun answer is refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.fields import RowError, text_or_messages
-from gpmjax.data.formats import parse_row
-from gpmjax.data.groups import Message, user
+from gpmjax.data.conversation import read_prompt, request_column
+from gpmjax.data.fields import RowError
+from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.groups import Message
 from gpmjax.data.rows import Row, read_rows
 
 ANSWERED = ("chosen", "responses", "completions")
-UNANSWERED = ("prompt", "instruction", "messages")
 
 
 class Prompt(NamedTuple):
@@ -55,15 +55,11 @@ def read_prompts(source: str, limit: int = 0) -> list[Prompt]:
 def _prompt(row: Row) -> Prompt:
     fields = {name: value for name, value in row.fields.items() if value is not None}
     if any(name in fields for name in ANSWERED):
-        name, messages = "prompt", parse_row(fields, row.where).prompt
+        messages = parse_row(fields, row.where, Reading(prefill="refuse")).prompt
     else:
-        name = next((name for name in UNANSWERED if name in fields), "prompt")
-        value = text_or_messages(fields, name, row.where)
-        messages = user(value) if isinstance(value, str) else value
-    if messages[-1].role == "assistant":
-        raise RowError(row.where, name, "ends with an assistant's turn; a prompt ends with the user's")
+        messages = read_prompt(fields, row.where)
     if not messages[-1].content.strip():
-        raise RowError(row.where, name, "is empty; a prompt needs text")
+        raise RowError(row.where, request_column(fields) or "prompt", "is empty; a prompt needs text")
     return Prompt(messages, row.where)
 
 

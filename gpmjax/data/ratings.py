@@ -13,9 +13,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gpmjax.data.fields import RowError, items, kind, number, text_or_messages
+from gpmjax.data.conversation import read_prompt
+from gpmjax.data.fields import RowError, items, kind, number
 from gpmjax.data.formats import parse_row
-from gpmjax.data.groups import Group, user
+from gpmjax.data.groups import Group
 from gpmjax.data.rows import Row
 
 
@@ -46,6 +47,7 @@ def find_ratings(groups: Sequence[Group], rated: Iterable[RatedGroup]) -> list[d
 
     A text that was rated several times under one prompt gets the mean. Every group has every aspect.
 
+    >>> from gpmjax.data.groups import user
     >>> tea = Group(user("Tea?"), ("Yes.", "No."))
     >>> find_ratings([tea], [RatedGroup(Group(user("Tea?"), ("No.",)), {"wit": [3.0]})])
     [{'wit': [nan, 3.0]}]
@@ -78,12 +80,6 @@ def rated_completions(fields: Mapping[str, Any], where: str) -> tuple[list[str],
     return texts, ratings
 
 
-def rated_prompt(fields: Mapping[str, Any], where: str):
-    """The messages of UltraFeedback's ``instruction`` (or ``prompt``)."""
-    prompt = text_or_messages(fields, "prompt" if "prompt" in fields else "instruction", where)
-    return user(prompt) if isinstance(prompt, str) else prompt
-
-
 def rating(value: Any, name: str, where: str) -> float:
     """A rating as a number, bare or as {"Rating": "4"}; NaN for none, such as null and "N/A".
 
@@ -107,7 +103,7 @@ def _rated_completions(row: Row) -> RatedGroup:
     texts, each = rated_completions(row.fields, row.where)
     aspects = list(dict.fromkeys(aspect for ratings in each for aspect in ratings))
     ratings = {aspect: [given.get(aspect, math.nan) for given in each] for aspect in aspects}
-    return RatedGroup(Group(rated_prompt(row.fields, row.where), tuple(texts), (), {}, row.where), ratings)
+    return RatedGroup(Group(read_prompt(row.fields, row.where, responses=texts), tuple(texts), (), {}, row.where), ratings)
 
 
 def _rated_responses(row: Row) -> RatedGroup:

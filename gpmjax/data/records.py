@@ -12,8 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gpmjax.data import cyclic
+from gpmjax.data.fields import RowError
 from gpmjax.data.formats import Reading, parse_row
 from gpmjax.data.groups import Comparison, Group, Message
+from gpmjax.data.messages import conversation, reply
 from gpmjax.data.rows import read_rows, split_source
 from gpmjax.files import replacing
 
@@ -80,15 +82,39 @@ def write_groups(path: str | os.PathLike, groups: Sequence[Group]) -> None:
 
 
 def _row(group: Group) -> dict:
-    one_user = len(group.prompt) == 1 and group.prompt[0].role == "user"
-    row = {"prompt": group.prompt[0].content if one_user else [message._asdict() for message in group.prompt]}
+    row = {"prompt": _prompt(group.prompt)}
     lone = group.comparisons[0] if len(group.responses) == 2 and len(group.comparisons) == 1 else None
     if lone is not None and lone.weight == 1.0 and lone.chosen != lone.rejected:
-        row |= {"chosen": group.responses[lone.chosen], "rejected": group.responses[lone.rejected]}
+        sides = [group.responses[lone.chosen], group.responses[lone.rejected]]
+        written = [_response(text) for text in sides]
+        if not all(isinstance(side, str) for side in written):  # both sides are strings, or both are messages
+            written = [[Message("assistant", text).as_dict()] for text in sides]
+        row |= dict(zip(("chosen", "rejected"), written, strict=True))
         row |= _unless_default(chosen_probs=(lone.target, 1.0), margin=(lone.margin, 0.0))
     else:
-        row |= {"responses": list(group.responses), "comparisons": [_comparison(c) for c in group.comparisons]}
+        row |= {"responses": list(map(_response, group.responses)), "comparisons": [_comparison(c) for c in group.comparisons]}
     return row | {name: value for name, value in group.tags.items() if name not in row}
+
+
+def _prompt(prompt: Sequence[Message]) -> str | list[dict]:
+    """A string where that reads back as the same prompt, otherwise messages."""
+    if len(prompt) == 1 and type(text := prompt[0].content) is str and _reads_back(text, prompt):
+        return text
+    return [message.as_dict() for message in prompt]
+
+
+def _response(text: str) -> str | list[dict]:
+    return text if type(text) is str and _reads_back(text, None) else [Message("assistant", text).as_dict()]
+
+
+def _reads_back(text: str, prompt: Sequence[Message] | None) -> bool:
+    """Whether a string is read as itself: as this prompt, or (None) as a response."""
+    try:
+        if prompt is None:
+            return reply(text, "", "") == text and not text.startswith("\n\nHuman:")
+        return conversation({"": text}, "", "") == tuple(prompt)
+    except RowError:
+        return False
 
 
 def _comparison(c: Comparison) -> dict:

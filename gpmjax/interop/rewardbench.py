@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import reply
+from gpmjax.data.messages import reply
 from gpmjax.interop.reward_model import Opened, RewardModel
 from gpmjax.interop.rewards import Completion
 from gpmjax.interop.templated import split_at_header

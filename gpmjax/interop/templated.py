@@ -12,7 +12,7 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Message, user
 from gpmjax.evals.judging import Judge
 
-_PROBE = [{"role": "user", "content": "a"}]
+_PROBE = (Message("user", "a"),)
 _AS_IT_STANDS = (
     "{% for message in messages %}{% if message['role'] == 'assistant' %}{{ HEADER }}{% endif %}{{ message['content'] }}"
     "{% endfor %}{% if add_generation_prompt %}{{ HEADER }}{% endif %}"
@@ -29,9 +29,7 @@ def templated(judge: Judge) -> tuple[Judge, str]:
     chat = getattr(judge, "chat", None)
     if not isinstance(chat, ChatFormat) or chat.template != "chat":
         raise ValueError("prompts='templated': this model does not read prompt and response by a chat template; say 'user'")
-    plain, full = (
-        chat.tokenizer.apply_chat_template(_PROBE, tokenize=False, add_generation_prompt=header) for header in (False, True)
-    )
+    plain, full = (chat.write(_PROBE, header=header) for header in (False, True))
     header = full.removeprefix(plain)
     if not header:
         raise ValueError("prompts='templated': the model's chat template opens no answer, so texts cannot be cut there; say 'user'")

@@ -1,11 +1,12 @@
-"""Prompts as any trainer writes them: strings, or lists of {"role", "content"}. Completions are read by `gpmjax.data.fields.reply`."""
+"""Prompts as any trainer writes them: strings, or lists of {"role", "content"}. Completions are read by `gpmjax.data.messages.reply`."""
 
 from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, text_or_messages
-from gpmjax.data.groups import Message, user
+from gpmjax.data.fields import RowError
+from gpmjax.data.groups import Message
+from gpmjax.data.messages import conversation
 
 
 def messages_of(value: Any, name: str, where: str) -> tuple[Message, ...]:
@@ -18,8 +19,7 @@ def messages_of(value: Any, name: str, where: str) -> tuple[Message, ...]:
     """
     if isinstance(value, np.ndarray | tuple):  # parquet's lists come back as arrays
         value = list(value)
-    read = text_or_messages({name: value}, name, where)
-    messages = user(read) if isinstance(read, str) else read
+    messages = conversation({name: value}, name, where)
     if messages[-1].role == "assistant":
         raise RowError(where, name, "ends with an assistant's turn; a prompt ends with the user's")
     return messages

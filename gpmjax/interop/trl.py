@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpmjax.data.fields import reply
+from gpmjax.data.messages import reply
 from gpmjax.interop.rewards import Completion, Scoring
 from gpmjax.interop.texts import messages_of
 

@@ -18,7 +18,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpmjax.data.fields import RowError, reply
+from gpmjax.data.fields import RowError
+from gpmjax.data.messages import reply
 from gpmjax.interop.reward_model import from_environment
 from gpmjax.interop.rewards import Completion
 from gpmjax.interop.texts import messages_of

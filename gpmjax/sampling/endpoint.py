@@ -73,14 +73,14 @@ class HttpRollout:
         stops = stopping(self.plan, self.chat).stop_tokens
         texts = tuple(choice["text"] for choice in choices)
         stopped = tuple(choice.get("finish_reason") == "stop" for choice in choices)
-        (again,) = self.chat.encode_all([(prompt, texts)])
+        again = self.chat.continued(prompt, texts)
         tokens = []
-        for choice, retokenised, ended in zip(choices, again.responses, stopped, strict=True):
+        for choice, retokenised, ended in zip(choices, again, stopped, strict=True):
             ids = list(choice.get("token_ids") or retokenised[:-1])
             if ended and ids[-1:] not in [[stop] for stop in stops]:
                 ids.append(self.chat.tokenizer.eos_token_id)
             tokens.append(np.array(ids, np.int32))
-        return Rollouts(texts, tuple(tokens), None, stopped)
+        return Rollouts(tuple(self.chat.opening + text for text in texts), tuple(tokens), None, stopped)
 
 
 def _choices(answer: Any, samples: int) -> list[Mapping[str, Any]]:

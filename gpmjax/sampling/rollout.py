@@ -23,7 +23,7 @@ class Rollouts(NamedTuple):
     """K responses to one prompt."""
 
     texts: tuple[str, ...]
-    """Without the token that ended them."""
+    """Without the token that ended them, with what the generation header wrote of the answer, such as "<think>"."""
     tokens: tuple[np.ndarray, ...]
     """Each [N] int32; ends in a stop token when the response stopped by itself."""
     logprobs: tuple[np.ndarray, ...] | None
@@ -84,6 +84,7 @@ class LocalRollout:
         ids = cut(tokens)
         spoken = [row[: len(row) - ended] for row, ended in zip(ids, stopped, strict=True)]
         texts = self.chat.tokenizer.batch_decode(spoken, skip_special_tokens=True)
+        texts = [self.chat.opening + text for text in texts]
         return Rollouts(tuple(texts), ids, cut(logprobs), tuple(map(bool, stopped)))
 
 

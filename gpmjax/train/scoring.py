@@ -76,7 +76,7 @@ class FunctionScorer:
         self._label, self._tau = config.function, config.tau or 1.0
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
-        conversations = [[message._asdict() for message in prompt.messages] for prompt in prompts]
+        conversations = [[message.as_dict() for message in prompt.messages] for prompt in prompts]
         given = self._function(conversations, [list(texts) for texts in responses])
         return checked(Scores(np.asarray(given, np.float32), self._tau), prompts, len(responses[0]), self._label)
 

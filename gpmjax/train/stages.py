@@ -109,7 +109,7 @@ def _sample_row(prompt: EncodedPrompt, found: Rollouts) -> dict[str, Any]:
     return {
         "prompt_id": prompt.number,
         "where": prompt.prompt.where,
-        "prompt": [message._asdict() for message in prompt.prompt.messages],
+        "prompt": [message.packed() for message in prompt.prompt.messages],
         "prompt_tokens": prompt.tokens.tolist(),
         "responses": list(found.texts),
         "response_tokens": lists(found.tokens),
@@ -120,7 +120,7 @@ def _sample_row(prompt: EncodedPrompt, found: Rollouts) -> dict[str, Any]:
 
 def prompt_of(row: dict[str, Any]) -> Prompt:
     """The prompt that a row of samples answers."""
-    return Prompt(tuple(Message(**message) for message in row["prompt"]), row["where"])
+    return Prompt(tuple(Message.unpacked(**message) for message in row["prompt"]), row["where"])
 
 
 def scores(

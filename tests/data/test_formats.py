@@ -107,7 +107,7 @@ def test_ranked_completions():
         ({"chosen": [ASK, reply("a"), ASK, reply("c")], "rejected": [ASK, reply("b")]}, "must be one assistant message after"),
         ({"chosen": [ASK, ASK], "rejected": [ASK, reply("b")]}, "field 'chosen': must be one assistant message"),
         (pair(prompt="other", chosen=[ASK, reply("a")], rejected=[ASK, reply("b")]), "field 'prompt': differs from"),
-        ({"prompt": "Q", "responses": ["a", 1], "prefer": []}, "field 'responses[1]': must be a string, is int 1"),
+        ({"prompt": "Q", "responses": ["a", 1], "prefer": []}, "field 'responses[1]': must be a string or a list of messages, is int 1"),
         ({"prompt": "Q", "responses": ["a", "b"]}, "field 'comparisons': missing"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [[0, 2]]}, "field 'prefer[0]': must be the index"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [[0, -(10**400)]]}, "1, is an integer of 401 digits"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from gpmjax.data.fields import reply
+from gpmjax.data.messages import reply
 from gpmjax.data.groups import Group, Message, user
 from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards

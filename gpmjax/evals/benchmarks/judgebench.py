@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, reply
+from gpmjax.data.fields import RowError
 from gpmjax.data.groups import Comparison, Group
+from gpmjax.data.messages import reply
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
 from gpmjax.evals.benchmarks.reading import given, prompt, tags, word

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gpmjax.data.fields import RowError, items, reply, text_or_messages
-from gpmjax.data.groups import Group, Message, user
+from gpmjax.data.conversation import read_prompt
+from gpmjax.data.fields import RowError, items, shown
+from gpmjax.data.groups import Group, Message
+from gpmjax.data.messages import reply, text_or_messages
 from gpmjax.data.rows import read_rows
 from gpmjax.evals.benchmarks.protocol import Benchmark
 
@@ -65,14 +67,14 @@ def word(fields: Mapping[str, Any], name: str, where: str) -> str:
     """A string that must not be empty."""
     value = text_or_messages(fields, name, where)
     if not isinstance(value, str) or not value:
-        raise RowError(where, name, f"must be a string with something in it, is {fields[name]!r:.40}")
+        raise RowError(where, name, f"must be a string with something in it, is {shown(fields[name])}")
     return value
 
 
 def prompt(fields: Mapping[str, Any], name: str, where: str) -> tuple[Message, ...]:
     """A request, or a conversation that ends with one."""
-    content = text_or_messages(fields, name, where)
-    return user(content) if isinstance(content, str) else content
+    given(fields, name, where)
+    return read_prompt(fields, where, column=name)
 
 
 def replies(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:

@@ -1,0 +1,173 @@
+"""A row's columns → the conversation that its responses answer.
+
+One column holds the request, and others may stand beside it:
+
+    prompt instruction question query document context input messages conversations    the first of them that is there
+    input           after the instruction (alpaca)
+    history         earlier turns: pairs [[asked, answered], …], or messages
+    system          (or system_prompt, system_message) before everything
+    tools           what the model may call, before that
+
+No other column with a name that conversations go by is passed over: either it says again what the conversation or the
+responses hold, or the row is refused.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gpmjax.data.fields import RowError, kind, shown
+from gpmjax.data.groups import TOOLS, Message, user
+from gpmjax.data.messages import (
+    DESCRIPTIVE,
+    MEDIA,
+    conversation,
+    empty,
+    held_messages,
+    literal,
+    text_or_messages,
+    tools_message,
+    transcript_turns,
+)
+
+REQUESTS = ("prompt", "instruction", "question", "query", "document", "context", "input")
+CONVERSATIONS = ("messages", "conversations", "conversation")
+SYSTEM = ("system", "system_prompt", "system_message")
+BESIDE = ("history", "tools", *SYSTEM)
+
+_MAY_NOT_BE_LOST = frozenset(
+    (*REQUESTS, *CONVERSATIONS, *BESIDE, "dialogue", "dialog", "documents", "passage", "passages", "background", "functions")
+    + ("tool_calls", "function_call", "reasoning_content", "prefill", "prefix", "assistant_prefix")
+)
+_NO_TEXT = frozenset(("role", "from")) | DESCRIPTIVE
+
+
+def request_column(fields: Mapping[str, Any], columns: Sequence[str] = REQUESTS + CONVERSATIONS) -> str | None:
+    """The column that holds the request; None where there is none with something in it.
+
+    >>> request_column({"input": "6 · 7", "instruction": "Calculate."})
+    'instruction'
+    """
+    there = [name for name in columns if name in fields]
+    return next((name for name in there if not empty(fields[name])), there[0] if there else None)
+
+
+def request(fields: Mapping[str, Any], name: str, where: str, document_prompt: str = "{document}") -> tuple[Message, ...]:
+    """The turns of the column ``name``, with alpaca's ``input`` behind an ``instruction``."""
+    if name == "document" and isinstance(text := text_or_messages(fields, name, where), str):
+        return user(document_prompt.replace("{document}", text))
+    turns = conversation(fields, name, where)
+    if name == "instruction" and not empty(fields.get("input")):
+        if not isinstance(fields["input"], str) or turns != user(turns[0].content):
+            raise RowError(where, "input", f"must be a string behind an instruction that is one, is {kind(fields['input'])}")
+        return user(f"{turns[0].content}\n{fields['input']}")  # as LLaMA-Factory joins them
+    return turns
+
+
+def beside(fields: Mapping[str, Any], turns: tuple[Message, ...], where: str) -> tuple[Message, ...]:
+    """The turns, with the columns ``history``, ``system`` and ``tools`` before them, each unless it stands there already."""
+    tools, turns = _leading(TOOLS, turns)
+    system, turns = _leading("system", turns)
+    if not empty(fields.get("history")):
+        earlier = _history(fields["history"], where)
+        if not system:
+            system, earlier = _leading("system", earlier)
+        turns = turns if turns[: len(earlier)] == earlier else (*earlier, *turns)
+    for name in SYSTEM:
+        if not empty(fields.get(name)):
+            said = _one_text(fields, name, where)
+            if system and system != (said,):
+                raise RowError(where, name, "differs from the system message that the conversation begins with")
+            system = (said,)
+    if not empty(fields.get("tools")):
+        named = tools_message(fields["tools"], "tools", where)
+        if tools and tools != (named,):
+            raise RowError(where, "tools", "differ from the tools that the conversation begins with")
+        tools = (named,)
+    return (*tools, *system, *turns)
+
+
+def refuse_lost(
+    fields: Mapping[str, Any], taken: set[str], prompt: Sequence[Message], responses: Sequence[str], where: str
+) -> None:
+    """RowError for a column that may be part of the conversation and is neither read nor said again in what was read."""
+    read = None
+    for name, value in fields.items():
+        plain = name.strip().lower().replace(" ", "_").replace("-", "_")
+        if name in taken or empty(value):
+            continue
+        if plain in MEDIA:
+            raise RowError(where, name, "is not supported; conversations are text")
+        if plain not in _MAY_NOT_BE_LOST or isinstance(value, bool | int | float):
+            continue
+        if read is None:
+            read = "\n".join([*(message.content for message in prompt), *responses])
+        if not all(text.strip() in read for text in _texts(value)):
+            column = next((column for column in REQUESTS + CONVERSATIONS if column in taken and column in fields), "chosen")
+            raise RowError(where, name, f"may be part of the conversation, and is not read beside {column!r}; write it in there, or drop it")
+
+
+def read_prompt(fields: Mapping[str, Any], where: str, *, column: str | None = None, responses: Sequence[str] = ()) -> tuple[Message, ...]:
+    """A row's whole prompt, for rows whose responses are read elsewhere: the request (in ``column``), and what stands beside it.
+
+    >>> [message.role for message in read_prompt({"system": "Be brief.", "question": "Why?"}, "f.jsonl:1")]
+    ['system', 'user']
+
+    Raises:
+        RowError: no request, one that ends in an assistant's turn, or a column that would be lost.
+    """
+    column = column or request_column(fields) or "prompt"
+    prompt = beside(fields, request(fields, column, where), where)
+    if prompt[-1].role == "assistant":
+        raise RowError(where, column, "ends with an assistant's turn; a prompt ends with the user's")
+    taken = {column, *BESIDE, *(["input"] if column == "instruction" else [])}
+    refuse_lost(fields, taken, prompt, responses, where)
+    return prompt
+
+
+def _leading(role: str, turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """The first message if it is of this role, and the rest."""
+    count = int(turns[:1] != () and turns[0].role == role)
+    return turns[:count], turns[count:]
+
+
+def _one_text(fields: Mapping[str, Any], name: str, where: str) -> Message:
+    value = text_or_messages(fields, name, where)
+    if isinstance(value, str):
+        return Message("system", value)
+    if [message.role for message in value] != ["system"]:
+        raise RowError(where, name, "must be a string, or one system message")
+    return value[0]
+
+
+def _history(value: Any, where: str) -> tuple[Message, ...]:
+    """Earlier turns; ValueError where they are neither messages nor pairs of what was asked and answered."""
+    if isinstance(value, str):
+        held = held_messages(value, "history", where)
+        value = transcript_turns(value) or (literal(held) if isinstance(held, str) else held)
+    if isinstance(value, tuple):
+        return value
+    if isinstance(value, list) and value and all(_is_pair(item) for item in value):
+        return tuple(Message(role, text) for pair in value for role, text in zip(("user", "assistant"), pair, strict=True))
+    if not isinstance(value, list):
+        raise RowError(where, "history", f"must be pairs [[asked, answered], …], or messages, is {shown(value)}")
+    return conversation({"history": value}, "history", where)
+
+
+def _is_pair(item: Any) -> bool:
+    return isinstance(item, list) and len(item) == 2 and all(isinstance(text, str) for text in item)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The strings of a column, wherever they stand in it, but for who speaks."""
+    if isinstance(value, str):
+        held = held_messages(value)
+        if isinstance(held, str):
+            yield held
+        else:
+            yield from _texts(held)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, Mapping):
+        for key in value.keys() - _NO_TEXT:
+            yield from _texts(value[key])

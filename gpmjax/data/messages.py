@@ -1,0 +1,233 @@
+"""Messages out of whatever a file writes them as: lists, strings that hold a list, transcripts.
+
+    [{"role": "user", "content": "Hi"}, …]            content: a string, or parts [{"type": "text", "text": "Hi"}]
+    [{"from": "human", "value": "Hi"}, …]             ShareGPT's spelling
+    '[{"role": "user", "content": "Hi"}]'             the same inside a string, as JSON or as Python prints it
+    "Human: Hi\\n\\nAssistant: Hello\\n\\nHuman: …"      a transcript, Anthropic's HH
+
+What a message has beside role and content goes along in a ``RichText``: ``tool_calls``, ``reasoning_content``, ``name``
+and any other field with text in it. Numbers, and fields that are known to describe a message, such as ``id``, do not.
+"""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gpmjax.data.fields import RowError, kind, shown
+from gpmjax.data.groups import TOOLS, Message, RichText, user
+
+DESCRIPTIVE = frozenset(
+    "id message_id uuid parent_id turn turn_id turn_identifier index timestamp time date created created_at updated_at model "
+    "model_name language lang country hashed_ip header state source author metadata finish_reason stop_reason usage "
+    "openai_moderation detoxify_moderation type tool_call_id category task dataset subset label".split()
+)
+"""Fields of a message that say something about it and are no part of what was said; they are not read."""
+
+MEDIA = ("image", "images", "image_url", "input_image", "audio", "audios", "input_audio", "video", "videos", "video_url")
+"""What this library does not read yet, in messages, in parts of them, or in columns."""
+
+_SHAREGPT = {
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system", "observation": "tool",
+    "tool": "tool",
+}  # fmt: skip
+_KNOWN_ROLES = ("user", "assistant", "system", "developer", "tool")
+_ROLE_IN_STRING = re.compile(r"""['"]role['"]\s*:\s*['"](user|assistant|system|developer|tool)['"]""")
+_FROM_IN_STRING = re.compile(r"""['"]from['"]\s*:\s*['"](human|gpt|system)['"]""")
+_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
+_SPEAKER = {"\n\n": re.compile(r"\n\n(Human|Assistant):"), "\n": re.compile(r"\n(Human|Assistant):")}
+
+
+def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | tuple[Message, ...]:
+    """A string, or the conversation that a field holds in any spelling but a transcript's.
+
+    Raises:
+        RowError: neither; or a message with something in it that this library cannot read.
+    """
+    value = fields.get(name)
+    if value is None:
+        raise RowError(where, name, f"missing; there is {', '.join(key for key in fields if key != name) or 'no other'}")
+    if isinstance(value, str):
+        value = held_messages(value, name, where)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Mapping) and ("role" in value or "from" in value) and len(value) > 1:
+        return (_message(value, name, where),)
+    if not isinstance(value, list) or not value:
+        raise RowError(where, name, f"must be a string or a list of messages, is {kind(value)}")
+    return tuple(_message(item, f"{name}[{n}]", where) for n, item in enumerate(value))
+
+
+def conversation(fields: Mapping[str, Any], name: str, where: str) -> tuple[Message, ...]:
+    """The turns that a field holds; a string without turns is one of the user's."""
+    value = text_or_messages(fields, name, where)
+    return value if isinstance(value, tuple) else transcript_turns(value) or user(value)
+
+
+def reply(value: Any, name: str, where: str) -> str:
+    """One response: a string, or one assistant message, whose other fields come along in a ``RichText``."""
+    content = text_or_messages({name: value}, name, where)
+    if isinstance(content, str):
+        return content
+    if [message.role for message in content] != ["assistant"]:
+        raise RowError(where, name, f"must be one assistant message, is {roles(content)}")
+    return content[0].content
+
+
+def roles(messages: Sequence[Message]) -> str:
+    """Who speaks, for a message."""
+    return "nothing" if not messages else "messages of " + ", ".join(message.role for message in messages)
+
+
+def held_messages(text: str, name: str = "", where: str = "") -> Any:
+    """The list or object of messages that a string holds, as ``DataFrame.to_csv`` writes it; otherwise the string.
+
+    >>> held_messages("[{'role': 'user', 'content': 'Hi'}]"), held_messages("[1]")
+    ([{'role': 'user', 'content': 'Hi'}], '[1]')
+
+    Raises:
+        RowError: a string that looks like messages but is neither JSON nor Python.
+    """
+    start = text.lstrip()[:1]
+    if start not in ("[", "{") or not (_ROLE_IN_STRING.search(text) or _FROM_IN_STRING.search(text)):
+        return text
+    value = literal(text)
+    if value is None:
+        # numpy prints no commas between messages. A reply may as well be code that only begins like them.
+        if re.match(r"""\s*\[?\s*\{\s*['"](role|content|from|value)['"]\s*:""", text):
+            raise RowError(where, name, "looks like messages inside a string, but is neither JSON nor a Python list")
+        return text
+    listed = value if isinstance(value, list) else [value]
+    return value if listed and all(map(_is_message, listed)) else text
+
+
+def transcript_turns(text: str) -> tuple[Message, ...] | None:
+    """The turns of "Human: …\\n\\nAssistant: …"; None for any other text. An "Assistant:" that ends it opens the answer.
+
+    >>> [message.content for message in transcript_turns("\\n\\nHuman: Who?\\n\\nAssistant: Me.\\n\\nHuman: When?\\n\\nAssistant:")]
+    ['Who?', 'Me.', 'When?']
+    """
+    if not text.lstrip().startswith("Human:"):
+        return None
+    bare = text.strip()
+    between = "\n\n" if "\n\nAssistant:" in bare or text.startswith("\n\nHuman:") else "\n"
+    _, *parts = _SPEAKER[between].split(between + bare)
+    turns = [
+        Message(_SPEAKERS[speaker], content.strip()) for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    if len(turns) == 1 and bare.endswith("Assistant:"):  # all in one line
+        turns = [Message("user", turns[0].content.removesuffix("Assistant:").rstrip()), Message("assistant", "")]
+    if len(turns) == 1 and not text.startswith("\n\nHuman:"):
+        return None
+    return tuple(turns[:-1] if turns[-1] == ("assistant", "") and len(turns) > 1 else turns)
+
+
+def tools_message(value: Any, name: str, where: str) -> Message:
+    """A message of role TOOLS, from a list of functions' schemas, or from a string that holds one."""
+    if isinstance(value, str):
+        value = literal(value)
+    value = [literal(tool) if isinstance(tool, str) else tool for tool in value] if isinstance(value, list) else None
+    if not value or not all(isinstance(tool, Mapping) for tool in value):
+        raise RowError(where, name, "must be a list of functions' schemas, or a string of JSON that holds one")
+    return Message(TOOLS, json.dumps(value, ensure_ascii=False))
+
+
+def empty(value: Any) -> bool:
+    """Whether there is nothing in a field.
+
+    >>> [empty(value) for value in (None, " ", [], {}, [None, ""], 0, False)]
+    [True, True, True, True, True, False, False]
+    """
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, Mapping):
+        return all(map(empty, value.values()))
+    return value is None or isinstance(value, list) and all(map(empty, value))
+
+
+def _message(item: Any, name: str, where: str) -> Message:
+    if not isinstance(item, Mapping):
+        raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
+    who, what = ("from", "value") if "from" in item and "role" not in item else ("role", "content")
+    role = item.get(who)
+    if who == "from":
+        if role not in _SHAREGPT:
+            raise RowError(where, f"{name}.from", f"must be one of {', '.join(_SHAREGPT)}, is {shown(role)}")
+        role = _SHAREGPT[role]
+    elif not isinstance(role, str):
+        raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
+    if role == TOOLS:
+        return tools_message(item.get(what), f"{name}.{what}", where)
+    fields = {key: value for key, value in item.items() if key not in (who, what) and _part_of_what_was_said(key, value)}
+    for key in fields:
+        if key in MEDIA:
+            raise RowError(where, f"{name}.{key}", "is not supported; messages are text")
+    if "tool_calls" in fields:
+        fields["tool_calls"] = _tool_calls(fields["tool_calls"], f"{name}.tool_calls", where)
+    if item.get("tool_call_id") is not None:
+        fields["tool_call_id"] = item["tool_call_id"]
+    if item.get(what) is None and not fields:
+        raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
+    content = _content(item.get(what), bool(fields), f"{name}.{what}", where)
+    return Message(role, RichText({"content": content, **fields}) if fields else content)
+
+
+def _part_of_what_was_said(name: str, value: Any) -> bool:
+    return name not in DESCRIPTIVE and not isinstance(value, bool | int | float) and not empty(value)
+
+
+def _content(value: Any, more: bool, name: str, where: str) -> str:
+    if isinstance(value, str):
+        return value
+    if empty(value) and more:  # calls alone
+        return ""
+    if not isinstance(value, list) or not value:
+        raise RowError(where, name, f"must be a string or a list of parts {{'type': 'text', 'text': string}}, is {kind(value)}")
+    texts = []
+    for n, part in enumerate(value):
+        part = {"type": "text", "text": part} if isinstance(part, str) else part
+        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            what = part.get("type") if isinstance(part, Mapping) else part
+            raise RowError(where, f"{name}[{n}]", f"must be a part of type 'text'; {shown(what)} is not supported")
+        if other := next((key for key in part if key in MEDIA and not empty(part[key])), None):
+            raise RowError(where, f"{name}[{n}].{other}", "is not supported; messages are text")
+        texts.append(part["text"])
+    return "\n".join(texts)
+
+
+def _tool_calls(value: Any, name: str, where: str) -> list[dict[str, Any]]:
+    """Calls as templates expect them: arguments are an object, not a string that holds one."""
+    value = literal(value) if isinstance(value, str) else value
+    if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
+        raise RowError(where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, is {kind(value)}")
+    calls = []
+    for call in value:
+        function = call.get("function", call)
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise RowError(where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, has {shown(call)}")
+        arguments = function.get("arguments")
+        parsed = literal(arguments) if isinstance(arguments, str) and arguments.lstrip().startswith("{") else arguments
+        function = dict(function) | ({"arguments": parsed} if isinstance(parsed, Mapping) else {})
+        calls.append({**call, "function": function} if "function" in call else function)
+    return calls
+
+
+def literal(text: str) -> Any:
+    """A JSON or Python value; None where a string is neither."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of escapes that Python would write otherwise
+                return read(text.strip())
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return None
+
+
+def _is_message(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    written = "content" in value or "tool_calls" in value
+    return value.get("role") in _KNOWN_ROLES and written or value.get("from") in _SHAREGPT and "value" in value
