@@ -16,6 +16,7 @@ import dataclasses
 import datetime
 import functools
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class ChatFormat:
         if self.template == "chat":
             if (length := len(template := self._template(()))) > MOST_CHARACTERS:
                 raise ValueError(f"the chat template{self._file} has {length} characters, must have at most {MOST_CHARACTERS}")
-            if "strftime_now" in TODAY.sub("", template):  # an exported template could not say it again
+            if re.search(r"strftime_now\s*\(", TODAY.sub("", template)):  # an exported template could not say it again
                 raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
 
     def encode(self, prompt: Sequence[Message], response: str) -> tuple[list[int], int, list[int]]:
