@@ -1,17 +1,21 @@
 # Two commands from a fresh clone; Python 3.11 or newer is all that they need.
 #   make demo   set up, then watch a scalar reward model fail on cycles and a preference model get them right
 #   make test   set up, then run every test
+#   make mutate set up, then break the mathematics a place at a time, and list what no test notices (not part of CI)
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test mutate clean
 
 demo: .venv/installed
 	$(BIN)/python launch/demo.py --workdir=runs/demo
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+mutate: .venv/installed-test
+	$(BIN)/python benchmarks/mutate.py --out=benchmarks/results/mutate.json
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpmjax needs Python 3.11 or newer; set PYTHON=")'

@@ -4,7 +4,8 @@ Paper     Direct Preference Optimization, arXiv 2305.18290; iterated with a gene
           remark 5.2 of arXiv 2410.02197.
 Command   python launch/train.py --config=configs/dpo_llama3_8b.py --workdir=runs/dpo_llama3_8b
 Data      As gpo_llama3_8b.py; a pair is the best and the worst of five. Every decided pair: --config.loss.estimator=all.
-Recipe    As gpo_llama3_8b.py, but β = 0.1: DPO's β divides nothing, it multiplies the log-ratio.
+Recipe    As gpo_llama3_8b.py, but β = 0.1: DPO's β divides nothing, it multiplies the log-ratio. Of the scores only the sign and
+          the order count, so loss.score_factor, 1 here, changes nothing.
 Hardware  As gpo_llama3_8b.py.
 Expected  Not measured by us.
 """
@@ -15,5 +16,5 @@ from gpmjax.improve_config import ImproveConfig
 
 def get_config() -> ImproveConfig:
     config = neighbour(__file__, "gpo_llama3_8b.py")
-    config.loss.method, config.loss.beta = "dpo", 0.1
+    config.loss.method, config.loss.beta, config.loss.score_factor = "dpo", 0.1, 1.0
     return config

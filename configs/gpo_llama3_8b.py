@@ -5,9 +5,10 @@ Paper     Beyond Bradley-Terry Models: A General Preference Model for Language M
 Command   python launch/train.py --config=configs/gpo_llama3_8b.py --workdir=runs/gpo_llama3_8b
 Data      UltraFeedback's prompts in three parts, one an iteration; K = 5 responses a prompt at temperature 0.7 and top-p 0.9,
           up to 2,048 new tokens; of the five, the best and the worst are trained on.
-Recipe    β = 0.001, scores s/τ (log-odds), learning rate 5e-7, RMSProp, 8 prompts a device, 1 epoch an iteration,
-          3 iterations, π_t the previous iterate. Not in the source, so ours: the learning rate's shape (linear, as in
-          SPPO's code) and RMSProp's decay (0.99, as in torch).
+Recipe    β = 0.001, learning rate 5e-7, RMSProp, 8 prompts a device, 1 epoch an iteration, 3 iterations, π_t the previous
+          iterate. Scores are 2 s/τ, as the released scoring code makes them (loss.score_factor = 2); the paper's equation (5.6)
+          has s, here s/τ with --config.loss.score_factor=1. The released trainer is not public and may halve them: then 1 is right.
+          Not in the source, so ours: the learning rate's shape (linear, as in SPPO's code) and RMSProp's decay (0.99, as in torch).
 Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 32 chips (v5p-64).
 Expected  AlpacaEval 2.0 and MT-Bench: tables 3 to 6 of the source. Not measured by us.
 """
@@ -33,6 +34,6 @@ def get_config() -> ImproveConfig:
         scorer=ScorerConfig(
             model="general-preference/GPM-Llama-3.1-8B", gate="softmax", normalise="l2", tau=0.1, max_length=4096, rows=8
         ),
-        loss=PolicyLossConfig(method="gpo", estimator="best_and_worst", beta=0.001, score="log_odds"),
+        loss=PolicyLossConfig(method="gpo", estimator="best_and_worst", beta=0.001, score="log_odds", score_factor=2.0),
         optimizer=OptimizerConfig(name="rmsprop", learning_rate=5e-7, schedule="linear", warmup_fraction=0.1, b2=0.99),
     )

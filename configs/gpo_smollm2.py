@@ -10,7 +10,8 @@ Expected  Measured (20 questions, one seed): the scorer's win rate over the firs
           answers grow from 33 to 39 tokens. See the README.
 
 What differs from the released recipe (gpo_llama3_8b.py), and why: low-rank adapters and Adam, since a step must count where
-there are few; all K responses, since there are few prompts; β of the size of the scores, for a target of a few nats.
+there are few; all K responses, since there are few prompts; β of the size of the scores, for a target of a few nats; scores s/τ
+as in the paper's equation (5.6) (loss.score_factor = 1), where the released scoring code has 2 s/τ.
 """
 
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
@@ -32,7 +33,7 @@ def get_config() -> ImproveConfig:
         prompts=PromptsConfig(source="prompts.jsonl", max_length=256),
         rollout=RolloutConfig(responses=4, temperature=1.0, top_p=0.95, max_new_tokens=40, rows=20, prompts_a_file=20),
         scorer=ScorerConfig(model="runs/gpm_smollm2/model", dtype="float32", max_length=512, rows=8),
-        loss=PolicyLossConfig(method="gpo", estimator="all", beta=0.5, score="log_odds"),
+        loss=PolicyLossConfig(method="gpo", estimator="all", beta=0.5, score="log_odds", score_factor=1.0),
         optimizer=OptimizerConfig(learning_rate=3e-4, schedule="linear", warmup_fraction=0.1, weight_decay=0.0),
         checkpoint=CheckpointConfig(every=0, keep=1),
     )

@@ -166,10 +166,17 @@ class PolicyLossConfig:
     beta: float = 0.001
     score: str = "log_odds"
     """What ŝ is the mean of: "log_odds" s/τ (the released runs), or the bare "score" s. Probabilities are σ(s/τ) always."""
+    score_factor: float = 1.0
+    """What every s is multiplied by before signals are made of it: ŝ, σ(s/τ), and what is normalised. 1 is the papers'. 2 is what
+    the released scoring code amounts to: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and then reads
+    table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve them again."""
     log_partition: str = "zero"
     """GPO's log Z: "zero" as in (5.7), or its "estimate" from the K scores."""
     label_smoothing: float = 0.0
     """DPO only."""
+    ipo_logprob: str = "sum"
+    """IPO's log π(y|x): the "sum" over the response's tokens, as in the paper, or their "mean", as TRL has it. β does not carry
+    over from one to the other: the target 1/(2β) is nats of a whole response under "sum" and nats a token under "mean"."""
     clip: float = 0.2
     """Policy gradients: the ratio π_θ/π_t is clipped to [1 − clip, 1 + clip]; GPO and the others are not clipped."""
     kl: float = 0.0
@@ -182,7 +189,11 @@ class PolicyLossConfig:
         require_one_of("config.loss.estimator", self.estimator, ESTIMATORS)
         require_one_of("config.loss.score", self.score, SCORES)
         require_one_of("config.loss.log_partition", self.log_partition, ("zero", "estimate"))
+        require_one_of("config.loss.ipo_logprob", self.ipo_logprob, ("sum", "mean"))
+        if self.ipo_logprob != "sum" and self.method != "ipo":
+            raise ValueError(f"config.loss.ipo_logprob={self.ipo_logprob!r}: must be 'sum' with method={self.method!r}")
         positive("loss.beta", self.beta)
+        positive("loss.score_factor", self.score_factor)
         at_least("loss.kl", self.kl, 0)
         for name, top in (("label_smoothing", 0.5), ("clip", 1.0), ("mixture", 1.0)):
             number(f"config.loss.{name}", getattr(self, name), least=0, below=top)

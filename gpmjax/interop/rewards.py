@@ -117,7 +117,9 @@ class Rewards:
         numbers = np.asarray(read(verdict, self._plan.units), np.float64)[:count]
         if not np.isfinite(numbers).all():
             raise ValueError(f"{group.where}: a score of the model is not finite")
-        return numbers
+        # Equal texts have equal numbers. Read twice they differ by rounding, which a trainer that divides by a group's standard
+        # deviation would make an advantage of.
+        return numbers[[group.responses.index(text) for text in group.responses[:count]]]
 
 
 def _against_each_other(verdict: Verdict, units: str) -> np.ndarray:

@@ -35,6 +35,7 @@ from gpmjax.losses.signals import mixture_win_rate as mixture_win_rate
 from gpmjax.losses.signals import pair_weights as pair_weights
 from gpmjax.losses.signals import response_weights as response_weights
 from gpmjax.losses.signals import select_best_and_worst as select_best_and_worst
+from gpmjax.losses.signals import tells_apart as tells_apart
 from gpmjax.preference.inputs import float32_or_wider, require_same_shape, require_scalar_or_shape_of
 
 Number = float | Float[Array, "..."]
@@ -53,7 +54,7 @@ def gpo_loss(
     Args:
       logprob: log π(y|x), summed over the response [...].
       reference_logprob: log π_t(y|x) [...]: the policy that y was sampled from.
-      score: ŝ(y ≻ π_t) from `mean_score` [...]; the released runs use log-odds, s/τ.
+      score: ŝ(y ≻ π_t) from `mean_score` [...]; the released runs use log-odds, as 2 s/τ (improve_config, score_factor).
       beta: β > 0, in the units of the score per nat; 0.001 in the released runs.
       log_partition: log Z, a scalar or [...]; 0 as in the paper's runs, or the estimate `log_partition(score, beta=β)`.
     Returns:
@@ -199,6 +200,10 @@ def ipo_loss(
     beta: Number,
 ) -> Float[jax.Array, "*batch"]:
     """Identity preference optimisation: (h − 1/(2β))², h = r_chosen − r_rejected; β is the paper's τ.
+
+    The paper's log π(y|x) is that of the whole response, the sum over its tokens, and 1/(2β) is nats a response. TRL hands over
+    the mean over tokens (since huggingface/trl pull request 1265; read in TRL 1.16.0), which makes it nats a token: a β that suits
+    one does not suit the other.
 
     Source: Azar et al. 2023 (arXiv 2310.12036), equation (17).
 

@@ -9,13 +9,17 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float, Int
+import numpy as np
+from jaxtyping import Bool, Float, Int
 
 from gpmjax.arrays import Array
 from gpmjax.preference.inputs import float32_or_wider, require_same_shape, require_square
 from gpmjax.preference.score import win_probability
 
 Which = Literal["all", "best_and_worst", "both"]
+
+ROUNDING = 4 * float(np.finfo(np.float32).eps)
+"""Numbers that differ by no more than this, relative to what they are sums of, are taken as equal."""
 
 
 def mean_score(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch K"]:
@@ -142,6 +146,28 @@ def group_advantages(
     return centred / (jnp.sqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True)) + epsilon)
 
 
+def tells_apart(
+    signal: Float[Array, "*batch K"], size: Float[Array, "*batch"]
+) -> Bool[jax.Array, "*batch"]:
+    """Whether a prompt's K signals differ by more than float32's rounding: max − min > `ROUNDING` · size.
+
+    Equal signals have nothing to say. What rounding leaves of them would still be scaled up, by a division by their standard
+    deviation or by an optimiser that normalises gradients.
+
+    Args:
+      signal: [..., K].
+      size: how large the numbers are that the signals are means of [...].
+    Returns:
+      [...] bool.
+
+    >>> tells_apart(jnp.array([[1.0, 1.0 + 1e-7], [1.0, 1.1]]), jnp.ones(2)).tolist()
+    [False, True]
+    """
+    signal, size = float32_or_wider(signal), float32_or_wider(size)
+    require_same_shape(signal=signal[..., 0], size=size)
+    return jnp.max(signal, axis=-1) - jnp.min(signal, axis=-1) > ROUNDING * size
+
+
 def select_best_and_worst(
     scores: Float[Array, "*batch K K"],
 ) -> tuple[Int[jax.Array, "*batch"], Int[jax.Array, "*batch"]]:
@@ -179,7 +205,8 @@ def pair_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[jax.
     """Which pairs (chosen i, rejected j) a loss of pairs (DPO, IPO, REBEL) counts: W_ij.
 
     "all" has W_ij = 1 where s(i ≻ j) > 0, so every decided pair once, the winner chosen; round a cycle each response is
-    chosen once and rejected once. "best_and_worst" is one pair; "both" adds the two.
+    chosen once and rejected once. "best_and_worst" is one pair, and none where all K mean scores are equal: neither response is
+    better then. "both" adds the two. Numbers within `ROUNDING` of the largest score are taken as equal.
 
     Returns [..., K, K] float32. Raises ValueError on another choice.
 
@@ -190,7 +217,9 @@ def pair_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[jax.
     best, worst = select_best_and_worst(scores)
     K = scores.shape[-1]
     extremes = jax.nn.one_hot(best, K)[..., :, None] * jax.nn.one_hot(worst, K)[..., None, :]
-    return _choose(which, (scores > 0).astype(jnp.float32), extremes)
+    size = jnp.max(jnp.abs(scores), axis=(-2, -1))
+    extremes *= tells_apart(mean_score(scores), size)[..., None, None].astype(jnp.float32)
+    return _choose(which, (scores > ROUNDING * size[..., None, None]).astype(jnp.float32), extremes)
 
 
 def _choose(which: str, everything: jax.Array, extremes: jax.Array) -> jax.Array:

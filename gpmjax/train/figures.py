@@ -4,14 +4,19 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.train.policy_signals import Drift, Scored
+from gpmjax.train.policy_signals import Drift, Scored, Signals
 from gpmjax.train.tables import Rows
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
-def iteration_figures(iteration: int, sampled: Rows, scores: Rows, scored: Scored, drift: Drift | None) -> dict[str, Any]:
+def iteration_figures(
+    iteration: int, sampled: Rows, scores: Rows, scored: Scored, found: Signals, drift: Drift | None
+) -> dict[str, Any]:
     """Figures of π_t's samples: score distribution, win rates, lengths, entropy, distance from the first policy, cycles.
+
+    ``repeated_responses`` counts responses whose text an earlier response to the same prompt has; ``prompts_left_out`` counts
+    prompts that nothing is learnt from, for nothing tells their responses apart.
 
     The entropy is of the distribution that was sampled from (after temperature and top-p), nats a token. The distance is
     KL(π_t‖π_1) by k1, nats a response, over those samples: exact at temperature 1 without top-p, else an indication.
@@ -24,6 +29,8 @@ def iteration_figures(iteration: int, sampled: Rows, scores: Rows, scored: Score
         "responses": int(mean_scores.size),
         "mean_score": spread(mean_scores),
         "win_rate": spread(win_rates),
+        "repeated_responses": sum(len(row["responses"]) - len(set(row["responses"])) for row in sampled),
+        "prompts_left_out": int(np.sum(~found.counts.any(axis=1))),
         "length": spread(lengths(sampled)),
         "stopped": float(np.mean([row["stopped"] for row in sampled])),
         "cyclic_share": float(np.mean([row["cyclic_share"] for row in scores])),

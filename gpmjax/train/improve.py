@@ -173,10 +173,11 @@ class Improvement:
             base = forward(folder / "base", policy=self.base, facts=self.facts("base", iteration))
         scored = scored_samples(scores, current, base)
         drift = self._drift(iteration, scored)
+        found = signals(scored, config.loss, drift)
         if not (folder / "policy").exists():
-            examples = training_examples(sampled, current, base, signals(scored, config.loss, drift))
+            examples = training_examples(sampled, current, base, found)
             self._update(iteration, policy, examples, drift)
-        figures = iteration_figures(iteration, sampled, scores, scored, drift)
+        figures = iteration_figures(iteration, sampled, scores, scored, found, drift)
         if self.judge:
             figures["judge"] = self.judge(iteration)
         write_json(folder / "figures.json", figures)

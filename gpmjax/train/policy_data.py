@@ -33,7 +33,7 @@ def scored_samples(scores: Rows, current: Rows, base: Rows) -> Scored:
 
 def training_examples(sampled: Rows, current: Rows, base: Rows, found: Signals) -> list[Example]:
     """Each prompt with the responses that count; prompts of which none does are left out."""
-    counts = (found.response_weight > 0) | (found.pair_weight.sum(axis=1) > 0) | (found.pair_weight.sum(axis=2) > 0)
+    counts = found.counts
     arrays = lambda row: tuple(np.array(tokens, np.float32) for tokens in row["logprobs"])
     examples = []
     for n in np.flatnonzero(counts.any(axis=1)):

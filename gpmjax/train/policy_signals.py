@@ -34,9 +34,14 @@ class Signals(NamedTuple):
     log_partition: np.ndarray
     """[N, K]: in the units of the signal."""
     response_weight: np.ndarray
-    """[N, K]: how often a response counts; 0 for a method of pairs."""
+    """[N, K]: how often a response counts; 0 for a method of pairs, and where all K signals are equal."""
     pair_weight: np.ndarray
-    """[N, K, K]: how often i counts as preferred to j; 0 for a method of single responses."""
+    """[N, K, K]: how often i counts as preferred to j; 0 for a method of single responses, and where nothing tells the two apart."""
+
+    @property
+    def counts(self) -> np.ndarray:
+        """[N, K] bool: which responses the loss reads."""
+        return (self.response_weight > 0) | (self.pair_weight.sum(axis=1) > 0) | (self.pair_weight.sum(axis=2) > 0)
 
 
 class Drift(NamedTuple):
@@ -55,17 +60,25 @@ class Drift(NamedTuple):
 def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None) -> Signals:
     """What ``config.method`` trains on; the arithmetic is that of gpmjax.losses.policy.
 
+    A prompt whose K signals are all equal has weight 0 throughout: its responses say nothing of which to prefer. That holds for
+    Nash-MD's pull towards the first policy too. `training_examples` leaves such prompts out before batches are made, so they cost
+    no step, and no optimiser's moments decay or move the parameters on their behalf.
+
     Raises:
       ValueError: the method asks for embeddings that the scorer does not have.
     """
-    log_odds = jnp.asarray(scored.scores / np.float32(scored.tau))
-    mean = policy.mean_score(log_odds if config.score == "log_odds" else jnp.asarray(scored.scores))
+    scores = jnp.asarray(np.float32(config.score_factor) * scored.scores)
+    log_odds = scores / np.float32(scored.tau)
+    taken = log_odds if config.score == "log_odds" else scores
+    mean = policy.mean_score(taken)
+    decided = policy.tells_apart(mean, jnp.max(jnp.abs(taken), axis=(-2, -1)))
     signal, log_z = mean, jnp.zeros_like(mean)
     if config.method in ("sppo", "nash_md"):
         signal = policy.mean_win_rate(log_odds)
         if config.method == "nash_md":
             signal = policy.mixture_win_rate(log_odds, scored.current, scored.base, mixture=config.mixture)
         log_z = jnp.full_like(signal, 0.5)
+        decided = policy.tells_apart(signal, jnp.ones_like(signal[..., 0]))
     elif config.method in ("ppo", "grpo"):
         signal = policy.group_advantages(mean, scale="std" if config.method == "grpo" else "none")
     elif config.method == "gprl":
@@ -73,15 +86,25 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
             raise ValueError("config.loss.method='gprl': needs embeddings; config.scorer must be a general preference model")
         multiplier = None if drift is None else jnp.asarray(drift.multiplier)
         signal = policy.block_advantages(scored.embedding, scored.scale, multiplier=multiplier)
+        decided = _blocks_tell_apart(scored.embedding, scored.scale)
     if config.log_partition == "estimate":
         log_z = policy.log_partition(signal, beta=config.beta)
+    of_pairs, of_one = jnp.zeros_like(log_odds), jnp.zeros_like(mean)
     if config.method in PAIRWISE:
         of_pairs = policy.pair_weights(log_odds, config.estimator)
-        of_one = jnp.zeros_like(mean)
     else:
-        of_pairs = jnp.zeros_like(log_odds)
-        of_one = policy.response_weights(log_odds, config.estimator)
+        of_one = policy.response_weights(log_odds, config.estimator) * decided[:, None].astype(jnp.float32)
+    if config.method == "rebel":  # it regresses on ŝ, not on who won
+        of_pairs *= decided[:, None, None].astype(jnp.float32)
     return Signals(*(np.asarray(array, np.float32) for array in (signal, log_z, of_one, of_pairs)))
+
+
+def _blocks_tell_apart(embedding: np.ndarray, scale: np.ndarray | None) -> jnp.ndarray:
+    """[N] bool: whether in any block with λ > 0 the K mean scores differ."""
+    by_block = blocks.block_mean_scores(embedding).swapaxes(-1, -2)  # [N, k, K]
+    size = jnp.max(jnp.sum(jnp.square(jnp.asarray(embedding)), axis=-1), axis=-1)
+    apart = policy.tells_apart(by_block, jnp.broadcast_to(size[:, None], by_block.shape[:-1]))
+    return jnp.any(apart if scale is None else apart & (jnp.asarray(scale) > 0), axis=-1)
 
 
 def block_drift(scored: Scored, initial: np.ndarray | None) -> Drift:

@@ -45,6 +45,8 @@ def response_losses(
     """
     logprob, current, base = (jnp.sum(x, axis=-1) for x in (tokens, batch.current, batch.base))
     if config.method in PAIRWISE:
+        if config.ipo_logprob == "mean":
+            logprob, current = (_mean_over_tokens(x, batch.mask) for x in (tokens, batch.current))
         return _pair_losses(logprob, current, batch, config), batch.pair_weight
     if config.method in GROUP_RELATIVE:
         clip = config.clip / tightening
@@ -81,10 +83,15 @@ def _mean_over_tokens(values: Array, mask: Array) -> Array:
     return jnp.sum(jnp.where(mask, values, 0.0), axis=-1) / jnp.maximum(jnp.sum(mask, axis=-1, dtype=jnp.float32), 1.0)
 
 
+def _weights(batch: PolicyBatch, config: PolicyLossConfig) -> Array:
+    """[B, R], or [B, R, R] for a method of pairs."""
+    return batch.pair_weight if config.method in PAIRWISE else batch.response_weight
+
+
 def batch_totals(batch: PolicyBatch, config: PolicyLossConfig) -> dict[str, Array]:
     """The whole batch's weights, responses and tokens; an empty batch divides 0 by 1."""
     totals = {
-        "weight": jnp.sum(batch.pair_weight if config.method in PAIRWISE else batch.response_weight),
+        "weight": jnp.sum(_weights(batch, config)),
         "responses": jnp.sum(jnp.any(batch.mask, axis=-1), dtype=jnp.float32),
         "tokens": jnp.sum(batch.mask, dtype=jnp.float32),
     }
@@ -128,6 +135,7 @@ def make_policy_step(
 ) -> Callable[[TrainState, Any, PolicyBatch], tuple[TrainState, dict[str, Array]]]:
     """``step(state, frozen, batch) → (state, metrics)``, see train.step.make_step; parameters are {"decoder": …}."""
     update = make_step(
+        weighs=lambda batch: jnp.any(_weights(batch, config) > 0),
         totals=lambda batch: batch_totals(batch, config),
         loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config, tightening),
         optimizer=optimizer,

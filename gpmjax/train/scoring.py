@@ -1,7 +1,9 @@
 """Who compares a policy's responses: a frozen preference model, or a function of the user's.
 
-K responses take K forward passes with the prompt encoded once, whatever the number of pairs (a pairwise model takes K(K − 1)). Every matrix is checked
-before it is used: a NaN or a matrix that is not skew-symmetric would train a policy towards nothing in particular.
+K responses take K forward passes with the prompt encoded once, whatever the number of pairs (a pairwise model takes K(K − 1)).
+What reads the same among them, equal texts above all, is scored once and shares the score: read twice, the scores would differ by
+rounding, and a policy gradient or an optimiser that normalises would make real steps of that. Every matrix is checked before it is used: a NaN or a matrix that is
+not skew-symmetric would train a policy towards nothing in particular.
 """
 
 import dataclasses
@@ -30,6 +32,8 @@ from gpmjax.sharding import place_leaf, put_whole_batch, replicated
 
 SKEW_TOLERANCE = 1e-3
 """Of the largest score; a bfloat16 model's products are rounded, not wrong."""
+SMALLEST_GAP = 1e-5
+"""Log-odds: less is not worth a refusal, where all of a prompt's scores are next to 0."""
 SLOTS_STEP = 64
 """Rows are padded to a multiple of this, so that few shapes are compiled."""
 
@@ -64,7 +68,8 @@ def open_scorer(config: ScorerConfig, mesh: Mesh) -> Scorer:
 class FunctionScorer:
     """``function(prompts, responses) → [N, K, K]`` log-odds, named "module:function" and found on the Python path.
 
-    It is given the conversations, as lists of {"role", "content"}, and lists of K texts.
+    It is given the conversations, as lists of {"role", "content"}, and lists of K texts. Where a text is there twice, the scores
+    of its first place hold for both.
     """
 
     def __init__(self, config: ScorerConfig):
@@ -78,7 +83,9 @@ class FunctionScorer:
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         conversations = [[message.as_dict() for message in prompt.messages] for prompt in prompts]
         given = self._function(conversations, [list(texts) for texts in responses])
-        return checked(Scores(np.asarray(given, np.float32), self._tau), prompts, len(responses[0]), self._label)
+        found = checked(Scores(np.asarray(given, np.float32), self._tau), prompts, len(responses[0]), self._label)
+        first = np.array([[texts.index(text) for text in texts] for texts in map(list, responses)])
+        return found._replace(scores=_shared(found.scores, first))
 
 
 class PreferenceScorer:
@@ -99,7 +106,11 @@ class PreferenceScorer:
     def _apply(self):
         def apply(params, batch):
             output = self._model.apply({"params": params}, batch)
-            return output, group_scores(output)
+            if isinstance(output, PairwiseOutput):
+                return output, None
+            scores = group_scores(output)
+            # Skew-symmetric by its formula. Where all texts are one, the rounding of s(y ≻ y) = 0 is all that there is.
+            return output, (scores - scores.mT) / 2
 
         return jax.jit(apply, out_shardings=replicated(self._mesh))
 
@@ -117,16 +128,32 @@ class PreferenceScorer:
 
     def _score(self, groups: Sequence[EncodedGroup]) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:
         """Embeddings, the prompts' gates, and scores of at most a batch of groups."""
-        tokens, responses, _ = np.max([group.size for group in groups], axis=0)
-        shape = BatchShape(self._rows, -(-int(tokens) // SLOTS_STEP) * SLOTS_STEP, int(responses), 1)
-        rows = [[group] for group in groups] + [[]] * (self._rows - len(groups))
+        responses, count = len(groups[0].responses), len(groups)
+        distinct, places = zip(*map(_read_once, groups), strict=True)
+        tokens = max(group.size[0] for group in distinct)
+        shape = BatchShape(self._rows, -(-tokens // SLOTS_STEP) * SLOTS_STEP, responses, 1)
+        rows = [[group] for group in distinct] + [[]] * (self._rows - count)
         output, scores = self._apply(self._params, put_whole_batch(self._mesh, assemble(rows, shape)))
         self._tau = float(output.tau)
-        count = len(groups)
+        row, at = np.arange(count)[:, None], np.array(places)
         if isinstance(output, PairwiseOutput):
-            return None, None, np.asarray(scores)[:count]
-        scale = None if output.scale is None else prompt_scale(np.asarray(output.scale)[:count, :responses])
-        return np.asarray(output.embedding)[:count], scale, np.asarray(scores)[:count]
+            return None, None, np.asarray(group_scores(output._replace(value=np.asarray(output.value)[row, at])))
+        scale = None if output.scale is None else prompt_scale(np.asarray(output.scale)[row, at])
+        return np.asarray(output.embedding)[row, at], scale, _shared(np.asarray(scores)[:count], at)
+
+
+def _read_once(group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:
+    """The group with each distinct sequence of tokens once, and where each of its responses is among them."""
+    first: dict[tuple[int, bytes], int] = {}
+    places = [first.setdefault((group.own(n), tokens.tobytes()), len(first)) for n, tokens in enumerate(group.responses)]
+    kept = [places.index(n) for n in range(len(first))]
+    own = tuple(group.own_prompt[n] for n in kept) if group.own_prompt else ()
+    return group._replace(responses=tuple(group.responses[n] for n in kept), own_prompt=own), places
+
+
+def _shared(scores: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Scores [N, K, K] of K responses, of which response i is what the given scores [N, R, R] have at ``places`` [N, K] i."""
+    return scores[np.arange(len(places))[:, None, None], places[:, :, None], places[:, None, :]]
 
 
 def checked(found: Scores, prompts: Sequence[Prompt], responses: int, label: str) -> Scores:
@@ -144,7 +171,7 @@ def checked(found: Scores, prompts: Sequence[Prompt], responses: int, label: str
             i, j = np.argwhere(~np.isfinite(matrix))[0]
             raise ValueError(f"{label}: {prompt.where}: score of responses {i} and {j} is {matrix[i, j]}; it must be finite")
         gap = np.abs(matrix + matrix.T)
-        if gap.max() > SKEW_TOLERANCE * max(np.abs(matrix).max(), 1e-6):
+        if gap.max() > max(SKEW_TOLERANCE * np.abs(matrix).max(), SMALLEST_GAP * found.tau):
             i, j = np.unravel_index(gap.argmax(), gap.shape)
             raise ValueError(
                 f"{label}: {prompt.where}: s({i} ≻ {j}) = {matrix[i, j]:.6g} and s({j} ≻ {i}) = {matrix[j, i]:.6g}; "

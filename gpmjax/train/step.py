@@ -95,6 +95,12 @@ def batch_totals(batch: Batch, config: LossConfig) -> dict[str, Array]:
     return {name: jnp.where(total > 0, total, 1.0) for name, total in totals.items()}
 
 
+def batch_weighs(batch: Batch, config: LossConfig) -> Array:
+    """[] bool: whether anything in the batch has a weight."""
+    found = jnp.any(batch.comparisons.weight > 0)
+    return found | jnp.any(batch.lm_weight > 0) if config.lm_coefficient else found
+
+
 def _decided(batch: Batch) -> Array:
     """[B, C] f32: 1 where the label says who won, 0 on ties and padding; accuracy is over these."""
     return ((batch.comparisons.weight > 0) & (batch.comparisons.target != 0.5)).astype(jnp.float32)
@@ -161,6 +167,7 @@ def make_train_step(
     the batch holds and its model FLOPs), and "example_loss" [B, C].
     """
     update = make_step(
+        weighs=lambda batch: batch_weighs(batch, config),
         totals=lambda batch: batch_totals(batch, config),
         loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config),
         optimizer=optimizer,
@@ -178,6 +185,7 @@ def make_train_step(
 
 def make_step(
     *,
+    weighs: Callable[[Any], Array],
     totals: Callable[[Any], dict[str, Array]],
     loss: Callable[[Any, Any, dict[str, Array]], tuple[Array, dict[str, Array]]],
     optimizer: optax.GradientTransformation,
@@ -185,7 +193,13 @@ def make_step(
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]:
     """``step(state, frozen, batch) → (state, metrics)`` of any loss; pure, to be jitted with ``state`` donated.
 
+    A batch in which nothing weighs is no step: parameters and the optimiser's state stay as they are, bit by bit, and so does its
+    place in the schedule; only ``state.step``, which counts batches, goes on. A gradient of 0 would not do: Adam and momentum
+    would move on by what they remember, all moments would decay, RMSProp's next step would be the larger for it, and weight decay
+    would shrink the parameters.
+
     Args:
+      weighs: batch → [] bool, False if every weight in it is 0.
       totals: the whole batch → what its micro-batches' sums are divided by.
       loss: (params, micro-batch, totals) → its share of the loss, and of the metrics, "example_loss" [B, …] among them.
     """
@@ -214,6 +228,10 @@ def make_step(
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics["gradient_norm"] = optax.tree.norm(gradient)
+        moves = weighs(batch)
+        params, moments = jax.tree.map(
+            lambda after, before: jnp.where(moves, after, before), (params, moments), (state.params, state.optimizer)
+        )
         return TrainState(state.step + 1, params, moments), metrics
 
     return step

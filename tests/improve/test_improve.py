@@ -12,9 +12,11 @@ from gpmjax.owner import InUse, owned_directory
 from gpmjax.sampling.rollout import RolloutFailed
 from gpmjax.train import improve as improving
 from gpmjax.train import stages, tables
+from gpmjax.train.figures import iteration_figures
 from gpmjax.train.improve import improve
 from gpmjax.train.metrics import read_metrics
 from gpmjax.train.policy_data import Batches
+from gpmjax.train.policy_signals import Scored, Signals
 
 
 @pytest.fixture
@@ -50,6 +52,9 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     assert not (run / "iteration-1" / "train" / "checkpoints").exists()
     assert set(summary["iterations"][1]["judge"]) == {"prompts", "responses", "judge", "trainer", "length"}
     assert load_decoder(str(run / "iteration-2" / "policy")).keys() == {"embed", "layers", "final_norm"}
+
+    figures = summary["iterations"][0]
+    assert (figures["prompts"], figures["repeated_responses"], figures["prompts_left_out"]) == (4, 0, 0)
 
     before = tree()
     assert improve(config, run)["iterations"] == summary["iterations"]
@@ -146,11 +151,25 @@ def test_dropping_long_prompts_keeps_the_others_numbers(config, tmp_path, monkey
     assert rows and all(len(row["prompt_tokens"]) <= longest for row in rows)
 
 
-def test_ties_leave_a_pairwise_loss_nothing_to_learn(config, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ["dpo", "gpo"])
+def test_ties_leave_nothing_to_learn(config, tmp_path, monkeypatch, method):
     _sample_nothing(monkeypatch)
-    config.scorer.function, config.loss.method = "toy_scorers:flat", "dpo"
+    config.scorer.function, config.loss.method = "toy_scorers:flat", method
     with pytest.raises(ValueError, match="iteration-1: every response ties"):
         improve(config, tmp_path)
+
+
+def test_figures_count_repeated_texts_and_prompts_that_nothing_is_learnt_from():
+    row = lambda *texts: {"responses": list(texts), "response_tokens": [[2], [3, 4], [5]], "stopped": [True] * 3, "logprobs": None}
+    sampled = [row("a", "b", "a"), row("c", "c", "c"), row("d", "e", "f")]
+    scores = [{"mean_score": [0.0] * 3, "win_rate": [0.5] * 3, "cyclic_share": 0.0} for _ in sampled]
+    weight = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 0]], np.float32)
+    pairs = np.zeros((3, 3, 3), np.float32)
+    pairs[2, 0, 1] = 1
+    found = Signals(0 * weight, 0 * weight, weight, pairs)
+    figures = iteration_figures(1, sampled, scores, Scored(pairs, 1.0, weight, weight), found, None)
+    assert (figures["repeated_responses"], figures["prompts_left_out"], figures["responses"]) == (3, 1, 9)
+    assert found.counts.tolist() == [[True, False, True], [False] * 3, [True, True, False]]
 
 
 def test_every_epoch_sees_every_example_once(example):

@@ -60,9 +60,11 @@ class Prompt:
         self.theta, self.t = sums(self.tokens), sums(self.old)
         self.ref = sums([np.array(tokens, np.float32) for tokens in base["logprobs"]])
         self.ratio = self.theta - self.t
-        self.log_odds = scores["scores"] / TAU
+        self.lengths = np.array([len(tokens) for tokens in self.tokens])
+        factor = options.get("score_factor", 1.0)
+        self.log_odds = factor * scores["scores"] / TAU
         self.embedding, self.scale = scores["embedding"].astype(float), scores["scale"].astype(float)
-        self.mean = (scores["scores"] if options.get("score") == "score" else self.log_odds).mean(axis=1)
+        self.mean = (factor * scores["scores"] if options.get("score") == "score" else self.log_odds).mean(axis=1)
         self.options = options
 
     def __getattr__(self, name):
@@ -128,6 +130,11 @@ def dpo(p, h):
     return -(1 - flipped) * special.log_expit(BETA * h) - flipped * special.log_expit(-BETA * h)
 
 
+def ipo(p):
+    each = p.ratio / p.lengths if p.ipo_logprob == "mean" else p.ratio
+    return (each[:, None] - each[None, :] - 0.5 / BETA) ** 2
+
+
 FORMULAS = {
     "gpo": gpo,
     "sppo": sppo,
@@ -137,7 +144,7 @@ FORMULAS = {
     "gprl": gprl,
     "sppo_hard": lambda p: (p.ratio[:, None] - 0.5 / BETA) ** 2 + (p.ratio[None, :] + 0.5 / BETA) ** 2,
     "dpo": pairs(dpo),
-    "ipo": pairs(lambda p, h: (h - 0.5 / BETA) ** 2),
+    "ipo": ipo,
     "rebel": pairs(lambda p, h: (BETA * h - (p.mean[:, None] - p.mean[None, :])) ** 2),
 }
 
@@ -158,8 +165,59 @@ CASES = [(m, options) for m, options in CASES if m not in ("ppo", "grpo", "gprl"
 CASES += [(method, {"score": "score"}) for method in ("gpo", "rebel", "sppo", "ppo", "dpo")]
 CASES += [(method, {"log_partition": "estimate"}) for method in ("gpo", "sppo", "nash_md")]
 CASES += [(method, {"kl": 0.3, "clip": 0.1}) for method in ("ppo", "grpo", "gprl")]
+CASES += [(method, {"score_factor": 2.0}) for method in ("gpo", "sppo", "nash_md", "rebel", "ppo")]
+CASES += [("gpo", {"score": "score", "score_factor": 2.0}), ("ipo", {"ipo_logprob": "mean"})]
 CASES += [("nash_md", {"mixture": 0.6}), ("dpo", {"label_smoothing": 0.2}), ("gprl", {"kl": 0.3, "drifted": True})]
 NAMES = [" ".join([method, *(f"{name}={value}" for name, value in options.items())]) for method, options in CASES]
+
+
+def released_signals(scores):
+    """ŝ and P̂ as the released scoring code makes them: s/τ is entered at both places of a table, which is then read twice."""
+    table, count = np.zeros((K, K)), range(K)
+    for i in count:
+        for j in range(i + 1, K):
+            table[i, j], table[j, i] = scores[i, j] / TAU, -scores[i, j] / TAU
+    read = np.array([[table[i, j] - table[j, i] for j in count] for i in count])
+    return read.mean(axis=1), sigmoid(read).mean(axis=1)
+
+
+def test_a_factor_of_two_is_the_released_scoring_code():
+    sampled, scores, current, base = stages()
+    scored = scored_samples(scores, current, base)
+    for method, place in (("gpo", 0), ("sppo", 1)):
+        for factor, same in ((2.0, True), (1.0, False)):
+            found = signals(scored, PolicyLossConfig(method=method, estimator="all", score_factor=factor)).signal
+            expected = np.array([released_signals(row["scores"])[place] for row in scores])
+            assert np.allclose(found, expected, rtol=1e-4, atol=1e-5) == same
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-7], ids=["a cycle", "a cycle, rounded"])
+@pytest.mark.parametrize("method", FORMULAS)
+def test_a_prompt_whose_signals_are_all_equal_is_left_out(method, noise):
+    """Prompt 90 has four times one text; 91 a cycle of four, opposite places tied, in which each loses as much as it wins."""
+    rows, draw = stages(), np.random.default_rng(2)
+    cycle = np.tile(np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32), 2)
+    for prompt_id, embedding in ((90, np.ones((K, 4), np.float32)), (91, cycle)):
+        scores = gpm(embedding, np.ones(2)) + noise * draw.normal(size=(K, K))
+        scores = np.zeros((K, K)) if prompt_id == 90 else (scores - scores.T) / 2
+        extra = [dict(part[0]) for part in rows]
+        extra[0]["prompt_id"] = prompt_id
+        extra[1] |= {"scores": scores, "embedding": embedding, "scale": np.ones(2, np.float32)}
+        for part, row in zip(rows, extra, strict=True):
+            part.append(row)
+    for estimator in ("all",) if method in ("ppo", "grpo", "gprl") else ("all", "best_and_worst", "both"):
+        config = PolicyLossConfig(method=method, estimator=estimator, beta=BETA)
+        found = signals(scored_samples(*rows[1:]), config)
+        kept = [example.prompt_id for example in training_examples(rows[0], *rows[2:], found)]
+        assert not found.counts[3].any()
+        if method == "nash_md":
+            assert kept == [10, 11, 12, 91]  # its opponent is not the mean of the samples: in the cycle there is a signal
+        elif method in ("sppo_hard", "dpo", "ipo") and estimator != "best_and_worst":
+            assert kept == [10, 11, 12, 91]  # who wins a pair is decided; each response is chosen and rejected once
+            chosen, rejected = found.pair_weight[4].sum(axis=1), found.pair_weight[4].sum(axis=0)
+            assert chosen.tolist() == rejected.tolist() == [1.0] * K
+        else:
+            assert kept == [10, 11, 12] and not found.response_weight[4].any() and not found.pair_weight[4].any()
 
 
 def test_every_method_has_its_formula():

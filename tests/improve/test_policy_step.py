@@ -154,9 +154,28 @@ def test_every_config_is_valid_and_its_step_has_the_right_shapes(name):
     assert metrics["loss"].shape == () and metrics["example_loss"].shape == (rows,)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(score_factor=0.0), r"config.loss.score_factor=0.0: must be positive"),
+        (dict(ipo_logprob="token", method="ipo"), r"config.loss.ipo_logprob is 'token'; allowed: 'sum', 'mean'"),
+        (dict(ipo_logprob="mean", method="dpo"), r"config.loss.ipo_logprob='mean': must be 'sum' with method='dpo'"),
+    ],
+)
+def test_what_a_loss_cannot_be_is_refused(changed, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        PolicyLossConfig(**changed).validate()
+    assert "\n" not in str(refused.value)
+
+
 def test_the_released_recipe_is_the_released_recipe():
     config = load_config("configs/gpo_llama3_8b.py")
     assert (config.loss.beta, config.loss.score, config.loss.estimator) == (0.001, "log_odds", "best_and_worst")
+    # Its scoring code's signals are twice the paper's; the others say which they take.
+    factors = [load_config(f"configs/{name}.py").loss.score_factor for name in CONFIGS]
+    assert dict(zip(CONFIGS, factors, strict=True)) == {
+        "gpo_smollm2": 1.0, "gpo_llama3_8b": 2.0, "sppo_llama3_8b": 2.0, "dpo_llama3_8b": 1.0,
+    }  # fmt: skip
     assert (config.optimizer.name, config.optimizer.learning_rate, config.batch) == ("rmsprop", 5e-7, 8 * 8)
     rollout = config.rollout
     assert (rollout.responses, rollout.temperature, rollout.top_p, rollout.max_new_tokens) == (5, 0.7, 0.9, 2048)

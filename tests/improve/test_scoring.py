@@ -1,11 +1,16 @@
 """A saved model's matrices are its own pair scores, whatever is scored together; what is no preference is refused."""
 
+import importlib
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
+from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
 from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
@@ -15,6 +20,7 @@ from gpmjax.models.presets import PRESETS
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.preference.score import pairwise_scores
 from gpmjax.sharding import make_mesh
+from gpmjax.train import scoring
 from gpmjax.train.scoring import Scores, checked, open_scorer
 
 PROMPTS = [Prompt(user("why?"), "p:1"), Prompt(user("how are you?"), "p:2")]
@@ -33,8 +39,6 @@ def saved(tmp_path_factory, tokenizer_directory):
 
 
 def _init(model):
-    from gpmjax.data.assemble import BatchShape, assemble
-
     return jax.jit(model.init)(jax.random.key(1), assemble([[]], BatchShape(1, 2, 2, 1)))["params"]
 
 
@@ -50,9 +54,6 @@ def test_matrices_are_the_models_own_scores(saved):
     assert np.abs(found.scores).max() > 1e-3
 
     prompt, end, response = chat.encode(PROMPTS[0].messages, RESPONSES[0][0])
-    from gpmjax.data.assemble import BatchShape, assemble
-    from gpmjax.data.encode import EncodedGroup
-
     group = EncodedGroup(np.array(prompt), end, (np.array(response),), ())
     direct = model.apply({"params": params}, assemble([[group]], BatchShape(1, 64, 1, 1)))
     np.testing.assert_allclose(found.embedding[0, 0], direct.embedding[0, 0], atol=1e-5)
@@ -107,3 +108,57 @@ def test_a_language_model_scores_when_it_is_asked(tmp_path, tokenizer_directory)
     found = open_scorer(asked, make_mesh())(PROMPTS, RESPONSES)
     rewards = found.scores[:, :, 0]
     np.testing.assert_allclose(found.scores, rewards[:, :, None] - rewards[:, None, :], atol=1e-5)
+
+
+REPEATED = [["yes", "no", "yes", "yes"], ["well", "well", "well", "well"]]
+
+
+def _repeats(scores):
+    """Rows and columns of equal texts are equal, bit by bit; equal texts tie exactly."""
+    for matrix, texts in zip(scores, REPEATED, strict=True):
+        for i, j in itertools.product(range(4), repeat=2):
+            if texts[i] == texts[j]:
+                assert matrix[i, j] == 0
+                np.testing.assert_array_equal(matrix[i], matrix[j])
+                np.testing.assert_array_equal(matrix[:, i], matrix[:, j])
+
+
+def test_equal_texts_are_read_once_and_share_the_score(saved, monkeypatch):
+    directory, *_ = saved
+    scorer = open_scorer(ScorerConfig(model=directory, dtype="float32", max_length=64), make_mesh())
+    rows = []
+    monkeypatch.setattr(scoring, "assemble", lambda given, shape: rows.extend(given) or assemble(given, shape))
+    found = scorer(PROMPTS, REPEATED)
+    assert [len(group.responses) for row in rows for group in row] == [2, 1]
+    _repeats(found.scores)
+    np.testing.assert_array_equal(found.embedding[0, 0], found.embedding[0, 3])
+    np.testing.assert_array_equal(found.embedding[1, 0], found.embedding[1, 2])
+    assert not np.any(found.scores[1]) and abs(found.scores[0, 0, 1]) > 1e-3
+    single = scorer(PROMPTS[:1], [["yes", "no"]])
+    np.testing.assert_allclose(found.scores[0, :2, :2], single.scores[0], atol=1e-6)
+
+
+def test_texts_that_read_alike_once_they_are_cut_share_the_score_too(saved):
+    config = ScorerConfig(model=saved[0], dtype="float32", max_length=64)
+    found = open_scorer(config, make_mesh())(PROMPTS[:1], [["same" * 20 + "one", "same" * 20 + "other", "no"]]).scores[0]
+    assert found[0, 1] == 0 and found[0, 2] == found[1, 2] != 0
+
+
+def test_a_pairwise_models_questions_about_equal_texts_are_asked_once(tmp_path, tokenizer_directory):
+    model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.pairwise("{prompt} {first} {second}?"))
+    save_preference_model(tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory)))
+    scorer = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=128), make_mesh())
+    found = scorer(PROMPTS, REPEATED)
+    _repeats(found.scores)
+    single = scorer(PROMPTS[:1], [["yes", "no"]])
+    np.testing.assert_allclose(found.scores[0, :2, :2], single.scores[0], atol=1e-6)
+    assert abs(single.scores[0, 0, 1]) > 1e-6
+
+
+def test_a_functions_scores_of_a_text_are_those_of_its_first_place(monkeypatch):
+    draw = np.random.default_rng(0)
+    asked = lambda prompts, responses: (lambda x: x - x.swapaxes(1, 2))(draw.normal(size=(len(prompts), 4, 4)))
+    monkeypatch.setattr(importlib.import_module("json"), "moody", asked, raising=False)
+    found = open_scorer(ScorerConfig(function="json:moody"), make_mesh())(PROMPTS, REPEATED)
+    _repeats(found.scores)
+    assert abs(found.scores[0, 0, 1]) > 1e-3

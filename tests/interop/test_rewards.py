@@ -76,6 +76,18 @@ def test_what_cannot_be_said_is_refused_in_one_line(judge, plan, asked, words):
     assert "\n" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("units", ["score", "log_odds", "win_rate"])
+@pytest.mark.parametrize("against", ["group", "reference"])
+def test_equal_texts_have_equal_numbers_whatever_rounding_made_of_their_scores(judge, against, units):
+    noise = np.random.default_rng(0).normal(size=(8, 8)) * 1e-7
+    rounded = lambda groups, pairs: (v._replace(scores=v.scores + noise[: len(v.scores), : len(v.scores)]) for v in judge(groups, pairs))
+    asked = completions("rock", "scissors", "rock", "rock", reference="paper")
+    found = Rewards(rounded, RewardPlan(against, units))(asked)
+    assert found[0] == found[2] == found[3] != found[1]
+    alike = Rewards(rounded, RewardPlan(against, units))(completions(*["rock"] * 4, reference="paper"))
+    assert np.ptp(alike) == 0
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_is_refused(judge, bad):
     spoilt = lambda groups, pairs: (v._replace(scores=np.where(v.scores == 1.0, bad, v.scores)) for v in judge(groups, pairs))

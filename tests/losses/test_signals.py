@@ -54,7 +54,8 @@ def test_choices_of_responses_and_pairs_agree(scores):
     assert np.flatnonzero(chosen["best_and_worst"]).tolist() == sorted((best, worst))
     chex.assert_trees_all_equal(chosen["both"], chosen["all"] + chosen["best_and_worst"])
     pairs = {which: np.asarray(policy.pair_weights(scores, which)) for which in ("all", "best_and_worst", "both")}
-    assert np.argwhere(pairs["best_and_worst"]).tolist() == [[best, worst]]
+    equal = np.ptp(policy.mean_score(scores)) == 0
+    assert np.argwhere(pairs["best_and_worst"]).tolist() == ([] if equal else [[best, worst]])
     np.testing.assert_array_equal(pairs["both"], pairs["all"] + pairs["best_and_worst"])
     np.testing.assert_array_equal(pairs["all"] + pairs["all"].T, scores != 0)
 
@@ -63,6 +64,23 @@ def test_round_a_cycle_each_is_chosen_once_and_rejected_once():
     cycle = jnp.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
     weights = policy.pair_weights(cycle, "all")
     chex.assert_trees_all_equal(jnp.sum(weights, axis=0), jnp.sum(weights, axis=1), jnp.ones(3))
+
+
+def test_equal_signals_are_told_from_different_ones_beyond_rounding():
+    signal = jnp.array([[3.0, 3.0, 3.0], [3.0, 3.0, 3.0 + 1e-6], [3.0, 3.0, 3.0 + 1e-5], [0.0, 0.0, 1e-20]])
+    assert policy.tells_apart(signal, jnp.array([3.0, 3.0, 3.0, 0.0])).tolist() == [False, False, True, True]
+    with pytest.raises(ValueError, match=r"size \[1\]"):
+        policy.tells_apart(signal, jnp.ones(1))
+
+
+@pytest.mark.parametrize("which", ["all", "best_and_worst", "both"])
+def test_what_rounding_leaves_of_a_tie_is_no_pair(which):
+    """Responses 0 and 1 tie but for rounding, in scores of 50; in a group of equals there is no pair at all."""
+    near = jnp.array([[0.0, 1e-5, 50.0], [-1e-5, 0.0, 50.0], [-50.0, -50.0, 0.0]])
+    expected = {"all": [[0, 0, 1], [0, 0, 1], [0, 0, 0]], "best_and_worst": [[0, 0, 1], [0, 0, 0], [0, 0, 0]]}
+    expected["both"] = np.add(*expected.values())
+    np.testing.assert_array_equal(policy.pair_weights(near, which), expected[which])
+    assert not np.any(policy.pair_weights(jnp.zeros((3, 3)), which))
 
 
 @pytest.mark.parametrize("function", [policy.response_weights, policy.pair_weights])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gpmjax.arrays import Comparisons
-from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.config import OPTIMIZERS, LossConfig, OptimizerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline, fit_shape, prepare
 from gpmjax.hub import load_tokenizer
@@ -18,8 +18,8 @@ from gpmjax.models.scores import PairwiseOutput
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, put_batch
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge, schedule, split
-from gpmjax.train.state import init_state
-from gpmjax.train.step import comparison_losses, make_train_step
+from gpmjax.train.state import TrainState, init_state
+from gpmjax.train.step import batch_weighs, comparison_losses, make_step, make_train_step
 
 LOSS = LossConfig(lm_coefficient=0.1, label_smoothing=0.1)
 
@@ -85,6 +85,36 @@ def test_comparisons_of_weight_zero_change_nothing(model, params, batch, referen
     expected, expected_metrics = reference
     jax.tree.map(np.testing.assert_array_equal, params_after, expected)
     assert metrics["loss"] == expected_metrics["loss"]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_batch_in_which_nothing_weighs_is_no_step(name):
+    """After a real step, so that the optimiser remembers one: its moments, parameters and schedule stay as they are."""
+    config = OptimizerConfig(name=name, learning_rate=1e-2, weight_decay=0.1 if name == "adamw" else 0.0, warmup_fraction=0.5)
+    optimizer, params = make_optimizer(config, 10), {"kernel": jnp.ones((2, 3))}
+
+    def loss(params, weight, totals):
+        share = jnp.sum(weight * jnp.sum(jnp.square(params["kernel"]))) / totals["weight"]
+        return share, {"loss": share}
+
+    totals = lambda weight: {"weight": jnp.maximum(jnp.sum(weight), 1.0)}
+    step = jax.jit(make_step(weighs=lambda weight: jnp.any(weight > 0), totals=totals, loss=loss, optimizer=optimizer))
+    before, _ = step(TrainState(jnp.int32(0), params, optimizer.init(params)), {}, jnp.ones(2))
+    assert np.all(before.params["kernel"] < 1)
+    after, metrics = step(before, {}, jnp.zeros(2))
+    assert int(after.step) == 2 and float(metrics["gradient_norm"]) == 0
+    jax.tree.map(np.testing.assert_array_equal, (after.params, after.optimizer), (before.params, before.optimizer))
+    resumed, _ = step(after, {}, jnp.array([0.0, 0.1]))
+    straight, _ = step(before, {}, jnp.array([0.0, 0.1]))
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, straight.params)
+    assert np.all(resumed.params["kernel"] < after.params["kernel"])
+
+
+def test_what_weighs_is_a_comparison_or_a_chosen_response_that_is_read(batch):
+    silent = batch._replace(comparisons=batch.comparisons._replace(weight=0 * batch.comparisons.weight))
+    empty = silent._replace(lm_weight=0 * batch.lm_weight)
+    found = [bool(batch_weighs(some, config)) for config in (LossConfig(), LOSS) for some in (batch, silent, empty)]
+    assert found == [True, False, False, True, True, False]
 
 
 def test_split_and_merge_are_inverse_and_lora_trains_adapters_and_heads(params):
