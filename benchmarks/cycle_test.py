@@ -1,0 +1,172 @@
+"""The test of cycles (gpmjax/preference/cycle_test.py): how often it cries wolf, and what it finds.
+
+    python benchmarks/cycle_test.py --out=benchmarks/results/cycle_test.json
+
+Simulated comparisons of known truth: rewards r ~ N(0, σ²), and for power a cyclic part of k two-dimensional blocks with Gaussian
+embeddings, centred in each group, that holds a given share of the score energy Σ s². False positives: p ≤ 0.05 with B = 19
+replicates, the level of which is exactly that of more replicates if the null is right. Power: one replicate a simulated set, all of
+them together giving the 95 % quantile (the warp-speed method: Giacomini, Politis and White 2013, doi:10.1017/S0266466612000655);
+that is the power with many replicates. Designs already in the file are read, not repeated.
+"""
+
+import datetime
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import app, flags
+
+from gpmjax.files import write_json
+from gpmjax.preference.cycle_test import ALPHA, cycle_test
+
+OUT = flags.DEFINE_string("out", "benchmarks/results/cycle_test.json", "Where the figures go.")
+ONLY = flags.DEFINE_list("only", [], "Names of designs to run; all when empty.")
+
+
+class Design(NamedTuple):
+    """Groups of K responses, with so many of their pairs, each with so many votes."""
+
+    groups: int
+    size: int
+    pairs: int
+    votes: int
+    spread: float
+    """σ of the rewards, in log-odds."""
+    sets: int
+    """Simulated."""
+    share: float = 0.0
+    """Of score energy that is cyclic; 0: transitive."""
+    blocks: int = 1
+    """k, two-dimensional blocks of the cyclic part."""
+    model: float = 0.0
+    """Correlation with the truth of the cycles that a model states; 0: labels alone."""
+    tails: str = "normal"
+
+
+NULL = {
+    "3 responses, 3 votes": Design(100, 3, 3, 3, 1.0, 250),
+    "4 responses, 1 vote, rewards equal": Design(60, 4, 6, 1, 0.0, 250),
+    "5 responses, 3 votes": Design(20, 5, 10, 3, 1.0, 250),
+    "12 responses, 1 vote": Design(8, 12, 66, 1, 1.5, 250),
+    "12 responses, half the pairs, 5 votes": Design(6, 12, 33, 5, 1.5, 250),
+    "33 responses, 1 vote, as UKP": Design(4, 33, 346, 1, 3.0, 250),
+    "40 responses, one prompt, 2 votes": Design(1, 40, 400, 2, 1.0, 250),
+}
+# Apart from those: where the truth is worse than the null supposes, or noise cannot be told from cycles.
+ROBUST = {
+    "3 responses, 1 vote, rewards equal": Design(200, 3, 3, 1, 0.0, 250),
+    "3 responses, 1 vote": Design(200, 3, 3, 1, 1.0, 250),
+    "12 responses, 1 vote, heavy tails": Design(8, 12, 66, 1, 1.0, 250, tails="t with 3 degrees"),
+    "12 responses, 1 vote, two classes": Design(8, 12, 66, 1, 2.0, 250, tails="two classes"),
+    "33 responses, 1 vote, little spread": Design(2, 33, 346, 1, 0.5, 250),
+}
+POWER = {
+    f"{name}, k = {blocks}": design._replace(blocks=blocks)
+    for name, blocks, design in (
+        ("ukp_arguments, σ = 3", 1, Design(20, 33, 346, 1, 3.0, 60, 0.1)),
+        ("ukp_arguments, σ = 3", 4, Design(20, 33, 346, 1, 3.0, 60, 0.1)),
+        ("ukp_arguments, σ = 2", 1, Design(20, 33, 346, 1, 2.0, 60, 0.1)),
+        ("ukp_arguments, σ = 2", 4, Design(20, 33, 346, 1, 2.0, 60, 0.1)),
+        ("ukp_arguments, σ = 1", 1, Design(20, 33, 346, 1, 1.0, 60, 0.1)),
+        ("ukp_arguments, σ = 1, 3 votes", 1, Design(20, 33, 346, 3, 1.0, 60, 0.1)),
+        ("ukp_arguments, σ = 1, 10 votes", 4, Design(20, 33, 346, 10, 1.0, 60, 0.1)),
+        ("type_advantage, σ = 2", 1, Design(1, 656, 20_000, 1, 2.0, 15, 0.1)),
+        ("type_advantage, σ = 2", 4, Design(1, 656, 20_000, 1, 2.0, 15, 0.1)),
+        ("summeval, σ = 2", 1, Design(200, 3, 3, 1, 2.0, 200, 0.1)),
+        ("summeval, σ = 2, 3 votes", 1, Design(200, 3, 3, 3, 2.0, 200, 0.1)),
+        ("summeval, σ = 2, 10 votes", 1, Design(200, 3, 3, 10, 2.0, 200, 0.1)),
+        ("summeval, all energy cyclic", 1, Design(200, 3, 3, 1, 1.4, 100, 1.0)),
+        ("topicalchat, σ = 2", 1, Design(194, 3, 3, 1, 2.0, 200, 0.1)),
+        ("topicalchat, σ = 2, 3 votes", 1, Design(194, 3, 3, 3, 2.0, 200, 0.1)),
+        ("summeval, σ = 2, a model's cycles of correlation 0.5", 1, Design(200, 3, 3, 1, 2.0, 200, 0.1, model=0.5)),
+        ("ukp_arguments, σ = 1, a model's cycles of correlation 0.5", 4, Design(20, 33, 346, 1, 1.0, 60, 0.1, model=0.5)),
+    )
+}
+
+
+def simulate(design: Design, seed: int) -> tuple[list, list | None]:
+    """Groups for `cycle_test`, and a model's cyclic log-odds."""
+    rng = np.random.default_rng([seed, 7])
+    everything = np.stack(np.triu_indices(design.size, 1), axis=1)
+    groups, directions = [], []
+    scale = 2 * (design.spread**2 if design.share < 1 else 2.0)
+    for _ in range(design.groups):
+        pairs = everything[np.sort(rng.permutation(len(everything))[: design.pairs])]
+        reward = _rewards(design, rng)
+        transitive = reward[:, None] - reward[None, :]
+        cycles = _cycles(design, rng)
+        energy = design.share / (1 - design.share) * scale if design.share < 1 else scale
+        score = (transitive if design.share < 1 else 0) + np.sqrt(energy) * cycles
+        i, j = pairs.T
+        share = rng.binomial(design.votes, 1 / (1 + np.exp(-score[i, j]))) / design.votes
+        groups.append([(int(a), int(b), float(t), 1.0, design.votes) for a, b, t in zip(i, j, share, strict=True)])
+        stated = design.model * cycles + np.sqrt(1 - design.model**2) * _cycles(design, rng)
+        directions.append(stated[i, j])
+    return groups, directions if design.model else None
+
+
+def _rewards(design: Design, rng: np.random.Generator) -> np.ndarray:
+    draw = {
+        "normal": rng.standard_normal,
+        "t with 3 degrees": lambda size: rng.standard_t(3, size),
+        "two classes": lambda size: rng.choice([-1.0, 1.0], size),
+    }[design.tails]
+    return design.spread * draw(design.size)
+
+
+def _cycles(design: Design, rng: np.random.Generator) -> np.ndarray:
+    """[K, K] skew, rows add up to 0, mean square 1 off the diagonal in expectation."""
+    K, k = design.size, design.blocks
+    a, b = rng.standard_normal((2, K, k))
+    a, b = a - a.mean(0), b - b.mean(0)
+    return (a @ b.T - b @ a.T) / np.sqrt(2 * k * (K - 2) / K)
+
+
+def measure(name: str, design: Design, kind: str) -> dict:
+    began = time.process_time()
+    replicates = 19 if kind != "power" else 1
+    rejected, statistics, simulated = [], [], []
+    for seed in range(design.sets):
+        groups, directions = simulate(design, seed)
+        found = cycle_test(groups, directions=directions, replicates=replicates, seed=seed)
+        rejected.append(found["p"] is not None and found["p"] <= ALPHA)
+        statistics.append(found["statistic"])
+        simulated.append(found["null"]["mean"])
+    if kind == "power":
+        rejected = np.array(statistics) > max(np.quantile(simulated, 1 - ALPHA), 1e-6)
+    share = float(np.mean(rejected))
+    return {
+        "design": name, "kind": kind, **design._asdict(), "replicates": replicates, "rejected": share,
+        "standard_error": float(np.sqrt(share * (1 - share) / design.sets)), "cpu_seconds": round(time.process_time() - began, 1),
+    }  # fmt: skip
+
+
+def main(_: list[str]) -> None:
+    out = Path(OUT.value)
+    rows = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
+    for kind, designs in (("false positives", NULL), ("robustness", ROBUST), ("power", POWER)):
+        for name, design in designs.items():
+            known = [row for row in rows if (row["design"], row["kind"]) == (name, kind)]
+            if known or (ONLY.value and name not in ONLY.value):
+                continue
+            rows.append(measure(name, design, kind))
+            print(f"{kind:16} {name:60} {rows[-1]['rejected']:.3f} ± {rows[-1]['standard_error']:.3f}  {rows[-1]['cpu_seconds']} s", flush=True)
+            null = [row for row in rows if row["kind"] == "false positives"]
+            sets = sum(row["sets"] for row in null)
+            report = {
+                "date": datetime.date.today().isoformat(),
+                "machine": f"{os.cpu_count()}-core {platform.machine()} CPU machine, Python {platform.python_version()}, numpy {np.__version__}",
+                "command": "python benchmarks/cycle_test.py",
+                "level": ALPHA,
+                "false_positives": {"sets": sets, "rejected": sum(row["rejected"] * row["sets"] for row in null) / sets} if sets else None,
+                "rows": rows,
+            }
+            write_json(out, report)
+
+
+if __name__ == "__main__":
+    app.run(main)
