@@ -12,6 +12,7 @@ from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
+from gpmjax.evals.intervals import prompt_name
 from gpmjax.evals.preference import BREAKDOWN, Facts, measure
 from gpmjax.evals.protocol import Batch, Scorer
 from gpmjax.evals.readout import SHORT_ROW
@@ -119,5 +120,6 @@ def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[E
                 tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),
                 group.tags,
                 any(side.lost or side.prompt_lost for side in sides),
+                prompt_name(group),
             )
     return facts

@@ -11,15 +11,21 @@ Conventions, because every one of them has been done otherwise somewhere:
 * Which side of a comparison is written first is arbitrary, so calibration looks at the side the model favours:
   confidence σ(|score|/τ) in [½, 1] against how often that side won.
 * Every comparison counts once; training weights and margins play no part.
+* Intervals are over prompts (`gpmjax.evals.intervals`): comparisons that share a prompt are not independent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
-CONFIDENCE_LEVEL = 0.95
+from gpmjax.evals.intervals import CONFIDENCE_LEVEL, mean_interval, share_interval, wilson_interval
+
+__all__ = [
+    "CONFIDENCE_LEVEL", "Outcomes", "accuracy_figures", "brier_score", "calibration_table", "count_outcomes", "expected_calibration_error",
+    "negative_log_likelihood", "points", "summarise", "wilson_interval",
+]  # fmt: skip
 
 
 class Outcomes(NamedTuple):
@@ -46,31 +52,19 @@ def count_outcomes(score, target, *, tie_width: float = 0.0) -> Outcomes:
     >>> count_outcomes([2.0, 0.0, -1.0, -3.0, 5.0], [1.0, 1.0, 1.0, 0.2, 0.5])
     Outcomes(wins=2, ties=1, losses=1)
     """
+    shares = points(score, target, tie_width=tie_width)
+    return Outcomes(*(int(np.sum(shares == share)) for share in (1.0, 0.5, 0.0)))
+
+
+def points(score, target, *, tie_width: float = 0.0) -> np.ndarray:
+    """[N] float64: 1 where ``score`` agrees with ``target``, 0 where not, ½ for a tie; NaN for a tied label.
+
+    >>> points([2.0, 0.0, -1.0, 5.0], [1.0, 1.0, 1.0, 0.5]).tolist()
+    [1.0, 0.5, 0.0, nan]
+    """
     side = np.sign(np.asarray(target, np.float64) - 0.5)
     score = np.asarray(score, np.float64)
-    agreement = (side * np.sign(score) * (np.abs(score) > tie_width))[side != 0]
-    return Outcomes(*(int(np.sum(agreement == sign)) for sign in (1, 0, -1)))
-
-
-def wilson_interval(successes: float, trials: int, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, (p̂ + z²/2n ± z √(p̂(1−p̂)/n + z²/4n²)) / (1 + z²/n).
-
-    ``successes`` may be fractional (a tie is half a success), which makes the interval a little too wide. Trials are taken
-    as independent; comparisons that share a prompt are not quite, which makes it too narrow.
-    Source: Wilson 1927, doi:10.2307/2276774.
-
-    >>> low, high = wilson_interval(8, 10)
-    >>> print(f"{low:.3f} {high:.3f}")
-    0.490 0.943
-    """
-    if trials <= 0:
-        raise ValueError(f"trials: {trials}, needs at least 1")
-    z = special.ndtri(0.5 + level / 2)
-    proportion = successes / trials
-    centre = proportion + z**2 / (2 * trials)
-    half = z * np.sqrt(proportion * (1 - proportion) / trials + z**2 / (4 * trials**2))
-    shrink = 1 + z**2 / trials
-    return max(0.0, float((centre - half) / shrink)), min(1.0, float((centre + half) / shrink))
+    return np.where(side == 0, np.nan, 0.5 + side * np.sign(score) * (np.abs(score) > tie_width) / 2)
 
 
 def negative_log_likelihood(score, target, tau: float) -> np.ndarray:
@@ -123,26 +117,41 @@ def expected_calibration_error(table: Sequence[Mapping]) -> float:
     return float(sum(line["count"] / total * abs(line["confidence"] - line["frequency"]) for line in table))
 
 
-def _outcome_figures(outcomes: Outcomes) -> dict:
-    accuracy = outcomes.accuracy
-    interval = None if accuracy is None else list(wilson_interval(accuracy * outcomes.decided, outcomes.decided))
-    return {"accuracy": accuracy, "accuracy_interval": interval, **outcomes._asdict()}
+def accuracy_figures(score, target, prompts, *, tie_width: float = 0.0) -> dict:
+    """``accuracy``, its ``accuracy_interval`` and what that is over, ``wins``, ``ties`` and ``losses`` of N comparisons.
+
+    ``prompts`` [N] are as in `intervals.share_interval`. Figures are None where every label is tied.
+    """
+    outcomes, share = count_outcomes(score, target, tie_width=tie_width), points(score, target, tie_width=tie_width)
+    decided = np.flatnonzero(~np.isnan(share))
+    interval = None
+    if len(decided):
+        interval = share_interval(share[decided], None if prompts is None else [prompts[n] for n in decided])
+    return {
+        "accuracy": outcomes.accuracy,
+        "accuracy_interval": None if interval is None else interval.ends,
+        "interval_over": None if interval is None else interval.over,
+        **outcomes._asdict(),
+    }
 
 
-def _figures(score, target, tau, lengths, tie_width, table) -> dict:
+def _figures(score, target, tau, lengths, tie_width, table, prompts) -> dict:
     side = np.sign(target - 0.5)
     decided = side != 0
+    nll = negative_log_likelihood(score, target, tau)
+    spread = mean_interval(nll, prompts)
     return {
         "comparisons": len(score),
-        **_outcome_figures(count_outcomes(score, target, tie_width=tie_width)),
+        "prompts": None if prompts is None else len(set(prompts)),
+        **accuracy_figures(score, target, prompts, tie_width=tie_width),
         "tied_labels": int(np.sum(~decided)),
-        "nll": float(negative_log_likelihood(score, target, tau).mean()),
+        "nll": float(nll.mean()),
+        "nll_interval": None if spread is None else spread.ends,
         "brier": float(brier_score(score, target, tau).mean()),
         "ece": expected_calibration_error(table),
         "mean_margin": float((side * score)[decided].mean()) if decided.any() else None,
         "longer_wins": {
-            measure: _outcome_figures(count_outcomes(chosen - rejected, target))
-            for measure, (chosen, rejected) in lengths.items()
+            measure: accuracy_figures(chosen - rejected, target, prompts) for measure, (chosen, rejected) in lengths.items()
         },
     }
 
@@ -168,6 +177,7 @@ def summarise(
     *,
     lengths: Mapping[str, tuple] | None = None,
     tags: Sequence[Mapping] | None = None,
+    prompts: Sequence[Hashable] | None = None,
     by: Sequence[str] = ("subset", "group"),
     tie_width: float = 0.0,
     bins: int = 10,
@@ -180,13 +190,15 @@ def summarise(
       tau: temperature of the model; probabilities are σ(s/τ).
       lengths: measure → ([N] of the chosen, [N] of the rejected); each gives a "longer wins" baseline under its name.
       tags: one mapping per comparison; a comparison without a tag of ``by`` is in none of that tag's parts.
+      prompts: the prompt of each comparison, which intervals are over; None where they are not known.
       by: tags to break down by; those nobody carries are left out.
       tie_width: |score| up to which the model is said to call a tie.
       bins: equal-width bins of the calibration table and the ECE.
 
     Returns:
-      JSON-ready: ``comparisons, accuracy, accuracy_interval (Wilson, 95 %), wins, ties, losses, tied_labels, nll, brier,
-      ece, mean_margin, longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag →
+      JSON-ready: ``comparisons, prompts, accuracy, accuracy_interval`` (95 %), ``interval_over`` ("prompts", or "comparisons" where
+      there is a single prompt or none is known), ``wins, ties, losses, tied_labels, nll, nll_interval, brier, ece, mean_margin,
+      longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag →
       value → the same figures but the calibration table.
 
     >>> figures = summarise([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
@@ -199,12 +211,13 @@ def summarise(
         measure: tuple(np.asarray(side, np.float64) for side in sides) for measure, sides in (lengths or {}).items()
     }
     sides = {f"lengths[{measure}][{i}]": side for measure, pair in lengths.items() for i, side in enumerate(pair)}
-    _check(score, target, tau, {"tags": tags, **sides})
+    _check(score, target, tau, {"tags": tags, **sides} | ({} if prompts is None else {"prompts": prompts}))
 
     def figures(inside: np.ndarray) -> dict:
         table = calibration_table(score[inside], target[inside], tau, bins=bins)
         part = {measure: (a[inside], b[inside]) for measure, (a, b) in lengths.items()}
-        return _figures(score[inside], target[inside], tau, part, tie_width, table)
+        within = None if prompts is None else [prompts[n] for n in np.flatnonzero(inside)]
+        return _figures(score[inside], target[inside], tau, part, tie_width, table, within)
 
     breakdown = {}
     for tag in by:

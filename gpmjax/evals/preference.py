@@ -55,6 +55,8 @@ class Facts:
     tags: Mapping[str, Any]
     truncated: bool = False
     """Whether the prompt or one of the two responses was cut to the model's window."""
+    prompt: str = ""
+    """`intervals.prompt_name`: what intervals take as independent."""
 
 
 def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
@@ -93,7 +95,7 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
     """One JSON-ready record per comparison, as they come.
 
     Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
-    rejected_characters, truncated, tags``; ``order_gap`` for a pairwise model asked in both orders.
+    rejected_characters, truncated, prompt, tags``; ``order_gap`` for a pairwise model asked in both orders.
 
     Raises ValueError, naming the comparison's source, for a score that is not finite.
     """
@@ -112,12 +114,16 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
                 **({} if gap is None else {"order_gap": float(gap)}),
                 **{f"{side}_{unit}": getattr(known, unit)[i] for unit in LENGTHS for i, side in enumerate(SIDES)},
                 "truncated": known.truncated,
+                "prompt": known.prompt,
                 "tags": dict(known.tags),
             }
 
 
 def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
-    """`metrics.summarise` of records as `rows` makes them; they may come back from a file, in any order."""
+    """`metrics.summarise` of records as `rows` makes them; they may come back from a file, in any order.
+
+    Intervals are over the records' prompts; records from before these were written have none, and theirs are over comparisons.
+    """
     records = sorted(records, key=lambda record: record["row"])
     column = lambda name: np.array([record[name] for record in records], np.float64)
     figures = summarise(
@@ -126,6 +132,7 @@ def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] 
         tau,
         lengths={unit: tuple(column(f"{side}_{unit}") for side in SIDES) for unit in LENGTHS},
         tags=[record["tags"] for record in records],
+        prompts=[record["prompt"] for record in records] if all(record.get("prompt") for record in records) else None,
         by=by,
     )
     if all("order_gap" in record for record in records):
@@ -165,6 +172,7 @@ def measure_scored(
       The figures of `metrics.summarise`, and of `order.order_figures` for a pairwise model.
     """
     records, tau = ([], 1.0) if kept is None else (list(kept.records), kept.tau)
+    records = [{"prompt": facts[record["row"]].prompt, **record} for record in records]  # older ones lack it
     for part in scored:
         tau = part.tau
         for record in rows([part], facts):

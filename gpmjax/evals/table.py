@@ -21,7 +21,7 @@ def summary_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
     """One line for everything, then one per value of each tag."""
     table = Table(title=title or None, title_justify="left", caption_justify="left", caption=_caption(summary))
     table.add_column("comparisons of", overflow="fold")
-    for name in ("n", "accuracy %", "95 %", "win/tie/loss", "NLL", "Brier", "ECE", "margin", "longer wins"):
+    for name in ("n", "prompts", "accuracy %", "95 %", "win/tie/loss", "NLL", "Brier", "ECE", "margin", "longer wins"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row("everything", *_cells(summary), style="bold")
     for tag, parts in summary["by"].items():
@@ -40,7 +40,19 @@ def _caption(summary: Mapping[str, Any]) -> str:
     count = summary["tied_labels"]
     tied = f"; {count} tied labels (½) are in NLL, Brier and ECE only" if count else ""
     order = _order_caption(summary["order"]) if "order" in summary else ""
-    return f"τ = {summary['tau']:g}; a tie counts one half; longer wins: accuracy by {measures}{tied}{order}"
+    said = f"τ = {summary['tau']:g}; a tie counts one half; 95 %: {over(summary)}; longer wins: accuracy by {measures}"
+    return f"{said}{tied}{order}"
+
+
+def over(figures: Mapping[str, Any]) -> str:
+    """What the interval of an accuracy takes as independent.
+
+    >>> over({"interval_over": "prompts", "prompts": 31}), over({"interval_over": "comparisons", "prompts": 1}), over({})
+    ('over 31 prompts', 'over comparisons, as there is one prompt', 'over comparisons')
+    """
+    if figures.get("interval_over") == "prompts":
+        return f"over {figures['prompts']} prompts" if figures.get("prompts") else "over prompts"
+    return "over comparisons" + (", as there is one prompt" if figures.get("prompts") == 1 else "")
 
 
 def _order_caption(order: Mapping[str, Any]) -> str:
@@ -55,6 +67,7 @@ def _cells(figures: Mapping[str, Any]) -> list[str]:
     interval = figures["accuracy_interval"]
     return [
         str(figures["comparisons"]),
+        str(figures.get("prompts") or "–"),
         percent(figures["accuracy"]),
         "–" if interval is None else f"{percent(interval[0])}–{percent(interval[1])}",
         f"{figures['wins']}/{figures['ties']}/{figures['losses']}",

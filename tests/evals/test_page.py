@@ -101,7 +101,7 @@ def test_a_section_gathers_fits_evaluations_and_benchmarks(tmp_path):
     assert {"Trained": "LoRA of rank 2 and heads", "Seed": "5"}.items() <= dict(found.facts).items()
     assert {evaluation.set for evaluation in found.evaluations} == {"dev.jsonl?x=1", "test.jsonl"}
     assert [(tag, [value for value, _ in values]) for tag, values in found.evaluations[0].parts] == [("subset", ["a", "b"])]
-    assert found.evaluated == [("test", "model m; window of 64 tokens")]
+    assert found.evaluated == [("test", "model m; window of 64 tokens; intervals over comparisons")]
     (benchmark,) = found.benchmarks
     assert benchmark.total.accuracy == 0.5 and benchmark.parts["Safety"] is None
 

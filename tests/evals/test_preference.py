@@ -85,6 +85,7 @@ def test_a_record_says_all_there_is():
         "chosen_characters": 1,
         "rejected_characters": 9,
         "truncated": False,
+        "prompt": "",
         "tags": {"subset": "odd"},
     }
     assert json.loads(json.dumps(record, allow_nan=False)) == record
@@ -104,6 +105,22 @@ def test_rows_from_a_file_give_the_same_summary():
     records = list(preference.rows(preference.score_batches(features_as_embeddings, [batch]), facts(3)))
     restored = [json.loads(json.dumps(record)) for record in reversed(records)]
     assert preference.summarise_rows(restored, TAU) == preference.summarise_rows(records, TAU)
+
+
+def test_intervals_are_over_the_prompts_of_the_records():
+    batch = make_batch(circle(3), CYCLE, places=3)
+    known = {row: fact.__class__(**{**vars(fact), "prompt": "p" if row < 2 else "q"}) for row, fact in facts(3).items()}
+    records = []
+    figures = preference.measure(features_as_embeddings, [batch], known, sink=records.append)
+    assert (figures["prompts"], figures["interval_over"]) == (2, "prompts")
+    # All right over two prompts: as Wilson's of 2 in 2, with Student's quantile of one degree of freedom.
+    assert figures["accuracy_interval"] == [pytest.approx(2 / (2 + 12.706**2), abs=1e-5), 1.0]
+    old = [{name: value for name, value in record.items() if name != "prompt"} for record in records]
+    found = preference.summarise_rows(old, TAU)
+    assert (found["prompts"], found["interval_over"]) == (None, "comparisons") and found["accuracy"] == 1.0
+    kept = preference.Kept(old[:2], TAU)  # an interrupted evaluation from before goes on
+    (scored,) = preference.score_batches(features_as_embeddings, [make_batch(circle(3), CYCLE[2:], places=3)])
+    assert preference.measure_scored([scored], known, kept=kept) == figures
 
 
 def test_a_score_that_is_not_finite_is_named():

@@ -8,7 +8,7 @@ import pytest
 
 from gpmjax.evals.metrics import summarise
 from gpmjax.evals.source_tables import read_results, source_tables, to_csv, to_markdown
-from gpmjax.evals.source_tables.documents import Figure
+from gpmjax.evals.source_tables.documents import Figure, figure_of
 from gpmjax.evals.source_tables.estimate import estimate
 
 MODEL = {"source": "tiny", "kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "head": "linear", "mlp_widths": []}
@@ -69,6 +69,15 @@ def test_the_interval_of_one_seed_is_over_comparisons_unless_they_are_all_alike(
     assert spread.interval == pytest.approx((0.4706, 0.5294), abs=0.002)
     assert estimate([Figure(1.0, (0.96, 1.0), (100, 0, 0))])[1:] == ((0.96, 1.0), 1, "file")
     assert estimate([Figure(0.7)])[1:] == (None, 1, "")
+
+
+def test_an_interval_over_prompts_is_taken_as_the_file_has_it():
+    figures = summarise([1.0, 1.0, -1.0, 1.0], [1.0] * 4, 1.0, prompts=["a", "a", "b", "b"])
+    found = estimate([figure_of(figures)])
+    assert found.basis == "prompts" and list(found.interval) == figures["accuracy_interval"]
+    assert figure_of(figures | {"interval_over": "comparisons"}).over == "comparisons"
+    old = {name: value for name, value in figures.items() if name != "interval_over"}
+    assert estimate([figure_of(old)]).basis == "comparisons"
 
 
 def test_sections_stand_in_the_sources_order_with_differences(tmp_path):

@@ -19,7 +19,8 @@ from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
-from gpmjax.evals.metrics import count_outcomes, wilson_interval
+from gpmjax.evals.intervals import prompt_name
+from gpmjax.evals.metrics import accuracy_figures, count_outcomes
 
 WHOLE = "everything"
 
@@ -35,7 +36,7 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
 def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
     """Score = mean of the sets, a set's score = share of its comparisons on the labelled side, a tie counting one half.
 
-    A set's interval takes rows for the trials: the comparisons of one cycle hang together.
+    Intervals are over prompts: the comparisons of one cycle hang together, and so do the cycles of one prompt.
     ``ceiling`` is the highest share that any scalar reward can reach, exact; None where a knot of cycles is too large.
     """
     sets = defaultdict(list)
@@ -43,7 +44,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
         sets[str(one.group.tags.get("config", WHOLE))].append(one)
     subsets = {name: _figures(members) for name, members in sorted(sets.items())}
     rng = np.random.default_rng(0)
-    draws = [resampled_means(_row_scores(members), rng) for _, members in sorted(sets.items())]
+    draws = [resampled_means(_prompt_scores(members), rng) for _, members in sorted(sets.items())]
     ceilings = [figures["ceiling"] for figures in subsets.values()]
     return {
         "score": float(np.mean([figures["score"] for figures in subsets.values()])),
@@ -61,20 +62,28 @@ def _scored(one: Judged) -> tuple[np.ndarray, np.ndarray]:
     return scores, np.array([c.target for c in comparisons])
 
 
-def _row_scores(members: Sequence[Judged]) -> np.ndarray:
-    """[n, 2]: points and comparisons of each row."""
-    outcomes = [count_outcomes(*_scored(one)) for one in members]
-    return np.array([(o.accuracy * o.decided, o.decided) for o in outcomes], np.float64)
+def _prompt_scores(members: Sequence[Judged]) -> np.ndarray:
+    """[G, 2]: points and comparisons of each prompt."""
+    found: dict[str, np.ndarray] = {}
+    for one in members:
+        outcomes = count_outcomes(*_scored(one))
+        name = prompt_name(one.group)
+        found[name] = found.get(name, np.zeros(2)) + (outcomes.accuracy * outcomes.decided, outcomes.decided)
+    return np.array(list(found.values()))
 
 
 def _figures(members: Sequence[Judged]) -> dict[str, Any]:
     scores, targets = (np.concatenate(parts) for parts in zip(*map(_scored, members), strict=True))
     outcomes = count_outcomes(scores, targets)
+    prompts = [prompt_name(one.group) for one in members for _ in one.group.comparisons]
+    found = accuracy_figures(scores, targets, prompts)
     return {
         "rows": len(members),
+        "prompts": len(set(prompts)),
         "comparisons": outcomes.decided,
         "score": outcomes.accuracy,
-        "interval": list(wilson_interval(outcomes.accuracy * len(members), len(members))),
+        "interval": found["accuracy_interval"],
+        "interval_over": found["interval_over"],
         "ceiling": _ceiling([one.group for one in members]),
         "strict": outcomes.wins / outcomes.decided,
         **outcomes._asdict(),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpmjax.evals.diagnostics.records import Labelled, Record, labelled
-from gpmjax.evals.metrics import count_outcomes, wilson_interval
+from gpmjax.evals.diagnostics.records import Labelled, Record, labelled, prompts_of
+from gpmjax.evals.metrics import accuracy_figures
 
 
 def contributions(record: Record) -> np.ndarray | None:
@@ -37,7 +37,7 @@ def decisive_blocks(records: Sequence[Record]) -> dict | None:
         "largest"           share of pairs in which |c_l| is the largest,
         "flips"             share of pairs whose verdict turns, or falls to 0, when the block is left out,
         "agrees"            share of pairs in which sign(c_l) is the verdict,
-        "accuracy"          of sign(c_l) alone on the labelled, ties half, with its ``accuracy_interval`` (Wilson),
+        "accuracy"          of sign(c_l) alone on the labelled, ties half, with its ``accuracy_interval`` (over prompts),
         "accuracy_without"  of the sum over the other blocks}; the last three None where nothing is labelled.
 
     >>> found = decisive_blocks([{"embedding": [[2.0, 0, 1, 0], [0, 2.0, 0, -1]], "comparisons": [[0, 1, 1.0]]}])
@@ -54,17 +54,20 @@ def decisive_blocks(records: Sequence[Record]) -> dict | None:
     score = parts.sum(0)
     parts, score = parts[:, score != 0], score[score != 0]
     known, wanted = _of_labelled(held)
+    prompts = prompts_of([record for record, _ in held], wanted)
     return {
         "groups": len(held),
         "pairs": len(score),
         "opposed": _share(np.any(parts > 0, axis=0) & np.any(parts < 0, axis=0)),
         "labelled": int(np.sum(wanted.target != 0.5)),
-        **_accuracy(known.sum(0), wanted.target),
-        "blocks": _describe(parts, score, known, wanted.target),
+        **_accuracy(known.sum(0), wanted.target, prompts),
+        "blocks": _describe(parts, score, known, wanted.target, prompts),
     }
 
 
-def _describe(parts: np.ndarray, score: np.ndarray, known: np.ndarray, target: np.ndarray) -> list[dict]:
+def _describe(
+    parts: np.ndarray, score: np.ndarray, known: np.ndarray, target: np.ndarray, prompts: Sequence[str]
+) -> list[dict]:
     size, verdict = np.abs(parts), np.sign(score)
     winner = size.argmax(0)
     lines = []
@@ -78,8 +81,8 @@ def _describe(parts: np.ndarray, score: np.ndarray, known: np.ndarray, target: n
                 "largest": _share(winner == block),
                 "flips": _share(np.sign(others) != verdict),
                 "agrees": _share(np.sign(part) == verdict),
-                **_accuracy(known[block], target),
-                "accuracy_without": _accuracy(np.delete(known, block, axis=0).sum(0), target)["accuracy"],
+                **_accuracy(known[block], target, prompts),
+                "accuracy_without": _accuracy(np.delete(known, block, axis=0).sum(0), target, prompts)["accuracy"],
             }
         )
     return lines
@@ -95,12 +98,9 @@ def _of_labelled(held: Sequence[tuple[Record, np.ndarray]]) -> tuple[np.ndarray,
     return np.array(known).reshape(len(known), len(held[0][1])).T, wanted
 
 
-def _accuracy(score: np.ndarray, target: np.ndarray) -> dict:
-    outcomes = count_outcomes(score, target)
-    if outcomes.accuracy is None:
-        return {"accuracy": None, "accuracy_interval": None}
-    interval = wilson_interval(outcomes.accuracy * outcomes.decided, outcomes.decided)
-    return {"accuracy": outcomes.accuracy, "accuracy_interval": list(interval)}
+def _accuracy(score: np.ndarray, target: np.ndarray, prompts: Sequence[str]) -> dict:
+    found = accuracy_figures(score, target, prompts)
+    return {name: found[name] for name in ("accuracy", "accuracy_interval")}
 
 
 def _share(condition: np.ndarray) -> float | None:

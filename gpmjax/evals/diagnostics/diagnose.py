@@ -10,7 +10,7 @@ from gpmjax.evals.diagnostics.cycles import energy, triads
 from gpmjax.evals.diagnostics.edges import edge_decisions
 from gpmjax.evals.diagnostics.gate import gate_spectrum
 from gpmjax.evals.diagnostics.length import UNITS, length_bias
-from gpmjax.evals.diagnostics.records import Record, by_tag, labelled
+from gpmjax.evals.diagnostics.records import Record, by_tag, labelled, prompts_of
 from gpmjax.evals.diagnostics.symmetry import order_asymmetry
 from gpmjax.evals.metrics import summarise
 
@@ -76,5 +76,6 @@ def _labelled_figures(records: Sequence[Record], tau: float, by: Sequence[str]) 
         tau,
         lengths={unit: known.of_responses(records, unit) for unit in UNITS},
         tags=[records[r]["tags"] for r in known.record],
+        prompts=prompts_of(records, known),
         by=by,
     )

@@ -6,8 +6,8 @@ import numpy as np
 from scipy import optimize, special
 
 from gpmjax.evals.diagnostics.correlation import correlate, rank_pairs
-from gpmjax.evals.diagnostics.records import Labelled, Record, labelled, pair_differences, skew_scores
-from gpmjax.evals.metrics import CONFIDENCE_LEVEL, count_outcomes, wilson_interval
+from gpmjax.evals.diagnostics.records import Labelled, Record, labelled, pair_differences, prompts_of, skew_scores
+from gpmjax.evals.metrics import CONFIDENCE_LEVEL, accuracy_figures
 
 UNITS = ("tokens", "characters")
 # Standard deviation of the normal prior on both coefficients. A model that follows labels or lengths without exception has
@@ -21,7 +21,7 @@ def length_bias(records: Sequence[Record]) -> dict:
     Returns: unit →
       ``correlation``: Spearman's ρ of s(i ≻ j) with len_i − len_j over all asked pairs, see `correlation.correlate`;
       ``longer_right`` and ``shorter_right``: accuracy on the comparisons whose better side is the longer, the shorter:
-        {"comparisons", "accuracy" (ties half), "interval" (Wilson)}; ``equal``: comparisons of equal length;
+        {"comparisons", "accuracy" (ties half), "interval" (over prompts)}; ``equal``: comparisons of equal length;
       ``regression``: see `regress`; None without labelled comparisons or where all lengths are equal.
 
     >>> record = {"scores": [[0.0, 2.0], [-2.0, 0.0]], "tokens": [9, 4], "characters": [30, 12], "comparisons": [[1, 0, 1.0]]}
@@ -30,6 +30,7 @@ def length_bias(records: Sequence[Record]) -> dict:
     (1.0, 0.0, 0)
     """
     scores, known = [skew_scores(record) for record in records], labelled(records)
+    prompts = prompts_of(records, known)
     found = {}
     for unit in UNITS:
         lengths = [pair_differences(record[unit]) for record in records]
@@ -37,8 +38,8 @@ def length_bias(records: Sequence[Record]) -> dict:
         difference, side = chosen - rejected, np.sign(known.target - 0.5)
         found[unit] = {
             "correlation": correlate(rank_pairs(scores, lengths)),
-            "longer_right": _accuracy(known, difference * side > 0),
-            "shorter_right": _accuracy(known, difference * side < 0),
+            "longer_right": _accuracy(known, prompts, difference * side > 0),
+            "shorter_right": _accuracy(known, prompts, difference * side < 0),
             "equal": int(np.sum((difference == 0) & (side != 0))),
             "regression": regress(known.score, side, difference, known.record),
         }
@@ -99,9 +100,11 @@ def _penalty(beta: np.ndarray) -> float:
     return float(beta @ beta) / (2 * PRIOR**2)
 
 
-def _accuracy(known: Labelled, inside: np.ndarray) -> dict:
-    outcomes = count_outcomes(known.score[inside], known.target[inside])
-    if outcomes.accuracy is None:
-        return {"comparisons": 0, "accuracy": None, "interval": None}
-    interval = wilson_interval(outcomes.accuracy * outcomes.decided, outcomes.decided)
-    return {"comparisons": outcomes.decided, "accuracy": outcomes.accuracy, "interval": list(interval)}
+def _accuracy(known: Labelled, prompts: Sequence[str], inside: np.ndarray) -> dict:
+    places = np.flatnonzero(inside)
+    found = accuracy_figures(known.score[places], known.target[places], [prompts[n] for n in places])
+    return {
+        "comparisons": found["wins"] + found["ties"] + found["losses"],
+        "accuracy": found["accuracy"],
+        "interval": found["accuracy_interval"],
+    }

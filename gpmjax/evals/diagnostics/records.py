@@ -12,6 +12,7 @@ import numpy as np
 
 from gpmjax.data.fields import RowError, index, items, number
 from gpmjax.data.rows import read_rows
+from gpmjax.evals.intervals import GROUP_TAG
 from gpmjax.evals.judging import record_scores
 
 Record = Mapping[str, Any]
@@ -73,6 +74,20 @@ def labelled(records: Sequence[Record]) -> Labelled:
     scores = [skew_scores(record) for record in records]
     score = np.array([scores[r][i, j] for r, i, j, _ in rows], np.float64)
     return Labelled(record, chosen, rejected, score, np.array([row[3] for row in rows], np.float64))
+
+
+def prompts_of(records: Sequence[Record], known: Labelled) -> list[str]:
+    """What each labelled comparison shares with others, for intervals: its record's tag ``group``, else its prompt, else its record.
+
+    >>> known = labelled([{"scores": [[0, 1], [-1, 0]], "comparisons": [[0, 1, 1.0]]}] * 2)
+    >>> prompts_of([{"tags": {"group": "pro"}}, {"texts": {"prompt": "Why?"}}], known)
+    ['pro', 'Why?']
+    """
+    shared = [
+        str(record.get("tags", {}).get(GROUP_TAG) or record.get("texts", {}).get("prompt") or f"record {n}")
+        for n, record in enumerate(records)
+    ]
+    return [shared[record] for record in known.record]
 
 
 def by_tag(records: Sequence[Record], tags: Sequence[str]) -> dict[str, dict[str, list[Record]]]:

@@ -26,6 +26,8 @@ def diagnosis_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
 def _labelled(summary: Mapping) -> Iterator[Line]:
     if summary["comparisons"]:
         over = f"{summary['comparisons']} comparisons"
+        if summary.get("interval_over") == "prompts":
+            over += f", {summary['prompts']} prompts"
         yield "accuracy (ties half)", _percent(summary["accuracy"]), _percents(summary["accuracy_interval"]), over
         yield "calibration error (ECE)", _number(summary["ece"]), "", over
 

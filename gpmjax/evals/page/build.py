@@ -12,6 +12,7 @@ import jinja2
 from gpmjax.evals.page.examples import Example
 from gpmjax.evals.page.folders import Chapter, Run
 from gpmjax.evals.page.sections import section
+from gpmjax.evals.table import over
 from gpmjax.evals.source_tables.render import Table, notes
 from gpmjax.version import __version__
 
@@ -99,7 +100,7 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "places": places, "score": score_text, "beaten": beaten}
+    environment.filters |= {"percent": percent, "number": number, "places": places, "score": score_text, "beaten": beaten, "over": over}
     sections = {run.folder: section(run) for chapter in chapters for run in chapter.runs}
     return environment.get_template("page.html.j2").render(
         title=title,

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from gpmjax.evals.page.folders import Run
 from gpmjax.evals.source_tables.documents import Figure, benchmark_parts, set_name
+from gpmjax.evals.table import over
 
 LONGEST = 40_000
 """Characters of a document that the page shows."""
@@ -137,6 +138,7 @@ def _how(document: Mapping[str, Any]) -> str:
     how += [f"window of {document['max_length']:,} tokens"] if document.get("max_length") else []
     how += [f"{name} {document[name]}" for name in ("dtype", "template") if name in document]
     how += [f"{document['forward_tokens']:,} forward tokens"] if "forward_tokens" in document else []
+    how += [f"intervals {over(document)}"] if document.get("accuracy_interval") else []
     if order := document.get("order"):
         how.append(f"{100 * order['consistent']:.1f} % have one verdict in both orders")
         how.append(f"the response that is read first wins {100 * order['first_wins']:.1f} %")

@@ -23,6 +23,8 @@ class Figure(NamedTuple):
     """As the file has it, 95 %."""
     outcomes: tuple[int, int, int] | None = None
     """Wins, ties, losses."""
+    over: str = ""
+    """What the interval takes as independent, "prompts" or "comparisons"; empty where the file does not say."""
 
 
 class Result(NamedTuple):
@@ -144,7 +146,8 @@ def figure_of(value: Any) -> Figure | None:
         return None
     counts = tuple(value.get(key) for key in ("wins", "ties", "losses"))
     outcomes = None if None in counts else counts
-    return Figure(float(accuracy), _interval(value.get("accuracy_interval") or value.get("interval")), outcomes)
+    interval = _interval(value.get("accuracy_interval") or value.get("interval"))
+    return Figure(float(accuracy), interval, outcomes, str(value.get("interval_over") or ""))
 
 
 def _interval(pair: Sequence[float] | None) -> tuple[float, float] | None:

@@ -10,6 +10,7 @@ from gpmjax.evals.source_tables.estimate import Estimate
 EMPTY = "–"
 WHAT = {
     "seeds": "95 % bootstrap over seeds",
+    "prompts": "95 % over prompts",
     "comparisons": "95 % bootstrap over comparisons",
     "file": "95 % as in the file: Wilson's, or a benchmark's own",
 }
