@@ -18,15 +18,24 @@ TOKENIZER = flags.DEFINE_string("tokenizer", "smollm2", "A model directory, .ggu
 MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "The tokenizer's chat template, or prompt and newline.")
 
+NARROW = 120
+"""Columns; a table in fewer would have words broken."""
+
 _COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 
-def show(source: str, findings: list[Finding]) -> None:
-    """Prints the findings as a table."""
-    table = Table("level", "check", "count", "detail", title=source)
+def show(source: str, findings: list[Finding], console: Console) -> None:
+    """Prints the findings: as a table where it is wide enough, otherwise a line each, so that no row's number is broken."""
+    if console.width < NARROW:
+        for level, check, count, detail in findings:
+            line = f"[{_COLOURS[level]}]{level}[/]: {check} ({count}): {_escaped(detail)}"
+            console.print(line, soft_wrap=True, highlight=False)
+        return
+    table = Table("level", "check", "count", title=_escaped(source))
+    table.add_column("detail", overflow="fold")
     for level, check, count, detail in findings:
         table.add_row(f"[{_COLOURS[level]}]{level}", check, str(count), _escaped(detail))
-    Console().print(table)
+    console.print(table)
 
 
 def _escaped(text: str) -> str:
@@ -39,7 +48,7 @@ def main(_: list[str]) -> None:
         findings = lint(DATA.value, chat, max_length=MAX_LENGTH.value)
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    show(DATA.value, findings)
+    show(DATA.value, findings, Console())
     sys.exit(int(any(finding.level == "error" for finding in findings)))
 
 

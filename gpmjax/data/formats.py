@@ -25,6 +25,12 @@ from gpmjax.data.messages import reply, roles, text_or_messages, transcript_turn
 
 LAYOUTS = "chosen + rejected (or reject), responses + comparisons, responses + prefer, completions"
 
+READ = frozenset(
+    (*REQUESTS, *CONVERSATIONS, *BESIDE, "chosen", "rejected", "reject", "margin", "chosen_probs", "responses", "comparisons")
+    + ("prefer", "completions")
+)
+"""Columns that are no tags."""
+
 PREFILLS = ("continue", "refuse")
 
 

@@ -5,18 +5,19 @@ warnings change it (texts cut, dates pinned, length that gives the label away).
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.encode import EncodeReport, encode_each
+from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.fields import RowError
-from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.formats import READ, Reading, parse_row
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import Group
+from gpmjax.data.messages import empty, held_messages
 from gpmjax.data.records import BUILTIN, number_comparisons, read_groups
 from gpmjax.data.rows import read_rows
 
@@ -27,6 +28,7 @@ TOLERATED_CONTRADICTIONS = 0.01
 """Share of contradicted pairs up to which they are the noise of human labels, a warning; beyond, an error."""
 
 _EXAMPLES = 3
+_CHUNK = 256
 
 
 class Finding(NamedTuple):
@@ -43,7 +45,7 @@ def lint(source: str, chat: ChatFormat, *, max_length: int, reading: Reading = R
     """Everything found in a source, errors first.
 
     Raises:
-        FileNotFoundError, ValueError: the source as a whole cannot be read, or the template refuses its messages.
+        FileNotFoundError, ValueError: the source as a whole cannot be read, or the template fails on every message.
     """
     groups, findings = _read(source, reading)
     findings += _tokenizer_findings(chat)
@@ -74,19 +76,36 @@ def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
     """The readable groups, and one finding for the rows that are not."""
     if source.startswith(BUILTIN):
         return read_groups(source), []
-    groups, broken = [], []
+    groups, broken, in_strings, tags, unread = [], [], [], {}, {}
     folder = f"{Path(source.partition('?')[0]).parent}/"
-    for row in read_rows(source):
+    for row in read_rows(source, refuse=lambda line: broken.append(line.removeprefix(folder))):
+        where = row.where.removeprefix(folder)
         try:
-            groups.append(parse_row(row.fields, row.where.removeprefix(folder), reading))
+            group = parse_row(row.fields, where, reading)
         except RowError as error:
             broken.append(str(error))
-    findings = _found("error", "unreadable rows", broken, "")
+            continue
+        groups.append(group)
+        in_strings += [where] * _holds_messages(row.fields)
+        tags |= dict.fromkeys(group.tags)
+        unread |= dict.fromkeys(name for name, value in row.fields.items() if name not in READ | group.tags.keys() and not empty(value))
+    findings = [
+        *_found("error", "unreadable rows", broken, ""),
+        *_found("warning", "messages in strings", in_strings, "a column holds messages as text; they are read as messages"),
+        *_listed("warning", "columns not read", [name for name in unread if name not in tags], "neither text nor numbers"),
+        *_listed("info", "columns taken for tags", list(tags), "no part of what a model reads"),
+    ]
     return number_comparisons(groups), findings
 
 
+def _holds_messages(fields: Mapping[str, Any]) -> bool:
+    """Whether one of the columns that are read holds messages inside a string."""
+    texts = (value for name, value in fields.items() if name in READ and isinstance(value, str))
+    return any(held_messages(text) is not text for text in texts)
+
+
 def _label_findings(groups: Sequence[Group]) -> list[Finding]:
-    contradictions, repeated, empty, pairs = [], [], [], 0
+    contradictions, repeated, blank, pairs = [], [], [], 0
     # Whatever a row is tagged, one model answers for all of them.
     for group in merge_groups(groups, sections=()):
         seen: dict[tuple[int, int], int] = {}
@@ -100,13 +119,15 @@ def _label_findings(groups: Sequence[Group]) -> list[Finding]:
                 contradictions.append(f"{group.where}: {_short(group.responses[i])} and {_short(group.responses[j])}")
             if times > 1:
                 repeated.append(f"{group.where}: {_short(group.responses[i])} ≻ {_short(group.responses[j])}, {times} times")
-        empty += [f"{group.where}: an empty response" for text in group.responses if not text.strip()]
+        blank += [f"{group.where}: an empty response" for text in group.responses if not text.strip()]
+    silent = [group.where for group in groups if not all(message.content.strip() for message in group.prompt)]
     unlabelled = [group.where for group in groups if not group.comparisons]
     level = "error" if len(contradictions) > TOLERATED_CONTRADICTIONS * pairs else "warning"
     return [
         *_found(level, "contradicting labels", contradictions, f"of {pairs} pairs, each side preferred over the other"),
         *_found("warning", "repeated labels", repeated, "they weigh more than the others"),
-        *_found("warning", "empty responses", empty, ""),
+        *_found("warning", "empty responses", blank, ""),
+        *_found("warning", "empty turns", silent, "a message of the prompt is empty"),
         *_found("warning", "no comparison", unlabelled, "rows without any label"),
     ]
 
@@ -123,7 +144,8 @@ def _tokenizer_findings(chat: ChatFormat) -> list[Finding]:
 def _token_findings(groups: Sequence[Group], chat: ChatFormat, max_length: int) -> list[Finding]:
     total, identical, collapsed, cut, double_bos, early_eos, widest = EncodeReport(), [], [], [], [], [], 0
     bos, eos = chat.tokenizer.bos_token_id, chat.tokenizer.eos_token_id
-    for encoded, report in encode_each(groups, chat, max_length=max_length):
+    refused: list[str] = []
+    for encoded, report in _each_encoded(groups, chat, max_length, refused):
         total += report
         widest = max(widest, encoded.size[0])
         identical += [encoded.where] * report.identical
@@ -135,6 +157,7 @@ def _token_findings(groups: Sequence[Group], chat: ChatFormat, max_length: int) 
         early_eos += [encoded.where for text in texts if eos in text[:-1].tolist()]
     summary = f"{total.comparisons} usable comparisons, at most {widest} tokens in a row's prompt and responses"
     return [
+        *_found("error", "rows without a place in the template", refused, ""),
         *_found("error", "chosen == rejected", identical, "the same text on both sides"),
         *_found("error", "equal after encoding", collapsed, "what tells the two sides apart is cut or trimmed away"),
         *_found("error", "double BOS", double_bos, "the prompt's text begins with BOS as well"),
@@ -142,6 +165,22 @@ def _token_findings(groups: Sequence[Group], chat: ChatFormat, max_length: int) 
         *_found("warning", "EOS inside a response", early_eos, "the text itself contains the EOS token"),
         Finding("info", "rows", total.groups, summary),
     ]
+
+
+def _each_encoded(
+    groups: Sequence[Group], chat: ChatFormat, max_length: int, refused: list[str]
+) -> Iterator[tuple[EncodedGroup, EncodeReport]]:
+    """Each group that can be encoded; a line in ``refused`` for each that cannot."""
+    for start in range(0, len(groups), _CHUNK):
+        chunk = groups[start : start + _CHUNK]
+        try:
+            yield from list(encode_each(chunk, chat, max_length=max_length))
+        except ValueError:
+            for group in chunk:
+                try:
+                    yield from list(encode_each([group], chat, max_length=max_length))
+                except ValueError as error:
+                    refused.append(str(error))
 
 
 def _length_findings(groups: Sequence[Group]) -> list[Finding]:
@@ -160,6 +199,11 @@ def _found(level: str, check: str, places: Sequence[str], detail: str) -> list[F
         return []
     examples = "; ".join(itertools.islice(dict.fromkeys(places), _EXAMPLES))
     return [Finding(level, check, len(places), f"{detail}: {examples}" if detail else examples)]
+
+
+def _listed(level: str, check: str, names: Sequence[str], detail: str) -> list[Finding]:
+    """One finding that names all of some columns, or none."""
+    return [Finding(level, check, len(names), f"{detail}: {', '.join(names)}")] if names else []
 
 
 def _short(text: str) -> str:

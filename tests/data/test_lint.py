@@ -10,13 +10,21 @@ from gpmjax.data.records import read_groups
 
 
 @pytest.fixture
-def found(tmp_path, make_tokenizer):
+def details():
+    """Check → detail, of the last rows that were looked at."""
+    return {}
+
+
+@pytest.fixture
+def found(tmp_path, make_tokenizer, details):
     """rows → {check: (level, count)}."""
 
     def run(rows, kind="chatml", template="chat", max_length=200):
         path = tmp_path / "p.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         findings = lint(str(path), ChatFormat(make_tokenizer(kind), template), max_length=max_length)
+        details.clear()
+        details.update({finding.check: finding.detail for finding in findings})
         assert all(str(tmp_path) not in finding.detail for finding in findings)
         return {finding.check: (finding.level, finding.count) for finding in findings}
 
@@ -65,6 +73,52 @@ def test_rows(found):
     assert findings["unreadable rows"] == ("error", 2) and findings["empty responses"] == ("warning", 1)
     assert findings["no comparison"] == ("warning", 1)
     assert found([{"prompt": "Q"}]) == {"unreadable rows": ("error", 1)}
+
+
+def test_columns(found, details):
+    rows = [pair(subset="s", id=3, meta={"seen": 1}), pair("b", "a", other={}, note=None)]
+    findings = found(rows)
+    assert findings["columns taken for tags"] == ("info", 2) and findings["columns not read"] == ("warning", 1)
+    assert details["columns taken for tags"] == "no part of what a model reads: subset, id"
+    assert details["columns not read"] == "neither text nor numbers: meta"
+    assert "columns taken for tags" not in found([pair(margin=2, system="S", history=[["a", "b"]])])
+
+
+def test_messages(found, details):
+    text = json.dumps([{"role": "assistant", "content": "It is 4."}])
+    findings = found([pair(text, text.replace("4", "5")), pair()])
+    assert findings["messages in strings"] == ("warning", 1) and details["messages in strings"].endswith(": p.jsonl:1")
+    turns = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": ""}, {"role": "user", "content": "R"}]
+    assert found([pair(prompt=turns)])["empty turns"] == ("warning", 1)
+    lost = [{"role": "assistant", "content": "51", "reasoning_content": text} for text in ("a", "b")]
+    findings = found([pair(), pair([lost[0]], [lost[1]]), pair(context="The text.")])
+    assert findings["rows without a place in the template"] == ("error", 1) and findings["unreadable rows"] == ("error", 1)
+    assert details["rows without a place in the template"].startswith("p.jsonl:2: the chat template leaves out 'reasoning_content'")
+    assert details["unreadable rows"].startswith("p.jsonl:3: field 'context': may be part of the conversation")
+    assert findings["rows"] == ("info", 1)
+
+
+@pytest.mark.parametrize(
+    "line, problem",
+    [
+        (b'{"prompt": "Say hi.", "chosen": "Hi \\ud83d", "rejected": "No."}', "field 'chosen': holds half a character"),
+        (b'{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1' + b"0" * 400 + b"}", "field 'margin': must be a finite"),
+        (b'{"prompt": "q", "margin": 1' + b"0" * 5000 + b"}", "cannot be read as JSON (a number of more than 4300 digits)"),
+        (b'{"prompt": ' + b"[" * 100_000, "cannot be read as JSON (lists or objects nested too deeply)"),
+        (b'{"prompt": "\xff"}', "not UTF-8 (byte 0xff)"),
+        (b"{", "not valid JSON"),
+    ],
+    ids=["half a character", "400 digits", "5000 digits", "nesting", "no UTF-8", "no JSON"],
+)
+def test_a_row_that_cannot_be_read_is_found(tmp_path, make_tokenizer, line, problem):
+    good = b'{"prompt": "Say bye.", "chosen": "Bye.", "rejected": "No."}\n'
+    (tmp_path / "p.jsonl").write_bytes(good + line + b"\n" + good)
+    first, *_, last = lint(str(tmp_path / "p.jsonl"), ChatFormat(make_tokenizer("chatml")), max_length=200)
+    assert first[:3] == ("error", "unreadable rows", 1) and first.detail.startswith(f"p.jsonl:2: {problem}")
+    assert "\n" not in first.detail and len(first.detail) < 200
+    with pytest.raises(ValueError, match=r"p.jsonl:2: ") as caught:
+        read_groups(str(tmp_path / "p.jsonl"))
+    assert problem in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_length_bias(found):

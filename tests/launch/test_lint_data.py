@@ -1,11 +1,13 @@
 """The command: a table, and an exit status that a script can act on."""
 
+import os
 import subprocess
 import sys
 
 
-def lint_data(*flags):
-    return subprocess.run([sys.executable, "launch/lint_data.py", *flags], capture_output=True, text=True, timeout=120)
+def lint_data(*flags, env=None):
+    command = [sys.executable, "launch/lint_data.py", *flags]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, env=env)
 
 
 def test_exit_status_says_whether_there_are_errors(tmp_path):
@@ -18,6 +20,16 @@ def test_exit_status_says_whether_there_are_errors(tmp_path):
     spoilt = lint_data(f"--data={data}", "--template=raw", "--max_length=64")
     assert spoilt.returncode == 1 and spoilt.stderr == ""
     assert "contradicting" in spoilt.stdout and "unreadable" in spoilt.stdout and "pairs.jsonl:3" in spoilt.stdout
+
+
+def test_a_row_s_number_stays_whole_in_narrow_terminals(tmp_path):
+    data = tmp_path / ("a_name_that_fills_a_narrow_terminal_by_itself" * 2 + ".jsonl")
+    data.write_text('{"prompt": "Q", "chosen": "a", "rejected": "b"}\n' + "\n" * 123_454 + '{"prompt": "Q"}\n', encoding="utf-8")
+    for columns in ("30", "80", "200"):
+        found = lint_data(f"--data={data}", env=os.environ | {"COLUMNS": columns})
+        assert found.returncode == 1 and found.stderr == ""
+        assert f"{data.name}:123456: field 'chosen': missing" in found.stdout or columns == "200"
+        assert ":123456: field" in found.stdout
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path):

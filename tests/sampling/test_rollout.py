@@ -1,5 +1,6 @@
 """The local rollout: messages in, texts and the policy's tokens out."""
 
+import copy
 import dataclasses
 
 import jax
@@ -43,6 +44,19 @@ def test_texts_tokens_and_ends_agree(rollout, chat):
             assert stopped == (tokens[-1] == eos) and stopped == (eos in tokens.tolist())
             assert text == chat.tokenizer.decode([token for token in tokens if token != eos], skip_special_tokens=True)
             assert tokens.dtype == np.int32 and (logprobs < 0).all()
+
+
+def test_an_answer_that_the_header_opens_is_whole(rollout, chat):
+    """What a header writes of the answer ("<think>") is sampled from, and stands in the text that is scored."""
+    tokenizer = copy.copy(chat.tokenizer)
+    template = tokenizer.chat_template
+    tokenizer.chat_template = template + "{% if add_generation_prompt %}<think>\n{% endif %}"
+    opened = ChatFormat(tokenizer)
+    (prompt,) = prompt_tokens(opened, PROMPTS[:1])
+    assert tokenizer.decode(prompt).endswith("<think>\n") and opened.opening == "<think>\n"
+    (found,) = dataclasses.replace(rollout, chat=opened)(PROMPTS[:1], seed=1)
+    for text, tokens, stopped in zip(found.texts, found.tokens, found.stopped, strict=True):
+        assert text == "<think>\n" + tokenizer.decode(tokens[: len(tokens) - stopped], skip_special_tokens=True)
 
 
 def test_it_is_generate_on_templated_prompts(rollout, chat):
