@@ -22,6 +22,7 @@ from gpmjax.evals.policies.mt_bench import answer_record, read_questions
 from gpmjax.evals.policies.outputs import read_instructions, write_records
 from gpmjax.evals.report import rows_path
 from gpmjax.files import fingerprint
+from gpmjax.models.attention import preferred
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
 from gpmjax.owner import owned_output
@@ -103,7 +104,7 @@ def open_rollout() -> tuple[LocalRollout | HttpRollout, dict]:
     # Whole on every device: split weights would travel at every token.
     mesh = make_mesh(data=-1, fsdp=1)
     params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
-    model = Decoder(source.config, Runtime(dtype=DTYPE.value))
+    model = Decoder(source.config, Runtime(dtype=DTYPE.value, attention=preferred()))
     return LocalRollout(model, params, chat, plan, 1, mesh, ROWS.value), {**identity, "model": fingerprint(source.files)}
 
 

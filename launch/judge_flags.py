@@ -7,6 +7,7 @@ from gpmjax.data.questions import ORDERS
 from gpmjax.evals.open_judge import JudgePlan
 from gpmjax.evals.pairwise_judge import SYMMETRIES
 from gpmjax.evals.rationales import VOTES, RationalePlan
+from gpmjax.models.attention import AUTO
 from gpmjax.models.config import ATTENTIONS, DTYPES
 from gpmjax.models.spec import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 
@@ -15,7 +16,12 @@ MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with o
 ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed, not scores.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")
-ATTENTION = flags.DEFINE_enum("attention", "xla", ATTENTIONS, "How it is computed: flash or blockwise for long texts.")
+ATTENTION = flags.DEFINE_enum(
+    "attention", AUTO, (AUTO, *ATTENTIONS), "How it is computed: flash or blockwise for long texts; auto: blockwise on CPUs, else xla."
+)
+FEATURE_CACHE = flags.DEFINE_string(
+    "feature_cache", "", "Directory that keeps the backbone's hidden states; models with heads on equal backbones share them."
+)
 ORDER = flags.DEFINE_enum("order", "both", ORDERS, "Of the two responses put to a pairwise model; shuffled: half the work.")
 SYMMETRY = flags.DEFINE_enum("symmetry", "average", SYMMETRIES, "Scores of a pairwise model asked in both orders.")
 RATIONALES = flags.DEFINE_integer("rationales", 0, "Sample so many before each verdict (GenRM-CoT); 0: answer at once.", 0)
@@ -46,6 +52,7 @@ def judge_plan() -> JudgePlan:
         dtype=DTYPE.value,
         template=TEMPLATE.value,
         attention=ATTENTION.value,
+        feature_cache=FEATURE_CACHE.value,
         order=ORDER.value,
         symmetry=SYMMETRY.value,
         rationales=thinking if RATIONALES.value else None,

@@ -4,8 +4,10 @@
     python launch/make_data.py --kind=n_cycle --n=5 --out=five.jsonl
     python launch/make_data.py --kind=aspect_cycles --input=openbmb/UltraFeedback --out=cycles.jsonl
     python launch/make_data.py --kind=type_advantage --species=species.json --matrix=matrix.json --out=types.jsonl
+    python launch/make_data.py --kind=type_advantage --species=species.json --matrix=matrix.json --names=mine.txt --out=mine.jsonl
 
-A kind that makes several sets puts their names into --out: cycles_no_honesty.jsonl, types_train.jsonl, types_dev.jsonl.
+The last one makes every decided pair of the species that mine.txt names, one a line. A kind that makes several sets puts
+their names into --out: cycles_no_honesty.jsonl, types_train.jsonl, types_dev.jsonl.
 """
 
 import sys
@@ -28,6 +30,12 @@ def _aspect_cycles() -> Sets:
 
 def _type_advantage() -> Sets:
     rule = type_advantage.load_rule(_given(SPECIES), _given(MATRIX))
+    if NAMES.value:
+        lines = Path(NAMES.value).read_text(encoding="utf-8-sig").splitlines()
+        try:
+            return {"": type_advantage.all_pairs(type_advantage.among(rule, [line.strip() for line in lines if line.strip()]))}
+        except ValueError as error:
+            raise ValueError(f"{NAMES.value}: {error}") from error
     sizes = dict(train_pairs=TRAIN_PAIRS.value, dev_pairs=DEV_PAIRS.value)
     train, dev = type_advantage.split_pairs(rule, **sizes, dev_share=DEV_SHARE.value, seed=SEED.value)
     return {"train": train, "dev": dev}
@@ -57,6 +65,7 @@ N = flags.DEFINE_integer("n", None, "n_cycle, transitive: how many items.")
 INPUT = flags.DEFINE_string("input", None, "aspect_cycles: rows with ratings, a file or a hub id.")
 SPECIES = flags.DEFINE_string("species", None, "type_advantage: JSON file of species and their types.")
 MATRIX = flags.DEFINE_string("matrix", None, "type_advantage: JSON file of the best multipliers.")
+NAMES = flags.DEFINE_string("names", None, "type_advantage: text file of species, one name a line; all their decided pairs.")
 TRAIN_PAIRS = flags.DEFINE_integer("train_pairs", 20_000, "type_advantage: pairs among species for training.")
 DEV_PAIRS = flags.DEFINE_integer("dev_pairs", 4_000, "type_advantage: pairs among species held out.")
 DEV_SHARE = flags.DEFINE_float("dev_share", 0.2, "type_advantage: share of the species held out.")

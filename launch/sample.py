@@ -22,6 +22,7 @@ from gpmjax.data.chat import TEMPLATES, ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
 from gpmjax.improve_config import ScorerConfig
+from gpmjax.models.attention import preferred
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.logits import SamplingPlan
@@ -50,11 +51,11 @@ def draw() -> tuple[Rollouts, Scores | None]:
     source = hub.open_source(MODEL.value)
     chat = ChatFormat(source.tokenizer(), template=TEMPLATE.value)
     params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
-    model = Decoder(source.config, Runtime(dtype=DTYPE.value))
+    model = Decoder(source.config, Runtime(dtype=DTYPE.value, attention=preferred()))
     (rollouts,) = LocalRollout(model, params, chat, plan, SAMPLES.value, mesh)([user(PROMPT.value)], SEED.value)
     if SCORER.value is None:
         return rollouts, None
-    scorer = open_scorer(ScorerConfig(model=SCORER.value, template=TEMPLATE.value, dtype=DTYPE.value), mesh)
+    scorer = open_scorer(ScorerConfig(model=SCORER.value, template=TEMPLATE.value, dtype=DTYPE.value, attention=preferred()), mesh)
     return rollouts, scorer([Prompt(user(PROMPT.value), "--prompt")], [rollouts.texts])
 
 

@@ -83,6 +83,35 @@ def split_pairs(
     return _pairs(rule, train, train_pairs, seed, "train_pairs"), _pairs(rule, dev, dev_pairs, seed, "dev_pairs")
 
 
+def among(rule: Rule, names: Sequence[str]) -> Rule:
+    """The rule between the species of these names, in their order.
+
+    Raises:
+        ValueError: a name that no species has, or fewer than two.
+    """
+    place = {one.name: n for n, one in enumerate(rule.species)}
+    members = []
+    for name in dict.fromkeys(names):
+        if name not in place:
+            raise ValueError(f"{name!r}: no species of this name; there are {len(place)}, such as {', '.join(sorted(place)[:3])}")
+        members.append(place[name])
+    if len(members) < 2:
+        raise ValueError(f"{len(members)} species: a pair needs 2")
+    return Rule(tuple(rule.species[n] for n in members), rule.multiplier[np.ix_(members, members)])
+
+
+def all_pairs(rule: Rule) -> list[Group]:
+    """Every decided pair of species, one a group, in the species' order.
+
+    Raises:
+        ValueError: no pair is decided.
+    """
+    winner, loser = np.nonzero(rule.multiplier > rule.multiplier.T)
+    if not len(winner):
+        raise ValueError(f"none of the pairs of {len(rule.species)} species is decided")
+    return [_pair([rule.species[i].description for i in pair]) for pair in zip(winner, loser, strict=True)]
+
+
 def _pairs(rule: Rule, members: np.ndarray, wanted: int, seed: int, name: str) -> list[Group]:
     ahead = rule.multiplier[np.ix_(members, members)]
     winner, loser = np.nonzero(ahead > ahead.T)

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.held_out import HeldOut, held_out
 from gpmjax.evals.judging import Judge, judged_comparisons
@@ -16,6 +13,7 @@ from gpmjax.evals.open_judge import JudgePlan, as_judge, open_model
 from gpmjax.evals.preference import BREAKDOWN, Kept, measure_scored
 from gpmjax.evals.report import RowsFile, data_identity, rows_path
 from gpmjax.files import write_json
+from gpmjax.progress import track
 
 # A summary names this many dropped comparisons and counts the rest.
 NAMED = 100
@@ -62,7 +60,7 @@ def _measure(
     """Figures of all comparisons, of which only those that are not ``kept`` are put to the judge."""
     done = {record["row"] for record in kept.records}
     left = [dataclasses.replace(g, comparisons=c) for g in data.groups if (c := _undone(g, data.facts.keys() - done))]
-    scored = track(judged_comparisons(judge, left), "judging", total=len(left), console=Console(stderr=True))
+    scored = track(judged_comparisons(judge, left), "judging", len(left))
     return measure_scored(scored, data.facts, by=plan.by, sink=sink, kept=kept)
 
 

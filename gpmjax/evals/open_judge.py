@@ -2,27 +2,32 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.questions import QuestionFormat, response_format
 from gpmjax.evals.embedding_judge import EmbeddingJudge
+from gpmjax.evals.feature_reader import FeatureReader, Features, decoder_fingerprint
 from gpmjax.evals.judging import Judge
 from gpmjax.evals.pairwise_judge import PairwiseJudge
 from gpmjax.evals.protocol import Scorer, make_scorer
 from gpmjax.evals.rationales import RationalePlan, RationaleReader
 from gpmjax.evals.readout import PackedReader
+from gpmjax.feature_store import FeatureStore
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
+from gpmjax.models.attention import AUTO, preferred
 from gpmjax.models.config import Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import generate
 from gpmjax.sampling.logits import SamplingPlan
-from gpmjax.sharding import make_mesh, place_leaf
+from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,14 +44,16 @@ class JudgePlan:
     """Changes memory and speed, not scores."""
     dtype: str = "float32"
     template: str = "chat"
-    attention: str = "xla"
-    """See `gpmjax.models.attention`; "flash" or "blockwise" for long texts. Changes memory and speed, not scores."""
+    attention: str = AUTO
+    """See `gpmjax.models.attention`; "auto" is its ``preferred``. Changes memory and speed, not scores."""
     order: str = "both"
     """Of the pairs put to a pairwise model: "both", or "shuffled", which is half the work."""
     symmetry: str = "average"
     """Of a pairwise model asked in both orders, see `pairwise_judge.SYMMETRIES`."""
     rationales: RationalePlan | None = None
     """How the model thinks before its verdict; None: it answers at once."""
+    feature_cache: str = ""
+    """A directory that keeps hidden states, which models of equal backbones share; empty: none is kept. Changes speed, not scores."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +80,7 @@ def open_model(plan: JudgePlan) -> OpenModel:
       FileNotFoundError, ValueError: one line naming the model, or the field and what is allowed.
     """
     mesh = make_mesh()
-    runtime = Runtime(dtype=plan.dtype, attention=plan.attention, mesh=mesh if mesh.size > 1 else None).validate()
+    runtime = Runtime(dtype=plan.dtype, attention=preferred(plan.attention), mesh=mesh if mesh.size > 1 else None).validate()
     source = open_source(plan.model)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
     spec = loaded.spec
@@ -108,10 +115,12 @@ def as_judge(model: OpenModel, plan: JudgePlan) -> Judge:
     """An opened model as the judge that its plan describes.
 
     Raises:
-      ValueError: rationales of a model that does not read verdicts.
+      ValueError: rationales of a model that does not read verdicts, or with a feature cache, which never holds new rationales.
     """
     identity = dict(model.identity)
     read = PackedReader(model.scorer, model.rows_per_batch)
+    if plan.feature_cache:
+        read = _cached(model, plan)
     if plan.rationales is not None:
         read = _thinking(model, read, plan.rationales.validate())
         identity["rationales"] = dataclasses.asdict(plan.rationales)
@@ -120,6 +129,24 @@ def as_judge(model: OpenModel, plan: JudgePlan) -> Judge:
         questions = dataclasses.replace(model.format, order=plan.order)
         return PairwiseJudge(read, questions, identity, plan.max_length, plan.symmetry)
     return EmbeddingJudge(read, model.format, identity, plan.max_length)
+
+
+def _cached(model: OpenModel, plan: JudgePlan) -> FeatureReader:
+    if plan.rationales is not None:
+        raise ValueError(f"feature_cache={plan.feature_cache!r}: must be empty with rationales, which are new texts each time")
+    runtime = model.model.runtime
+    name = decoder_fingerprint(model.model.config, runtime.dtype, model.params["decoder"])
+    encode = jax.jit(
+        lambda params, batch: model.model.apply({"params": params}, batch, method="features"),
+        in_shardings=(None, batch_sharding(model.mesh)),
+        out_shardings=replicated(model.mesh),
+    )
+    return FeatureReader(
+        features=lambda batch: Features(*encode(model.params, batch)),
+        heads=model.scorer,
+        store=FeatureStore(Path(plan.feature_cache), name, model.model.config.hidden_size),
+        rows_per_batch=model.rows_per_batch,
+    )
 
 
 def _thinking(model: OpenModel, read: PackedReader, plan: RationalePlan) -> RationaleReader:

@@ -36,12 +36,13 @@ class PackedReader:
     rows_per_batch: int = 8
 
     def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
-        return _read_groups(self.scorer, groups, self.rows_per_batch)
+        return read_groups(self.scorer, groups, self.rows_per_batch)
 
 
-def _read_groups(
+def read_groups(
     scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int
 ) -> Iterator[tuple[Output, int]]:
+    """What ``scorer`` says of each group's responses, and the tokens that it took; see `PackedReader`."""
     if not groups:
         return
     groups = [group._replace(comparisons=()) for group in groups]

@@ -19,11 +19,19 @@ from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import ATTENTIONS, require_one_of
 from gpmjax.models.flash import flash_attention
 
+AUTO = "auto"
 NO_WINDOW = 2**30
 CHUNK = 512
 _KERNELS = {"flash": None, "blockwise": blockwise}
 # Finite, so that a padding slot, which sees nothing, averages everything and stays a number.
 _MASKED = -1e30
+
+
+def preferred(implementation: str = AUTO) -> str:
+    """The implementation to run texts of any length with on this platform, where none is named: "blockwise" on CPUs, else "xla"."""
+    if implementation != AUTO:
+        return implementation
+    return "blockwise" if jax.default_backend() == "cpu" else "xla"
 
 
 def attention_mask(

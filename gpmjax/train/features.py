@@ -12,7 +12,7 @@ from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.sharding import put_whole_batch, replicated
 from gpmjax.train.backbone import Backbone
-from gpmjax.train.feature_store import FeatureStore, text_key
+from gpmjax.feature_store import FeatureStore, text_key
 
 ROWS_A_SHARD = 512
 """A kill loses this many encoded texts at most."""

@@ -24,16 +24,17 @@ from gpmjax.data.pipeline import Pipeline
 from gpmjax.data.questions import response_format
 from gpmjax.distributed import any_host, is_first_host
 from gpmjax.models.scores import PreferenceOutput
+from gpmjax.progress import ProgressBar
 from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.examples import example
-from gpmjax.train.feature_store import FeatureStore
+from gpmjax.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing, feature_encoder
 from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
 from gpmjax.train.inputs import OpenHeldOut, batch_shape, fit_data
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
-from gpmjax.train.metrics import MetricsWriter, ProgressBar, write_json
+from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
@@ -180,7 +181,7 @@ class Run:
 
         def progress(done: int, total: int) -> None:
             if not bar:
-                bar.append(ProgressBar("encode", total))
+                bar.append(ProgressBar("encode", total, done))
             bar[0].update(done, {})
 
         places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]

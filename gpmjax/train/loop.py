@@ -22,7 +22,8 @@ import jax
 import numpy as np
 
 from gpmjax.distributed import any_host, on_every_host
-from gpmjax.train.metrics import MetricsWriter, ProgressBar
+from gpmjax.progress import ProgressBar
+from gpmjax.train.metrics import MetricsWriter
 from gpmjax.train.speed import Speed
 from gpmjax.train.state import TrainState
 

@@ -1,19 +1,15 @@
-"""Where a run's numbers go: ``metrics.jsonl`` (one JSON object a line), TensorBoard, and a progress bar.
+"""Where a run's numbers go: ``metrics.jsonl`` (one JSON object a line) and TensorBoard.
 
-Of several hosts the first one alone writes and speaks; on the others all of this does nothing.
+Of several hosts the first one alone writes; on the others all of this does nothing.
 
 A training line is ``{"step", "loss", "accuracy", …}``, an evaluation line ``{"step", "eval": {name: {…}}}``.
 """
 
 import json
 import math
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from tensorboardX import SummaryWriter
 
 from gpmjax import files
@@ -71,40 +67,3 @@ def _scalars(values: dict[str, Any], prefix: str = ""):
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     """The lines of a run's ``metrics.jsonl``."""
     return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-class ProgressBar:
-    """One line with step, loss, accuracy, tokens/s, MFU where the chip's peak is known, and ETA; plain lines now and then where there is no terminal."""
-
-    SECONDS_BETWEEN_LINES = 15.0
-
-    def __init__(self, description: str, total: int, done: int = 0):
-        self._console = Console(file=sys.stderr, quiet=not is_first_host())
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task(description, total=total, completed=done, facts="")
-        self._description, self._total, self._done = description, total, done
-        self._started, self._first, self._spoke = time.monotonic(), done, -math.inf
-        self._bar.start()
-
-    def update(self, step: int, facts: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {value:,.4g}" for name, value in facts.items())
-        self._done = step
-        self._bar.update(self._task, completed=step, facts=text)
-        now = time.monotonic()
-        if not (self._console.quiet or self._console.is_terminal) and (step == self._total or now - self._spoke > self.SECONDS_BETWEEN_LINES):
-            self._spoke = now
-            rate = (now - self._started) / max(step - self._first, 1)
-            eta = f"ETA {rate * (self._total - step):,.0f} s"
-            print(f"{self._description} {step}/{self._total}  {text}  {eta}", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        self._bar.stop()

@@ -41,6 +41,16 @@ def test_type_advantage(tmp_path):
     done = make_data("--kind=type_advantage", *flags, "--train_pairs=12", "--dev_pairs=3")
     assert done.returncode == 0, done.stderr
     assert [len(read_groups(f"{tmp_path}/t_{part}.jsonl")) for part in ("train", "dev")] == [12, 3]
+    (tmp_path / "n.txt").write_text("Water1\n\nFire2\nFire0\nGrass3\n", encoding="utf-8-sig")
+    done = make_data("--kind=type_advantage", *flags, f"--names={tmp_path}/n.txt")
+    pairs = [tuple(text.split(",")[0] for text in group.responses) for group in read_groups(f"{tmp_path}/t.jsonl")]
+    assert done.returncode == 0 and pairs == [
+        ("Water1", "Fire2"), ("Water1", "Fire0"), ("Fire2", "Grass3"), ("Fire0", "Grass3"), ("Grass3", "Water1")
+    ]  # fmt: skip
+    (tmp_path / "n.txt").write_text("Fire2\nFire9\n")
+    done = make_data("--kind=type_advantage", *flags, f"--names={tmp_path}/n.txt")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path}/n.txt: 'Fire9': no species of this name; there are 15, such as Fire0, Fire1, Fire2\n"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
 from gpmjax.data.groups import Comparison, Group, user
 from gpmjax.hub import load_tokenizer
-from gpmjax.train.feature_store import FeatureStore
+from gpmjax.feature_store import FeatureStore
 from gpmjax.train.features import GroupFeatures, encode_missing, group_keys
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation
@@ -18,6 +16,7 @@ from gpmjax.evals.judging import Judge, group_record
 from gpmjax.evals.order import order_figures
 from gpmjax.evals.report import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
+from gpmjax.progress import track
 
 # A summary names this many malformed rows and counts the rest.
 NAMED = 100
@@ -71,7 +70,7 @@ def _judge(benchmark: Benchmark, judge: Judge, groups: Sequence[Group], file: Ro
     """A record of each group, of which the first may be there already."""
     records = [] if file is None else list(file.kept)
     rest = groups[len(records) :]
-    verdicts = track(judge(rest, benchmark.pairs), "judging", total=len(rest), console=Console(stderr=True))
+    verdicts = track(judge(rest, benchmark.pairs), "judging", len(rest))
     for group, verdict in zip(rest, verdicts, strict=True):
         record = group_record(group, verdict)
         records.append(record)

@@ -7,9 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
 from gpmjax.data.grouping import merge_groups
@@ -24,6 +21,7 @@ from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.evals.report import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
 from gpmjax.hub import load_tokenizer
+from gpmjax.progress import track
 
 Ratings = dict[str, list[float]]
 
@@ -62,7 +60,7 @@ def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
         left = groups[len(file.kept) :]
         known = zip(left, _prompt_tokens(left, plan.judge), ratings[len(file.kept) :], strict=True)
         judged = zip(judge(left, "all"), known, strict=True)
-        for verdict, (group, tokens, rated) in track(judged, "judging", total=len(left), console=Console(stderr=True)):
+        for verdict, (group, tokens, rated) in track(judged, "judging", len(left)):
             file.write({**group_record(group, verdict), "prompt_tokens": tokens, **rated})
     return _write(diagnose(read_records(str(groups_path(out))), by=plan.by), _described(plan, identity), out)
 

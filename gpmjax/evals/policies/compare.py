@@ -24,6 +24,7 @@ from gpmjax.evals.policies.outputs import Matched, Outputs, match, named, read_o
 from gpmjax.evals.policies.win_rate import preference, win_rate
 from gpmjax.evals.report import RowsFile
 from gpmjax.hub import load_tokenizer
+from gpmjax.progress import track
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,8 @@ def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict
     with RowsFile(path, identity) as file:
         records = list(file.kept)
         rest = groups[len(records) :]
-        for group, verdict in zip(rest, judge(rest, "all"), strict=True):
+        verdicts = track(judge(rest, "all"), f"judging {path.name}", len(rest))
+        for group, verdict in zip(rest, verdicts, strict=True):
             records.append(group_record(group, verdict))
             file.write(records[-1])
     return records
