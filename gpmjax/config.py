@@ -5,12 +5,13 @@ They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after `
 """
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpmjax import config_file
-from gpmjax.checks import LARGEST_INT, check_fields, number
+from gpmjax.checks import LARGEST_FLOAT, LARGEST_INT, check_fields, number, shown
 from gpmjax.config_parts import (
     LARGEST_SEED,
     LONGEST,
@@ -94,6 +95,7 @@ class ModelConfig(BackboneConfig):
     head: str = "linear"
     mlp_widths: tuple[int, ...] = ()
     mlp_activation: str = "relu"
+    gamma: float = 1.0
     question: str = ""
     """What the model is asked: a name of gpmjax.data.questions, or a template; empty: it reads responses as replies."""
     verdicts: tuple[str, ...] = ()
@@ -105,7 +107,7 @@ class ModelConfig(BackboneConfig):
         """The scalar baseline of this model: the same but for its head."""
         scalar = PreferenceSpec.bradley_terry()
         return dataclasses.replace(
-            self, kind=scalar.kind, dim=scalar.dim, gate=scalar.gate, normalise=scalar.normalise, tau=scalar.tau
+            self, kind=scalar.kind, dim=scalar.dim, gate=scalar.gate, normalise=scalar.normalise, tau=scalar.tau, gamma=1.0
         )
 
     def spec(self) -> PreferenceSpec:
@@ -183,7 +185,7 @@ class DataConfig:
 
 @dataclass
 class LossConfig:
-    """L = (1 − c)·L_pref + c·L_lm + centering·mean(r²)."""
+    """L = (1 − c)·L_pref + c·L_lm + curl·mean((s_cyclic/τ)²) + gate_penalty·mean((λ/λ̄ − 1)²) + centering·mean(r²)."""
 
     objective: str = "cross_entropy"
     """"cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar can fit; "verdict"
@@ -194,9 +196,41 @@ class LossConfig:
     label_smoothing: float = 0.0
     lm_coefficient: float = 0.0
     centering: float = 0.0
-    """Bradley–Terry only: its rewards are defined up to a constant, this pulls their mean to 0."""
+    """Bradley–Terry and hybrids only: rewards are defined up to a constant, this pulls their mean to 0."""
+    curl: str = "0"
+    """Hybrids only: ρ ≥ 0, the price of a cyclic score; "inf" is Bradley–Terry; "auto" chooses ρ on held-out prompts."""
+    gate_penalty: str = "0"
+    """κ ≥ 0, the price of a gate that differs from uniform; "auto" chooses it together with ``curl="auto"``."""
+    folds: int = 5
+    """With "auto" and a frozen backbone: parts of the prompts, each held out in turn."""
+    held_out_share: float = 0.1
+    """With "auto" and a backbone that trains: share of the prompts that the fit leaves out, on which γ, τ and ρ are chosen."""
+
+    def strength(self, name: str) -> float | None:
+        """``curl`` or ``gate_penalty`` as a number; None for "auto".
+
+        >>> LossConfig(curl="0.1").strength("curl"), LossConfig(curl="auto").strength("curl")
+        (0.1, None)
+        """
+        value = getattr(self, name)
+        if value == "auto":
+            return None
+        try:
+            price = float(value)
+        except (TypeError, ValueError):
+            price = math.nan
+        if not (0 <= price <= LARGEST_FLOAT or price == math.inf):
+            raise ValueError(f"config.loss.{name}={shown(value)}: must be a number ≥ 0 (finite in float32), 'inf', or 'auto'")
+        return price
 
     def validate(self) -> None:
+        self.strength("curl"), self.strength("gate_penalty")
+        at_least("loss.folds", self.folds, 2, 100)
+        number("config.loss.held_out_share", self.held_out_share, above=0, below=1)
+        if self.gate_penalty == "auto" and self.curl != "auto":
+            raise ValueError("config.loss.gate_penalty='auto': must be a number unless loss.curl='auto'")
+        if self.strength("gate_penalty") == math.inf:
+            raise ValueError("config.loss.gate_penalty='inf': must be finite; model.gate='none' has no gate")
         require_one_of("config.loss.objective", self.objective, OBJECTIVES)
         require_one_of("config.loss.reduction", self.reduction, REDUCTIONS)
         for name, top in (("label_smoothing", 0.5), ("lm_coefficient", 1.0)):
@@ -224,6 +258,8 @@ class OptimizerConfig:
     """Global gradient norm is clipped to this; 0: no clipping."""
     accumulate: int = 1
     """Micro-batches a step; the gradient equals the full batch's."""
+    cyclic_rate: float = 1.0
+    """Hybrids only: learning rate of the cyclic part, as a multiple of the reward's."""
 
     def validate(self) -> None:
         require_one_of("config.optimizer.name", self.name, OPTIMIZERS)
@@ -238,6 +274,7 @@ class OptimizerConfig:
         at_least("optimizer.weight_decay", self.weight_decay, 0)
         at_least("optimizer.clip_norm", self.clip_norm, 0)
         at_least("optimizer.accumulate", self.accumulate, 1)
+        positive("optimizer.cyclic_rate", self.cyclic_rate)
 
 
 class Experiment:
@@ -255,7 +292,9 @@ class Config(Experiment):
     seed: int = 0
     epochs: int = 2
     steps: int = 0
-    """Steps to train; 0: as many as ``epochs`` take."""
+    """Steps to train; 0: as many as ``epochs`` take, and ``least_steps`` at least."""
+    least_steps: int = 0
+    """Steps that a small data set is fitted for, though its epochs were fewer."""
     eval_every: int = 0
     """Steps between evaluations; 0: only at the end."""
     log_every: int = 1
@@ -277,6 +316,7 @@ class Config(Experiment):
         at_least("seed", self.seed, 0, LARGEST_SEED)
         at_least("epochs", self.epochs, 1, 10**6)
         at_least("steps", self.steps, 0, LARGEST_INT)
+        at_least("least_steps", self.least_steps, 0, LARGEST_INT)
         at_least("eval_every", self.eval_every, 0)
         at_least("log_every", self.log_every, 1)
         require_one_of("config.export", self.export, ("native", "sequence_classification", "none"))
@@ -285,8 +325,15 @@ class Config(Experiment):
             raise ValueError("config.export_step='best': must be 'last' without data.eval")
         for part in (self.model, self.data, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
             part.validate()
-        if self.loss.centering and self.model.kind != "bt":
-            raise ValueError(f"config.loss.centering={self.loss.centering}: must be 0 unless model.kind='bt'")
+        if self.loss.centering and self.model.kind not in ("bt", "hybrid"):
+            raise ValueError(f"config.loss.centering={self.loss.centering}: must be 0 unless model.kind is 'bt' or 'hybrid'")
+        if self.model.kind != "hybrid":
+            if self.loss.strength("curl") != 0:
+                raise ValueError(f"config.loss.curl={self.loss.curl!r}: must be 0 unless model.kind='hybrid'")
+            if self.optimizer.cyclic_rate != 1:
+                raise ValueError(f"config.optimizer.cyclic_rate={self.optimizer.cyclic_rate}: must be 1 unless model.kind='hybrid'")
+        if self.model.gate == "none" and self.loss.strength("gate_penalty") != 0:
+            raise ValueError(f"config.loss.gate_penalty={self.loss.gate_penalty!r}: must be 0 with model.gate='none'")
         if self.model.backbone == "frozen" and self.loss.lm_coefficient:
             raise ValueError(
                 f"config.loss.lm_coefficient={self.loss.lm_coefficient}: must be 0 with model.backbone='frozen'"

@@ -48,6 +48,7 @@ def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput
         scores=scores,
         **reading_facts(group, report, output, forward_tokens),
         embedding=output.embedding,
+        reward=output.reward,
         scale=None if output.scale is None else prompt_scale(output.scale),
     )
 

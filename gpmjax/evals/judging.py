@@ -36,11 +36,13 @@ class Verdict(NamedTuple):
     truncated: bool = False
     """Whether the prompt or a response was cut to the judge's window."""
     embedding: np.ndarray | None = None
-    """[K, 2k], or [K, 1] rewards; None where there are none."""
+    """[K, 2k], or [K, 1] rewards; a hybrid's are [K, 2 + 2k], (r, 1, c). None where there are none."""
     scale: np.ndarray | None = None
-    """[k] gate λ of the prompt; None without one."""
+    """[k] gate λ of the prompt, a hybrid's (1, γ λ); None without one."""
     asked: np.ndarray | None = None
     """[K, K] r(i, j) of a pairwise model as it was asked, before any symmetrising; NaN where it was not."""
+    reward: np.ndarray | None = None
+    """[K] r of models that have a reward of a single response: Bradley–Terry, verifiers, hybrids."""
 
 
 class Judge(Protocol):
@@ -63,7 +65,7 @@ def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
 
     ``source`` (file and line), ``scores`` [K, K] (null where not asked), ``tau``, ``comparisons`` [[chosen, rejected, target]],
     ``tokens`` and ``characters`` [K], ``forward_tokens``, ``truncated``, ``tags``, ``texts`` {prompt, responses}; ``embedding``,
-    ``scale`` and ``asked`` [K, K] where there are.
+    ``scale``, ``reward`` [K] and ``asked`` [K, K] where there are.
     """
     bad = np.isinf(verdict.scores)
     if bad.any() or not np.isfinite(verdict.scores[_labelled(group, len(group.responses))]).all():
@@ -85,6 +87,8 @@ def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
         record["embedding"] = np.asarray(verdict.embedding, np.float64).tolist()
     if verdict.scale is not None:
         record["scale"] = np.asarray(verdict.scale, np.float64).tolist()
+    if verdict.reward is not None:
+        record["reward"] = np.asarray(verdict.reward, np.float64).tolist()
     if verdict.asked is not None:
         record["asked"] = lists(verdict.asked)
     return record

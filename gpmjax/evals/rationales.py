@@ -119,4 +119,4 @@ def pooled(log_odds: np.ndarray, vote: str) -> float:
 def _output(kind: type, values: np.ndarray, tau: np.ndarray, masses: np.ndarray) -> Output:
     if kind is PairwiseOutput:
         return PairwiseOutput(values, tau, masses)
-    return PreferenceOutput(values[:, None], None, tau, masses)
+    return PreferenceOutput(values[:, None], None, tau, masses, reward=values)

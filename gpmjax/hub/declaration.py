@@ -42,7 +42,7 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
         ValueError: there is no head; a field must be declared; or the declaration, config.json and tensors disagree.
     """
     declare = dict(declare or {})
-    seen = _seen(source, (source.declared or declare).get("head"))
+    seen = _seen(source, source.declared or declare)
     if source.declared:
         fields = {name: value for name, value in source.declared.items() if name != LOG_TAU}
         if LOG_TAU in source.declared:
@@ -59,7 +59,7 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
         if seen["head"] == "verdict" and "question" in declare:
             question = question_named(declare["question"])
             assumed |= {"kind": "pairwise" if question.pairwise else "bt", "verdicts": question.verdicts}
-        kind = "bt" if seen["dim"] == 1 else "gpm"
+        kind = "bt" if seen["dim"] == 1 else declare.get("kind", "gpm")
         spec = _from_dict({"kind": kind} | assumed | seen | declare, source.label)
     _check_against_tensors(source, spec, seen)
     return spec
@@ -80,10 +80,14 @@ def resolved(spec: PreferenceSpec, tokenizer: Any) -> PreferenceSpec:
     return dataclasses.replace(spec, verdict_tokens=found)
 
 
-def _seen(source: Source, head: str | None) -> dict[str, Any]:
-    """Fields that tensors tell: dim, head, mlp_widths; and gate when there is none. A verdict head has no tensors to tell."""
+def _seen(source: Source, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that tensors tell: dim, head, mlp_widths; and gate when there is none.
+
+    ``said`` is what the model or the caller declares. Tensors cannot tell a verdict head, which has none, nor that the first of
+    a hybrid's 1 + 2k numbers is a reward.
+    """
     names = set(source.names())
-    if head == "verdict":
+    if said.get("head") == "verdict":
         if any(is_head_tensor(name) for name in names):
             raise ValueError(f"{source.label}: head is declared as 'verdict', but the model holds a head of its own")
         return {"dim": 1, "head": "verdict", "mlp_widths": [], "gate": "none"}
@@ -98,8 +102,14 @@ def _seen(source: Source, head: str | None) -> dict[str, Any]:
             f"{source.label}: no saved head, looked for {VALUE}, value_head.net.0.weight and {SCORE}; "
             "load_decoder reads a backbone for a new one"
         )
-    if seen["dim"] != 1 and seen["dim"] % 2:
-        raise ValueError(f"{source.label}: the head's dimension is {seen['dim']}; allowed: 1 (a reward) or an even one (2k)")
+    if said.get("kind") == "hybrid":
+        seen["dim"] -= 1
+    if seen["dim"] != 1 and (seen["dim"] % 2 or seen["dim"] < 2):
+        rows = seen["dim"] + (said.get("kind") == "hybrid")
+        raise ValueError(
+            f"{source.label}: the head gives {rows} numbers; allowed: 1 (a reward), an even number (2k), or an odd one (1 + 2k) of "
+            "a model that is declared as kind='hybrid'"
+        )
     return seen if any(name.startswith("prompt_head.") for name in names) else seen | {"gate": "none"}
 
 

@@ -5,6 +5,7 @@ Three forms of the former, of which the first keeps all and the others open wher
     native                   a causal LM + value_head (+ prompt_head), and what the weights cannot tell in config.json
     sequence_classification  Bradley–Terry: score [1, D], num_labels 1; logits are rewards
                              embeddings: score [2k, D], num_labels 2k; logits are v before it is normalised
+                             hybrid: score [1 + 2k, D], num_labels 1 + 2k; logits are r, then c before it is normalised
 """
 
 import dataclasses
@@ -156,7 +157,8 @@ def _config_json(config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: 
     described = hf_config(config, "causal_lm" if form == "native" else form)
     described |= {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
     if form == "sequence_classification":
-        labels = ["reward"] if spec.dim == 1 else [f"v{place}" for place in range(spec.dim)]
+        labels = ["reward"] * (spec.kind == "hybrid") + [f"v{place}" for place in range(spec.dim)]
+        labels = ["reward"] if spec.dim == 1 else labels
         described["id2label"] = {str(place): label for place, label in enumerate(labels)}
         described["label2id"] = {label: place for place, label in enumerate(labels)}
     return described

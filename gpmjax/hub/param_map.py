@@ -121,7 +121,7 @@ def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -
         require_one_of("head, for a sequence classifier", spec.head, ("linear",))
     if spec.head == "verdict":
         return {}  # it reads the decoder's own logits
-    heads = {"value": ("value_head" if form == "native" else "score", spec.dim)}
+    heads = {"value": ("value_head" if form == "native" else "score", spec.outputs)}
     if spec.gate != "none":
         heads["gate"] = ("prompt_head", spec.blocks)
     table = {}

@@ -138,10 +138,9 @@ def _against_the_last(verdict: Verdict, units: str) -> np.ndarray:
 
 
 def _alone(verdict: Verdict, units: str) -> np.ndarray:
-    if verdict.embedding is None or verdict.embedding.shape[-1] != 1:
+    if verdict.reward is None:
         raise ValueError(
-            "against='nothing': this model has no reward of a single response, as Bradley–Terry models and verifiers have; "
+            "against='nothing': this model has no reward of a single response, as Bradley–Terry models, verifiers and hybrids have; "
             "compare with the 'group' or with a 'reference'"
         )
-    rewards = verdict.embedding[:, 0]
-    return rewards / verdict.tau if units == "log_odds" else rewards
+    return verdict.reward / verdict.tau if units == "log_odds" else verdict.reward

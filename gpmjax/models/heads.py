@@ -4,11 +4,15 @@
     λ(x)    = gate(W_λ h(x))       [k] ≥ 0, read at the prompt's last token
     s(y_i ≻ y_j | x) = Σ_l λ_l(x) ⟨R v_i[l], v_j[l]⟩,   P = σ(s / τ)
 
-A Bradley–Terry head is the scalar case: r = w·h, s = r_i − r_j. A pairwise model reads both responses at once: r(i, j), the score
+A Bradley–Terry head is the scalar case: r = w·h, s = r_i − r_j. A hybrid head gives both, (r, c) = W h with 1 + 2k numbers, and
+s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩ (gpmjax.preference.hybrid). A pairwise model reads both responses at once: r(i, j), the score
 of an ordered pair, and s = ½(r(i, j) − r(j, i)). Either may be read off the logits of two verdicts, such as Yes and No, instead of
 a head of its own. All of it is float32, whatever the backbone computes in.
 Source: arXiv 2410.02197, sections 4.2 (score, gate) and 4.3 (τ, unit length).
 """
+
+import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -19,6 +23,27 @@ from gpmjax.arrays import Array
 from gpmjax.models.config import require_one_of
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.models.spec import GATES, MLP_ACTIVATIONS, PreferenceSpec
+from gpmjax.preference.hybrid import hybrid_embedding, hybrid_scale
+
+
+def drawn(spec: PreferenceSpec, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """A new kernel [inputs, outputs]: the released recipe's standard deviation 1/(inputs + 1).
+
+    Not for an MLP, whose signal it would shrink at every layer: there 1/√(inputs + 1).
+    """
+    power = -1.0 if spec.head == "linear" else -0.5
+    return jax.random.normal(key, shape, dtype) * (shape[0] + 1) ** power
+
+
+def drawn_reward_first(spec: PreferenceSpec, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """A hybrid's new kernel, whose first column is Bradley–Terry's under the same key: without a cyclic part the two fits are one."""
+    reward = drawn(spec, key, (shape[0], 1), dtype)
+    return jnp.concatenate([reward, drawn(spec, jax.random.fold_in(key, 1), (shape[0], shape[1] - 1), dtype)], axis=1)
+
+
+def zero(spec: PreferenceSpec, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
+    """A kernel that gives 0 until it is trained."""
+    return jnp.zeros(shape, dtype)
 
 
 class Head(nn.Module):
@@ -26,21 +51,22 @@ class Head(nn.Module):
 
     spec: PreferenceSpec
     features: int
+    start: Callable[..., jax.Array] = drawn
+    """How the last layer begins."""
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch out"]:
-        # The released recipe: standard deviation 1/(D + 1). Not for an MLP, whose signal it would shrink at every layer.
-        power = -1.0 if self.spec.head == "linear" else -0.5
-        init = lambda key, shape, dtype: jax.random.normal(key, shape, dtype) * (shape[0] + 1) ** power
+        last, inner = functools.partial(self.start, self.spec), functools.partial(drawn, self.spec)
         # A few columns: full precision costs nothing, and bf16 products would blur close scores.
-        dense = lambda width, bias, name: nn.Dense(width, use_bias=bias, kernel_init=init, precision="highest", name=name)
+        dense = functools.partial(nn.Dense, precision="highest")
         if self.spec.head == "linear":
-            kernel = self.param("kernel", init, (hidden.shape[-1], self.features), jnp.float32)
+            kernel = self.param("kernel", last, (hidden.shape[-1], self.features), jnp.float32)
             return jnp.matmul(hidden, kernel, precision="highest")
         for depth, width in enumerate(self.spec.mlp_widths):
             # Even numbers: activations hold the odd places of the published `net` sequence.
-            hidden = MLP_ACTIVATIONS[self.spec.mlp_activation](dense(width, True, f"net_{2 * depth}")(hidden))
-        return dense(self.features, True, f"net_{2 * len(self.spec.mlp_widths)}")(hidden)
+            layer = dense(width, kernel_init=inner, name=f"net_{2 * depth}")
+            hidden = MLP_ACTIVATIONS[self.spec.mlp_activation](layer(hidden))
+        return dense(self.features, kernel_init=last, name=f"net_{2 * len(self.spec.mlp_widths)}")(hidden)
 
 
 def unit_length(v: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
@@ -70,7 +96,8 @@ def scale_gate(kind: str, logits: Float[Array, "*batch k"], hidden_size: int) ->
 class PreferenceHeads(nn.Module):
     """Hidden states of responses and of their prompts → embeddings and gates.
 
-    Parameters, float32: ``value/kernel`` [D, dim] (``value/net_*`` for an MLP), ``gate/kernel`` [D, k], ``log_tau`` [].
+    Parameters, float32: ``value/kernel`` [D, outputs] (``value/net_*`` for an MLP; a hybrid's first column is its reward),
+    ``gate/kernel`` [D, k], ``log_tau`` [].
     """
 
     spec: PreferenceSpec
@@ -78,14 +105,22 @@ class PreferenceHeads(nn.Module):
     @nn.compact
     def __call__(self, response: Float[Array, "*batch R D"], prompt: Float[Array, "*batch R D"]) -> PreferenceOutput:
         spec = self.spec.validate()
-        embedding = Head(spec, spec.dim, name="value")(response.astype(jnp.float32))
+        embedding = Head(spec, spec.outputs, drawn_reward_first if spec.kind == "hybrid" else drawn, name="value")(response.astype(jnp.float32))
+        reward = embedding[..., 0] if spec.kind in ("bt", "hybrid") else None
+        if spec.kind == "hybrid":
+            embedding = embedding[..., 1:]
         if spec.normalise == "l2":
             embedding = unit_length(embedding)
         scale = None
         if spec.gate != "none":
-            logits = Head(spec, spec.blocks, name="gate")(prompt.astype(jnp.float32))
+            # k·softmax(0) = 1: such a gate begins as none, and moves only where the data ask for it.
+            gate = Head(spec, spec.blocks, zero if spec.gate == "scaled_softmax" else drawn, name="gate")
+            logits = gate(prompt.astype(jnp.float32))
             scale = scale_gate(spec.gate, logits, prompt.shape[-1])
-        if spec.tau_mode == "fixed":
-            return PreferenceOutput(embedding, scale, jnp.float32(spec.tau))
-        log_tau = self.param("log_tau", lambda key: jnp.log(jnp.float32(spec.tau)))
-        return PreferenceOutput(embedding, scale, jnp.exp(log_tau))
+        if spec.kind == "hybrid":
+            scale = hybrid_scale(scale, spec.gamma, (*embedding.shape[:-1], spec.blocks))
+            embedding = hybrid_embedding(reward, embedding)
+        tau = jnp.float32(spec.tau)
+        if spec.tau_mode == "learned":
+            tau = jnp.exp(self.param("log_tau", lambda key: jnp.log(jnp.float32(spec.tau))))
+        return PreferenceOutput(embedding, scale, tau, reward=reward)

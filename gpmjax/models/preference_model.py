@@ -33,7 +33,7 @@ class PreferenceModel(nn.Module):
         self.heads = PreferenceHeads(self.spec)
 
     def __call__(self, batch: TokenBatch | FeatureBatch) -> PreferenceOutput | PairwiseOutput:
-        """Embeddings [B, R, dim], gates [B, R, k] and τ; values at padded responses mean nothing, but are finite."""
+        """Embeddings [B, R, dim] (a hybrid's [B, R, 2 + dim]), gates [B, R, k] and τ; values at padded responses mean nothing, but are finite."""
         if isinstance(batch, FeatureBatch):
             return self._read(jnp.asarray(batch.response), jnp.asarray(batch.prompt))
         return self.preferences(self.encode(batch), batch)
@@ -50,7 +50,7 @@ class PreferenceModel(nn.Module):
         if self.spec.head == "verdict":
             logits = self.decoder.logits(response.astype(self.runtime.dtype))
             odds, mass = verdict_log_odds(logits, self.spec.verdict_tokens)
-            output = PreferenceOutput(odds[..., None], None, jnp.float32(self.spec.tau), mass)
+            output = PreferenceOutput(odds[..., None], None, jnp.float32(self.spec.tau), mass, reward=odds)
         else:
             output = self.heads(response, prompt)
         if self.spec.kind != "pairwise":

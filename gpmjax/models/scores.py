@@ -19,13 +19,16 @@ class PreferenceOutput(NamedTuple):
     """What the heads say of R responses; float32."""
 
     embedding: Array
-    """[..., R, dim]: v, or the reward (dim 1)."""
+    """[..., R, dim]: v, or Bradley–Terry's reward (dim 1). A hybrid's is (r, 1, c), k + 1 blocks of which the first is the reward."""
     scale: Array | None
-    """[..., R, k]: λ of each response's prompt; None without a gate and for Bradley–Terry."""
+    """[..., R, k]: the weight λ of each block, by the response's prompt; None without a gate and for Bradley–Terry. A hybrid's is
+    (1, γ λ), k + 1 weights."""
     tau: Array
     """[]: temperature of the probability."""
     mass: Array | None = None
     """[..., R]: log-probability that the next token is one of the two verdicts; None for other heads."""
+    reward: Array | None = None
+    """[..., R]: r of Bradley–Terry models, verifiers and hybrids; None for models that have no reward of a single response."""
 
 
 class PairwiseOutput(NamedTuple):
@@ -71,6 +74,14 @@ def pair_scores(output: PreferenceOutput | PairwiseOutput, comparisons: Comparis
         return score(left, right)
     gates = [pick(output.scale, jnp.asarray(side)) for side in (comparisons.chosen, comparisons.rejected)]
     return score(left, right, (gates[0] + gates[1]) / 2)
+
+
+def cyclic_scores(output: PreferenceOutput, comparisons: Comparisons) -> Float[Array, "B C"]:
+    """The cyclic part of a hybrid's s(chosen ≻ rejected | prompt), γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩; with the reward's difference it is
+    `pair_scores`."""
+    pick = jax.vmap(lambda values, index: values[index])
+    left, right = (pick(output.embedding[..., 2:], jnp.asarray(side)) for side in (comparisons.chosen, comparisons.rejected))
+    return score(left, right, pick(output.scale[..., 1:], jnp.asarray(comparisons.chosen)))
 
 
 def order_matrix(value: Float[Array, "*batch R"]) -> Float[Array, "*batch K K"]:

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 from gpmjax.checks import check_fields, number, whole
 from gpmjax.models.config import require_one_of
 
-KINDS = ("gpm", "bt", "pairwise")
+KINDS = ("gpm", "bt", "hybrid", "pairwise")
+EMBEDDING_KINDS = ("gpm", "hybrid")
+"""Kinds whose responses have preference embeddings, and whose prompts may have a gate."""
 GATES = ("none", "softmax", "scaled_softmax", "sigmoid", "softplus")
 NORMALISATIONS = ("none", "l2")
 TAU_MODES = ("fixed", "learned")
@@ -32,10 +34,12 @@ class PreferenceSpec:
     """
 
     kind: str = "gpm"
+    """"gpm" (general preference model), "bt" (Bradley–Terry), "hybrid" (a reward and a cyclic part), or "pairwise"."""
     dim: int = 6
-    """Numbers in an embedding: 2k for a general preference model, 1 for Bradley–Terry and for pairwise models."""
+    """Numbers in an embedding: 2k for a general preference model and for a hybrid's cyclic part, 1 for Bradley–Terry and for
+    pairwise models."""
     gate: str = "softmax"
-    """λ from logits z: softmax(z), k·softmax(z/√D) ("scaled_softmax"), σ(z), log(1 + eᶻ), or 1 ("none")."""
+    """λ from logits z: softmax(z), k·softmax(z/√D) ("scaled_softmax", which starts at λ = 1), σ(z), log(1 + eᶻ), or 1 ("none")."""
     normalise: str = "l2"
     tau: float = 0.1
     tau_mode: str = "fixed"
@@ -44,6 +48,8 @@ class PreferenceSpec:
     mlp_widths: tuple[int, ...] = ()
     """Hidden widths of an MLP head (value and gate alike), e.g. (1024, 512, 256) for layers net.0, .2, .4 and .6."""
     mlp_activation: str = "relu"
+    gamma: float = 1.0
+    """Weight γ in [0, 1] of a hybrid's cyclic part: s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩; 0 is Bradley–Terry."""
     question: str = ""
     """What the model is asked about responses (gpmjax.data.questions); empty: it reads them as replies."""
     verdicts: tuple[str, ...] = ()
@@ -63,8 +69,17 @@ class PreferenceSpec:
 
     @property
     def blocks(self) -> int:
-        """k, the number of 2-d blocks."""
+        """k, the number of 2-d blocks; a hybrid's reward is not counted."""
         return self.dim // 2
+
+    @property
+    def outputs(self) -> int:
+        """Numbers that the value head gives for a response: ``dim``, and a hybrid's reward before them.
+
+        >>> PreferenceSpec(kind="hybrid", dim=4).outputs
+        5
+        """
+        return self.dim + (self.kind == "hybrid")
 
     def validate(self) -> "PreferenceSpec":
         """Returns itself; raises ValueError naming the field, its value and what is allowed."""
@@ -83,9 +98,12 @@ class PreferenceSpec:
         if self.head == "linear" and self.mlp_widths:
             raise ValueError(f"mlp_widths is {self.mlp_widths}; a linear head has none")
         whole("dim", self.dim, 1, LARGEST_DIM)
-        if self.kind == "gpm" and (self.dim < 2 or self.dim % 2):
+        if self.kind in EMBEDDING_KINDS and (self.dim < 2 or self.dim % 2):
             raise ValueError(f"dim is {self.dim}; a preference embedding needs an even one, ≥ 2")
-        if self.kind != "gpm":
+        number("gamma", self.gamma, least=0, most=1)
+        if self.gamma != 1 and self.kind != "hybrid":
+            raise ValueError(f"gamma is {self.gamma}; only kind='hybrid' has a cyclic part to weigh, so it must be 1")
+        if self.kind not in EMBEDDING_KINDS:
             require_one_of("dim", self.dim, (1,))
             require_one_of("gate", self.gate, ("none",))
             # A single number of unit length is only a sign.

@@ -42,15 +42,19 @@ def preference_circle(
     *,
     scores: np.ndarray | None = None,
     scale: np.ndarray | None = None,
+    reward: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
     """Draw K responses in each of their k preference blocks, with an arrow i → j where i beats j.
+
+    A hybrid's first block is its reward, drawn as an axis beside the circles: the higher response has the higher reward.
 
     Args:
       labels: K short names.
       embedding: [K, 2k].
       scores: [K, K], s(i ≻ j) over all blocks; made from the embedding when absent.
       scale: [k] gate of the group's prompt, shown in the panels' titles.
+      reward: [K] of a hybrid, whose embedding's first block is (reward, 1).
       title: written above the figure.
 
     Arrows show the whole score's verdict, stronger scores darker; an arrow is dashed in a block that votes against it.
@@ -66,6 +70,9 @@ def preference_circle(
     if scores.shape != (count, count):
         raise ValueError(f"scores: shape {scores.shape}, must be {(count, count)}")
     blocks = np.sort(np.argsort(-np.abs(shares).sum((1, 2)), kind="stable")[:MAX_BLOCKS])
+    first = 0 if reward is None else 1
+    if first:  # the reward is always drawn, and stands first
+        blocks = np.concatenate([[0], blocks[blocks > 0][: MAX_BLOCKS - 1]])
     columns = min(len(blocks), 3)
     rows = -(-len(blocks) // columns)
     labels = [style.short(label, MAX_LABEL) for label in labels]
@@ -75,15 +82,37 @@ def preference_circle(
     for axes in panels[len(blocks) :]:
         axes.remove()
     for block, axes in zip(blocks, panels, strict=False):
+        if block < first:
+            _draw_reward(axes, labels, np.asarray(reward, float), np.abs(shares[0]).sum() / max(np.abs(shares).sum(), 1e-12))
+            continue
         _draw_block(axes, labels, embedding[:, 2 * block : 2 * block + 2], scores, shares[block])
         axes.set(xlim=(-half_width, half_width), ylim=(-1.4, 1.4), aspect="equal")
         if dim > 2:
             gate = "" if scale is None else f", λ = {scale[block]:.2g}"
-            axes.set_title(f"block {block + 1} of {dim // 2}{gate}", fontsize=10)
+            axes.set_title(f"block {block + 1 - first} of {dim // 2 - first}{gate}", fontsize=10)
     if title:
         figure.suptitle(style.short(title, 20 + 40 * columns), fontsize=12)
     _draw_legend(figure, dim // 2)
     return figure
+
+
+def _draw_reward(axes: Axes, labels: Sequence[str], reward: np.ndarray, share: float) -> None:
+    """Responses on a vertical axis, at the height of their rewards; names of close ones are moved apart."""
+    order = np.argsort(reward, kind="stable")
+    span = max(float(np.ptp(reward)), 1e-9)
+    heights = reward[order].copy()
+    for n in range(1, len(order)):
+        heights[n] = max(heights[n], heights[n - 1] + 0.09 * span)
+    axes.axvline(0, color="#BBBBBB", linewidth=1.0, zorder=1)
+    axes.scatter(np.zeros(len(order)), reward[order], s=60, color=style.INK, zorder=3)
+    for n, height in zip(order, heights, strict=True):
+        axes.plot([0, 0.1], [reward[n], height], color=style.FAINT, linewidth=0.8)
+        axes.text(0.13, height, labels[n], va="center", fontsize=10, fontweight="bold", color=style.INK, in_layout=False)
+    axes.set(xlim=(-0.4, 1.2), ylim=(reward.min() - 0.15 * span, max(reward.max(), heights[-1]) + 0.15 * span))
+    axes.set_title(f"reward r, {share:.0%} of all scores", fontsize=10)
+    axes.grid(False)
+    axes.spines[["bottom"]].set_visible(False)
+    axes.tick_params(bottom=False, labelbottom=False)
 
 
 def _draw_block(axes: Axes, labels: Sequence[str], points: np.ndarray, scores: np.ndarray, share: np.ndarray) -> None:

@@ -6,10 +6,11 @@
     *.json with a "calibration"        calibration.png            one curve per evaluation, a run's own included
     *.json with a "diagnosis"          cyclic_energy.png          one histogram per diagnosis
                                        spectrum_*.png, subspaces_*.png; of several folders, each under its name
+    regularisation.json                regularisation.png         one panel per folder: held-out loss against the price of a cycle
     preferences*.json or .npz          circle_*.png, scores_*.png; of several folders, each under its name
 
 A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a general preference model ``embedding``
-[K, 2k] and perhaps ``scale`` [k]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
+[K, 2k], perhaps ``scale`` [k], and a hybrid's ``reward`` [K]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
 """
 
 import json
@@ -22,6 +23,7 @@ from gpmjax.plots import style
 from gpmjax.plots.calibration import calibration_curve
 from gpmjax.plots.circle import preference_circle
 from gpmjax.plots.comparison import accuracy_bars
+from gpmjax.plots.curl_path import curl_path
 from gpmjax.plots.curves import learning_curves, read_metrics
 from gpmjax.plots.energy import cyclic_energy
 from gpmjax.plots.improvement import improvement
@@ -60,6 +62,9 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
     if calibrations := _calibrations(documents):
         written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
     written += draw_diagnoses(documents, out, title=title)
+    chosen = {path.parent.name: document for path, document in documents.items() if path.name == "regularisation.json"}
+    if any(document.get("path") for document in chosen.values()):
+        written.append(style.save(curl_path(chosen, title=title), out / "regularisation.png"))
     for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):
         if path.suffix in (".json", ".npz"):
             # Each folder's groups may be numbered alike.
@@ -82,7 +87,8 @@ def draw_preferences(path: str | Path, out: str | Path) -> list[Path]:
     written = [style.save(score_matrix(labels, scores, title=title), out / f"scores_{name}.png")]
     embedding = group.get("embedding")
     if embedding is not None and np.shape(embedding)[-1] % 2 == 0:
-        circle = preference_circle(labels, np.array(embedding), scores=scores, scale=group.get("scale"), title=title)
+        parts = {name: group.get(name) for name in ("scale", "reward")}
+        circle = preference_circle(labels, np.array(embedding), scores=scores, title=title, **parts)
         written.append(style.save(circle, out / f"circle_{name}.png"))
     return written
 

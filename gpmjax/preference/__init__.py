@@ -3,6 +3,7 @@
     inputs.py           what every function here asks of its arrays
     operator.py         R, the scale gate, the canonical and the complex form
     score.py            s, P, all K×K pairs of K embeddings, Bradley–Terry as the scalar case
+    hybrid.py           a reward and a cyclic part in one score; how any score splits into reward and curl
     embed.py            explicit embeddings of any skew-symmetric matrix (the expressiveness theorems)
     game.py             von Neumann winner, exploitability, best of K, cycles
     interior_point.py   the solver behind the von Neumann winner

@@ -29,6 +29,8 @@ def example(group: EncodedGroup, output: PreferenceOutput, tokenizer: Any) -> di
     # A reward has no picture of its own.
     if output.embedding.shape[-1] > 1:
         found["embedding"] = np.asarray(output.embedding[0, :count]).tolist()
+        if output.reward is not None:  # a hybrid's, the first block of its embedding
+            found["reward"] = np.asarray(output.reward[0, :count]).tolist()
     if output.scale is not None:
         found["scale"] = prompt_scale(np.asarray(output.scale[0, :count])).tolist()
     return found

@@ -1,7 +1,7 @@
 """Training on a frozen backbone's features: encode each distinct text once, then only heads are left to fit."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -10,9 +10,9 @@ from jax.sharding import Mesh
 from gpmjax.arrays import TokenBatch
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.pipeline import Pipeline, fit_shape
-from gpmjax.sharding import put_whole_batch, replicated
-from gpmjax.train.backbone import Backbone
 from gpmjax.feature_store import FeatureStore, text_key
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.sharding import put_whole_batch, replicated
 
 ROWS_A_SHARD = 512
 """A kill loses this many encoded texts at most."""
@@ -43,7 +43,9 @@ def group_keys(group: EncodedGroup) -> list[bytes]:
     return [text_key(*group.sequence(n)) for n in range(len(group.responses))]
 
 
-def feature_encoder(backbone: Backbone, mesh: Mesh) -> Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]]:
+def feature_encoder(
+    model: PreferenceModel, load_decoder: Callable[[], dict], mesh: Mesh
+) -> Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]]:
     """Batch → (response, prompt) features [B, R, D], all of them on every host.
 
     The weights are read at the first batch, so that a complete cache never asks for them.
@@ -52,9 +54,9 @@ def feature_encoder(backbone: Backbone, mesh: Mesh) -> Callable[[TokenBatch], tu
 
     @functools.cache
     def encode() -> Callable[[TokenBatch], tuple[jax.Array, jax.Array]]:
-        params = {"decoder": backbone.load_decoder()}
+        params = {"decoder": load_decoder()}
         run = jax.jit(
-            lambda params, batch: backbone.model.apply({"params": params}, batch, method="features"),
+            lambda params, batch: model.apply({"params": params}, batch, method="features"),
             out_shardings=(outputs, outputs),
         )
         return functools.partial(run, params)
@@ -104,6 +106,36 @@ def encode_missing(
         done += int(mask.sum())
         progress(done, total)
     return total
+
+
+def features_in_memory(
+    groups: Sequence[EncodedGroup],
+    encode: Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]],
+    *,
+    rows: int,
+    row_length: int,
+) -> Callable[[EncodedGroup], tuple[np.ndarray, np.ndarray]]:
+    """Features of every distinct text of ``groups``, kept for this process alone: of a backbone that has just been trained.
+
+    Args: as for `encode_missing`.
+    Returns:
+      Group → (response [K, D], prompt [K, D]).
+    """
+    found: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+    missing = list(_distinct(groups, {key for group in groups for key in group_keys(group)}))
+    shape = fit_shape(missing, rows=rows, tokens=max(row_length, max(group.size[0] for group in missing)))
+    pipeline = Pipeline([missing], shape, order="ordered")
+    for step in range(pipeline.steps(1)):
+        batch = pipeline.batch(step)
+        response, prompt = encode(batch)
+        keys = [key for row in pipeline.rows(step) for group in row for key in group_keys(group)]
+        found |= dict(zip(keys, zip(response[batch.response_mask], prompt[batch.response_mask], strict=True), strict=True))
+
+    def read(group: EncodedGroup) -> tuple[np.ndarray, np.ndarray]:
+        response, prompt = zip(*(found[key] for key in group_keys(group)), strict=True)
+        return np.stack(response), np.stack(prompt)
+
+    return read
 
 
 def _distinct(groups: Iterable[EncodedGroup], wanted: set[bytes]) -> Iterator[EncodedGroup]:

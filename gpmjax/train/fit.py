@@ -36,6 +36,7 @@ from gpmjax.train.inputs import OpenHeldOut, batch_shape, fit_data
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
+from gpmjax.train.regulariser import Regulariser
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
 from gpmjax.train.step import Batch, make_train_step
@@ -82,7 +83,9 @@ class Run:
         self.model = self.backbone.model
         chat = ChatFormat(self.backbone.tokenizer, template=config.data.template)
         reads = functools.partial(response_format, chat, self.model.spec.question, self.model.spec.kind)
-        self.train = fit_data(config, reads(order=config.data.order), config.data.train)
+        prepared = fit_data(config, reads(order=config.data.order), config.data.train)
+        self.regulariser = Regulariser(config, workdir, prepared, stop.raise_if_agreed)
+        self.train = self.regulariser.train
         self.held_out = {
             source: open_held_out(
                 source,
@@ -107,14 +110,15 @@ class Run:
         if self.frozen_backbone:
             self._encode_features()
         pipeline = self._train_pipeline()
-        steps = config.steps or pipeline.steps(config.epochs)
+        steps = config.steps or max(pipeline.steps(config.epochs), config.least_steps)
         optimizer = make_optimizer(config.optimizer, steps)
         params = {"heads": self.backbone.load_heads()} if self.frozen_backbone else self.backbone.load()
-        trainable, frozen = split(params, frozen_patterns(config.model))
-        self.trained, self.untouched = count(trainable), count(frozen)
-        state = init_state(trainable, optimizer, self.mesh)
         with Checkpoints(self.workdir / "checkpoints", config.checkpoint) as checkpoints:
-            state = self._restore(checkpoints, state)
+            resumed = checkpoints.latest() is not None
+            self.model = self.regulariser.before_fit(self.model, params["heads"], steps, self._assemble, resumed)
+            trainable, frozen = split(params, frozen_patterns(config.model))
+            self.trained, self.untouched = count(trainable), count(frozen)
+            state = self._restore(checkpoints, init_state(trainable, optimizer, self.mesh))
             writer = MetricsWriter(self.workdir, resumed_step=int(state.step))
             try:
                 self.loop = Loop(
@@ -171,7 +175,7 @@ class Run:
         groups = [group for source in self.train.sources for group in source]
         groups += [group for held_out in self.held_out.values() for group in held_out.pipeline.groups]
 
-        encoder = feature_encoder(self.backbone, self.mesh)
+        encoder = feature_encoder(self.model, self.backbone.load_decoder, self.mesh)
 
         def encode(batch):
             self.stop.raise_if_agreed()
@@ -210,7 +214,7 @@ class Run:
     def _hooks(
         self, pipeline: Pipeline, optimizer, state: TrainState, frozen: Any, checkpoints: Checkpoints
     ) -> LoopHooks:
-        step = make_train_step(self.model, optimizer, self.config.loss, self.config.optimizer.accumulate)
+        step = make_train_step(self.model, optimizer, self.regulariser.loss, self.config.optimizer.accumulate)
         step = jit_step(step, state, self.mesh)
 
         def name_rows(rows: np.ndarray) -> str:
@@ -230,8 +234,15 @@ class Run:
 
     @functools.cached_property
     def _apply(self):
-        outputs = replicated(self.mesh)
-        return jax.jit(lambda params, batch: self.model.apply({"params": params}, batch), out_shardings=outputs)
+        model = self.model
+        return jax.jit(lambda params, batch: model.apply({"params": params}, batch), out_shardings=replicated(self.mesh))
+
+    def _fit_cyclic_part(self, params: Any) -> Any:
+        """Stage two of a fit in two stages: changes what the model declares, and returns the parameters."""
+        encode = feature_encoder(self.model, lambda: params["decoder"], self.mesh)
+        self.model, params = self.regulariser.after_fit(self.model, params, encode)
+        self.__dict__.pop("_apply", None)  # it was compiled for stage one's γ and τ
+        return params
 
     def _evaluate(self, params: Any) -> dict[str, dict[str, Any]]:
         def scorer(batch: Batch) -> PreferenceOutput:
@@ -288,20 +299,22 @@ class Run:
             write_json(self.workdir / f"preferences-{n}.json", example(group, output, self.backbone.tokenizer))
 
     def _finish(self, state: TrainState, frozen: Any, checkpoints: Checkpoints) -> None:
-        if not self.loop.evaluation and self.held_out:  # resumed when nothing was left to train
-            self.loop.evaluation = self._evaluate(merge(state.params, frozen))
-        self._write_examples(merge(state.params, frozen))
+        last = exported = merge(state.params, frozen)
+        if self.config.export_step == "best" and checkpoints.best() is not None:
+            exported = merge(checkpoints.restore(checkpoints.best(), state, self.mesh).params, frozen)
+        if self.regulariser.two_stages:
+            last = exported = self._fit_cyclic_part(exported)
+        if self.held_out and (self.regulariser.two_stages or not self.loop.evaluation):
+            # Not known yet: the model has changed since the loop, or nothing was left to train.
+            self.loop.evaluation = self._evaluate(last)
+        self._write_examples(last)
         if self.config.export == "none":
             return
-        trainable = state.params
-        if self.config.export_step == "best" and checkpoints.best() is not None:
-            trainable = checkpoints.restore(checkpoints.best(), state, self.mesh).params
-        params = merge(trainable, frozen)
         if self.frozen_backbone:
-            params["decoder"] = self.backbone.load_decoder()
+            exported["decoder"] = self.backbone.load_decoder()
         hub.save_preference_model(
             self.workdir / "model",
-            params,
+            exported,
             self.model.config,
             self.model.spec,
             self.backbone.tokenizer,
@@ -318,6 +331,7 @@ class Run:
             "best_step": best,
             "eval": self.loop.evaluation if self.loop else {},
             "tau": self.model.spec.tau,
+            **({"regularisation": self.regulariser.figures} if self.regulariser.figures else {}),
             "seconds": round(time.monotonic() - self._started, 1),
             "responses" if self.frozen_backbone else "tokens": self.loop.speed.trained_units if self.loop else 0,
             "speed": self.loop.speed.summary() if self.loop else {},

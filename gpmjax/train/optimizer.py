@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import traverse_util
 
@@ -54,7 +55,29 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
         "sgd": lambda: optax.sgd(rate, momentum=config.b1),
     }[config.name]()
     clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
-    return _with_standard_promotion(optax.chain(clip, rule))
+    slower = [] if config.cyclic_rate == 1 else [scale_head_updates(cyclic=config.cyclic_rate)]
+    return _with_standard_promotion(optax.chain(clip, rule, *slower))
+
+
+def scale_head_updates(*, reward: float = 1.0, cyclic: float = 1.0, other: float = 1.0) -> optax.GradientTransformation:
+    """Multiplies the updates of a hybrid's head: of its reward, of its cyclic part, and of ``other``, all that both are read from.
+
+    The reward is the first output of the head's last layer, the cyclic part are the rest of them. The gate keeps its updates.
+    """
+
+    def update(updates, state, params=None):
+        flat = traverse_util.flatten_dict(updates, sep="/")
+        layers = {path.rpartition("/")[0] for path in flat if path.startswith("heads/value/")}
+        last = max(layers, key=lambda layer: int(layer.rpartition("net_")[2] or 0) if "net_" in layer else 0)
+        for path, leaf in flat.items():
+            if path.rpartition("/")[0] == last:
+                columns = jnp.full(leaf.shape[-1], cyclic, leaf.dtype).at[0].set(reward)
+                flat[path] = leaf * columns.reshape((1,) * (leaf.ndim - 1) + (-1,))
+            elif not path.startswith("heads/gate/"):
+                flat[path] = leaf * jnp.asarray(other, leaf.dtype)
+        return traverse_util.unflatten_dict(flat, sep="/"), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def _with_standard_promotion(rule: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -28,6 +28,7 @@ from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.config import Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PairwiseOutput, group_scores, prompt_scale
+from gpmjax.models.spec import EMBEDDING_KINDS
 from gpmjax.sharding import place_leaf, put_whole_batch, replicated
 
 SKEW_TOLERANCE = 1e-3
@@ -123,7 +124,7 @@ class PreferenceScorer:
         embedding, scale, scores = (
             None if parts[0][field] is None else np.concatenate([part[field] for part in parts]) for field in range(3)
         )
-        found = Scores(scores, float(self._tau), embedding if self._spec.kind == "gpm" else None, scale)
+        found = Scores(scores, float(self._tau), embedding if self._spec.kind in EMBEDDING_KINDS else None, scale)
         return checked(found, prompts, len(responses[0]), self._config.model)
 
     def _score(self, groups: Sequence[EncodedGroup]) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray]:

@@ -4,8 +4,9 @@ Sums over examples are divided by the whole batch's weights before they are diff
 devices add up to the full batch's gradient, as on paper.
 """
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from gpmjax.config import LossConfig
 from gpmjax.losses import reward
 from gpmjax.losses.tokens import token_logprobs
 from gpmjax.models.preference_model import PreferenceModel, predictors
-from gpmjax.models.scores import PairwiseOutput, PreferenceOutput, pair_scores
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput, cyclic_scores, pair_scores
 from gpmjax.models.transformer import unembedding
 from gpmjax.train.flops import effort, needed_work
 from gpmjax.train.optimizer import merge
@@ -25,20 +26,69 @@ from gpmjax.train.state import TrainState
 Batch = TokenBatch | FeatureBatch
 
 
+class Penalties(NamedTuple):
+    """What the loss holds against a hybrid's cyclic part and against a gate; numbers, or arrays [] inside a vmapped fit."""
+
+    curl: Array | float
+    """ρ, finite: the price of (s_cyclic/τ)². At ρ = ∞ the model has γ = 0 instead."""
+    gate: Array | float
+    """κ: the price of (λ/λ̄ − 1)²."""
+
+    @classmethod
+    def of(cls, config: LossConfig) -> "Penalties":
+        """Those of a config whose "auto" has been replaced by the choice."""
+        curl = config.strength("curl")
+        return cls(0.0 if curl == math.inf else curl, config.strength("gate_penalty"))
+
+    def none(self) -> bool:
+        """Whether both are known to be 0, so that nothing need be computed."""
+        return all(isinstance(price, float) and price == 0 for price in self)
+
+
 def comparison_losses(
-    output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig
+    output: PreferenceOutput | PairwiseOutput,
+    comparisons: Comparisons,
+    config: LossConfig,
+    penalties: Penalties | None = None,
 ) -> tuple[Array, Array]:
-    """Scores and losses of the comparisons, each [B, C] f32; losses hold Bradley–Terry's centering where asked for."""
+    """Scores and losses of the comparisons, each [B, C] f32; losses hold the centering of rewards and the penalties asked for.
+
+    Args:
+      penalties: None is those of ``config``.
+    """
     scores = pair_scores(output, comparisons)
     if isinstance(output, PairwiseOutput) or config.objective == "verdict":
         losses = question_losses(output, comparisons, config)
     else:
         losses = _preference_losses(scores, output.tau, comparisons.margin, comparisons.target, config)
     if config.centering:
-        rewards = output.embedding[..., 0]
-        sides = [jnp.take_along_axis(rewards, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
+        sides = [jnp.take_along_axis(output.reward, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
         losses += config.centering * reward.centering_penalty(*sides)
+    penalties = Penalties.of(config) if penalties is None else penalties
+    if not penalties.none():
+        losses += penalty_losses(output, comparisons, penalties)
     return scores, losses
+
+
+def penalty_losses(output: PreferenceOutput, comparisons: Comparisons, penalties: Penalties) -> Array:
+    """[B, C] f32: ρ (s_cyclic/τ)² + κ mean_l (λ_l/λ̄ − 1)² of each comparison.
+
+    The mean over the compared pairs, not the curl of a whole group (`preference.hybrid.curl_energy`): two responses have no curl,
+    so a data set of pairs could not be held to a reward by it; here ρ → ∞ leaves Bradley–Terry's scores whatever the groups are.
+    What the cyclic part could say as a reward costs nothing to move into r, so only what r cannot say is paid for.
+    """
+    losses = jnp.zeros_like(comparisons.weight)
+    hybrid = output.reward is not None and output.scale is not None
+    if hybrid:
+        losses += penalties.curl * jnp.square(cyclic_scores(output, comparisons) / output.tau)
+    if output.scale is not None:
+        scale = output.scale[..., 1:] if hybrid else output.scale
+        mean = jnp.mean(scale, axis=-1, keepdims=True)
+        # A weight γ = 0 leaves no gate to compare with uniform.
+        uneven = jnp.where(mean > 0, scale / jnp.where(mean > 0, mean, 1.0) - 1, 0.0)
+        of_response = jnp.mean(jnp.square(uneven), axis=-1)
+        losses += penalties.gate * jnp.take_along_axis(of_response, comparisons.chosen, axis=1)
+    return losses
 
 
 def _preference_losses(scores: Array, tau: Array, margin: Array, target: Array, config: LossConfig) -> Array:
@@ -107,10 +157,16 @@ def _decided(batch: Batch) -> Array:
 
 
 def batch_loss(
-    model: PreferenceModel, params: Any, batch: Batch, totals: dict[str, Array], config: LossConfig
+    model: PreferenceModel,
+    params: Any,
+    batch: Batch,
+    totals: dict[str, Array],
+    config: LossConfig,
+    penalties: Penalties | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
 
+    ``penalties`` stand in for those of ``config`` where they are given.
     The metric "margin" is the score in favour of the side that the label names, weighted as the loss is; tied labels add 0.
     The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to a row.
     """
@@ -120,7 +176,7 @@ def batch_loss(
     else:
         output = model.apply({"params": params}, batch)
     comparisons = batch.comparisons
-    scores, losses = comparison_losses(output, comparisons, config)
+    scores, losses = comparison_losses(output, comparisons, config, penalties)
 
     def mean_share(values: Array) -> Array:
         # 0 · NaN is NaN: padding must not reach the sum, nor its gradient.

@@ -16,6 +16,7 @@ from gpmjax.models.spec import PreferenceSpec
 
 BT = PreferenceSpec.bradley_terry()
 GPM = PreferenceSpec(dim=4, gate="softmax", normalise="l2", tau=0.1)
+HYBRID = PreferenceSpec(kind="hybrid", dim=4, gate="scaled_softmax", normalise="none", tau=1.0, gamma=0.25)
 DECLARED = {"gate": "softmax", "normalise": "l2"}
 
 
@@ -43,7 +44,7 @@ def assert_same(params, expected):
 
 @pytest.mark.parametrize("form", ["native", "sequence_classification"])
 @pytest.mark.parametrize(
-    "spec", [BT, GPM, PreferenceSpec(dim=6, gate="none", normalise="none"), PreferenceSpec(dim=2, gate="softplus", tau=0.3)]
+    "spec", [BT, GPM, PreferenceSpec(dim=6, gate="none", normalise="none"), PreferenceSpec(dim=2, gate="softplus", tau=0.3), HYBRID]
 )
 def test_export_then_import_is_the_identity(tmp_path, family, tiny_params, tokenizer, form, spec):
     config = decoder_config(family)
@@ -130,11 +131,22 @@ def test_other_classifiers_must_be_called_preference_models(published):
     assert load_preference_model(directory, DECLARED | {"kind": "gpm"}).spec == GPM
 
 
+def test_a_hybrid_is_read_from_its_declaration_alone(published, config, tiny_params):
+    directory = published(spec=HYBRID)
+    with pytest.raises(ValueError, match=r"the head gives 5 numbers; .* declared as kind='hybrid'"):
+        load_preference_model(directory, DECLARED)
+    declared = {name: value for name, value in HYBRID.to_dict().items() if name in ("kind", "gate", "normalise", "tau", "gamma")}
+    model = load_preference_model(directory, declared)
+    assert model.spec == HYBRID
+    assert_same(model.params, tiny_params(config, HYBRID))
+    assert model.params["heads"]["value"]["kernel"].shape[-1] == 5
+
+
 def test_odd_embedding_dimension(published):
     def change(tensors):
         tensors["value_head.weight"] = tensors["value_head.weight"][:3].clone()
 
-    with pytest.raises(ValueError, match=r"the head's dimension is 3; allowed: 1 \(a reward\) or an even one \(2k\)"):
+    with pytest.raises(ValueError, match=r"the head gives 3 numbers; allowed: 1 \(a reward\), an even number \(2k\), or an odd"):
         load_preference_model(published(change), DECLARED)
 
 

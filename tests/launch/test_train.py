@@ -77,7 +77,7 @@ def test_resumed_twice_equals_straight_bitwise_and_nobody_else_writes_there(conf
     straight = start(config_file, tmp_path / "straight")
     while straight.poll() is None and not (tmp_path / "straight" / "metrics.jsonl").exists():
         time.sleep(0.01)
-    second, _, err = finish(start(config_file, tmp_path / "straight", "--config.seed=1"))
+    second, _, refusal = finish(start(config_file, tmp_path / "straight", "--config.seed=1"))
     for number, at_step in ((signal.SIGTERM, 30), (signal.SIGINT, 80)):
         code, out, err = interrupt(config_file, tmp_path / "resumed", number, at_step)
         assert code == 0, err
@@ -89,7 +89,7 @@ def test_resumed_twice_equals_straight_bitwise_and_nobody_else_writes_there(conf
     assert code == 0 and out.startswith(f"finished at step {STEPS}"), err
     assert finish(straight)[0] == 0
     owner = f"process {straight.pid} on {socket.gethostname()} since "
-    assert second == 1 and f"error: {tmp_path / 'straight'}: in use by {owner}" in err and "Traceback" not in err
+    assert second == 1 and f"error: {tmp_path / 'straight'}: in use by {owner}" in refusal and "Traceback" not in refusal
 
     assert recorded(tmp_path / "resumed") == recorded(tmp_path / "straight")
     expected, found = leaves(tmp_path / "straight"), leaves(tmp_path / "resumed")

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpmjax.arrays import Comparisons
 from gpmjax.models.heads import PreferenceHeads, scale_gate, unit_length
-from gpmjax.models.scores import group_scores
+from gpmjax.models.scores import cyclic_scores, group_scores, pair_scores
 from gpmjax.models.spec import GATES, PreferenceSpec
 
 WIDTH = 12
@@ -120,3 +121,66 @@ def test_spec_survives_json():
     assert PreferenceSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
     with pytest.raises(ValueError, match="'gates'"):
         PreferenceSpec.from_dict({"gates": "softmax"})
+
+
+HYBRID = PreferenceSpec(kind="hybrid", dim=4, gate="scaled_softmax", normalise="none", tau=0.5, gamma=0.25)
+
+
+def test_a_hybrid_scores_by_reward_and_weighted_cyclic_part():
+    response, prompt = states()
+    prompt = jnp.broadcast_to(prompt[:, :1], prompt.shape)
+    heads = PreferenceHeads(HYBRID)
+    rng = np.random.default_rng(3)
+    value, gate = (rng.normal(size=shape).astype(np.float32) for shape in ((WIDTH, 5), (WIDTH, 2)))
+    out = heads.apply({"params": {"value": {"kernel": value}, "gate": {"kernel": gate}}}, response, prompt)
+    numbers = np.asarray(response) @ value
+    r, c = numbers[..., 0], numbers[..., 1:]
+    logits = np.asarray(prompt)[:, 0] @ gate / np.sqrt(WIDTH)
+    scale = 2 * np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    cyclic = sum(
+        scale[:, l, None, None] * (c[:, :, None, 2 * l] * c[:, None, :, 2 * l + 1] - c[:, :, None, 2 * l + 1] * c[:, None, :, 2 * l])
+        for l in range(2)
+    )
+    np.testing.assert_allclose(group_scores(out), r[:, :, None] - r[:, None, :] + 0.25 * cyclic, atol=1e-4)
+    np.testing.assert_allclose(out.reward, r, atol=1e-5)
+    chosen, rejected = np.array([[0, 2], [1, 0]], np.int32), np.array([[1, 1], [2, 1]], np.int32)
+    one = np.ones((2, 2), np.float32)
+    pairs = Comparisons(chosen, rejected, one, 0 * one, one, chosen)
+    expected = [[0.25 * cyclic[b, i, j] for i, j in zip(*sides)] for b, sides in enumerate(zip(pairs.chosen, pairs.rejected))]
+    np.testing.assert_allclose(cyclic_scores(out, pairs), expected, atol=1e-4)
+    difference = jnp.take_along_axis(out.reward, pairs.chosen, 1) - jnp.take_along_axis(out.reward, pairs.rejected, 1)
+    np.testing.assert_allclose(pair_scores(out, pairs), difference + np.array(expected), atol=1e-4)
+
+
+def test_a_hybrid_without_cyclic_weight_is_bradley_terry_and_without_reward_a_general_model():
+    response, prompt = states()
+    params = PreferenceHeads(HYBRID).init(jax.random.key(0), response, prompt)["params"]
+    params = {"value": {"kernel": 9 * params["value"]["kernel"]}, "gate": params["gate"]}
+    read = lambda spec, params: group_scores(PreferenceHeads(spec).apply({"params": params}, response, prompt))
+    bt = read(PreferenceSpec.bradley_terry(), {"value": {"kernel": params["value"]["kernel"][:, :1]}})
+    np.testing.assert_allclose(read(dataclasses.replace(HYBRID, gamma=0.0), params), bt, atol=1e-5)
+    silent = {"value": {"kernel": params["value"]["kernel"].at[:, 0].set(0)}, "gate": params["gate"]}
+    gpm = PreferenceSpec(dim=4, gate="scaled_softmax", normalise="none", tau=0.5)
+    expected = read(gpm, {"value": {"kernel": params["value"]["kernel"][:, 1:]}, "gate": params["gate"]})
+    np.testing.assert_allclose(read(dataclasses.replace(HYBRID, gamma=1.0), silent), expected, atol=1e-5)
+
+
+def test_a_scaled_softmax_gate_starts_as_no_gate():
+    response, prompt = states()
+    _, out = run(PreferenceSpec(dim=6, gate="scaled_softmax"), response, prompt)
+    np.testing.assert_array_equal(out.scale, np.ones_like(out.scale))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"gamma": 1.5}, r"gamma=1.5: must be in \[0, 1\]"),
+        ({"gamma": float("nan")}, "gamma=nan: must be"),
+        ({"kind": "gpm"}, "gamma is 0.25; only kind='hybrid'"),
+        ({"dim": 3}, "dim is 3; a preference embedding needs an even one"),
+        ({"dim": 0}, "dim=0: must be"),
+    ],
+)
+def test_hybrid_specs_that_cannot_be(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(HYBRID, **change).validate()

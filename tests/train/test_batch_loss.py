@@ -44,7 +44,9 @@ class Outputs:
         if self.kind.startswith("pairwise"):
             return PairwiseOutput(params["read"][..., 0], jnp.float32(TAU), mass)
         read = params["read"] if self.kind == "gpm" else params["read"][..., :1]
-        return PreferenceOutput(read, params["scale"] if self.kind == "gpm" else None, jnp.float32(TAU), mass)
+        if self.kind == "gpm":
+            return PreferenceOutput(read, params["scale"], jnp.float32(TAU), mass)
+        return PreferenceOutput(read, None, jnp.float32(TAU), mass, reward=read[..., 0])
 
 
 def parameters():

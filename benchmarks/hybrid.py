@@ -1,0 +1,380 @@
+"""Bradley–Terry, GPM and the hybrid on ten sets of preferences, one configuration for all of them: docs' and README's table.
+
+    python benchmarks/hybrid.py --data=DIRECTORY --workdir=runs/hybrid --seeds=0,1,2,3,4
+
+Heads of configs/hybrid_smollm2.py on the frozen SmolLM2-135M-Instruct, fitted as launch/train.py fits them: the same batches, step and
+optimiser, many fits in one vmapped program (tests/train/test_regulariser.py holds a member of that program to the plain step). A set's
+prompts are split by the seed where it has no split of its own; features are cached in the work directory. What each set is, and how much
+of it is read, is in SETS.
+"""
+
+import dataclasses
+import datetime
+import json
+import platform
+import random
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from rich.console import Console
+from rich.table import Table
+from scipy import special
+
+from gpmjax.arrays import FeatureBatch
+from gpmjax.config import Config, LossConfig, OptimizerConfig, load_config
+from gpmjax.data.assemble import assemble_features
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.encode import EncodedGroup, encode_groups
+from gpmjax.data.grouping import merge_groups, split_group
+from gpmjax.data.groups import Group
+from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.data.records import read_groups
+from gpmjax.data.type_advantage import load_rule, split_pairs
+from gpmjax.feature_store import FeatureStore
+from gpmjax.files import write_json
+from gpmjax.models.heads import PreferenceHeads
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import pair_scores
+from gpmjax.models.spec import PreferenceSpec
+from gpmjax.sharding import make_mesh
+from gpmjax.train.backbone import open_backbone
+from gpmjax.train.curl_path import Price, choose_price, fit_members, prices, targets_of, weigh_cyclic_part
+from gpmjax.train.features import GroupFeatures, encode_missing, feature_encoder
+from gpmjax.train.folds import Folds, make_folds, standard_error
+from gpmjax.train.optimizer import make_optimizer
+from gpmjax.train.state import TrainState
+from gpmjax.train.step import make_train_step
+
+DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
+WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid", "Cached features.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/hybrid.json", "Where the figures go.")
+ONLY = flags.DEFINE_list("only", [], "Sets to run; all when empty. The rows of other sets in OUT stay.")
+SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of heads, order of the data, folds, and split.")
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+HELD_OUT = 0.3
+"""Share of the prompts that is held out of a set without a split of its own."""
+WINDOW = 2048
+
+
+class Model(NamedTuple):
+    """A head, and its optimiser's decay."""
+
+    spec: PreferenceSpec
+    weight_decay: float = 0.0
+    gate_penalty: str = "0"
+
+
+PLAIN = dict(gate="none", normalise="none", tau=1.0)
+MODELS = {
+    "bt": Model(PreferenceSpec.bradley_terry()),
+    "gpm": Model(PreferenceSpec(dim=8, gate="softmax", normalise="l2", tau=0.1)),
+    "gpm plain": Model(PreferenceSpec(dim=8, **PLAIN)),
+    "gpm decay": Model(PreferenceSpec(dim=8, **PLAIN), weight_decay=100.0),
+    "gpm gate": Model(PreferenceSpec(dim=8, gate="softmax", normalise="none", tau=1.0)),
+    "hybrid": Model(PreferenceSpec(kind="hybrid", dim=8, **PLAIN)),
+    "hybrid gate": Model(PreferenceSpec(kind="hybrid", dim=8, gate="scaled_softmax", normalise="none", tau=1.0), gate_penalty="auto"),
+}
+"""bt: Bradley–Terry. gpm: as released (unit length, τ = 0.1, softmax gate). gpm plain: neither, as configs/gpm_smollm2.py. gpm decay: the
+latter with AdamW's decay. gpm gate: the latter with a softmax gate. hybrid: loss.curl="auto". hybrid gate: with a gate whose penalty
+is chosen too."""
+
+
+def whole(file: str, **tags: str) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
+    """All of a file, its prompts split by the seed."""
+    query = "".join(f"?{name}={value}" for name, value in tags.items())
+    return lambda data, seed: split_prompts(read_groups(f"{data / file}{query}"), seed)
+
+
+def sample(file: str, prompts: int) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
+    """A sample of a file's prompts, drawn once, split by the seed."""
+
+    def read(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
+        groups = merge_groups(read_groups(str(data / file)))
+        chosen = sorted(random.Random(0).sample(range(len(groups)), prompts))
+        return split_prompts([groups[n] for n in chosen], seed)
+
+    return read
+
+
+def split_prompts(groups: Sequence[Group], seed: int) -> tuple[list[Group], list[Group]]:
+    """Prompts drawn into a training and a held-out part."""
+    merged = merge_groups(groups)
+    order = random.Random(seed).sample(range(len(merged)), len(merged))
+    out = set(order[: round(HELD_OUT * len(merged))])
+    return [group for n, group in enumerate(merged) if n not in out], [group for n, group in enumerate(merged) if n in out]
+
+
+def official(train: str, held_out: str) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
+    """A set with a split of its own."""
+    return lambda data, seed: (merge_groups(read_groups(str(data / train))), merge_groups(read_groups(str(data / held_out))))
+
+
+def creatures(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
+    """20,000 pairs of 656 species, 4,000 pairs of the 164 others, drawn by the seed."""
+    rule = load_rule(data / "type_advantage_species.json", data / "type_advantage_matrix.json")
+    train, held_out = split_pairs(rule, train_pairs=20_000, dev_pairs=4_000, dev_share=0.2, seed=seed)
+    return merge_groups(train), merge_groups(held_out)
+
+
+def llmbar(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
+    """Both parts, mixed."""
+    return split_prompts([*read_groups(str(data / "llmbar_natural.jsonl.gz")), *read_groups(str(data / "llmbar_neighbor.jsonl.gz"))], seed)
+
+
+def letters(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
+    """The six cycles, fitted and measured on themselves: letters say nothing about other letters."""
+    groups = merge_groups(read_groups("builtin:letters"))
+    return groups, groups
+
+
+SETS = {
+    "ukp_arguments": official("ukp_arguments_train.jsonl.gz", "ukp_arguments_dev.jsonl.gz"),
+    "qa_feedback": whole("qa_feedback.jsonl.gz"),
+    "hh_helpful": sample("hh_helpful.jsonl.gz", 450),
+    "hh_harmless": sample("hh_harmless.jsonl.gz", 450),
+    "gsm8k_solutions": sample("gsm8k_solutions.jsonl.gz", 250),
+    "llmbar": llmbar,
+    "type_advantage": creatures,
+    "summeval_cycles": whole("summeval_cycles.jsonl.gz", config="coherence,consistency,fluency"),
+    "topicalchat_cycles": whole("topicalchat_cycles.jsonl.gz", config="coherence,naturalness,engagingness"),
+    "letters": letters,
+}
+
+
+@dataclasses.dataclass
+class Bench:
+    """What all sets share: the backbone's features and the configuration."""
+
+    config: Config
+    workdir: Path
+
+    def __post_init__(self):
+        self.mesh = make_mesh()
+        self.backbone = open_backbone(self.config.model, self.mesh, 0)
+        self.chat = ChatFormat(self.backbone.tokenizer, template=self.config.data.template)
+        self.hidden = self.backbone.model.config.hidden_size
+        self.store = FeatureStore(self.workdir / "features", self.backbone.fingerprint(), self.hidden)
+        self.features = GroupFeatures(self.store)
+        self.encode = feature_encoder(self.backbone.model, self.backbone.load_decoder, self.mesh)
+
+    def prepare(self, groups: Sequence[Group]) -> list[EncodedGroup]:
+        """Groups as pairs of a prompt, their comparisons numbered from 0, features at hand."""
+        encoded, _ = encode_groups(groups, self.chat, max_length=WINDOW)
+        numbered, row = [], 0
+        for group in encoded:
+            renamed = tuple(c._replace(row=row + n) for n, c in enumerate(group.comparisons))
+            numbered.append(group._replace(comparisons=renamed))
+            row += len(renamed)
+        pieces = [group._replace(responses=group.responses[n : n + 8], comparisons=()) for group in encoded for n in range(0, len(group.responses), 8)]
+        encode_missing(pieces, self.store, self.encode, rows=4, row_length=1024)
+        return [piece for group in numbered for piece in split_group(group, row_length=2 * WINDOW, max_responses=2)]
+
+    def batch(self, pipeline: Pipeline, step: int) -> FeatureBatch:
+        return assemble_features(pipeline.rows(step), pipeline.shape, self.features, hidden_size=self.hidden)
+
+    def ordered(self, groups: Sequence[EncodedGroup]) -> Iterator[FeatureBatch]:
+        pipeline = Pipeline([groups], fit_shape(groups, rows=self.config.data.rows, packing="single"), order="ordered", packing="single")
+        return (self.batch(pipeline, step) for step in range(pipeline.steps(1)))
+
+    def heads(self, spec: PreferenceSpec, seed: int) -> Any:
+        feature = jnp.zeros((1, 1, self.hidden))
+        return jax.device_get(PreferenceHeads(spec).init(jax.random.fold_in(jax.random.key(seed), 1), feature, feature)["params"])
+
+
+class Measured(NamedTuple):
+    """One model's log-odds of the held-out comparisons, and the price that was chosen."""
+
+    log_odds: np.ndarray
+    curl: float | str | None = None
+    gate_penalty: float | None = None
+
+
+def run(bench: Bench, train: list[EncodedGroup], held_out: list[EncodedGroup], seed: int) -> dict[str, Measured]:
+    """Every model, fitted on ``train`` and read on ``held_out``."""
+    config = bench.config
+    count = sum(len(group.comparisons) for group in train)
+    pipeline = Pipeline([train], fit_shape(train, rows=config.data.rows, packing="single"), seed=seed, packing="single")
+    steps = max(pipeline.steps(config.epochs), config.least_steps)
+    stream = lambda: (bench.batch(pipeline, step) for step in range(steps))
+    found = {}
+    for name, model in MODELS.items():
+        net = bench.backbone.model.clone(spec=model.spec)
+        optimizer = make_optimizer(dataclasses.replace(config.optimizer, weight_decay=model.weight_decay), steps)
+        heads = bench.heads(model.spec, seed)
+        if model.spec.kind != "hybrid":
+            found[name] = Measured(read(net, fit_plain(net, heads, optimizer, stream()), bench.ordered(held_out))[0])
+            continue
+        loss = LossConfig(curl="auto", gate_penalty=model.gate_penalty)
+        labels = targets_of(train, count)
+        folds = make_folds([train], count, loss.folds, seed)
+        choice = choose_price(net, heads, optimizer, loss, folds, stream(), lambda: bench.ordered(train), labels)
+        everything = Folds("nothing", np.ones((1, count), bool), np.zeros((1, count), bool), folds.first, folds.second)
+        points = prices(loss, model.spec.gate != "none")
+        points += [choice.price] if choice.price not in points else []
+        fitted = fit_members(net, heads, optimizer, loss, [(price, 0) for price in points], everything, stream())
+        odds = read(net, fitted, bench.ordered(held_out), [price.curl < np.inf for price in points])
+        if name == "hybrid":
+            for price, one in zip(points, odds, strict=True):
+                found[f"hybrid curl={price.curl:g}"] = Measured(one, price.curl)
+        chosen = points.index(choice.price)
+        found[name] = Measured(odds[chosen], choice.price.curl, choice.price.gate_penalty)
+    return found
+
+
+def fit_plain(net: PreferenceModel, heads: Any, optimizer: Any, batches: Iterator[FeatureBatch]) -> Any:
+    """{"heads": …} [1, …] after one ordinary fit."""
+    step = jax.jit(make_train_step(net, optimizer, LossConfig()), donate_argnums=0)
+    params = {"heads": jax.tree.map(jnp.asarray, heads)}
+    state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+    for batch in batches:
+        state, _ = step(state, {}, batch)
+    return jax.tree.map(lambda leaf: leaf[None], state.params)
+
+
+def read(net: PreferenceModel, params: Any, batches: Iterator[FeatureBatch], cyclic: Sequence[bool] | None = None) -> np.ndarray:
+    """[members, n] log-odds of every comparison, by row."""
+
+    def one(params: Any, gamma: jax.Array, batch: FeatureBatch) -> jax.Array:
+        output = net.apply({"params": params}, batch)
+        if net.spec.kind == "hybrid":
+            output = weigh_cyclic_part(output, gamma)
+        return pair_scores(output, batch.comparisons) / output.tau
+
+    members = len(jax.tree.leaves(params)[0])
+    gammas = np.ones(members, np.float32) if cyclic is None else np.array(cyclic, np.float32)
+    every = jax.jit(jax.vmap(one, in_axes=(0, 0, None)))
+    rows, odds = [], []
+    for batch in batches:
+        real = np.asarray(batch.comparisons.row) >= 0
+        rows.append(np.asarray(batch.comparisons.row)[real])
+        odds.append(np.asarray(every(params, gammas, batch))[:, real])
+    order = np.argsort(np.concatenate(rows))
+    return np.concatenate(odds, axis=1)[:, order].astype(np.float64)
+
+
+class Labels(NamedTuple):
+    """Held-out comparisons [n]: label, and the units whose draw makes them depend on each other."""
+
+    target: np.ndarray
+    first: np.ndarray
+    second: np.ndarray
+
+
+def labels_of(groups: Sequence[EncodedGroup], names: dict[bytes, int]) -> Labels:
+    """Units are prompts; where all comparisons are of one prompt, responses. ``names`` numbers them alike for all seeds."""
+    one_prompt = len({group.prompt.tobytes() for group in groups}) == 1
+    number = lambda key: names.setdefault(key, len(names))
+    found = {}
+    for group in groups:
+        for c in group.comparisons:
+            prompt = group.prompt.tobytes()
+            sides = (group.responses[c.chosen].tobytes(), group.responses[c.rejected].tobytes())
+            units = tuple(number(prompt + side) for side in sides) if one_prompt else (number(prompt),) * 2
+            found[c.row] = (c.target, *units)
+    target, first, second = zip(*(found[row] for row in sorted(found)), strict=True)
+    return Labels(np.array(target), np.array(first), np.array(second))
+
+
+def losses(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(right [n], NLL [n]); a tie of the model is half right."""
+    nll = -target * special.log_expit(odds) - (1 - target) * special.log_expit(-odds)
+    return 0.5 + 0.5 * np.sign(odds) * np.sign(target - 0.5), nll
+
+
+def differences(name: str, runs: Sequence[tuple[dict[str, Measured], Labels]]) -> list[dict[str, Any]]:
+    """Paired differences hybrid − other over the comparisons of all seeds, errors clustered by prompt (or by response)."""
+    found = []
+    for mine, other in (("hybrid", "bt"), ("hybrid", "gpm"), ("hybrid", "gpm plain"), ("hybrid gate", "hybrid"), ("gpm gate", "gpm plain")):
+        parts = [(losses(models[mine].log_odds, l.target), losses(models[other].log_odds, l.target), l) for models, l in runs]
+        first, second = (np.concatenate([getattr(l, side) for _, _, l in parts]) for side in ("first", "second"))
+        row = {"set": name, "model": mine, "less": other}
+        for n, figure in enumerate(("accuracy", "nll")):
+            gap = np.concatenate([a[n] - b[n] for a, b, _ in parts])
+            error = standard_error(gap, np.ones(len(gap)), first, second)
+            row |= {figure: float(gap.mean()), f"{figure}_interval": [float(gap.mean() - 1.96 * error), float(gap.mean() + 1.96 * error)]}
+        found.append(row)
+    return found
+
+
+def measure(bench: Bench, name: str, data: Path, seeds: Sequence[int]) -> tuple[list[dict], list[dict]]:
+    """Rows (a model and seed each) and differences of one set."""
+    rows, runs, names = [], [], {}
+    for seed in seeds:
+        train, held_out = (bench.prepare(groups) for groups in SETS[name](data, seed))
+        labels = labels_of(held_out, names)
+        models = run(bench, train, held_out, seed)
+        runs.append((models, labels))
+        for model, found in models.items():
+            right, nll = losses(found.log_odds, labels.target)
+            rows.append(
+                {
+                    "set": name,
+                    "model": model,
+                    "dim": 1 if model == "bt" else 8,
+                    "seed": seed,
+                    "accuracy": float(right.mean()),
+                    "nll": float(nll.mean()),
+                    "comparisons": len(right),
+                    "curl_chosen": "inf" if found.curl == np.inf else found.curl,
+                    **({"gate_penalty_chosen": found.gate_penalty} if model == "hybrid gate" else {}),
+                    "train_comparisons": sum(len(group.comparisons) for group in train),
+                    "train_prompts": len({group.prompt.tobytes() for group in train}),
+                    "held_out_prompts": len({group.prompt.tobytes() for group in held_out}),
+                }
+            )
+    return rows, differences(name, runs)
+
+
+def table(report: dict[str, Any]) -> Table:
+    """Means over seeds."""
+    view = Table(title="held-out accuracy, % / NLL: means over seeds")
+    shown = [name for name in MODELS]
+    for column in ("set", *shown, "curl chosen", "hybrid − bt, points", "hybrid − gpm, points"):
+        view.add_column(column)
+    for name in dict.fromkeys(row["set"] for row in report["rows"]):
+        rows = [row for row in report["rows"] if row["set"] == name]
+        cells = []
+        for model in shown:
+            same = [row for row in rows if row["model"] == model]
+            cells.append(f"{100 * np.mean([r['accuracy'] for r in same]):.1f} / {np.mean([r['nll'] for r in same]):.3f}")
+        chosen = ", ".join(str(row["curl_chosen"]) for row in rows if row["model"] == "hybrid")
+        gaps = [row for row in report["differences"] if row["set"] == name and row["model"] == "hybrid"]
+        points = [f"{100 * g['accuracy']:+.1f} [{100 * g['accuracy_interval'][0]:+.1f}, {100 * g['accuracy_interval'][1]:+.1f}]" for g in gaps[:2]]
+        view.add_row(name, *cells, chosen, *points)
+    return view
+
+
+def processor() -> str:
+    """The processor's name, as Linux tells it."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def main(_: list[str]) -> None:
+    out = Path(OUT.value)
+    report = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"rows": [], "differences": []}
+    config = load_config(CONFIGS / "hybrid_smollm2.py")
+    bench = Bench(config, Path(WORKDIR.value))
+    seeds = [int(seed) for seed in SEEDS.value]
+    for name in ONLY.value or SETS:
+        rows, gaps = measure(bench, name, Path(DATA.value), seeds)
+        kept = {key: [row for row in report[key] if row["set"] != name] for key in ("rows", "differences")}
+        report = {
+            "command": f"python benchmarks/hybrid.py --data=DIRECTORY --seeds={','.join(SEEDS.value)}",
+            "date": datetime.date.today().isoformat(),
+            "machine": f"{processor()}, {jax.device_count()} device",
+            "rows": kept["rows"] + rows,
+            "differences": kept["differences"] + gaps,
+        }
+        write_json(out, report)
+        Console(width=230).print(table(report))
+
+
+if __name__ == "__main__":
+    app.run(main)
