@@ -2,11 +2,13 @@
 #   make demo   set up, then watch a scalar reward model fail on cycles and a preference model get them right
 #   make test   set up, then run every test
 #   make mutate set up, then break the mathematics a place at a time, and list what no test notices (not part of CI)
+# And apart from these, since it takes 3 GB of other packages:
+#   make test-peers   exported models read by other releases of transformers, each in an environment of its own
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test mutate clean
+.PHONY: demo test test-peers mutate clean
 
 demo: .venv/installed
 	$(BIN)/python launch/demo.py --workdir=runs/demo
@@ -16,6 +18,19 @@ test: .venv/installed-test
 
 mutate: .venv/installed-test
 	$(BIN)/python benchmarks/mutate.py --out=benchmarks/results/mutate.json
+
+PEERS := 4.51.3 4.57.6
+
+test-peers: .venv/installed-test $(PEERS:%=.venv-peers/%/installed)
+	rm -rf runs/peers
+	$(BIN)/python tests/peers/write_exports.py runs/peers
+	@# The newest last: the one that the package itself uses.
+	for python in $(PEERS:%=.venv-peers/%/bin/python) $(BIN)/python; do $$python tests/peers/read_exports.py runs/peers || exit 1; done
+
+.venv-peers/%/installed:
+	$(PYTHON) -m venv .venv-peers/$*
+	.venv-peers/$*/bin/python -m pip install --quiet transformers==$* torch==2.13.0
+	touch $@
 
 .venv/installed: setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gpmjax needs Python 3.11 or newer; set PYTHON=")'
@@ -34,4 +49,4 @@ mutate: .venv/installed-test
 	touch $@
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-peers runs

@@ -4,7 +4,7 @@ An attribute is read, or known to leave the forward pass alone, or refused by na
 file leaves out has the value that ``transformers`` gives it, written down in ``FAMILIES``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from gpmjax.checks import number, shown, whole
@@ -241,9 +241,22 @@ def _as_family(config: DecoderConfig, model_type: str) -> dict[str, Any]:
         "use_sliding_window": bool(config.window),
         "sliding_window": config.window or None,
         "layer_types": [f"{kind}_attention" for kind in config.layer_types],
+        "sliding_window_pattern": _period(config.layer_types),
         "attn_logit_softcapping": config.attention_softcap,
         "final_logit_softcapping": config.final_softcap,
         "query_pre_attn_scalar": scalar,
     } | {theirs: getattr(config, ours) for theirs, ours in _SIZES.items()}
     said = {name: filled[name] for name in FAMILIES[model_type] if name in filled}
     return {"model_type": model_type} | said | write_rope(config)
+
+
+def _period(layer_types: Sequence[str]) -> int:
+    """n where every n-th layer is a full one; 6, Gemma 3's own, where no n says it. For readers that know no layer_types.
+
+    >>> _period(("sliding", "full", "sliding", "full", "sliding")), _period(("full", "sliding"))
+    (2, 6)
+    """
+    for period in range(1, len(layer_types) + 1):
+        if all((kind == "full") == (place % period == 0) for place, kind in enumerate(layer_types, start=1)):
+            return period
+    return 6 if "full" in layer_types else len(layer_types) + 1

@@ -82,7 +82,7 @@ def save_preference_model(
     if not spec.question:  # a question is no reply: it ends where its answer would begin
         tokenizer = read_at_eos(tokenizer)
     declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
-    described = _config_json(config, spec, tokenizer, form) | {"dtype": dtype, DECLARATION: declared}
+    described = _config_json(config, spec, tokenizer, form, dtype) | {DECLARATION: declared}
     _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
 
 
@@ -110,7 +110,7 @@ def save_decoder(
     table = {f"decoder/{path}": leaf for path, leaf in decoder_leaves(config).items()}
     _check_params(flat, table, set(table), lora, "causal_lm")
     tokenizer = with_own_template(tokenizer)
-    described = _config_json(config, None, tokenizer, "native") | {"dtype": dtype}
+    described = _config_json(config, None, tokenizer, "native", dtype)
     _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
 
 
@@ -151,10 +151,13 @@ def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], expected: 
             raise ValueError(f"params: {path} has shape {flat[path].shape}, the config asks for {leaf.shape}")
 
 
-def _config_json(config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: Any, form: str) -> dict[str, Any]:
+def _config_json(
+    config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: Any, form: str, dtype: str
+) -> dict[str, Any]:
     if len(tokenizer) > config.vocab_size:
         raise ValueError(f"tokenizer has {len(tokenizer)} tokens, more than the {config.vocab_size} rows of the embedding")
     described = hf_config(config, "causal_lm" if form == "native" else form)
+    described |= {"dtype": dtype, "torch_dtype": dtype}  # the names in transformers 5 and, until 4.55, in 4
     described |= {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
     if form == "sequence_classification":
         labels = ["reward"] * (spec.kind == "hybrid") + [f"v{place}" for place in range(spec.dim)]

@@ -66,9 +66,11 @@ def _readable_by_4(config: dict[str, Any]) -> dict[str, Any]:
     """tokenizer_config.json in words that transformers 4 has too; the tokenizer itself is tokenizer.json.
 
     >>> _readable_by_4({"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "extra_special_tokens": ["<a>"]})
-    {'tokenizer_class': 'PreTrainedTokenizerFast', 'additional_special_tokens': ['<a>']}
+    {'model_input_names': [...], 'tokenizer_class': 'PreTrainedTokenizerFast', 'additional_special_tokens': ['<a>']}
     """
-    config = {name: value for name, value in config.items() if name != "backend"}
+    # The general tokenizer of transformers 4 gives token_type_ids too unless told, which some of its models refuse.
+    config = {"model_input_names": ["input_ids", "attention_mask"]} | config
+    config.pop("backend", None)
     if "tokenizer_class" in config:
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     if isinstance(config.get("extra_special_tokens"), list):  # in transformers 4, a dict of names

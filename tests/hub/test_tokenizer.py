@@ -87,11 +87,14 @@ def test_llama3_begins_with_bos_and_groups_three_digits():
 @pytest.mark.parametrize(
     ("metadata", "complaint"),
     [
-        ({"tokenizer.ggml.model": "llama"}, r"m.gguf: tokenizer.ggml.model is 'llama'; allowed: 'gpt2'"),
+        ({"tokenizer.ggml.model": "t5"}, r"m.gguf: tokenizer.ggml.model is 't5'; allowed: 'gpt2', 'llama' \(--tokenizer takes"),
         (
-            {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "falcon"},
-            r"m.gguf: tokenizer.ggml.pre is 'falcon'; allowed: 'smollm', 'qwen2', 'llama-bpe'",
+            small_metadata("falcon"),
+            r"m.gguf: tokenizer.ggml.pre is 'falcon'; allowed: 'smollm', 'qwen2', 'llama-bpe' \(--tokenizer takes",
         ),
+        (small_metadata("qwen2", merges=None), "m.gguf: tokenizer.ggml.merges is missing"),
+        (small_metadata("qwen2", token_type=[3]), "token_type has 1 entries; allowed: one for each of the 262 tokens"),
+        (small_metadata("qwen2", eos_token_id=999), "eos_token_id is 999; allowed: one of the 262 tokens"),
     ],
 )
 def test_other_tokenizers_are_refused(metadata, complaint):
