@@ -17,11 +17,12 @@ from gpmjax.data.assemble import BatchShape, Rows, assemble_features
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape
 from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.progress import ProgressBar
 from gpmjax.train.curl_path import choose_price, targets_of
 from gpmjax.train.features import features_in_memory
 from gpmjax.train.folds import make_folds
 from gpmjax.train.inputs import batch_shape
-from gpmjax.train.metrics import ProgressBar, write_json
+from gpmjax.train.metrics import write_json
 from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.second_stage import fit_cyclic_part, leave_out, with_choice
 
