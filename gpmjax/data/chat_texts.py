@@ -101,7 +101,7 @@ def _check_prompt(prompt: Sequence[Message], header: str) -> None:
         if message.role == "assistant":  # earlier reasoning, which templates leave out on purpose
             text = text.rpartition(_CLOSE)[2]
         if not _holds(header, text):
-            raise ValueError(f"the chat template leaves out the {message.role} message {_short(text)}, or part of it")
+            raise ValueError(f"the chat template leaves out the {_short(message.role)[1:-1]} message {_short(text)}, or part of it")
 
 
 def _holds(written: str, text: str) -> bool:
@@ -128,7 +128,7 @@ def _check_conversation(messages: tuple[Message, ...], render: Render, *, opens:
             changed = (*messages[:place], *less, *messages[place + 1 :])
             if _written(changed, render, opens) != whole or _said_elsewhere(field, messages, place, render):
                 continue
-            what = "tools" if message.role == TOOLS else f"{field!r} of the {message.role} message"
+            what = "tools" if message.role == TOOLS else f"{field!r} of the {_short(message.role)[1:-1]} message"
             raise ValueError(
                 f"the chat template leaves out {what}; take a model whose template writes it, or write it into the content"
             )

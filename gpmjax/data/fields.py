@@ -10,11 +10,15 @@ LARGEST = float(np.finfo(np.float32).max)
 """Beyond it a number is infinite on the device."""
 
 
+DEEPEST = 100
+"""Lists and objects inside each other, beyond which one or another function of Python's would give up."""
+
+
 class RowError(ValueError):
     """A row that does not fit its layout; one line naming place, field, value and what is allowed."""
 
     def __init__(self, where: str, field: str, problem: str):
-        super().__init__(f"{where}: field {field!r}: {problem}")
+        super().__init__(f"{where}: field {field!r}: {' '.join(problem.splitlines())}")
 
 
 def number(
@@ -52,6 +56,20 @@ def strings(value: Any, name: str, where: str) -> tuple[str, ...]:
         if not isinstance(item, str):
             raise RowError(where, f"{name}[{n}]", f"must be a string, is {kind(item)}")
     return tuple(value)
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and objects are nested more than DEEPEST deep in a value.
+
+    >>> import functools
+    >>> too_deep([{"a": []}]), too_deep(functools.reduce(lambda inside, _: [inside], range(200), []))
+    (False, True)
+    """
+    level = [value]
+    for _ in range(DEEPEST):
+        nested = [value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)]
+        level = [item for items in nested for item in items]
+    return any(isinstance(value, dict | list) for value in level)
 
 
 def kind(value: Any) -> str:

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpmjax.data.fields import RowError, kind, shown
+from gpmjax.data.fields import RowError, kind, shown, too_deep
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 
 DESCRIPTIVE = frozenset(
@@ -78,7 +78,7 @@ def reply(value: Any, name: str, where: str) -> str:
 
 def roles(messages: Sequence[Message]) -> str:
     """Who speaks, for a message."""
-    return "nothing" if not messages else "messages of " + ", ".join(message.role for message in messages)
+    return "nothing" if not messages else "messages of " + ", ".join(f"{message.role:.40}" for message in messages[:20])
 
 
 def held_messages(text: str, name: str = "", where: str = "") -> Any:
@@ -220,9 +220,10 @@ def literal(text: str) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of escapes that Python would write otherwise
-                return read(text.strip())
+                value = read(text.strip())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
+        return None if too_deep(value) else value
     return None
 
 

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpmjax.data.fields import DEEPEST, too_deep
+
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 
 Refuse = Callable[[str], None]
@@ -72,7 +74,7 @@ def _read_jsonl(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Ro
             continue
         where = f"{label}:{number}"
         try:
-            row = _checked(where, _parse(line, where), line)
+            row = _checked(where, _parse(line, where), _Doubts.of(line))
         except ValueError as error:
             refuse(str(error))
         else:
@@ -87,9 +89,10 @@ def _read_json(text: str, label: str, refuse: Refuse) -> Iterator[Row]:
         records = _parse(text, label)
     except ValueError as error:
         raise ValueError((not _UNDECODED.search(text) and _broken_element(text, label)) or str(error)) from error
+    doubts = _Doubts.of(text)
     for number, fields in enumerate(records, start=1):
         try:
-            row = _checked(f"{label}: row {number}", fields, text)
+            row = _checked(f"{label}: row {number}", fields, doubts)
         except ValueError as error:
             refuse(str(error))
         else:
@@ -133,10 +136,23 @@ def _broken_element(text: str, label: str) -> str | None:
     return None
 
 
-def _checked(where: str, fields: Any, text: str) -> Row:
+class _Doubts(NamedTuple):
+    """What a JSON text may hold, to be looked for in its rows; most texts leave no doubt, and their rows are not searched."""
+
+    deep: bool
+    half: bool
+
+    @classmethod
+    def of(cls, text: str) -> "_Doubts":
+        return cls(text.count("[") + text.count("{") > DEEPEST, bool(_HALF_ESCAPED.search(text)))
+
+
+def _checked(where: str, fields: Any, doubts: _Doubts) -> Row:
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: must be an object with fields, is {type(fields).__name__}")
-    if _HALF_ESCAPED.search(text):
+    if doubts.deep and too_deep(fields):
+        raise ValueError(f"{where}: lists or objects are nested more than {DEEPEST} deep")
+    if doubts.half:
         for name, value in fields.items():
             if half := _half_character(name) or _half_character(value):
                 raise ValueError(f"{where}: field {name!a}: holds half a character ({half!a}), which UTF-8 cannot write")

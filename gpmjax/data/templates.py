@@ -66,7 +66,7 @@ def render(template: str, items: Sequence[Ends], variables: Mapping[str, Any], d
             if isinstance(answer, dict):
                 item = items[len(answers)]
                 more, _ = item.ends[answer["end"]]
-                spoken = [message.role for message in (*item.messages, *more) if message.role != TOOLS]
+                spoken = [f"{' '.join(m.role.split()):.40}" for m in (*item.messages, *more) if m.role != TOOLS][-20:]
                 raise TemplateError(answer["error"], spoken, refused=answer["refused"])
             answers.append(answer)
     return answers

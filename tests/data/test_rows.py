@@ -87,6 +87,8 @@ BROKEN = [
     ("r.csv", b"a, a\n1,2\n", "r.csv:1: two columns are named 'a'"),
     ("r.jsonl", b'{"a": 1}\n{"a": ' + DEEP + b"}\n", "r.jsonl:2: cannot be read as JSON (lists or objects nested too"),
     ("r.json", b'[{"a": 1}, {"a": ' + DEEP + b"}]", "r.json: row 2: cannot be read as JSON (lists or objects nested too"),
+    ("r.jsonl", b'{"a": ' + DEEP[99_800:100_200] + b"}", "r.jsonl:1: lists or objects are nested more than 100 deep"),
+    ("r.json", b'[{"a": ' + DEEP[99_800:100_200] + b"}]", "r.json: row 1: lists or objects are nested more than 100 deep"),
     ("r.jsonl", b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}\n", "r.jsonl:2: cannot be read as JSON (a number of more than 4300"),
     ("r.json", b'[{"a": 1}, {"a": ' + b"1" * 5000 + b"}]", "r.json: row 2: cannot be read as JSON (a number of more than"),
     ("r.json", b'[{"a": 1}, {"a": nan}]', "r.json: row 2: not valid JSON"),

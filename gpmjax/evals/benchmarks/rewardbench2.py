@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError
+from gpmjax.data.fields import RowError, shown
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation, standing
 from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
@@ -37,7 +37,7 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
     elif (len(chosen), len(rejected)) != BEST_OF:
         raise RowError(where, "chosen", f"must hold 1 response and 'rejected' 3, hold {len(chosen)} and {len(rejected)}")
     if fields.get("num_correct", len(chosen)) != len(chosen):
-        raise RowError(where, "num_correct", f"{fields['num_correct']!r}, but 'chosen' holds {len(chosen)}")
+        raise RowError(where, "num_correct", f"{shown(fields['num_correct'])}, but 'chosen' holds {len(chosen)}")
     comparisons = (Comparison(i, len(chosen) + j) for i in range(len(chosen)) for j in range(len(rejected)))
     return Group(
         prompt(fields, "prompt", where),

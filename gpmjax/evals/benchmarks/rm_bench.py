@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError
+from gpmjax.data.fields import RowError, shown
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.rows import SUFFIXES, split_source
 from gpmjax.evals.benchmarks.aggregation import Aggregation
@@ -53,7 +53,7 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
     """A row → six responses, the chosen ones first; each chosen one is preferred over each rejected one."""
     domain = word(fields, "domain", where)
     if not domain.startswith(DOMAINS):
-        raise RowError(where, "domain", f"must begin with {', '.join(DOMAINS)}, is {domain!r}")
+        raise RowError(where, "domain", f"must begin with {', '.join(DOMAINS)}, is {shown(domain)}")
     responses = []
     for name in ("chosen", "rejected"):
         styles = replies(fields, name, where)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, index, items, number
+from gpmjax.data.fields import RowError, index, items, kind, number
 from gpmjax.data.rows import read_rows
 from gpmjax.evals.intervals import GROUP_TAG
 from gpmjax.evals.judging import record_scores
@@ -118,11 +118,21 @@ def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
     needed = ("scores", "tau", "comparisons", "tokens", "characters", "forward_tokens", "tags")
     if missing := [name for name in needed if name not in fields]:
         raise RowError(where, missing[0], "missing; a record is a line that an evaluation wrote to FILE.groups.jsonl")
-    count = len(items(fields["scores"], "scores", where))
+    for name in ("scores", "comparisons", "asked", "embedding"):
+        items(fields.get(name, []), name, where)
+    for name in ("tags", "ratings"):
+        if not isinstance(fields.get(name, {}), Mapping):
+            raise RowError(where, name, f"must be an object, is {kind(fields[name])}")
+    count = len(fields["scores"])
     number(fields["tau"], "tau", where, low=math.nextafter(0.0, 1.0))
-    for name, size, value in _sizes(fields, count):
+    number(fields["forward_tokens"], "forward_tokens", where)
+    for name, size, value in _sizes(fields, count, where):
         if len(items(value, name, where)) != size:
             raise RowError(where, name, f"must have {size} entries, has {len(value)}")
+    for name, values in _numbers(fields):
+        for n, value in enumerate(values):
+            if value is not None:
+                number(value, f"{name}[{n}]", where)
     scores = skew_scores(fields)
     for n, (chosen, rejected, target) in enumerate(fields["comparisons"]):
         name = f"comparisons[{n}]"
@@ -133,12 +143,23 @@ def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
     return fields
 
 
-def _sizes(fields: Mapping[str, Any], count: int) -> Iterator[tuple[str, int, Any]]:
+def _numbers(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Any]]]:
+    """What must hold numbers, or null where there is none; of the right length already."""
+    for name in ("scores", "embedding"):
+        yield from ((f"{name}[{i}]", row) for i, row in enumerate(fields.get(name, ())))
+    yield from ((name, fields[name]) for name in ("tokens", "characters", "scale") if name in fields)
+    yield from ((f"ratings.{aspect}", values) for aspect, values in fields.get("ratings", {}).items())
+
+
+def _sizes(fields: Mapping[str, Any], count: int, where: str) -> Iterator[tuple[str, int, Any]]:
     """What must be a list, of which length."""
     yield from ((f"scores[{i}]", count, row) for i, row in enumerate(fields["scores"]))
     yield from ((f"asked[{i}]", count, row) for i, row in enumerate(fields.get("asked", ())))
     yield from ((name, count, fields[name]) for name in ("tokens", "characters", "embedding", "asked") if name in fields)
     yield from ((f"ratings.{aspect}", count, values) for aspect, values in fields.get("ratings", {}).items())
     yield from ((f"comparisons[{n}]", 3, comparison) for n, comparison in enumerate(fields["comparisons"]))
-    if "scale" in fields and "embedding" in fields and count:
-        yield "scale", len(fields["embedding"][0]) // 2, fields["scale"]
+    if fields.get("embedding"):
+        width = len(items(fields["embedding"][0], "embedding[0]", where))
+        yield from ((f"embedding[{i}]", width, row) for i, row in enumerate(fields["embedding"]))
+        if "scale" in fields:
+            yield "scale", width // 2, fields["scale"]

@@ -11,7 +11,7 @@ fastchat/llm_judge.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gpmjax.data.fields import RowError, items, number, strings
+from gpmjax.data.fields import RowError, items, number, shown, strings
 from gpmjax.data.rows import Row
 from gpmjax.evals.policies.outputs import read_each, text_field
 
@@ -140,7 +140,7 @@ def _two(value: Any, name: str, where: str) -> tuple[str, str]:
 def _id(row: Row) -> int | str:
     value = row.fields.get("question_id")
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise RowError(row.where, "question_id", f"must be an integer or a string, is {value!r}")
+        raise RowError(row.where, "question_id", f"must be an integer or a string, is {shown(value)}")
     return value
 
 
