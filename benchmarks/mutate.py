@@ -50,6 +50,25 @@ LIMIT = flags.DEFINE_integer("limit", 300, "Seconds that a mutant's tests may ta
 OUT = flags.DEFINE_string("out", "", "Adds this run's score to a JSON file.")
 
 METHODS = "tests/improve/test_methods.py"
+POLICY = tuple(
+    f"tests/improve/test_policy_step.py::{name}"
+    for name in (
+        "test_logprobs_are_those_of_each_sequence_alone",
+        "test_micro_batches_and_empty_rows_change_nothing",
+        "test_a_response_that_weighs_nothing_may_be_left_out",
+        "test_block_methods_need_embeddings_and_the_monitor_starts_at_rest",
+        "test_signals_take_the_scale_that_the_config_names",
+    )
+)
+STEP = tuple(
+    f"tests/train/test_step.py::{name}"
+    for name in (
+        "test_a_batch_in_which_nothing_weighs_is_no_step",
+        "test_what_weighs_is_a_comparison_or_a_chosen_response_that_is_read",
+        "test_accumulated_equals_full",
+        "test_a_pairwise_model_answers_for_each_order",
+    )
+)
 TESTS = {  # file → what should fail when it is wrong, the quickest first
     "preference/operator.py": ("tests/preference/test_operator.py", "tests/preference/test_score.py"),
     "preference/score.py": ("tests/preference/test_score.py",),
@@ -63,11 +82,11 @@ TESTS = {  # file → what should fail when it is wrong, the quickest first
     "losses/blocks.py": ("tests/losses/test_blocks.py", METHODS),
     "losses/tokens.py": ("tests/losses/test_tokens.py",),
     "models/scores.py": ("tests/train/test_batch_loss.py", "tests/models/test_verdicts.py"),
-    "train/policy_signals.py": (METHODS, "tests/improve/test_policy_step.py"),
-    "train/policy_batch.py": (METHODS, "tests/improve/test_policy_step.py"),
+    "train/policy_signals.py": (METHODS, *POLICY),
+    "train/policy_batch.py": (METHODS, *POLICY),
     "train/policy_data.py": (METHODS,),
-    "train/policy_step.py": (METHODS, "tests/improve/test_policy_step.py"),
-    "train/step.py": ("tests/train/test_batch_loss.py", "tests/train/test_step.py"),
+    "train/policy_step.py": (METHODS, *POLICY),
+    "train/step.py": ("tests/train/test_batch_loss.py", *STEP),
 }
 
 BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Div}
@@ -158,7 +177,8 @@ def run(path: Path, text: str, tests: tuple[str, ...], limit: float) -> str:
         # Another time than its compiled file's, so that the source is read.
         SourceFileLoader.path_stats = lambda self, name: stats(self, name) | ({"mtime": 1} if Path(name) == path else {})
         sys.path.insert(0, str(ROOT))
-        code = pytest.main([str(path), *tests, "-x", "-q", "-n0"])
+        # Libraries that bring pytest plugins are imported already.
+        code = pytest.main([str(path), *tests, "-x", "-q", "-n0", "-W", "ignore::pytest.PytestAssertRewriteWarning"])
         os._exit(int(code))
     deadline = time.monotonic() + limit
     while time.monotonic() < deadline:

@@ -165,7 +165,8 @@ class PolicyLossConfig:
     """"all" K responses, their "best_and_worst" by mean score (the released recipe), or the mean of "both"."""
     beta: float = 0.001
     score: str = "log_odds"
-    """What ŝ is the mean of: "log_odds" s/τ (the released runs), or the bare "score" s. Probabilities are σ(s/τ) always."""
+    """What ŝ is the mean of: "log_odds" s/τ (as the released runs, but for ``score_factor``), or the bare "score" s. Probabilities
+    are of log-odds always."""
     score_factor: float = 1.0
     """What every s is multiplied by before signals are made of it: ŝ, σ(s/τ), and what is normalised. 1 is the papers'. 2 is what
     the released scoring code amounts to: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and then reads

@@ -55,7 +55,7 @@ class RewardPlan:
 
     against: str
     units: str = "log_odds"
-    """"log_odds": s/τ, as the released runs have it; "score": s; "win_rate": σ(s/τ), in (0, 1). Of a group each is the mean
+    """"log_odds": s/τ (the released runs have 2 s/τ); "score": s; "win_rate": σ(s/τ), in (0, 1). Of a group each is the mean
     over its K members, the completion itself included: of probabilities for "win_rate", never re-made from a mean score."""
 
     def __post_init__(self):

@@ -2,7 +2,7 @@
 
 S_ij = s(y_i ≻ y_j) comes from `pairwise_scores`; the K responses are samples of the current policy π_t. Every function
 takes any leading axes. Whether S is the score itself or the log-odds s/τ is the caller's choice: the released runs
-divide by τ first, and β means something else without it.
+divide by τ first (and count each pair twice: improve_config, score_factor), and β means something else without it.
 """
 
 from typing import Literal

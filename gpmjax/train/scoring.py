@@ -2,8 +2,8 @@
 
 K responses take K forward passes with the prompt encoded once, whatever the number of pairs (a pairwise model takes K(K − 1)).
 What reads the same among them, equal texts above all, is scored once and shares the score: read twice, the scores would differ by
-rounding, and a policy gradient or an optimiser that normalises would make real steps of that. Every matrix is checked before it is used: a NaN or a matrix that is
-not skew-symmetric would train a policy towards nothing in particular.
+rounding, and a policy gradient or an optimiser that normalises would make real steps of that. Every matrix is checked before it is
+used: a NaN or a matrix that is not skew-symmetric would train a policy towards nothing in particular.
 """
 
 import dataclasses

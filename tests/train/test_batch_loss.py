@@ -22,7 +22,7 @@ B, R, C, T, D, VOCAB, TAU = 2, 3, 6, 5, 3, 7, 0.6
 # the rest is padding.
 LABELS = [
     [(0, 1, 1.0, 0.0, 1.0), (1, 2, 1.0, 0.4, 0.5), (0, 2, 0.8, -0.3, 2.0), (2, 1, 0.0, 0.2, 1.5), (1, 0, 0.5, 0.1, 3.0), (2, 0, 1.0, 9.0, 0.0)],
-    [(1, 1, 1.0, 0.0, 0.7), (2, 0, 0.3, 0.0, 1.2), *[(0, 0, 0.0, 0.0, 0.0)] * 4],
+    [(1, 1, 1.0, 0.0, 0.7), (0, 2, 0.3, 0.0, 1.2), *[(0, 0, 0.0, 0.0, 0.0)] * 4],
 ]  # fmt: skip
 LM_WEIGHT = np.array([[0, 1, 0, 1, 1], [0, 0, 0, 1, 0]], np.float32)
 
@@ -111,7 +111,10 @@ def formula(kind, params, batch, config):
     preference = np.sum(weight * losses) / np.sum(weight)
     side = np.sign(target - 0.5)
     decided = (weight > 0) & (side != 0)
-    agreement = np.where(side * scores > 0, 1.0, np.where(scores == 0, 0.5, 0.0))
+    agree = lambda values: np.where(values > 0, 1.0, np.where(values == 0, 0.5, 0.0))
+    agreement = agree(side * scores)
+    # Labels for the other side must not cancel, or this would not notice that sides are ignored.
+    assert np.mean(agreement[decided]) != np.mean(agree(scores)[decided])
     found = {
         "preference_loss": preference,
         "loss": preference,
