@@ -21,7 +21,8 @@ from gpmjax.arrays import Array, FeatureBatch
 from gpmjax.config import LossConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput, pair_scores
-from gpmjax.train.folds import Folds, standard_error
+from gpmjax.preference.held_out_gain import held_out_gain
+from gpmjax.train.folds import Folds, chosen_elsewhere, standard_error
 from gpmjax.train.state import TrainState
 from gpmjax.train.step import Penalties, batch_loss, batch_totals, batch_weighs, make_step
 
@@ -52,6 +53,8 @@ class Choice(NamedTuple):
     chosen."""
     log_odds: np.ndarray
     """[prices, N] float32: held-out log-odds of every comparison; NaN where a comparison was in no held-out part."""
+    gain: dict[str, Any] | None = None
+    """`held_out_gain` of the hybrid over Bradley–Terry, the hybrid's price chosen on the other folds."""
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready: what was chosen, on what, and the path."""
@@ -60,6 +63,7 @@ class Choice(NamedTuple):
             "curl": named_curl(self.price.curl),
             "gate_penalty": self.price.gate_penalty,
             "path": [row | {"curl": named_curl(row["curl"])} for row in self.path],
+            "gain": self.gain,
         }
 
 
@@ -142,7 +146,8 @@ def choose_price(
         held_out[points.index(price), part] = odds[part]
     path = measured_path(points, held_out, targets, folds)
     chosen = one_standard_error(path)
-    return Choice(points[chosen], folds.unit, [row | {"chosen": n == chosen} for n, row in enumerate(path)], held_out)
+    rows = [row | {"chosen": n == chosen} for n, row in enumerate(path)]
+    return Choice(points[chosen], folds.unit, rows, held_out, gain_over_bradley_terry(points, held_out, targets, folds))
 
 
 def targets_of(groups: Sequence[Any], comparisons: int) -> Targets:
@@ -178,6 +183,23 @@ def measured_path(points: Sequence[Price], log_odds: np.ndarray, targets: Target
             }
         )
     return rows
+
+
+def gain_over_bradley_terry(
+    points: Sequence[Price], log_odds: np.ndarray, targets: Targets, folds: Folds
+) -> dict[str, Any] | None:
+    """What the hybrid's cycles gain on held-out prompts, with its price chosen on the other folds; None where responses are held out,
+    which share too much to be drawn by chance one by one."""
+    if folds.unit != "prompts":
+        return None
+    part = np.isfinite(log_odds).all(axis=0) & (targets.weight > 0)
+    z, target, weight = log_odds[:, part].astype(np.float64), targets.target[part].astype(np.float64), targets.weight[part]
+    cyclic = np.array([price.curl < math.inf for price in points])
+    loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
+    picked = chosen_elsewhere(loss[cyclic], weight, folds.held_out[:, part].argmax(axis=0))
+    hybrid = z[cyclic][picked, np.arange(z.shape[1])]
+    found = held_out_gain(hybrid, z[~cyclic][0], target, folds.first[part].tolist(), weight=weight)
+    return {name: value for name, value in found.items() if name != "per_prompt"}
 
 
 def one_standard_error(path: Sequence[dict[str, Any]]) -> int:

@@ -96,3 +96,22 @@ def standard_error(values: np.ndarray, weight: np.ndarray, first: np.ndarray, se
         repeated = np.bincount(np.unique(low * units + high, return_inverse=True)[1].ravel(), both)
     variance = np.sum(sums**2) - np.sum(repeated**2)
     return float(np.sqrt(max(variance, 0.0)) / total)
+
+
+def chosen_elsewhere(loss: np.ndarray, weight: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """[N] int: for each comparison the candidate with the least loss on the comparisons of all *other* parts.
+
+    A candidate that is chosen on the very comparisons on which its gain is measured gains by the choice alone; this one does not.
+
+    Args:
+      loss: [candidates, N]. weight: [N]. part: [N] int, what each comparison is held out with.
+
+    >>> chosen_elsewhere(np.array([[0.0, 1.0, 1.0], [2.0, 0.5, 0.5]]), np.ones(3), np.array([0, 1, 1])).tolist()
+    [1, 0, 0]
+    """
+    total = loss @ weight
+    found = np.zeros(loss.shape[1], int)
+    for here in np.unique(part):
+        mine = part == here
+        found[mine] = int(np.argmin(total - loss[:, mine] @ weight[mine]))
+    return found

@@ -21,14 +21,17 @@ from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import cyclic_scores, pair_scores
+from gpmjax.preference.held_out_gain import held_out_gain
 from gpmjax.train.curl_path import CURLS, Price, Targets, default_price, fit_members, named_curl, prices
-from gpmjax.train.folds import Folds, make_folds, standard_error
+from gpmjax.train.folds import Folds, chosen_elsewhere, make_folds, standard_error
 from gpmjax.train.optimizer import make_optimizer, scale_head_updates
 
 EPOCHS = 20
 RATE = 1e-3
 """Of the cyclic part on frozen features, as in configs/hybrid_smollm2.py."""
 GAMMAS = tuple(float(gamma) for gamma in np.arange(11) / 10)
+PARTS = 5
+"""Of the held-out prompts: what a comparison's gain is measured with is chosen on the other four."""
 TAU_FACTORS = tuple(float(2.0**power) for power in np.arange(-8, 13) / 4)
 """What stage one's τ is multiplied by: 1/4 to 8."""
 
@@ -44,8 +47,8 @@ class SecondStage(NamedTuple):
     """A row a pair (ρ, γ), each at its best τ: curl, gate_penalty, gamma, tau, nll, accuracy, worse, standard_error, chosen."""
     groups: int
     """Groups that were held out."""
-    log_odds: np.ndarray
-    """[2, n] float64: held-out log-odds of Bradley–Terry at its best τ, and of the best hybrid."""
+    gain: dict[str, Any] | None = None
+    """`held_out_gain` of the hybrid over Bradley–Terry, each with its ρ, γ and τ chosen on the other prompts."""
 
     def summary(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -57,6 +60,7 @@ class SecondStage(NamedTuple):
             "gamma": self.gamma,
             "tau": self.tau,
             "path": [row | {"curl": named_curl(row["curl"])} for row in self.path],
+            "gain": self.gain,
         }
 
 
@@ -110,18 +114,18 @@ def fit_cyclic_part(
     pick = lambda n: jax.tree.map(lambda leaf: leaf[n], members)
     tau = math.exp(float(heads["log_tau"])) if "log_tau" in heads else model.spec.tau
     if not groups:
-        return SecondStage(pick(0), points[0], 1.0, tau, [], 0, np.zeros((2, 0)))
+        return SecondStage(pick(0), points[0], 1.0, tau, [], 0)
     reward, cyclic, rows = _parts(model, members, held_out)
     unit = _prompt_of(groups, comparisons)[rows]
     target, weight = targets.target[rows], targets.weight[rows]
-    path, odds = chosen_weights(reward, cyclic, points, tau, target, weight, unit)
+    path, gain = chosen_weights(reward, cyclic, points, tau, target, weight, unit)
     best = next(row for row in path if row["chosen"])
     n = next((n for n, price in enumerate(points) if price == Price(best["curl"], best["gate_penalty"])), 0)
     price = Price(math.inf, points[-1].gate_penalty) if best["gamma"] == 0 else points[n]
     chosen = pick(n)
     if "log_tau" in chosen:
         chosen = chosen | {"log_tau": np.float32(math.log(best["tau"]))}
-    return SecondStage(chosen, price, best["gamma"], best["tau"], path, len(groups), odds)
+    return SecondStage(chosen, price, best["gamma"], best["tau"], path, len(groups), gain)
 
 
 def chosen_weights(
@@ -132,8 +136,8 @@ def chosen_weights(
     target: np.ndarray,
     weight: np.ndarray,
     unit: np.ndarray,
-) -> tuple[list[dict[str, Any]], np.ndarray]:
-    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and log-odds [2, n] of γ = 0 and of the best.
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and what the cyclic part gains over Bradley–Terry.
 
     Args:
       reward: [n] reward differences. cyclic: [points, n] cyclic scores at γ = 1; neither divided by τ.
@@ -174,8 +178,22 @@ def chosen_weights(
             }
         )
     chosen = next(n for n, row in enumerate(path) if row["worse"] <= row["standard_error"])
-    odds = np.stack([candidates[n][2] / found[n][0] for n in (0, least)])
-    return [row | {"chosen": n == chosen} for n, row in enumerate(path)], odds
+    rows = [row | {"chosen": n == chosen} for n, row in enumerate(path)]
+    return rows, _gain(np.stack([score for _, _, score in candidates]), taus, target, weight, unit)
+
+
+def _gain(score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.ndarray, unit: np.ndarray) -> dict[str, Any]:
+    """`held_out_gain` of candidates [C, n], of which the first is Bradley–Terry; choices are made on other prompts, in five parts."""
+    part = np.random.default_rng(0).permutation(unit.max() + 1)[unit] % PARTS
+    z = score[:, None, :] / taus[None, :, None]
+    loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
+    best = []
+    for first, last in ((0, 1), (1, len(score))):
+        flat = lambda array: array[first:last].reshape(-1, array.shape[-1])
+        picked = chosen_elsewhere(flat(loss), weight, part)
+        best.append(flat(z)[picked, np.arange(score.shape[1])])
+    found = held_out_gain(best[1], best[0], target, unit.tolist(), weight=weight)
+    return {name: value for name, value in found.items() if name != "per_prompt"}
 
 
 def _parts(model: PreferenceModel, members: Any, held_out: Sequence[FeatureBatch]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -220,6 +220,8 @@ def test_votes_that_a_reward_explains_choose_bradley_terry_and_a_cyclic_rule_doe
     rows = {row["curl"]: row for row in cyclic.path}
     assert rows[cyclic.price.curl]["accuracy"] > rows[math.inf]["accuracy"] + 0.1
     assert [row["chosen"] for row in cyclic.path].count(True) == 1
+    assert transitive.gain["p"] > 0.05 > cyclic.gain["p"] and cyclic.gain["prompts"] == PROMPTS
+    assert cyclic.gain["gain"]["value"] > 0.05
     summary = json.loads(json.dumps(cyclic.summary()))
     assert summary["path"][-1]["curl"] == "inf" and summary["curl"] == cyclic.price.curl
 
@@ -319,12 +321,12 @@ def test_gamma_is_zero_unless_the_cyclic_part_is_better(real, expected):
     truth = 2 * (reward + cyclic[1] if real else reward)
     target = (rng.random(count) < 1 / (1 + np.exp(-truth))).astype(np.float32)
     points = [curl_path.Price(0.0, 0.0), curl_path.Price(0.3, 0.0)]
-    path, odds = second_stage.chosen_weights(reward, cyclic, points, 1.0, target, np.ones(count), np.arange(count) // 3)
+    path, gain = second_stage.chosen_weights(reward, cyclic, points, 1.0, target, np.ones(count), np.arange(count) // 3)
     (row,) = [row for row in path if row["chosen"]]
     assert row["gamma"] >= 0.7 if expected else row["gamma"] == 0
     assert row["curl"] == (0.3 if real else math.inf)
     assert 0.3 < row["tau"] < 0.8  # the labels were drawn at τ = ½
-    assert odds.shape == (2, count) and np.isfinite(odds).all()
+    assert gain["prompts"] == 200 and (gain["p"] < 0.01) == real and (gain["gain"]["value"] > 0.05) == real
 
 
 def test_penalties_that_cannot_be_are_refused(config):
