@@ -69,7 +69,7 @@ def preference_model(name: str, config_file: str, pairs: str, workdir: Path) -> 
 
 def run(workdir: Path) -> dict:
     pairs = halves(workdir)
-    scorer, scorer_accuracy = preference_model("scorer-gpm", "gpm_smollm2.py", pairs[0], workdir)
+    scorer, scorer_accuracy = preference_model("scorer-gpm", "gpm_plain_smollm2.py", pairs[0], workdir)
     judge, judge_accuracy = preference_model("judge-bt", "bt_smollm2.py", pairs[1], workdir)
     config = load_config(CONFIGS / "gpo_smollm2.py")
     config.prompts.source = questions(TRAIN.value, PRACTICE, workdir / "prompts.jsonl")

@@ -80,7 +80,7 @@ MODELS = {
     "hybrid": Model(PreferenceSpec(kind="hybrid", dim=8, **PLAIN)),
     "hybrid gate": Model(PreferenceSpec(kind="hybrid", dim=8, gate="scaled_softmax", normalise="none", tau=1.0), gate_penalty="auto"),
 }
-"""bt: Bradley–Terry. gpm: as released (unit length, τ = 0.1, softmax gate). gpm plain: neither, as configs/gpm_smollm2.py. gpm decay: the
+"""bt: Bradley–Terry. gpm: as released (unit length, τ = 0.1, softmax gate). gpm plain: neither, as configs/gpm_plain_smollm2.py. gpm decay: the
 latter with AdamW's decay. gpm gate: the latter with a softmax gate. hybrid: loss.curl="auto". hybrid gate: with a gate whose penalty
 is chosen too."""
 

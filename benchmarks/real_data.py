@@ -2,7 +2,7 @@
 
     python benchmarks/real_data.py --data=DIRECTORY --workdir=runs/real_data --out=benchmarks/results/real_data.json
 
-DIRECTORY holds the files that EXPERIMENTS names. Every fit is a run of configs/gpm_smollm2.py with the changes listed
+DIRECTORY holds the files that EXPERIMENTS names. Every fit is a run of configs/gpm_plain_smollm2.py with the changes listed
 in its cell, so each can be repeated alone with launch/train.py. Runs already finished are read, not repeated.
 """
 
@@ -35,7 +35,7 @@ OUT = flags.DEFINE_string("out", "benchmarks/results/real_data.json", "Where the
 ONLY = flags.DEFINE_list("only", [], "Experiments to run; all when empty.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the heads and of the order of the data.")
 
-CONFIG = Path(__file__).parent.parent / "configs" / "gpm_smollm2.py"
+CONFIG = Path(__file__).parent.parent / "configs" / "gpm_plain_smollm2.py"
 KEYS = ("set", "model", "dim", "gate", "normalise", "head", "objective", "question")
 SUMMEVAL = ("coherence,consistency,fluency", "consistency,relevance,fluency")
 
@@ -142,7 +142,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def cell_config(experiment: Experiment, model: Model, seed: int, data: Path, features: Path) -> Config:
-    """configs/gpm_smollm2.py with one cell's changes."""
+    """configs/gpm_plain_smollm2.py with one cell's changes."""
     config = load_config(CONFIG)
     config.seed, config.epochs, config.export, config.log_every = seed, experiment.epochs, "none", 50
     if model.dim == 1:

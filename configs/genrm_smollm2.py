@@ -5,7 +5,7 @@ Command   python launch/train.py --config=configs/genrm_smollm2.py --workdir=run
             --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
           The A/B form: --config.model.kind=pairwise --config.model.question=a_or_b
           Without training: python launch/evaluate.py --model=smollm2 --head=verdict --question=yes_or_no --data=dev.jsonl
-Data      As gpm_smollm2.py; a verdict on each response, so the score is a scalar's.
+Data      As gpm_plain_smollm2.py; a verdict on each response, so the score is a scalar's.
 Hardware  Two CPU cores and patience (LoRA of rank 16: 249 to 260 tokens/s on the letter cycles, 2026-11-25); any GPU.
 Expected  At most 75 % on the letter cycles, as for every scalar. See the README's table of all systems.
 """
@@ -14,7 +14,7 @@ from gpmjax.config import Config, neighbour
 
 
 def get_config() -> Config:
-    config = neighbour(__file__, "gpm_smollm2.py")
+    config = neighbour(__file__, "gpm_plain_smollm2.py")
     config.model = config.model.as_bradley_terry()
     config.model.backbone, config.model.lora_rank, config.model.remat = "train", 16, "dots"
     config.model.head, config.model.question = "verdict", "yes_or_no"

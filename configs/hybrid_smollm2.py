@@ -13,7 +13,7 @@ from gpmjax.config import Config, neighbour
 
 
 def get_config() -> Config:
-    config = neighbour(__file__, "gpm_smollm2.py")
+    config = neighbour(__file__, "gpm_plain_smollm2.py")
     config.model.kind = "hybrid"
     config.loss.curl = "auto"
     config.epochs, config.least_steps = 20, 100

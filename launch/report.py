@@ -45,7 +45,7 @@ def circle(example: Example, out: Path) -> Picture | None:
     """None for a pair, which is one arrow, and for rewards."""
     if example.embedding is None or len(example.embedding) < 3 or example.embedding.shape[-1] % 2:
         return None
-    figure = preference_circle(example.names, example.embedding, scores=example.scores, scale=example.scale)
+    figure = preference_circle(example.names, example.embedding, scores=example.scores, scale=example.scale, reward=example.reward)
     return read_picture(style.save(figure, out / f"circle_{example.name}.png"))
 
 

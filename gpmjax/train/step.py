@@ -36,9 +36,9 @@ class Penalties(NamedTuple):
 
     @classmethod
     def of(cls, config: LossConfig) -> "Penalties":
-        """Those of a config whose "auto" has been replaced by the choice."""
-        curl = config.strength("curl")
-        return cls(0.0 if curl == math.inf else curl, config.strength("gate_penalty"))
+        """Those of a config. "auto" is none: a first stage, which fits the reward alone, has none to pay."""
+        curl, gate = config.strength("curl"), config.strength("gate_penalty")
+        return cls(0.0 if curl is None or curl == math.inf else curl, gate or 0.0)
 
     def none(self) -> bool:
         """Whether both are known to be 0, so that nothing need be computed."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from gpmjax.evals.diagnostics.blocks import contributions
+from gpmjax.evals.diagnostics.blocks import contributions, first_block
 from gpmjax.evals.diagnostics.correlation import Ranked, correlate, rank_pairs
 from gpmjax.evals.diagnostics.records import Record, pair_differences, skew_scores
 
@@ -25,7 +25,7 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
 
     Returns:
       None when no record has both, otherwise ``aspects``, ``groups``, ``pairs``, ``left_out`` (responses), ``tests``
-      (blocks × aspects), ``permutations``; ``table``, a list of {"block" (from 1), "aspect", "spearman", "interval",
+      (blocks × aspects), ``permutations``; ``table``, a list of {"block" (from 1; 0 is a hybrid's reward), "aspect", "spearman", "interval",
       "p" (of this test alone, two-sided), "p_family" (that the largest |ρ| of all tests is as large by chance)}; and
       ``score``, {"aspect", "spearman", "interval"} of the whole score.
     Source: Westfall and Young 1993, *Resampling-based multiple testing* (the largest of all tests); p = (1 + times as
@@ -53,6 +53,7 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
     alone, family = _chances(ranked, [[line["spearman"] for line in row] for row in found], permutations)
     scores = inside([skew_scores(record) for record, _ in held])
     whole = [correlate(rank_pairs(scores, differences[aspect])) for aspect in aspects]
+    first = first_block([record for record, _ in held])
     tell = lambda line: {name: line[name] for name in ("spearman", "interval")}
     return {
         "aspects": aspects,
@@ -62,7 +63,7 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
         "tests": len(blocks) * len(aspects),
         "permutations": permutations,
         "table": [
-            {"block": b + 1, "aspect": aspect, **tell(found[b][a]), "p": alone[b][a], "p_family": family[b][a]}
+            {"block": b + first, "aspect": aspect, **tell(found[b][a]), "p": alone[b][a], "p_family": family[b][a]}
             for b in range(len(blocks))
             for a, aspect in enumerate(aspects)
         ],

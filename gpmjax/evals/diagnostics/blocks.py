@@ -26,13 +26,31 @@ def contributions(record: Record) -> np.ndarray | None:
     return parts if scale is None else parts * np.array(scale, np.float64)[:, None, None]
 
 
+def first_block(records: Sequence[Record]) -> int:
+    """The number of the first block of embeddings: 1, or 0 for a hybrid's, whose block 0 is its reward.
+
+    >>> first_block([{"reward": [1.0, 2.0], "embedding": [[1.0, 1.0], [2.0, 1.0]]}]), first_block([{"embedding": [[1.0, 1.0]]}])
+    (0, 1)
+    """
+    return 0 if any(record.get("reward") and record.get("embedding") for record in records) else 1
+
+
+def block_name(number: int) -> str:
+    """What tables call a block.
+
+    >>> block_name(0), block_name(2)
+    ('reward', 'block 2')
+    """
+    return f"block {number}" if number else "reward"
+
+
 def decisive_blocks(records: Sequence[Record]) -> dict | None:
     """What each block contributes over all pairs of responses, and how well it would do alone and do without.
 
     Returns:
       None when no record has blocks, otherwise ``groups``, ``pairs`` (i < j, of a score other than 0), ``opposed``, the
       share of pairs about which two blocks disagree, ``labelled`` (comparisons with a label that has a side), the whole
-      model's ``accuracy`` on them, and ``blocks``, a list of {"block" (from 1),
+      model's ``accuracy`` on them, and ``blocks``, a list of {"block" (from 1; 0 is a hybrid's reward),
         "weight"            Σ|c_l| over pairs, as a share of all blocks',
         "largest"           share of pairs in which |c_l| is the largest,
         "flips"             share of pairs whose verdict turns, or falls to 0, when the block is left out,
@@ -61,12 +79,12 @@ def decisive_blocks(records: Sequence[Record]) -> dict | None:
         "opposed": _share(np.any(parts > 0, axis=0) & np.any(parts < 0, axis=0)),
         "labelled": int(np.sum(wanted.target != 0.5)),
         **_accuracy(known.sum(0), wanted.target, prompts),
-        "blocks": _describe(parts, score, known, wanted.target, prompts),
+        "blocks": _describe(first_block([record for record, _ in held]), parts, score, known, wanted.target, prompts),
     }
 
 
 def _describe(
-    parts: np.ndarray, score: np.ndarray, known: np.ndarray, target: np.ndarray, prompts: Sequence[str]
+    first: int, parts: np.ndarray, score: np.ndarray, known: np.ndarray, target: np.ndarray, prompts: Sequence[str]
 ) -> list[dict]:
     size, verdict = np.abs(parts), np.sign(score)
     winner = size.argmax(0)
@@ -76,7 +94,7 @@ def _describe(
         others = np.delete(parts, block, axis=0).sum(0)
         lines.append(
             {
-                "block": block + 1,
+                "block": block + first,
                 "weight": float(size[block].sum() / size.sum()) if size.any() else None,
                 "largest": _share(winner == block),
                 "flips": _share(np.sign(others) != verdict),

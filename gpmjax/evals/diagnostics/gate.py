@@ -28,7 +28,8 @@ def gate_spectrum(records: Sequence[Record]) -> dict | None:
     >>> found["effective_blocks"]["mean"], found["effective_blocks_overall"], found["blocks"][0]["variation"]
     (1.0, 2.0, 1.0)
     """
-    scales = [record["scale"] for record in records if record.get("scale")]
+    # A hybrid's first weight, 1, is its reward's and no part of the gate.
+    scales = [record["scale"][bool(record.get("reward")) :] for record in records if record.get("scale")]
     if not scales:
         return None
     if len(lengths := {len(scale) for scale in scales}) > 1:

@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
+from gpmjax.evals.diagnostics.blocks import block_name
+
 Line = tuple[str, str, str, str]
 
 
@@ -50,7 +52,7 @@ def _gate(gate: Mapping | None) -> Iterator[Line]:
     yield f"effective blocks of {len(gate['blocks'])}, per prompt", _number(gate["effective_blocks"]["mean"]), "", over
     yield "what a prompt tells of the block (nats)", _number(gate["prompt_information"]), "", over
     for block in gate["blocks"]:
-        yield f"λ of block {block['block']}, ± between prompts", f"{block['mean']:.3f} ± {block['deviation']:.3f}", "", over
+        yield f"λ of {block_name(block['block'])}, ± between prompts", f"{block['mean']:.3f} ± {block['deviation']:.3f}", "", over
 
 
 def _blocks(blocks: Mapping | None) -> Iterator[Line]:
@@ -59,7 +61,7 @@ def _blocks(blocks: Mapping | None) -> Iterator[Line]:
     over = f"{blocks['pairs']} pairs"
     yield "pairs about which blocks disagree", _percent(blocks["opposed"]), "", over
     for block in blocks["blocks"]:
-        name = f"block {block['block']}"
+        name = block_name(block["block"])
         yield f"{name}: largest / turns the verdict", f"{_percent(block['largest'])} / {_percent(block['flips'])}", "", over
         if block["accuracy"] is not None:
             alone = _percent(block["accuracy"]), _percents(block["accuracy_interval"])
@@ -77,7 +79,7 @@ def _aspects(aspects: Mapping | None) -> Iterator[Line]:
         return
     for line in aspects["table"]:
         chance = "–" if line["p_family"] is None else f"p {line['p_family']:.3f} of {aspects['tests']} tests"
-        yield f"ρ of block {line['block']} with {line['aspect']}", _number(line["spearman"]), _numbers(line["interval"]), chance
+        yield f"ρ of {block_name(line['block'])} with {line['aspect']}", _number(line["spearman"]), _numbers(line["interval"]), chance
 
 
 def _length(length: Mapping) -> Iterator[Line]:

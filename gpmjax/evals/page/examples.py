@@ -59,6 +59,7 @@ class Example(NamedTuple):
     """[K, K], NaN where not asked."""
     embedding: np.ndarray | None
     scale: np.ndarray | None
+    reward: np.ndarray | None
 
     @property
     def names(self) -> list[str]:
@@ -121,6 +122,7 @@ def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> Exa
         scores=scores,
         embedding=array("embedding"),
         scale=array("scale"),
+        reward=array("reward") if group.get("scale") is not None else None,
     )
 
 

@@ -92,11 +92,15 @@ def describe(spec: Mapping[str, Any]) -> str:
     'GPM, 2k = 4, gate softmax, unit length, τ = 0.1'
     >>> describe({"kind": "bt", "dim": 1, "gate": "none", "normalise": "none", "head": "mlp", "mlp_widths": [256]})
     'Bradley–Terry, MLP 256'
+    >>> describe({"kind": "hybrid", "dim": 8, "gamma": 0.5, "tau": 1.0})
+    'hybrid of reward and cycles, 2k = 8, γ = 0.5, τ = 1'
     """
     kind = spec.get("kind", "gpm")
-    words = [{"gpm": "GPM", "bt": "Bradley–Terry", "pairwise": "pairwise"}.get(kind, kind)]
-    if kind == "gpm" and "dim" in spec:
+    words = [{"gpm": "GPM", "bt": "Bradley–Terry", "hybrid": "hybrid of reward and cycles", "pairwise": "pairwise"}.get(kind, kind)]
+    if kind in ("gpm", "hybrid") and "dim" in spec:
         words.append(f"2k = {spec['dim']}")
+    if kind == "hybrid":
+        words.append(f"γ = {spec.get('gamma', 1):g}")
     if spec.get("gate", "none") != "none":
         words.append(f"gate {spec['gate'].replace('_', ' ')}")
     if spec.get("normalise", "none") == "l2":
@@ -105,7 +109,7 @@ def describe(spec: Mapping[str, Any]) -> str:
         words.append(" ".join(["MLP", *map(str, spec.get("mlp_widths", ()))]))
     if spec.get("head") == "verdict":
         words.append("verdict " + "/".join(map(str, spec.get("verdicts", ()))))
-    if kind == "gpm" and "tau" in spec:
+    if kind in ("gpm", "hybrid") and "tau" in spec:
         words.append(f"τ = {spec['tau']:g}")
     return ", ".join(words)
 

@@ -12,7 +12,7 @@ class Settings(NamedTuple):
     base: str
     """The backbone, or the model's own name where no training summary tells."""
     kind: str
-    """"bt", "gpm" or "pairwise"."""
+    """"bt", "gpm", "hybrid" or "pairwise"."""
     dim: int
     gate: str
     normalise: str

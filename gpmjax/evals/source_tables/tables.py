@@ -15,7 +15,7 @@ from gpmjax.evals.source_tables.estimate import estimate
 from gpmjax.evals.source_tables.render import EMPTY, Cell, Row, Table
 from gpmjax.evals.source_tables.settings import Settings
 
-NAMES = {"bt": "BT", "gpm": "GPM", "pairwise": "PairPM"}
+NAMES = {"bt": "BT", "gpm": "GPM", "hybrid": "Hybrid", "pairwise": "PairPM"}
 VERIFIER = "GenRM"
 """A scalar that is the answer to a question about one response."""
 AVERAGE = "Average"
@@ -173,7 +173,7 @@ def _plain(settings: Settings) -> Settings:
 
 
 def _ablated(settings: Settings) -> tuple[str, str]:
-    return (EMPTY, EMPTY) if settings.kind != "gpm" else (settings.gate, "yes" if settings.normalise == "l2" else "no")
+    return (EMPTY, EMPTY) if settings.kind not in ("gpm", "hybrid") else (settings.gate, "yes" if settings.normalise == "l2" else "no")
 
 
 def _nll(seeds: Sequence[Result]) -> float | None:
