@@ -90,6 +90,12 @@ def test_weights_scaled_before_splitting_add_up_to_one_over_the_pieces(weights, 
     assert [found[n] for n in range(36)] == pytest.approx([w / (total or 1.0) for w in weights])
 
 
+def test_the_groups_prompt_takes_room_as_soon_as_a_response_follows_it():
+    pieces = split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=18)
+    assert [piece.size for piece in pieces] == [(11, 2, 1), (14, 2, 1)]  # equal own prompts are laid out once
+    assert [piece.size for piece in split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=20)] == [(20, 3, 2)]
+
+
 def test_a_group_that_fits_is_left_alone():
     group = encoded([2, 2, 2], [(0, 1)])
     assert split_group(group, row_length=9) == [group]
