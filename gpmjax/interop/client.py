@@ -2,14 +2,15 @@
 
 import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from gpmjax.checks import number
 from gpmjax.interop.rewards import Completion
+from gpmjax.sampling.fetch import BadStatus, fetch, read_json
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,12 @@ class RemoteRewards:
 
     url: str
     timeout: float = 600.0
-    """Seconds to wait for an answer; longer than the server waits for a group to be complete."""
+    """Seconds to wait for a whole answer; longer than the server waits for a group to be complete."""
 
     def __post_init__(self):
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url={self.url!r}: must begin with http:// or https://")
+        number("timeout", self.timeout, above=0, most=10**6)
 
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
         """See `rewards.Scoring`. Raises OSError, one line naming the URL, when there is no sensible answer."""
@@ -43,7 +45,7 @@ class RemoteRewards:
         rewards = answer.get("rewards") if isinstance(answer, dict) else None
         try:
             numbers = np.asarray(rewards, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             numbers = np.array(np.nan)
         if numbers.shape != (len(completions),) or not np.isfinite(numbers).all():
             raise OSError(f"{self.url}: malformed answer, rewards are not {len(completions)} numbers ({rewards!r:.60})")
@@ -52,14 +54,9 @@ class RemoteRewards:
     def _post(self, body: bytes) -> object:
         request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(1000).decode(errors="replace").splitlines()
-            raise OSError(f"{self.url}: status {error.code} ({said[0] if said else error.reason})") from error
-        except TimeoutError as error:
-            raise OSError(f"{self.url}: no answer within {self.timeout:g} s") from error
+            return read_json(fetch(request, timeout=self.timeout, total=self.timeout))
+        except (BadStatus, TimeoutError) as error:
+            raise OSError(f"{self.url}: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             raise OSError(f"{self.url}: no connection ({getattr(error, 'reason', error)})") from error
         except ValueError as error:

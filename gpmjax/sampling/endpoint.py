@@ -2,7 +2,7 @@
 
 Prompts are sent as token ids, so that what the server continues is what a trainer will see, and BOS is not added twice.
 vLLM sends the response's ids back too; other servers send text alone, which is tokenised again: nearly always, but not by
-necessity, to the tokens that were drawn.
+necessity, to the tokens that were drawn. Ids that the policy's tokenizer has no text for are not taken, the text is.
 """
 
 import functools
@@ -75,8 +75,11 @@ class HttpRollout:
         stopped = tuple(choice.get("finish_reason") == "stop" for choice in choices)
         again = self.chat.continued(prompt, texts)
         tokens = []
+        known = range(len(self.chat.tokenizer))
         for choice, retokenised, ended in zip(choices, again, stopped, strict=True):
-            ids = list(choice.get("token_ids") or retokenised[:-1])
+            said = choice.get("token_ids") or ()
+            # An embedding may have rows that no text belongs to; a server may draw one, a trainer could not say what it was.
+            ids = list(said if said and all(token in known for token in said) else retokenised[:-1])
             if ended and ids[-1:] not in [[stop] for stop in stops]:
                 ids.append(self.chat.tokenizer.eos_token_id)
             tokens.append(np.array(ids, np.int32))
@@ -94,9 +97,7 @@ def _choices(answer: Any, samples: int) -> list[Mapping[str, Any]]:
 
 
 def _is_choice(choice: Any) -> bool:
-    return (
-        isinstance(choice, dict)
-        and isinstance(choice.get("text"), str)
-        and isinstance(choice.get("index", 0), int)
-        and all(isinstance(token, int) for token in choice.get("token_ids") or ())
-    )
+    if not (isinstance(choice, dict) and isinstance(choice.get("text"), str) and isinstance(choice.get("index", 0), int)):
+        return False
+    ids = choice.get("token_ids")
+    return ids is None or (isinstance(ids, list) and all(type(token) is int for token in ids))

@@ -4,18 +4,21 @@ import http.client
 import json
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from gpmjax.checks import number, whole
+from gpmjax.sampling.fetch import BadStatus, fetch, read_json
+
 T = TypeVar("T")
 S = TypeVar("S")
 
 # Too many requests, or a server that is not there yet or not any more; another 4xx will not get better by asking again.
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Server:
     """Where a server is, and how patiently it is asked.
 
     A request that fails for want of a server, of time or of sense in the answer is sent again, at most ``retries`` times,
-    after ``backoff``, 2 ``backoff``, 4 ``backoff``, … seconds.
+    after ``backoff``, 2 ``backoff``, 4 ``backoff``, … seconds, but never more than a minute.
     """
 
     url: str
@@ -36,13 +39,16 @@ class Server:
     """Requests at a time."""
     key: str = field(default="", repr=False)
     """Bearer token, where the server wants one."""
+    total: float = 0.0
+    """Seconds that a request may take in all; 0: twice ``timeout``."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url={self.url!r}: must begin with http:// or https://")
-        for name, least in (("retries", 0), ("concurrency", 1), ("timeout", 0.001), ("backoff", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name}={getattr(self, name)!r}: must be at least {least}")
+        whole("retries", self.retries, 0)
+        whole("concurrency", self.concurrency, 1, 1000)
+        for name, least in (("timeout", 0.001), ("backoff", 0), ("total", 0)):
+            number(name, getattr(self, name), least=least, most=10**6)
 
     def address(self, path: str) -> str:
         """The URL that requests to ``path`` go to.
@@ -61,16 +67,15 @@ class Server:
         request = urllib.request.Request(self.address(path), json.dumps(body).encode(), headers)
         for attempt in range(self.retries + 1):
             if attempt:
-                time.sleep(self.backoff * 2 ** (attempt - 1))
+                time.sleep(min(self.backoff * 2 ** min(attempt - 1, 30), _LONGEST_WAIT))
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-                    return read(json.loads(answer.read()))
-            except urllib.error.HTTPError as error:
-                trouble = f"status {error.code} ({_excerpt(error)})"
+                return read(read_json(fetch(request, timeout=self.timeout, total=self.total or 2 * self.timeout)))
+            except BadStatus as error:
+                trouble = str(error)
                 if error.code not in _TRY_AGAIN:
                     raise OSError(f"{request.full_url}: {trouble}") from error
-            except TimeoutError:
-                trouble = f"no answer within {self.timeout:g} s"
+            except TimeoutError as error:
+                trouble = str(error)
             except (OSError, http.client.HTTPException) as error:
                 # urllib wraps what goes wrong while it connects, a timeout included.
                 trouble = f"no connection ({getattr(error, 'reason', error)})"
@@ -108,13 +113,3 @@ def side_by_side(work: Callable[[S], T], items: Sequence[S], workers: int) -> Do
     finally:
         pool.shutdown(cancel_futures=True)  # an interruption of the wait, too, lets those under way end
     return Done(dict(sorted(kept.items())), failures[min(failures)] if failures else None)
-
-
-def _excerpt(error: urllib.error.HTTPError) -> str:
-    """The first line of what a server says of an error."""
-    with error:
-        try:
-            text = error.read(300).decode(errors="replace").strip()
-        except (OSError, http.client.HTTPException):
-            text = ""
-    return text.splitlines()[0] if text else error.reason

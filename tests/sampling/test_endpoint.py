@@ -100,6 +100,21 @@ def test_token_ids_are_taken_where_the_server_sends_them(server, rollout, chat):
     assert [tokens.tolist() for tokens in found.tokens] == [[60, 61, eos], [50, eos], [40, 41]]
 
 
+@pytest.mark.parametrize("ids", [[10**9], [-1, 40], [40, 10**400]])
+def test_ids_without_a_text_are_not_taken_but_the_text_is(server, rollout, chat, ids):
+    made = [{"text": "Tea.", "finish_reason": "length", "token_ids": ids}]
+    server.script = [lambda handler, body: handler.reply(200, json.dumps({"choices": made}))]
+    (found,) = rollout(samples=1)(PROMPTS[:1], seed=0)
+    assert found.tokens[0].tolist() == chat.tokenizer("Tea.")["input_ids"]
+
+
+@pytest.mark.parametrize("ids", [7, "ab", [True], [1.5], {"a": 1}])
+def test_ids_that_are_none(server, rollout, ids):
+    server.script = [lambda handler, body: handler.reply(200, json.dumps({"choices": [{"text": "Tea.", "token_ids": ids}]}))]
+    with pytest.raises(RolloutFailed, match="malformed answer .no list of choices, each with a text., 3 times"):
+        rollout(samples=1)(PROMPTS[:1], seed=0)
+
+
 @pytest.mark.parametrize(
     "bad",
     [status(503), status(429), say("not json"), say('{"choices": [{"text": "a", "index": null}]}'), say("[]"), say('{"choices": []}'), hang_up],

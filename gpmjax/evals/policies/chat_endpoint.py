@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gpmjax.evals.policies.answer_cache import AnswerCache, request_key
+from gpmjax.hub.lines import one_line
 from gpmjax.sampling.http import Server, side_by_side
 
 MILLION = 1_000_000
@@ -163,8 +164,8 @@ def _checked(answer: Any) -> Any:
         raise ValueError("no message with content in the first choice")
     try:
         _reply(answer)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"logprobs or usage are not as in OpenAI's protocol: {error!r}") from error
+    except (AttributeError, KeyError, TypeError, OverflowError, ValueError) as error:
+        raise ValueError(f"logprobs or usage are not as in OpenAI's protocol: {one_line(error)}") from error
     return answer
 
 
@@ -172,12 +173,22 @@ def _reply(answer: Mapping[str, Any]) -> ChatReply:
     choice = answer["choices"][0]
     content = (choice.get("logprobs") or {}).get("content") or ()
     tokens = tuple(
-        SaidToken(said["token"], {t["token"]: float(t["logprob"]) for t in [*said["top_logprobs"], said]})
+        SaidToken(said["token"], {t["token"]: _log_probability(t["logprob"]) for t in [*said["top_logprobs"], said]})
         for said in content
     )
     return ChatReply(choice["message"].get("content") or "", tokens, *_usage(answer))
 
 
+def _log_probability(said: Any) -> float:
+    value = float(said)
+    if math.isnan(value):
+        raise ValueError(f"a log-probability is {value}")
+    return value
+
+
 def _usage(answer: Mapping[str, Any]) -> tuple[int, int]:
     usage = answer.get("usage") or {}
-    return int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    if min(counts) < 0:
+        raise ValueError(f"a count of tokens is {min(counts)}")
+    return counts
