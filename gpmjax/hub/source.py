@@ -15,7 +15,7 @@ from gpmjax.hub.json_files import json_object, member
 from gpmjax.hub.lines import one_line
 from gpmjax.hub.smollm2 import smollm2_path
 from gpmjax.hub.tensors import Index, SafetensorsTensors, Tensors
-from gpmjax.hub.tokenizer import directory_tokenizer
+from gpmjax.hub.tokenizer import directory_tokenizer, fitting
 from gpmjax.models.config import DecoderConfig
 
 CONFIG_FILE = "config.json"
@@ -93,7 +93,7 @@ def _from_gguf(path: Path) -> Source:
         declared={},
         tensors=tensors,
         files=tensors.files,
-        tokenizer=tensors.tokenizer,
+        tokenizer=lambda: fitting(tensors.tokenizer(), config.vocab_size, str(path)),
     )
 
 
@@ -117,7 +117,7 @@ def _from_directory(directory: Path, label: str) -> Source:
         declared=declared,
         tensors=tensors,
         files=(file, *tensors.files),
-        tokenizer=lambda: directory_tokenizer(directory),
+        tokenizer=lambda: fitting(directory_tokenizer(directory), config.vocab_size, label),
     )
 
 

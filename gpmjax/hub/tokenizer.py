@@ -56,7 +56,8 @@ def directory_tokenizer(directory: Path):
     try:
         # AutoTokenizer builds some families' tokenizers anew, whatever tokenizer.json says: Qwen 2's with Qwen's way of cutting words.
         reader = PreTrainedTokenizerFast if _is_generic(directory) else AutoTokenizer
-        return reader.from_pretrained(directory, local_files_only=True)
+        # A directory may bring Python of its own ("auto_map"). It is never run, and nobody is asked whether it should be.
+        return reader.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise ValueError(f"{directory}: the tokenizer cannot be read ({one_line(error)})") from error
 

@@ -85,7 +85,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != PATH:
             raise _Refused(http.HTTPStatus.NOT_FOUND, f"{self.path}: no such path; rewards are at {PATH}")
         length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
+        if not (length.isascii() and length.isdecimal() and len(length) < 20):
             raise _Refused(http.HTTPStatus.LENGTH_REQUIRED, "a request must say its Content-Length")
         if int(length) > self.server.max_body:
             problem = f"a request of {length} bytes; at most {self.server.max_body} are taken"
