@@ -123,8 +123,8 @@ class ScorerConfig:
     verdicts: tuple[str, ...] = ()
     """Empty: the named question's own."""
     template: str = "chat"
-    max_length: int = 4096
-    """Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
+    max_length: int = 0
+    """0: 4,096, or the model's positions where it has fewer. Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
     rows: int = 8
     """Prompts scored together."""
     dtype: str = "bfloat16"
@@ -151,7 +151,8 @@ class ScorerConfig:
             raise ValueError(f"config.{name}.verdicts={self.verdicts!r}: must be two answers, or none")
         require_one_of(f"config.{name}.dtype", self.dtype, DTYPES)
         require_one_of(f"config.{name}.attention", self.attention, ATTENTIONS)
-        at_least(f"{name}.max_length", self.max_length, 2, LONGEST)
+        if self.max_length:
+            at_least(f"{name}.max_length", self.max_length, 2, LONGEST)
         at_least(f"{name}.rows", self.rows, 1, MOST_ROWS)
         require_one_of(f"config.{name}.template", self.template, TEMPLATES)
 

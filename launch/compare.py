@@ -46,7 +46,9 @@ OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json.", require
 
 JUDGE = flags.DEFINE_string("judge", None, "A preference model that judges; else --endpoint.")
 DECLARE = flags.DEFINE_list("declare", [], "What its checkpoint does not say: gate=softmax,normalise=l2,tau=0.1")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Its window in tokens; of longer texts the excess is cut, the response last.", 2)
+MAX_LENGTH = flags.DEFINE_integer(
+    "max_length", 0, "Its window in tokens; of longer texts the excess is cut, the response last. 0: 2048, or its positions where fewer.", 0
+)
 ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Its batch; changes memory and speed, not scores.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What it computes in.")
 

@@ -12,7 +12,7 @@ from gpmjax.models.config import ATTENTIONS, DTYPES
 from gpmjax.models.spec import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last.", 2)
+MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.", 0)
 ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed, not scores.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")

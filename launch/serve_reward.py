@@ -29,7 +29,7 @@ WAIT = flags.DEFINE_float("group_timeout", 150.0, "Seconds to wait for a group; 
 PROMPTS_ = flags.DEFINE_enum("prompts", "user", PROMPTS, "What a prompt is: a message of the user, or a text from the chat template.")
 ENDING = flags.DEFINE_string("ending", "", "What the policy ends answers with and is no part of their text, such as <|eot_id|>.")
 DECLARE = flags.DEFINE_string("declare", "", "For checkpoints that do not say: gate=softmax,normalise=l2,tau=0.1.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last.", 2)
+MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.", 0)
 ROWS = flags.DEFINE_integer("rows_per_batch", 1, "Rows of a batch; one holds a group that fits. Changes speed, not rewards.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")

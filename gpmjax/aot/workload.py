@@ -85,6 +85,7 @@ def fit_workload(config: Config, decoder: DecoderConfig, shape: BatchShape) -> W
     """Raises ValueError for a backbone that is not trained."""
     if config.model.backbone == "frozen":
         raise ValueError("config.model.backbone='frozen': only heads train, on cached features; there is nothing to plan")
+    decoder.require_positions("config.data.max_length", config.data.max_length)
     spec, accumulate = config.model.spec(), config.optimizer.accumulate
     if spec.head == "verdict":
         spec = dataclasses.replace(spec, verdict_tokens=(0, 1))  # any two: without weights there is no tokenizer to ask

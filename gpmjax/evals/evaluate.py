@@ -42,13 +42,13 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
         raise ValueError(f"out={str(out)!r}: must end in .json; per-row scores go beside it in .rows.jsonl")
     model = open_model(plan.judge)
     judge = as_judge(model, plan.judge)
-    data = held_out(plan.data, model.format, max_length=plan.judge.max_length, rows_per_batch=model.rows_per_batch)
+    data = held_out(plan.data, model.format, max_length=model.max_length, rows_per_batch=model.rows_per_batch)
     if out is None:
         figures = _measure(plan, judge, data, Kept((), model.spec.tau), None)
     else:
         with RowsFile(rows_path(out), judge.identity | data_identity(plan.data)) as records:
             figures = _measure(plan, judge, data, Kept(records.kept, model.spec.tau), records.write)
-    summary = {**_described(plan, data), "spec": model.spec.to_dict(), **figures}
+    summary = {**_described(plan, model.max_length, data), "spec": model.spec.to_dict(), **figures}
     if out is not None:
         write_json(out, summary)
     return summary
@@ -68,12 +68,12 @@ def _undone(group: Group, rows: Set[int]) -> tuple[Comparison, ...]:
     return tuple(comparison for comparison in group.comparisons if comparison.row in rows)
 
 
-def _described(plan: EvaluationPlan, data: HeldOut) -> dict[str, Any]:
+def _described(plan: EvaluationPlan, max_length: int, data: HeldOut) -> dict[str, Any]:
     truncated = sum(known.truncated for known in data.facts.values())
     return {
         "model": plan.judge.model,
         "data": plan.data,
-        "max_length": plan.judge.max_length,
+        "max_length": max_length,
         "template": plan.judge.template,
         "dtype": plan.judge.dtype,
         "rows": {

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from gpmjax.checks import whole
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.questions import QuestionFormat, response_format
 from gpmjax.evals.embedding_judge import EmbeddingJudge
@@ -21,13 +22,16 @@ from gpmjax.feature_store import FeatureStore
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
 from gpmjax.models.attention import AUTO, preferred
-from gpmjax.models.config import Runtime
+from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import generate
-from gpmjax.sampling.logits import SamplingPlan
+from gpmjax.sampling.logits import SamplingPlan, textless
 from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated
+
+
+DEFAULT_WINDOW = 2048
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +42,8 @@ class JudgePlan:
     """Anything `gpmjax.hub.open_source` opens."""
     declare: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of a PreferenceSpec that the checkpoint does not say itself: gate, normalise, tau, question, …"""
-    max_length: int = 2048
-    """Tokens of a prompt with one response, or of a question; of longer ones the excess is cut, the response last."""
+    max_length: int = 0
+    """0: 2,048, or the model's positions where it has fewer. Tokens of a prompt with one response, or of a question; of longer ones the excess is cut, the response last."""
     rows_per_batch: int = 8
     """Changes memory and speed, not scores."""
     dtype: str = "float32"
@@ -71,6 +75,7 @@ class OpenModel:
     """A multiple of the devices."""
     identity: dict[str, Any]
     """See `judging.Judge.identity`."""
+    max_length: int
 
 
 def open_model(plan: JudgePlan) -> OpenModel:
@@ -82,6 +87,7 @@ def open_model(plan: JudgePlan) -> OpenModel:
     mesh = make_mesh()
     runtime = Runtime(dtype=plan.dtype, attention=preferred(plan.attention), mesh=mesh if mesh.size > 1 else None).validate()
     source = open_source(plan.model)
+    window = window_of(plan.max_length, source.config)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
     spec = loaded.spec
     chat = ChatFormat(loaded.tokenizer, template=plan.template)
@@ -89,7 +95,7 @@ def open_model(plan: JudgePlan) -> OpenModel:
         "model": plan.model,
         "fingerprint": fingerprint(source.files),
         "spec": spec.to_dict(),
-        "max_length": plan.max_length,
+        "max_length": window,
         "dtype": plan.dtype,
         "template": plan.template,
     }
@@ -103,7 +109,19 @@ def open_model(plan: JudgePlan) -> OpenModel:
         spec=spec,
         rows_per_batch=-(-plan.rows_per_batch // mesh.size) * mesh.size,
         identity=identity,
+        max_length=window,
     )
+
+
+def window_of(asked: int, config: DecoderConfig) -> int:
+    """Tokens of the longest sequence that a model is given: what is asked for, or by default what it can read.
+
+    Raises ValueError for a window beyond the model's positions, or of less than 2 tokens.
+    """
+    if asked:
+        whole("max_length", asked, 2)
+        config.require_positions("max_length", asked)
+    return asked or min(DEFAULT_WINDOW, config.max_positions)
 
 
 def open_judge(plan: JudgePlan) -> Judge:
@@ -127,8 +145,8 @@ def as_judge(model: OpenModel, plan: JudgePlan) -> Judge:
     if model.spec.kind == "pairwise":
         identity |= {"order": plan.order, "symmetry": plan.symmetry}
         questions = dataclasses.replace(model.format, order=plan.order)
-        return PairwiseJudge(read, questions, identity, plan.max_length, plan.symmetry)
-    return EmbeddingJudge(read, model.format, identity, plan.max_length)
+        return PairwiseJudge(read, questions, identity, model.max_length, plan.symmetry)
+    return EmbeddingJudge(read, model.format, identity, model.max_length)
 
 
 def _cached(model: OpenModel, plan: JudgePlan) -> FeatureReader:
@@ -158,6 +176,7 @@ def _thinking(model: OpenModel, read: PackedReader, plan: RationalePlan) -> Rati
         temperature=plan.temperature,
         top_p=plan.top_p,
         stop_tokens=(tokenizer.eos_token_id,),
+        textless=textless(tokenizer, model.model.config.vocab_size),
     )
     draw = lambda prompts, names: generate(
         Decoder(model.model.config, model.model.runtime),

@@ -8,3 +8,4 @@ from gpmjax.hub.preference import load_preference_model as load_preference_model
 from gpmjax.hub.source import Source as Source
 from gpmjax.hub.source import load_tokenizer as load_tokenizer
 from gpmjax.hub.source import open_source as open_source
+from gpmjax.hub.fitting import fitting as fitting

@@ -30,6 +30,7 @@ from gpmjax.hub.lines import one_line
 from gpmjax.hub.param_map import Leaf, decoder_leaves, leaves, required_tensors, write_leaf
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION
 from gpmjax.hub.tensors import INDEX_FILE, SINGLE_FILE
+from gpmjax.hub.fitting import fitting
 from gpmjax.hub.tokenizer import with_own_pad
 from gpmjax.hub.tokenizer_files import read_at_eos, with_own_template, write_tokenizer
 from gpmjax.models.config import DecoderConfig, LoRA, require_one_of
@@ -78,7 +79,7 @@ def save_preference_model(
     if spec.tau_mode == "learned":
         log_tau = float(np.asarray(flat[f"heads/{LOG_TAU}"]))
         spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
-    tokenizer = with_own_pad(tokenizer) if form == "sequence_classification" else tokenizer
+    tokenizer = with_own_pad(tokenizer, config.vocab_size) if form == "sequence_classification" else tokenizer
     if not spec.question:  # a question is no reply: it ends where its answer would begin
         tokenizer = read_at_eos(tokenizer)
     declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
@@ -154,11 +155,13 @@ def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], expected: 
 def _config_json(
     config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: Any, form: str, dtype: str
 ) -> dict[str, Any]:
-    if len(tokenizer) > config.vocab_size:
-        raise ValueError(f"tokenizer has {len(tokenizer)} tokens, more than the {config.vocab_size} rows of the embedding")
+    fitting(tokenizer, config.vocab_size, "not exported")
     described = hf_config(config, "causal_lm" if form == "native" else form)
     described |= {"dtype": dtype, "torch_dtype": dtype}  # the names in transformers 5 and, until 4.55, in 4
-    described |= {f"{role}_token_id": getattr(tokenizer, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+    for role in ("bos", "eos", "pad"):
+        number = getattr(tokenizer, f"{role}_token_id")
+        # A padding token beyond the embedding is no token of the model's: transformers would look its row up, and fail.
+        described[f"{role}_token_id"] = None if number is None or number >= config.vocab_size else number
     if form == "sequence_classification":
         labels = ["reward"] * (spec.kind == "hybrid") + [f"v{place}" for place in range(spec.dim)]
         labels = ["reward"] if spec.dim == 1 else labels

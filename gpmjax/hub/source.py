@@ -15,7 +15,8 @@ from gpmjax.hub.json_files import json_object, member
 from gpmjax.hub.lines import one_line
 from gpmjax.hub.smollm2 import smollm2_path
 from gpmjax.hub.tensors import Index, SafetensorsTensors, Tensors
-from gpmjax.hub.tokenizer import directory_tokenizer, fitting
+from gpmjax.hub.fitting import fitting
+from gpmjax.hub.tokenizer import directory_tokenizer
 from gpmjax.models.config import DecoderConfig
 
 CONFIG_FILE = "config.json"

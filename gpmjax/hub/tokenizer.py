@@ -154,8 +154,8 @@ def _byte_level(metadata: Mapping[str, Any], label: str) -> tuple[Tokenizer, boo
     return tokenizer, split.adds_bos
 
 
-def with_own_pad(tokenizer: Any):
-    """The tokenizer, or a copy of it that pads with another token than it ends sequences with.
+def with_own_pad(tokenizer: Any, rows: int | None = None):
+    """The tokenizer, or a copy of it that pads with another token than it ends sequences with, one of ``rows`` where they are said.
 
     A Hugging Face classifier finds the last token by looking for what is not padding; if that is EOS, it looks too far left.
     The new padding token is a special one that nothing else uses, since the embedding has no row for an invented one.
@@ -163,13 +163,15 @@ def with_own_pad(tokenizer: Any):
     Raises:
         ValueError: no special token is free.
     """
-    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
+    known = len(tokenizer) if rows is None else rows
+    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id) and tokenizer.pad_token_id < known:
         return tokenizer
     template = str(tokenizer.chat_template or "")
     free = [
         token.content
-        for _, token in sorted(tokenizer.added_tokens_decoder.items())
+        for number, token in sorted(tokenizer.added_tokens_decoder.items())
         if token.special
+        and number < known
         and token.content not in (tokenizer.eos_token, tokenizer.bos_token)
         and token.content not in template
     ]

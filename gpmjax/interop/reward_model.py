@@ -59,7 +59,8 @@ class RewardModel:
     """What the policy ends its answers with and is no part of their text, such as "<|eot_id|>"; OpenRLHF leaves it on."""
     declare: tuple[tuple[str, Any], ...] = ()
     """Fields of the preference head that the checkpoint does not say itself; in the environment, gate=softmax,tau=0.1."""
-    max_length: int = 2048
+    max_length: int = 0
+    """0: 2,048, or the model's positions where it has fewer."""
     rows_per_batch: int = 8
     dtype: str = "float32"
     template: str = "chat"

@@ -131,6 +131,11 @@ class DecoderConfig:
         if self.attention_scale is None:
             object.__setattr__(self, "attention_scale", max(self.head_dim, 1) ** -0.5)
 
+    def require_positions(self, name: str, length: int) -> None:
+        """Refuses a length of sequences, called ``name``, beyond the positions that the decoder was made for."""
+        if length > self.max_positions:
+            raise ValueError(f"{name}={length}: must be at most {self.max_positions}, the model's positions")
+
     @property
     def q_size(self) -> int:
         """Width of all query heads together."""

@@ -45,7 +45,7 @@ class HttpRollout:
         bodies = [
             self._body(tokens, seed, number) for tokens, number in zip(prompt_tokens(self.chat, prompts), ids, strict=True)
         ]
-        read = functools.partial(_choices, samples=self.samples)
+        read = functools.partial(_choices, samples=self.samples, longest=self.plan.max_new_tokens + 1)  # EOS is sent or not
         ask = lambda body: self.server.post("completions", body, read)
         answers, failure = side_by_side(ask, bodies, self.server.concurrency)
         kept = {place: self._read(prompts[place], choices) for place, choices in answers.items()}
@@ -86,13 +86,15 @@ class HttpRollout:
         return Rollouts(tuple(self.chat.opening + text for text in texts), tuple(tokens), None, stopped)
 
 
-def _choices(answer: Any, samples: int) -> list[Mapping[str, Any]]:
-    """An answer's choices in their order; ValueError when it is not K texts."""
+def _choices(answer: Any, samples: int, longest: int) -> list[Mapping[str, Any]]:
+    """An answer's choices in their order; ValueError when it is not K texts of at most ``longest`` tokens."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
         raise ValueError("no list of choices, each with a text")
     if len(choices) != samples:
         raise ValueError(f"{len(choices)} choices, {samples} asked for")
+    if too_long := [ids for choice in choices if len(ids := choice.get("token_ids") or ()) > longest]:
+        raise ValueError(f"a response of {len(too_long[0])} tokens, at most {longest} asked for")
     return sorted(choices, key=lambda choice: choice.get("index", 0))
 
 

@@ -9,9 +9,11 @@ are in too.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array
@@ -37,6 +39,8 @@ class SamplingPlan:
     """Keep the smallest set of most probable tokens whose probabilities sum to this or more; 1 keeps all."""
     stop_tokens: tuple[int, ...] = ()
     """A response ends with the first of these that it draws."""
+    textless: tuple[tuple[int, int], ...] = ()
+    """Ranges [first, end) of ids that no text belongs to; they are never drawn. See ``textless``."""
 
     def validate(self) -> "SamplingPlan":
         """Returns itself; raises ValueError, one line, naming the field."""
@@ -51,7 +55,24 @@ class SamplingPlan:
         for token in self.stop_tokens:
             if token < 0:
                 raise ValueError(f"stop_tokens={self.stop_tokens}: must be token ids, at least 0")
+        for first, end in self.textless:
+            if not 0 <= first < end:
+                raise ValueError(f"textless={self.textless}: must be ranges of token ids, each with one or more")
         return self
+
+
+def textless(tokenizer: Any, rows: int) -> tuple[tuple[int, int], ...]:
+    """Ranges of the ids below ``rows`` that a tokenizer has no text for.
+
+    Embeddings are often padded to a round number of rows. What a model says of those rows was never trained, and a response
+    that held one could be neither read nor written.
+    """
+    known = np.zeros(rows + 2, bool)
+    known[[0, -1]] = True  # so that every range has two ends
+    ids = np.fromiter(tokenizer.get_vocab().values(), np.int64)
+    known[1 + ids[ids < rows]] = True
+    edges = np.flatnonzero(np.diff(known.astype(np.int8)))
+    return tuple((int(first), int(end)) for first, end in edges.reshape(-1, 2))
 
 
 def filtered(logits: Float[Array, "*batch V"], plan: SamplingPlan) -> Float[Array, "*batch V"]:
@@ -63,6 +84,11 @@ def filtered(logits: Float[Array, "*batch V"], plan: SamplingPlan) -> Float[Arra
     [-inf, 0.0, -inf]
     """
     logits = logits.astype(jnp.float32)
+    if plan.textless:
+        hidden = np.zeros(logits.shape[-1], bool)
+        for first, end in plan.textless:
+            hidden[first:end] = True
+        logits = jnp.where(hidden, OUT, logits)
     if plan.temperature == 0.0:
         best = jnp.argmax(logits, axis=-1, keepdims=True)
         return jnp.where(jax.lax.broadcasted_iota(best.dtype, logits.shape, logits.ndim - 1) == best, 0.0, OUT)

@@ -14,7 +14,7 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Message
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import generate
-from gpmjax.sampling.logits import SamplingPlan
+from gpmjax.sampling.logits import SamplingPlan, textless
 
 Prompt = Sequence[Message]
 
@@ -53,7 +53,7 @@ class RolloutFailed(OSError):
 
 @dataclasses.dataclass(frozen=True)
 class LocalRollout:
-    """Draws on this machine's devices."""
+    """Draws on this machine's devices; ids that the tokenizer has no text for are never drawn."""
 
     model: Decoder
     params: Any
@@ -66,6 +66,7 @@ class LocalRollout:
 
     def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
         plan = stopping(self.plan, self.chat)
+        plan = dataclasses.replace(plan, textless=textless(self.chat.tokenizer, self.model.config.vocab_size))
         drawn = generate(
             self.model,
             self.params,

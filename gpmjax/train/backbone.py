@@ -14,7 +14,7 @@ from gpmjax.config import BackboneConfig, ModelConfig
 from gpmjax.files import fingerprint
 from gpmjax.data.questions import verdict_tokens
 from gpmjax.hub.declaration import is_head_tensor, resolved
-from gpmjax.models.config import require_one_of
+from gpmjax.models.config import DecoderConfig, require_one_of
 from gpmjax.models.heads import PreferenceHeads
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -66,12 +66,7 @@ def open_decoder(config: BackboneConfig, mesh: Mesh, seed: int) -> OpenDecoder:
         if not config.tokenizer:
             raise ValueError(f"config.model.tokenizer='': must be given with source={config.source!r}")
         model = Decoder(PRESETS[name], runtime)
-        tokenizer = hub.load_tokenizer(config.tokenizer)
-        if len(tokenizer) > model.config.vocab_size:
-            raise ValueError(
-                f"config.model.tokenizer={config.tokenizer!r}: has {len(tokenizer)} tokens, {name} takes "
-                f"{model.config.vocab_size}"
-            )
+        tokenizer = _own_tokenizer(config, model.config)
         return OpenDecoder(
             model,
             tokenizer,
@@ -92,11 +87,17 @@ def open_decoder(config: BackboneConfig, mesh: Mesh, seed: int) -> OpenDecoder:
 
     return OpenDecoder(
         model,
-        hub.load_tokenizer(config.tokenizer) if config.tokenizer else source.tokenizer(),
+        _own_tokenizer(config, source.config) if config.tokenizer else source.tokenizer(),
         source,
         load,
         fingerprint=lambda: fingerprint(source.files, f"{source.config} {runtime.dtype}"),
     )
+
+
+def _own_tokenizer(config: BackboneConfig, decoder: DecoderConfig):
+    """The tokenizer that a config names apart from its model."""
+    label = f"{config.source} with tokenizer {config.tokenizer}"
+    return hub.fitting(hub.load_tokenizer(config.tokenizer), decoder.vocab_size, label)
 
 
 def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:

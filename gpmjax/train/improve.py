@@ -44,7 +44,7 @@ from gpmjax.train.policy_batch import Example
 from gpmjax.train.policy_data import Batches, scored_samples, training_examples
 from gpmjax.train.policy_signals import Drift, Scored, block_drift, signals
 from gpmjax.train.policy_step import make_policy_step
-from gpmjax.train.scoring import open_scorer
+from gpmjax.train.scoring import look_at_scorer, open_scorer
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import init_state, jit_step
 from gpmjax.train.workdir import owned_workdir
@@ -93,6 +93,9 @@ class Improvement:
         self.base = self.policy(0)
         self.chat = ChatFormat(self.base.tokenizer, template=config.prompts.template)
         self.prompts = self.read_prompts(config.prompts)
+        look_at_scorer(config.scorer, "scorer")
+        if config.judge.asked:
+            look_at_scorer(config.judge.scorer, "judge.scorer")
         self.judge = Judge(config, self) if config.judge.asked else None
         self._check_record()
 

@@ -24,8 +24,9 @@ from gpmjax.data.encode import EncodedGroup, encode_groups
 from gpmjax.data.groups import Group
 from gpmjax.data.prompts import Prompt
 from gpmjax.data.questions import response_format
+from gpmjax.hub.declaration import resolved, saved_spec
 from gpmjax.improve_config import ScorerConfig
-from gpmjax.models.config import Runtime
+from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PairwiseOutput, group_scores, prompt_scale
 from gpmjax.models.spec import EMBEDDING_KINDS
@@ -35,6 +36,7 @@ SKEW_TOLERANCE = 1e-3
 """Of the largest score; a bfloat16 model's products are rounded, not wrong."""
 SMALLEST_GAP = 1e-5
 """Log-odds: less is not worth a refusal, where all of a prompt's scores are next to 0."""
+DEFAULT_WINDOW = 4096
 SLOTS_STEP = 64
 """Rows are padded to a multiple of this, so that few shapes are compiled."""
 
@@ -66,6 +68,30 @@ def open_scorer(config: ScorerConfig, mesh: Mesh) -> Scorer:
     return PreferenceScorer(config, mesh) if config.model else FunctionScorer(config)
 
 
+def look_at_scorer(config: ScorerConfig, name: str) -> None:
+    """Refuses a scorer that could not be opened; reads no weights, so that this can be done before anything is sampled.
+
+    Args:
+        config: the scorer.
+        name: of the config's section, for messages.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``open_scorer``, or a window beyond the model's positions.
+    """
+    if not config.model:
+        FunctionScorer(config)
+        return
+    source = hub.open_source(config.model)
+    spec, tokenizer = saved_spec(source, config.declared() or None), source.tokenizer()
+    _window(config, source.config, name)
+    response_format(ChatFormat(tokenizer, template=config.template), resolved(spec, tokenizer).question, spec.kind)
+
+
+def _window(config: ScorerConfig, decoder: DecoderConfig, name: str) -> int:
+    decoder.require_positions(f"config.{name}.max_length", config.max_length)
+    return config.max_length or min(DEFAULT_WINDOW, decoder.max_positions)
+
+
 class FunctionScorer:
     """``function(prompts, responses) → [N, K, K]`` log-odds, named "module:function" and found on the Python path.
 
@@ -94,6 +120,7 @@ class PreferenceScorer:
 
     def __init__(self, config: ScorerConfig, mesh: Mesh):
         loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh))
+        self._window = _window(config, loaded.config, "scorer")
         self._spec = loaded.spec if not config.tau else dataclasses.replace(loaded.spec, tau=config.tau)
         runtime = Runtime(dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None).validate()
         self._model = PreferenceModel(loaded.config, self._spec, runtime)
@@ -117,7 +144,7 @@ class PreferenceScorer:
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         groups = [Group(p.messages, tuple(texts), where=p.where) for p, texts in zip(prompts, responses, strict=True)]
-        encoded, report = encode_groups(groups, self._format, max_length=self._config.max_length)
+        encoded, report = encode_groups(groups, self._format, max_length=self._window)
         if cut := report.cut_line(self._config.max_length):
             logging.warning("config.scorer: %s", cut)
         parts = [self._score(encoded[start : start + self._rows]) for start in range(0, len(encoded), self._rows)]

@@ -1,5 +1,6 @@
 """Whole runs: every stage leaves what it says, is made once, and refuses what it cannot use."""
 
+import dataclasses
 import os
 import signal
 
@@ -81,7 +82,6 @@ def test_sigterm_stops_between_chunks_and_the_samples_stay(config, tmp_path, mon
     [
         ("nothing", "toy_scorers:nothing: .*prompts.jsonl:1: score of responses 0 and 0 is nan; it must be finite"),
         ("lopsided", r"toy_scorers:lopsided: .*prompts.jsonl:1: s\(\d ≻ \d\) = .* scores must be skew-symmetric"),
-        ("absent", "toy_scorers:absent.*cannot be imported"),
     ],
 )  # fmt: skip
 def test_a_bad_scorer_is_named_and_the_samples_stay(config, tmp_path, monkeypatch, scorer, message):
@@ -91,6 +91,25 @@ def test_a_bad_scorer_is_named_and_the_samples_stay(config, tmp_path, monkeypatc
         improve(config, tmp_path)
     assert "\n" not in str(refused.value)
     assert len(list((tmp_path / "iteration-1" / "samples").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(function="toy_scorers:absent"), "toy_scorers:absent.*cannot be imported"),
+        (dict(function="", model="/nowhere"), "/nowhere: no model"),
+    ],
+)
+@pytest.mark.parametrize("section", ["scorer", "judge.scorer"])
+def test_a_scorer_that_is_not_there_is_named_before_anything_is_sampled(config, tmp_path, section, change, message):
+    bad = dataclasses.replace(config.scorer, **change)
+    if section == "scorer":
+        config.scorer = bad
+    else:
+        config.judge.prompts, config.judge.scorer = config.prompts, bad
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        improve(config, tmp_path)
+    assert not (tmp_path / "iteration-1").exists()
 
 
 def test_what_an_endpoint_answered_before_it_gave_up_is_not_asked_again(config, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
+from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
 from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.preference_model import PreferenceModel
@@ -21,7 +22,7 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.preference.score import pairwise_scores
 from gpmjax.sharding import make_mesh
 from gpmjax.train import scoring
-from gpmjax.train.scoring import Scores, checked, open_scorer
+from gpmjax.train.scoring import Scores, checked, look_at_scorer, open_scorer
 
 PROMPTS = [Prompt(user("why?"), "p:1"), Prompt(user("how are you?"), "p:2")]
 RESPONSES = [["yes", "no", "perhaps"], ["well", "badly, thanks", "who asks?"]]
@@ -40,6 +41,19 @@ def saved(tmp_path_factory, tokenizer_directory):
 
 def _init(model):
     return jax.jit(model.init)(jax.random.key(1), assemble([[]], BatchShape(1, 2, 2, 1)))["params"]
+
+
+def test_a_window_beyond_the_models_positions_is_refused_before_weights_are_read(saved):
+    directory, *_ = saved
+    look_at_scorer(ScorerConfig(model=directory, max_length=2048), "scorer")
+    look_at_scorer(ScorerConfig(model=directory), "scorer")
+    with pytest.raises(ValueError, match="^config.judge.scorer.max_length=2049: must be at most 2048, the model's positions$"):
+        look_at_scorer(ScorerConfig(model=directory, max_length=2049), "judge.scorer")
+    with pytest.raises(ValueError, match="config.scorer.max_length=2049"):
+        open_scorer(ScorerConfig(model=directory, max_length=2049), make_mesh())
+    with pytest.raises(ValueError, match="^max_length=2049: must be at most 2048, the model's positions$"):
+        open_judge(JudgePlan(directory, max_length=2049))
+    assert open_judge(JudgePlan(directory)).max_length == 2048
 
 
 def test_matrices_are_the_models_own_scores(saved):

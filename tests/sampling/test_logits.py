@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from gpmjax.sampling.logits import SamplingPlan, draw, filtered
+from gpmjax.sampling.logits import SamplingPlan, draw, filtered, textless
 
 ROWS = arrays(np.float32, (1, 12), elements=st.floats(-30, 30, width=32))
 
@@ -97,3 +97,40 @@ def test_a_row_draws_alike_in_any_company():
 def test_a_plan_without_sense_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         SamplingPlan(**({"max_new_tokens": 4} | fields)).validate()
+
+
+class Vocabulary(dict):
+    get_vocab = dict.copy
+
+
+@pytest.mark.parametrize(
+    ("ids", "rows", "ranges"),
+    [
+        (range(8), 8, ()),
+        (range(8), 6, ()),
+        (range(6), 8, ((6, 8),)),
+        ([1, 2, 5, 9], 8, ((0, 1), (3, 5), (6, 8))),
+        ([], 3, ((0, 3),)),
+    ],
+)
+def test_ids_that_no_text_belongs_to(ids, rows, ranges):
+    assert textless(Vocabulary({f"t{number}": number for number in ids}), rows) == ranges
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_they_are_never_drawn(temperature):
+    logits = jnp.array([[1.0, 9.0, 2.0, 0.0, 8.0, 8.0]])
+    plan = SamplingPlan(1, temperature=temperature, top_p=1.0, textless=((1, 2), (4, 6))).validate()
+    kept = np.isfinite(np.asarray(filtered(logits, plan)))[0]
+    assert kept.tolist() == ([False, False, True] if temperature == 0 else [True, False, True]) + [temperature > 0, False, False]
+    tokens, logprobs = draw(jax.random.split(jax.random.key(1), 64), jnp.tile(logits, (64, 1)), plan)
+    assert set(np.asarray(tokens).tolist()) <= {0, 2, 3}
+    expected = scipy.special.log_softmax([1.0, 2.0, 0.0])  # of those that are left
+    found = dict(zip(np.asarray(tokens).tolist(), np.asarray(logprobs).tolist(), strict=True))
+    for token, value in found.items():
+        assert value == pytest.approx(0.0 if temperature == 0 else expected[[0, 2, 3].index(token)], abs=1e-6)
+
+
+def test_ranges_that_are_none():
+    with pytest.raises(ValueError, match="textless=.*must be ranges"):
+        SamplingPlan(1, textless=((4, 4),)).validate()

@@ -72,6 +72,21 @@ def test_it_is_generate_on_templated_prompts(rollout, chat):
             np.testing.assert_array_equal(tokens, drawn.tokens[n, k, : drawn.lengths[n, k]])
 
 
+def test_rows_that_pad_an_embedding_are_never_drawn(chat, with_params):
+    vocabulary = len(chat.tokenizer)
+    config = DecoderConfig(vocabulary + 64, hidden_size=8, num_layers=1, num_heads=2, mlp_size=8, max_positions=128)
+    model, params = with_params(config)
+    # The padding's logits are large and equal: unmasked, nearly every draw would be one of them.
+    kernel = np.array(params["lm_head"]["kernel"])
+    kernel[:, vocabulary:] = 8.0 * np.sign(params["final_norm"]["scale"])[:, None]
+    params = params | {"lm_head": {"kernel": jax.numpy.asarray(kernel)}}
+    drawn = [tokens for answers in LocalRollout(model, params, chat, PLAN, samples=8, rows=2)(PROMPTS, seed=1) for tokens in answers.tokens]
+    assert len(drawn) == 16 and max(tokens.max() for tokens in drawn) < vocabulary
+    bare = dataclasses.replace(PLAN, stop_tokens=(chat.tokenizer.eos_token_id,))
+    unmasked = generate(model, params, prompt_tokens(chat, PROMPTS), samples=8, plan=bare, seed=1, rows=2)
+    assert unmasked.tokens.max() >= vocabulary
+
+
 def test_a_prompt_without_text_is_named(chat):
     with pytest.raises(ValueError, match="prompt 1 is empty"):
         prompt_tokens(chat, [user("a"), user("  ")])

@@ -17,10 +17,10 @@ from gpmjax.data.rows import read_rows
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN, diagnose
 from gpmjax.evals.diagnostics.records import read_records
 from gpmjax.evals.judging import group_record
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.evals.open_judge import JudgePlan, open_judge, window_of
 from gpmjax.evals.report import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
-from gpmjax.hub import load_tokenizer
+from gpmjax.hub import open_source
 from gpmjax.progress import track
 
 Ratings = dict[str, list[float]]
@@ -109,6 +109,7 @@ def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
 
 def _prompt_tokens(groups: Sequence[Group], plan: JudgePlan) -> Iterator[int]:
     """Tokens of each prompt as the judge's window leaves it."""
-    chat = ChatFormat(load_tokenizer(plan.model), template=plan.template)
+    source = open_source(plan.model)
+    chat, window = ChatFormat(source.tokenizer(), template=plan.template), window_of(plan.max_length, source.config)
     prompts = (dataclasses.replace(group, responses=(), comparisons=()) for group in groups)
-    return (len(encoded.prompt) for encoded, _ in encode_each(prompts, chat, max_length=plan.max_length))
+    return (len(encoded.prompt) for encoded, _ in encode_each(prompts, chat, max_length=window))
