@@ -116,25 +116,33 @@ class Evil(PreTrainedTokenizerFast):
 """
 
 
-@pytest.mark.parametrize("answer", ["y\n" * 5, None], ids=["yes", "closed"])
-@pytest.mark.parametrize("file", ["tokenizer_config.json", "config.json"])
-def test_python_in_a_directory_is_never_run(tmp_path, tokenizer, file, answer):
-    """Whatever is typed, and with nothing to type at."""
-    tokenizer.save_pretrained(tmp_path)
-    (tmp_path / "evil.py").write_text(EVIL)
-    path = tmp_path / "tokenizer_config.json"
-    saved = json.loads(path.read_text())
+@pytest.mark.parametrize("answer", ["y\n" * 9, None], ids=["yes", "closed"])
+def test_python_in_a_directory_is_never_run(tmp_path, tokenizer, answer):
+    """Whatever is typed, and with nothing to type at; named by the tokenizer's own config, and by the model's."""
     auto_map = {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoConfig": "evil.Evil"}}
-    if file == "config.json":
-        path.write_text(json.dumps({name: value for name, value in saved.items() if name != "tokenizer_class"}))
-        (tmp_path / file).write_text(json.dumps({"model_type": "evil"} | auto_map))
-    else:
-        path.write_text(json.dumps(saved | auto_map | {"tokenizer_class": "Evil"}))
-    code = f"from gpmjax.hub import load_tokenizer\ntry:\n print(type(load_tokenizer({str(tmp_path)!r})))\nexcept ValueError as e: print(e)"
+    directories = [tmp_path / "own", tmp_path / "model"]
+    for directory in directories:
+        tokenizer.save_pretrained(directory)
+        (directory / "evil.py").write_text(EVIL)
+        path = directory / "tokenizer_config.json"
+        saved = json.loads(path.read_text())
+        if directory.name == "own":
+            path.write_text(json.dumps(saved | auto_map | {"tokenizer_class": "Evil"}))
+        else:
+            path.write_text(json.dumps({name: value for name, value in saved.items() if name != "tokenizer_class"}))
+            (directory / "config.json").write_text(json.dumps({"model_type": "evil"} | auto_map))
+    code = f"""
+from gpmjax.hub import load_tokenizer
+for directory in {[str(directory) for directory in directories]}:
+    try:
+        print(type(load_tokenizer(directory)))
+    except ValueError as error:
+        print(error)
+"""
     typed = {"input": answer} if answer else {"stdin": subprocess.DEVNULL}
     environment = {"HF_MODULES_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, **typed)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("it_ran"))
     assert "[y/N]" not in done.stdout + done.stderr
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 2

@@ -66,7 +66,7 @@ def test_lora_adds_factors_and_nothing_else(groups, token_batch):
         (dict(layer_types=("full",)), "names 1 layers"),
         (dict(layer_types=("full", "sliding")), "window is 0"),
         (dict(rope_scaling=RopeScaling("ntk", 2.0)), "'linear', 'llama3', 'yarn'"),
-        (dict(hidden_size=0, head_dim=2), "hidden_size=0: must be in"),
+        (dict(hidden_size=0, head_dim=2), "hidden_size=0: must be at least 1"),
     ],
 )
 def test_a_bad_config_is_refused_in_one_line(change, words):
