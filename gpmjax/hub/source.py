@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from gpmjax.hub.config_map import decoder_config, passed_over
+from gpmjax.hub.fitting import fitting
 from gpmjax.hub.gguf import open_gguf
 from gpmjax.hub.json_files import json_object, member
 from gpmjax.hub.lines import one_line
 from gpmjax.hub.smollm2 import smollm2_path
 from gpmjax.hub.tensors import Index, SafetensorsTensors, Tensors
-from gpmjax.hub.fitting import fitting
 from gpmjax.hub.tokenizer import directory_tokenizer
 from gpmjax.models.config import DecoderConfig
 
