@@ -109,9 +109,11 @@ def test_plans_are_checked(fields, words):
 
 
 def test_prompts_and_completions_are_read_alike():
-    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "p", "name": "ignored"}]
+    chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "p", "id": "ignored", "name": None}]
     assert messages_of(chat, "prompt", "w") == (Message("system", "s"), Message("user", "p"))
     assert messages_of(np.array(chat), "prompt", "w") == messages_of(tuple(chat), "prompt", "w")
+    named = messages_of([{"role": "user", "content": "p", "name": "Ann"}], "prompt", "w")
+    assert named[0].content.fields == {"content": "p", "name": "Ann"}  # for the template to write, or to be refused
     assert messages_of("p", "prompt", "w") == messages_of([{"role": "user", "content": "p"}], "prompt", "w")
     assert reply("c", "completion", "w") == reply([{"role": "assistant", "content": "c"}], "completion", "w")
 
@@ -120,7 +122,7 @@ def test_prompts_and_completions_are_read_alike():
     ("read", "value", "words"),
     [
         (messages_of, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "ends with an assistant's turn"),
-        (messages_of, [{"role": "user", "content": [{"type": "image"}]}], r"w: field 'x\[0\]': must be a message"),
+        (messages_of, [{"role": "user", "content": [{"type": "image"}]}], r"w: field 'x\[0\].content\[0\]': .* 'image' is not supported"),
         (messages_of, 3, "w: field 'x': must be a string or a list of messages, is int 3"),
         (messages_of, None, "w: field 'x': missing"),
         (reply, [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}], "one assistant message, is .*tool"),
