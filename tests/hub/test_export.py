@@ -24,6 +24,7 @@ from gpmjax.models.transformer import Decoder, sequence_layout, unembedding
 
 BT = PreferenceSpec.bradley_terry()
 GPM = PreferenceSpec(dim=4, gate="none", normalise="l2")
+HYBRID = PreferenceSpec(kind="hybrid", dim=4, gate="none", normalise="none", tau=1.0, gamma=0.5)
 GATED = PreferenceSpec(dim=4, gate="softmax", normalise="l2")
 # Two sequences longer than the window, ending in EOS (0), without the token that classifiers pad with (2).
 TOKENS = np.array([[1, 7, 80, 11, 200, 45, 3, 120, 0], [1, 5, 5, 90, 31, 17, 222, 66, 0]], np.int32)
@@ -47,7 +48,7 @@ def test_native_is_the_same_language_model(tmp_path, family, tiny_params, tokeni
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
-@pytest.mark.parametrize("spec", [BT, GPM], ids=["bt", "gpm"])
+@pytest.mark.parametrize("spec", [BT, GPM, HYBRID], ids=["bt", "gpm", "hybrid"])
 def test_classifier_gives_rewards_and_raw_embeddings(tmp_path, family, tiny_params, tokenizer, hidden_states, spec):
     config = decoder_config(family)
     params = tiny_params(config, spec)
@@ -55,7 +56,7 @@ def test_classifier_gives_rewards_and_raw_embeddings(tmp_path, family, tiny_para
     model, theirs = torch_forward(AutoModelForSequenceClassification, tmp_path / "m")
     assert type(model).__name__.endswith("ForSequenceClassification")
     assert model.config.architectures == [type(model).__name__]
-    assert model.config.num_labels == spec.dim
+    assert model.config.num_labels == spec.outputs
     assert model.config.pad_token_id not in (None, model.config.eos_token_id)
     hidden = hidden_states(config, params["decoder"], TOKENS)
     np.testing.assert_allclose(hidden[:, -1] @ params["heads"]["value"]["kernel"], theirs, atol=1e-4)

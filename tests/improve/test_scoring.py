@@ -16,6 +16,7 @@ from gpmjax.data.prompts import Prompt
 from gpmjax.evals.open_judge import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
 from gpmjax.improve_config import ScorerConfig
+from gpmjax.losses.blocks import block_mean_scores
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.spec import PreferenceSpec
@@ -184,3 +185,27 @@ def test_a_functions_scores_of_a_text_are_those_of_its_first_place(monkeypatch):
     found = open_scorer(ScorerConfig(function="json:moody"), make_mesh())(PROMPTS, REPEATED)
     _repeats(found.scores)
     assert abs(found.scores[0, 0, 1]) > 1e-3
+
+
+def test_a_hybrids_reward_is_one_more_block(tmp_path, tokenizer_directory):
+    """A hybrid scores for policies as a general preference model of k + 1 blocks: block 0 is r, the others weigh γ λ."""
+    spec = PreferenceSpec(kind="hybrid", dim=4, gate="scaled_softmax", normalise="none", tau=0.5, gamma=0.25)
+    model = PreferenceModel(PRESETS["tiny"], spec)
+    tokenizer = load_tokenizer(str(tokenizer_directory))
+    params = _init(model)
+    rng = np.random.default_rng(0)
+    params["heads"] = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params["heads"])
+    save_preference_model(tmp_path / "m", params, model.config, spec, tokenizer)
+    found = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64), make_mesh())(PROMPTS, RESPONSES)
+    assert found.embedding.shape == (2, 3, 6) and found.scale.shape == (2, 3) and found.tau == 0.5
+    np.testing.assert_allclose(found.embedding[..., 1], 1)
+    np.testing.assert_allclose(found.scale[:, 0], 1)
+    np.testing.assert_allclose(found.scale[:, 1:].sum(-1), 0.25 * 2, rtol=1e-5)  # γ times a gate that sums to k
+    assert np.ptp(found.scale[:, 1]) > 1e-4
+    reward, cyclic = found.embedding[..., 0], found.embedding[..., 2:]
+    expected = reward[:, :, None] - reward[:, None, :] + np.asarray(pairwise_scores(cyclic, found.scale[:, 1:]))
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+    # GPRL's channels: the reward's own advantage comes first.
+    channels = np.asarray(block_mean_scores(found.embedding))
+    np.testing.assert_allclose(channels[..., 0], reward - reward.mean(-1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose((channels * found.scale[:, None]).sum(-1), found.scores.mean(-1), atol=1e-5)
