@@ -4,7 +4,8 @@ All prices and folds are fitted by one vmapped program over the same batches of 
 than one fit: the features are read once a step, and the heads of all fits are one matrix product.
 
 The rule is the one of one standard error, towards more shrinkage: of all prices whose held-out loss is within one standard error
-(of the difference, over prompts) of the least, the highest. ρ = ∞, Bradley–Terry itself, is one of the prices.
+(of the difference, over prompts) of the least, the highest. ρ = ∞, Bradley–Terry itself, is one of the prices, and is left only where
+it is worse by 1.645 standard errors, a one-sided test at 5 %: sets of few prompts would otherwise leave it by chance, one time in six.
 """
 
 import math
@@ -28,6 +29,8 @@ from gpmjax.train.step import Penalties, batch_loss, batch_totals, batch_weighs,
 
 CURLS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, math.inf)
 GATE_PENALTIES = (0.01, 0.3, 10.0)
+DOUBT = 1.645
+"""Standard errors by which Bradley–Terry must be worse before it is left."""
 DEFAULT_CURL = 0.03
 """ρ where nothing can be held out: a cycle that is there is kept, a curl that noise alone asks for is held down."""
 DEFAULT_GATE_PENALTY = 1.0
@@ -203,13 +206,15 @@ def gain_over_bradley_terry(
 
 
 def one_standard_error(path: Sequence[dict[str, Any]]) -> int:
-    """The last price, in the order of shrinkage, that is not worse than the best by more than one standard error.
+    """The last price, in the order of shrinkage, that is not worse than the best by more than one standard error (ρ = ∞: 1.645).
 
-    >>> row = lambda worse, error: {"worse": worse, "standard_error": error}
-    >>> one_standard_error([row(0.1, 0.01), row(0.0, 0.0), row(0.02, 0.03), row(0.2, 0.1)])
-    2
+    >>> row = lambda curl, worse, error: {"curl": curl, "worse": worse, "standard_error": error}
+    >>> finite = [row(0.0, 0.1, 0.01), row(0.1, 0.0, 0.0), row(1.0, 0.02, 0.03)]
+    >>> one_standard_error([*finite, row(math.inf, 0.2, 0.1)]), one_standard_error([*finite, row(math.inf, 0.15, 0.1)])
+    (2, 3)
     """
-    return max(n for n, row in enumerate(path) if row["worse"] <= row["standard_error"])
+    doubt = lambda row: DOUBT if math.isinf(row["curl"]) else 1.0
+    return max(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
 
 
 def fit_members(

@@ -2,7 +2,7 @@
 
 Stage one is Bradley–Terry (γ = 0), fitted on all but a held-out share of the prompts. Stage two freezes backbone and reward, fits the
 cyclic part on the features of the training prompts at every price ρ, and chooses ρ, γ and τ by the held-out loss. γ = 0 is among the
-choices, and is taken unless another is better by more than one standard error over prompts: then the model *is* stage one's
+choices, and is taken unless another is better by more than 1.645 standard errors over prompts: then the model *is* stage one's
 Bradley–Terry model. A joint fit does not protect like that: noise that the cyclic part explains moves the backbone too.
 """
 
@@ -22,7 +22,7 @@ from gpmjax.data.encode import EncodedGroup
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import cyclic_scores, pair_scores
 from gpmjax.preference.held_out_gain import held_out_gain
-from gpmjax.train.curl_path import CURLS, Price, Targets, default_price, fit_members, named_curl, prices
+from gpmjax.train.curl_path import CURLS, DOUBT, Price, Targets, default_price, fit_members, named_curl, prices
 from gpmjax.train.folds import Folds, chosen_elsewhere, make_folds, standard_error
 from gpmjax.train.optimizer import make_optimizer, scale_head_updates
 
@@ -177,7 +177,8 @@ def chosen_weights(
                 "standard_error": standard_error(loss - found[least][1], weight, unit, unit),
             }
         )
-    chosen = next(n for n, row in enumerate(path) if row["worse"] <= row["standard_error"])
+    doubt = lambda row: DOUBT if row["gamma"] == 0 else 1.0
+    chosen = next(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
     rows = [row | {"chosen": n == chosen} for n, row in enumerate(path)]
     return rows, _gain(np.stack([score for _, _, score in candidates]), taus, target, weight, unit)
 
