@@ -79,9 +79,8 @@ def pair_scores(output: PreferenceOutput | PairwiseOutput, comparisons: Comparis
 def cyclic_scores(output: PreferenceOutput, comparisons: Comparisons) -> Float[Array, "B C"]:
     """The cyclic part of a hybrid's s(chosen ≻ rejected | prompt), γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩; with the reward's difference it is
     `pair_scores`."""
-    pick = jax.vmap(lambda values, index: values[index])
-    left, right = (pick(output.embedding[..., 2:], jnp.asarray(side)) for side in (comparisons.chosen, comparisons.rejected))
-    return score(left, right, pick(output.scale[..., 1:], jnp.asarray(comparisons.chosen)))
+    cyclic = output._replace(embedding=output.embedding[..., 2:], scale=output.scale[..., 1:])
+    return pair_scores(cyclic, comparisons)
 
 
 def order_matrix(value: Float[Array, "*batch R"]) -> Float[Array, "*batch K K"]:
