@@ -73,7 +73,7 @@ def _interval(least: float, above: float, most: float, below: float) -> str:
         return "finite in float32" if low == -math.inf else f"{'above' if low == above else 'at least'} {low} and finite"
     if low == -math.inf:
         return f"{'below' if high == below else 'at most'} {high} and finite"
-    if (low, high) == (least, most):
+    if (low, high) == (least, most) and isinstance(most, int) and most > 1:
         return f"at least {low} and at most {high}"
     return f"in {'(' if low == above else '['}{low}, {high}{')' if high == below else ']'}"
 

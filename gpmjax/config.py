@@ -95,6 +95,8 @@ class ModelConfig(BackboneConfig):
     head: str = "linear"
     mlp_widths: tuple[int, ...] = ()
     mlp_activation: str = "relu"
+    reward_mean: float = 0.0
+    reward_std: float = 1.0
     gamma: float = 1.0
     question: str = ""
     """What the model is asked: a name of gpmjax.data.questions, or a template; empty: it reads responses as replies."""

@@ -43,11 +43,15 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
     """
     declare = dict(declare or {})
     seen = _seen(source, source.declared or declare)
+    standard = _standard_reward(source)
     if source.declared:
         fields = {name: value for name, value in source.declared.items() if name != LOG_TAU}
         if LOG_TAU in source.declared:
             number(f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{LOG_TAU}", source.declared[LOG_TAU])
-        spec = _from_dict(fields, f"{source.label}/{CONFIG_FILE}: {DECLARATION}")
+        spec = _from_dict(standard | fields, f"{source.label}/{CONFIG_FILE}: {DECLARATION}")
+        for name, value in standard.items():
+            if getattr(spec, name) != value:
+                raise ValueError(f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{name} is {getattr(spec, name)}, {_OPENRLHF[name]} {value}")
         said = spec.to_dict()
         for name, value in declare.items():
             if name in said and said[name] != value:
@@ -55,7 +59,10 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
         _from_dict(said | declare, "declare")  # refuses fields that do not exist
     else:
         _require_declared(source, seen, declare)
-        assumed = {"tau": 1.0, "gate": "none", "normalise": "none"} if seen["dim"] == 1 else {}
+        # Such a model was trained with τ = 1 on the undivided reward: the same probabilities, whatever std is.
+        tau = 1 / (standard | declare).get("reward_std", 1.0)
+        assumed = {"tau": tau, "gate": "none", "normalise": "none"} if seen["dim"] == 1 else {}
+        assumed |= standard
         if seen["head"] == "verdict" and "question" in declare:
             question = question_named(declare["question"])
             assumed |= {"kind": "pairwise" if question.pairwise else "bt", "verdicts": question.verdicts}
@@ -111,6 +118,25 @@ def _seen(source: Source, said: Mapping[str, Any]) -> dict[str, Any]:
             "a model that is declared as kind='hybrid'"
         )
     return seen if any(name.startswith("prompt_head.") for name in names) else seen | {"gate": "none"}
+
+
+_OPENRLHF = {"reward_mean": "mean", "reward_std": "std"}
+
+
+def _standard_reward(source: Source) -> dict[str, float]:
+    """Mean and standard deviation of a reward over the data it was measured on, where OpenRLHF left them in config.json.
+
+    Whether OpenRLHF then gives (r − mean)/std or r is said by who loads the model, not by the file; here it is the former, unless
+    the caller declares reward_mean = 0 and reward_std = 1.
+    """
+    given = {ours: source.hf_config[theirs] for ours, theirs in _OPENRLHF.items() if theirs in source.hf_config}
+    if not given:
+        return {}
+    if len(given) == 1:
+        raise ValueError(f"{source.label}/{CONFIG_FILE}: has {_OPENRLHF[min(given)]} alone; mean and std go together")
+    number(f"{source.label}/{CONFIG_FILE}: mean", given["reward_mean"])
+    number(f"{source.label}/{CONFIG_FILE}: std", given["reward_std"], above=0)
+    return {name: float(value) for name, value in given.items()}
 
 
 def _outputs(source: Source, name: str) -> int:

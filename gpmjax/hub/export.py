@@ -162,6 +162,8 @@ def _config_json(
         number = getattr(tokenizer, f"{role}_token_id")
         # A padding token beyond the embedding is no token of the model's: transformers would look its row up, and fail.
         described[f"{role}_token_id"] = None if number is None or number >= config.vocab_size else number
+    if spec is not None and (spec.reward_mean, spec.reward_std) != (0, 1):
+        described |= {"mean": spec.reward_mean, "std": spec.reward_std}  # in OpenRLHF's words
     if form == "sequence_classification":
         labels = ["reward"] * (spec.kind == "hybrid") + [f"v{place}" for place in range(spec.dim)]
         labels = ["reward"] if spec.dim == 1 else labels

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 # Attributes that do not touch the forward pass and that transformers itself writes: names, special tokens, training and
-# generation defaults.
+# generation defaults; and what is read with a head (gpmjax.hub.declaration), not with the decoder.
 STANDARD = frozenset(
     """
+    mean std
     _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern architectures
     attention_dropout bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
     classifier_dropout decoder_start_token_id diversity_penalty do_sample dtype early_stopping
@@ -25,16 +26,15 @@ STANDARD = frozenset(
 )
 
 # The same of what other programs write, or what was meant for a constructor: which kernel computes attention, where a file
-# came from, what the trainer did, dropouts (which are 0 when a model is read), special tokens, and OpenRLHF's account of a
-# reward head, which is read with the head and not with the decoder.
+# came from, what the trainer did, dropouts (which are 0 when a model is read), special tokens.
 PASSED_OVER = frozenset(
     """
     _commit_hash _flash_attn_2_enabled _from_auto _use_flash_attention_2 attn_implementation attn_pdrop
     base_model_name_or_path boi_token_id bos_token chat_template classifier_activation cls_token_id embd_pdrop
     embedding_dropout embedding_size_multiple eoi_token_id eos_token eot_token_id experts_implementation ffn_dropout
     flash_attention generation_config gradient_checkpointing hidden_dropout_prob image_token_id initializer_factor
-    keys_to_ignore_at_inference license mask_token_id mean mlp_dropout model_max_length name neftune_noise_alpha
-    normalize_reward pad_token residual_dropout resid_pdrop seq_length std summary_activation
+    keys_to_ignore_at_inference license mask_token_id mlp_dropout model_max_length name neftune_noise_alpha
+    normalize_reward pad_token residual_dropout resid_pdrop seq_length summary_activation
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj token_dropout tokenizer_model_max_length
     tokenizer_padding_side trl_version unk_token_id use_flash_attention_2 use_flash_attn
     """.split()

@@ -50,6 +50,9 @@ class PreferenceSpec:
     mlp_activation: str = "relu"
     gamma: float = 1.0
     """Weight γ in [0, 1] of a hybrid's cyclic part: s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩; 0 is Bradley–Terry."""
+    reward_mean: float = 0.0
+    reward_std: float = 1.0
+    """Bradley–Terry only: the reward is (w·h − mean)/std, as OpenRLHF declares it in config.json; τ is for rewards so divided."""
     question: str = ""
     """What the model is asked about responses (gpmjax.data.questions); empty: it reads them as replies."""
     verdicts: tuple[str, ...] = ()
@@ -103,6 +106,12 @@ class PreferenceSpec:
         number("gamma", self.gamma, least=0, most=1)
         if self.gamma != 1 and self.kind != "hybrid":
             raise ValueError(f"gamma is {self.gamma}; only kind='hybrid' has a cyclic part to weigh, so it must be 1")
+        number("reward_mean", self.reward_mean)
+        number("reward_std", self.reward_std, above=0)
+        if self.kind != "bt" or self.head == "verdict":
+            for name, value in (("reward_mean", 0), ("reward_std", 1)):
+                if getattr(self, name) != value:
+                    raise ValueError(f"{name} is {getattr(self, name)}; only kind='bt' with a head of its own has one, so it must be {value}")
         if self.kind not in EMBEDDING_KINDS:
             require_one_of("dim", self.dim, (1,))
             require_one_of("gate", self.gate, ("none",))

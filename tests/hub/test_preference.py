@@ -1,6 +1,7 @@
 """Saved preference models: ours, published ones, classifiers; what must be declared, and what is never dropped."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from gpmjax.hub import load_decoder, load_preference_model, open_source, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.hub.tensors import SafetensorsTensors
+from gpmjax.models.heads import PreferenceHeads
+from gpmjax.models.scores import group_scores
 from gpmjax.models.spec import PreferenceSpec
 
 BT = PreferenceSpec.bradley_terry()
@@ -292,3 +295,73 @@ def test_a_verifier_comes_back_with_its_tokens(tmp_path, config, tiny_params, to
     loaded = load_preference_model(str(tmp_path / "m"))
     assert loaded.spec.verdict_tokens and loaded.spec.verdicts == ("a", "b")
     assert_same(loaded.params, params)
+
+
+MEAN, STD = 0.75, 3.5
+
+
+@pytest.fixture
+def openrlhf(tmp_path, config, tiny_params, tokenizer):
+    """(directory, w) of a reward model as OpenRLHF leaves it: a classifier with mean and std in config.json."""
+    params = tiny_params(config, BT)
+    save_preference_model(tmp_path / "m", params, config, BT, tokenizer, "sequence_classification")
+    file = tmp_path / "m" / "config.json"
+    described = {name: value for name, value in json.loads(file.read_text()).items() if name != "gpmjax"}
+    file.write_text(json.dumps(described | {"mean": MEAN, "std": STD, "normalize_reward": False, "value_head_prefix": "score"}))
+    return str(tmp_path / "m"), params["heads"]["value"]["kernel"][:, 0]
+
+
+def rewards_of(model, hidden):
+    return PreferenceHeads(model.spec).apply({"params": model.params["heads"]}, hidden, hidden)
+
+
+def test_a_standard_reward_is_applied_and_leaves_probabilities_alone(openrlhf, config):
+    directory, w = openrlhf
+    model = load_preference_model(directory)
+    assert (model.spec.reward_mean, model.spec.reward_std) == (MEAN, STD)
+    hidden = np.random.default_rng(0).normal(size=(1, 5, config.hidden_size)).astype(np.float32)
+    output, r = rewards_of(model, hidden), hidden @ w
+    np.testing.assert_allclose(output.reward, (r - MEAN) / STD, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(output.embedding[..., 0], output.reward)
+    np.testing.assert_allclose(group_scores(output)[0] / output.tau, r[0][:, None] - r[0][None, :], rtol=1e-4, atol=1e-5)
+    plain = load_preference_model(directory, {"reward_mean": 0.0, "reward_std": 1.0})
+    np.testing.assert_allclose(rewards_of(plain, hidden).reward, r, rtol=1e-5, atol=1e-6)
+    assert plain.spec == BT
+
+
+@pytest.mark.parametrize("form", ["native", "sequence_classification"])
+def test_a_standard_reward_is_exported_again(tmp_path, openrlhf, config, tiny_params, tokenizer, form):
+    model = load_preference_model(openrlhf[0])
+    save_preference_model(tmp_path / "again", tiny_params(config, BT), config, model.spec, tokenizer, form)
+    file = tmp_path / "again" / "config.json"
+    described = json.loads(file.read_text())
+    assert (described["mean"], described["std"]) == (MEAN, STD)
+    assert load_preference_model(str(tmp_path / "again")).spec == model.spec
+    file.write_text(json.dumps(described | {"std": 2.0}))
+    with pytest.raises(ValueError, match="config.json: gpmjax.reward_std is 3.5, std 2.0"):
+        load_preference_model(str(tmp_path / "again"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mean": None}, "config.json: mean=None: must be a number"),
+        ({"std": 0.0}, "config.json: std=0.0: must be positive and finite"),
+        ({"std": "3"}, "config.json: std='3': must be a number"),
+        ({"mean": float("nan")}, "config.json: mean=nan: must be finite"),
+        ({"std": ...}, "config.json: has mean alone; mean and std go together"),
+    ],
+)
+def test_a_standard_that_is_none(openrlhf, change, message):
+    file = Path(openrlhf[0]) / "config.json"
+    described = json.loads(file.read_text()) | change
+    file.write_text(json.dumps({name: value for name, value in described.items() if value is not ...}))
+    with pytest.raises(ValueError, match=message):
+        load_preference_model(openrlhf[0])
+
+
+def test_only_a_reward_has_a_standard(published):
+    file = Path(published()) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": MEAN, "std": STD}))
+    with pytest.raises(ValueError, match="reward_mean is 0.75; only kind='bt'"):
+        load_preference_model(str(file.parent), DECLARED)

@@ -104,7 +104,7 @@ def test_a_reward_is_a_single_number():
         (dict(kind="bt"), "allowed: 1"),
         (dict(gate="relu"), "'softplus'"),
         (dict(normalise="l1"), "normalise is 'l1'"),
-        (dict(tau=0.0), "tau=0.0: must be at least 1e-06 and at most"),
+        (dict(tau=0.0), "tau=0.0: must be in"),
         (dict(head="mlp"), "mlp_widths"),
         (dict(mlp_widths=(4,)), "mlp_widths"),
         (dict(tau_mode="annealed"), "'learned'"),
