@@ -1,12 +1,13 @@
 """The test of cycles (gpmjax/preference/cycle_test.py): how often it cries wolf, and what it finds.
 
-    python benchmarks/cycle_test.py --out=benchmarks/results/cycle_test.json
+    python benchmarks/cycle_test.py --data=DIRECTORY --out=benchmarks/results/cycle_test.json
 
 Simulated comparisons of known truth: rewards r ~ N(0, σ²), and for power a cyclic part of k two-dimensional blocks with Gaussian
 embeddings, centred in each group, that holds a given share of the score energy Σ s². False positives: p ≤ 0.05 with B = 19
 replicates, the level of which is exactly that of more replicates if the null is right. Power: one replicate a simulated set, all of
 them together giving the 95 % quantile (the warp-speed method: Giacomini, Politis and White 2013, doi:10.1017/S0266466612000655);
-that is the power with many replicates. Designs already in the file are read, not repeated.
+that is the power with many replicates. With --data, the labels of real sets as well: DIRECTORY holds the files that REAL names. What is
+in the file already is read, not repeated.
 """
 
 import datetime
@@ -20,10 +21,15 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
+from gpmjax.data.grouping import merge_groups
+from gpmjax.data.records import read_groups
+from gpmjax.data.type_advantage import load_rule, split_pairs
+from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
 from gpmjax.files import write_json
 from gpmjax.preference.cycle_test import ALPHA, cycle_test
 
 OUT = flags.DEFINE_string("out", "benchmarks/results/cycle_test.json", "Where the figures go.")
+DATA = flags.DEFINE_string("data", None, "Directory of the real sets; none: simulations alone.")
 ONLY = flags.DEFINE_list("only", [], "Names of designs to run; all when empty.")
 
 
@@ -58,11 +64,11 @@ NULL = {
 }
 # Apart from those: where the truth is worse than the null supposes, or noise cannot be told from cycles.
 ROBUST = {
-    "3 responses, 1 vote, rewards equal": Design(200, 3, 3, 1, 0.0, 250),
-    "3 responses, 1 vote": Design(200, 3, 3, 1, 1.0, 250),
-    "12 responses, 1 vote, heavy tails": Design(8, 12, 66, 1, 1.0, 250, tails="t with 3 degrees"),
-    "12 responses, 1 vote, two classes": Design(8, 12, 66, 1, 2.0, 250, tails="two classes"),
-    "33 responses, 1 vote, little spread": Design(2, 33, 346, 1, 0.5, 250),
+    "3 responses, 1 vote, rewards equal": Design(200, 3, 3, 1, 0.0, 120),
+    "3 responses, 1 vote": Design(200, 3, 3, 1, 1.0, 120),
+    "12 responses, 1 vote, heavy tails": Design(8, 12, 66, 1, 1.0, 120, tails="t with 3 degrees"),
+    "12 responses, 1 vote, two classes": Design(8, 12, 66, 1, 2.0, 120, tails="two classes"),
+    "33 responses, 1 vote, little spread": Design(2, 33, 346, 1, 0.5, 120),
 }
 POWER = {
     f"{name}, k = {blocks}": design._replace(blocks=blocks)
@@ -74,17 +80,28 @@ POWER = {
         ("ukp_arguments, σ = 1", 1, Design(20, 33, 346, 1, 1.0, 60, 0.1)),
         ("ukp_arguments, σ = 1, 3 votes", 1, Design(20, 33, 346, 3, 1.0, 60, 0.1)),
         ("ukp_arguments, σ = 1, 10 votes", 4, Design(20, 33, 346, 10, 1.0, 60, 0.1)),
-        ("type_advantage, σ = 2", 1, Design(1, 656, 20_000, 1, 2.0, 15, 0.1)),
-        ("type_advantage, σ = 2", 4, Design(1, 656, 20_000, 1, 2.0, 15, 0.1)),
-        ("summeval, σ = 2", 1, Design(200, 3, 3, 1, 2.0, 200, 0.1)),
-        ("summeval, σ = 2, 3 votes", 1, Design(200, 3, 3, 3, 2.0, 200, 0.1)),
-        ("summeval, σ = 2, 10 votes", 1, Design(200, 3, 3, 10, 2.0, 200, 0.1)),
+        ("type_advantage, σ = 2", 1, Design(1, 656, 20_000, 1, 2.0, 10, 0.1)),
+        ("type_advantage, σ = 2", 4, Design(1, 656, 20_000, 1, 2.0, 10, 0.1)),
+        ("summeval, σ = 2", 1, Design(200, 3, 3, 1, 2.0, 100, 0.1)),
+        ("summeval, σ = 2, 3 votes", 1, Design(200, 3, 3, 3, 2.0, 100, 0.1)),
+        ("summeval, σ = 2, 10 votes", 1, Design(200, 3, 3, 10, 2.0, 100, 0.1)),
         ("summeval, all energy cyclic", 1, Design(200, 3, 3, 1, 1.4, 100, 1.0)),
-        ("topicalchat, σ = 2", 1, Design(194, 3, 3, 1, 2.0, 200, 0.1)),
-        ("topicalchat, σ = 2, 3 votes", 1, Design(194, 3, 3, 3, 2.0, 200, 0.1)),
-        ("summeval, σ = 2, a model's cycles of correlation 0.5", 1, Design(200, 3, 3, 1, 2.0, 200, 0.1, model=0.5)),
+        ("topicalchat, σ = 2", 1, Design(194, 3, 3, 1, 2.0, 100, 0.1)),
+        ("topicalchat, σ = 2, 3 votes", 1, Design(194, 3, 3, 3, 2.0, 100, 0.1)),
+        ("summeval, σ = 2, a model's cycles of correlation 0.5", 1, Design(200, 3, 3, 1, 2.0, 100, 0.1, model=0.5)),
         ("ukp_arguments, σ = 1, a model's cycles of correlation 0.5", 4, Design(20, 33, 346, 1, 1.0, 60, 0.1, model=0.5)),
     )
+}
+
+# Labels, and replicates: a set of 656 responses to one prompt takes a second a replicate.
+REAL = {
+    "ukp_arguments_train.jsonl.gz": 199,
+    "ukp_arguments_dev.jsonl.gz": 199,
+    "summeval_cycles.jsonl.gz?config=coherence,consistency,fluency": 199,
+    "summeval_cycles.jsonl.gz?config=consistency,relevance,fluency": 199,
+    "topicalchat_cycles.jsonl.gz": 199,
+    "qa_feedback.jsonl.gz": 199,
+    "type_advantage": 39,
 }
 
 
@@ -145,9 +162,21 @@ def measure(name: str, design: Design, kind: str) -> dict:
     }  # fmt: skip
 
 
+def measure_real(name: str, replicates: int, data: Path) -> dict:
+    began = time.process_time()
+    if name == "type_advantage":
+        rule = load_rule(data / "type_advantage_species.json", data / "type_advantage_matrix.json")
+        groups, _ = split_pairs(rule, train_pairs=20_000, dev_pairs=4_000, dev_share=0.2, seed=0)
+    else:
+        groups = read_groups(str(data / name))
+    found = cycles_of_groups(merge_groups(groups), replicates=replicates)
+    return {"set": name, **found, "cpu_seconds": round(time.process_time() - began, 1)}
+
+
 def main(_: list[str]) -> None:
     out = Path(OUT.value)
-    rows = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
+    before = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
+    rows, real = before.get("rows", []), before.get("real", [])
     for kind, designs in (("false positives", NULL), ("robustness", ROBUST), ("power", POWER)):
         for name, design in designs.items():
             known = [row for row in rows if (row["design"], row["kind"]) == (name, kind)]
@@ -155,17 +184,34 @@ def main(_: list[str]) -> None:
                 continue
             rows.append(measure(name, design, kind))
             print(f"{kind:16} {name:60} {rows[-1]['rejected']:.3f} ± {rows[-1]['standard_error']:.3f}  {rows[-1]['cpu_seconds']} s", flush=True)
-            null = [row for row in rows if row["kind"] == "false positives"]
-            sets = sum(row["sets"] for row in null)
-            report = {
-                "date": datetime.date.today().isoformat(),
-                "machine": f"{os.cpu_count()}-core {platform.machine()} CPU machine, Python {platform.python_version()}, numpy {np.__version__}",
-                "command": "python benchmarks/cycle_test.py",
-                "level": ALPHA,
-                "false_positives": {"sets": sets, "rejected": sum(row["rejected"] * row["sets"] for row in null) / sets} if sets else None,
-                "rows": rows,
-            }
-            write_json(out, report)
+            write(out, rows, real)
+    for name, replicates in REAL.items() if DATA.value else ():
+        if not [row for row in real if row["set"] == name] and (not ONLY.value or name in ONLY.value):
+            real.append(measure_real(name, replicates, Path(DATA.value)))
+            print(f"{name:60} {real[-1]['text']}  {real[-1]['cpu_seconds']} s", flush=True)
+            write(out, rows, real)
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def write(out: Path, rows: list[dict], real: list[dict]) -> None:
+    null = [row for row in rows if row["kind"] == "false positives"]
+    sets = sum(row["sets"] for row in null)
+    report = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{os.cpu_count()}-core {_processor()}; Python {platform.python_version()}, numpy {np.__version__}",
+        "command": "python benchmarks/cycle_test.py --data=DIRECTORY",
+        "level": ALPHA,
+        "false_positives": {"sets": sets, "rejected": sum(row["rejected"] * row["sets"] for row in null) / sets} if sets else None,
+        "rows": rows,
+        "real": real,
+    }
+    write_json(out, report)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,16 @@
     python launch/diagnose.py --model=runs/gpm/model --data=pairs.jsonl --out=runs/gpm/diagnosis.json
     python launch/diagnose.py --model=runs/gpm/model --ratings=rated.jsonl --out=runs/gpm/diagnosis.json
     python launch/diagnose.py --records=runs/gpm/diagnosis.groups.jsonl
+    python launch/diagnose.py --labels_only --data=pairs.jsonl
 
 Rows that share a prompt become one group and every pair in it is judged. Prints a table; writes the summary
 (diagnosis.json) and every group's scores, embeddings and gate (diagnosis.groups.jsonl, as they come: started again, it
 goes on where it stopped). --records summarises such a file once more, without a model. --ratings names rows with ratings
 of responses, {"prompt", "responses", "ratings": {aspect: [numbers]}} or UltraFeedback's: does a block go with an aspect?
+
+Are the cycles real? The labels are tested against Bradley–Terry with vote noise (gpmjax/preference/cycle_test.py), alone and, with a
+model, for the cycles that it states; those labels must not be the ones that it was trained on. --labels_only makes that test
+without a model. --replicates sets how many data sets of the null are made, 0 leaves the test out.
 """
 
 import sys
@@ -16,30 +21,40 @@ from absl import app, flags, logging
 from judge_flags import MODEL, judge_plan
 
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN
-from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_model
-from gpmjax.evals.diagnostics.table import diagnosis_table
+from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_labels, diagnose_model
+from gpmjax.evals.diagnostics.table import diagnosis_table, labels_table
 from gpmjax.evals.report import groups_path
 from gpmjax.evals.table import table_console
 from gpmjax.owner import owned_output
+from gpmjax.preference.cycle_test import REPLICATES as DEFAULT_REPLICATES
 
 RECORDS = flags.DEFINE_string("records", None, "A FILE.groups.jsonl to summarise, in place of --model.")
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.")
 RATINGS = flags.DEFINE_string("ratings", None, "Rows with ratings of --data's responses, or to judge without --data.")
 OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json; per-group records go beside it.")
 BY = flags.DEFINE_list("by", list(BREAKDOWN), "Columns to break the figures down by.")
+LABELS_ONLY = flags.DEFINE_bool("labels_only", False, "Test the labels of --data for cycles, without a model.")
+REPLICATES = flags.DEFINE_integer("replicates", DEFAULT_REPLICATES, "Of the null of the tests of cycles; 0: no test.", 0)
 
 
 def diagnosis() -> dict:
     """The summary that the flags ask for."""
+    if LABELS_ONLY.value:
+        return diagnose_labels(DATA.value, OUT.value, replicates=REPLICATES.value)
     if RECORDS.value is not None:
-        return diagnose_file(RECORDS.value, OUT.value, by=tuple(BY.value))
-    return diagnose_model(DiagnosisPlan(judge_plan(), DATA.value, RATINGS.value, tuple(BY.value)), OUT.value)
+        return diagnose_file(RECORDS.value, OUT.value, by=tuple(BY.value), replicates=REPLICATES.value)
+    plan = DiagnosisPlan(judge_plan(), DATA.value, RATINGS.value, tuple(BY.value), REPLICATES.value)
+    return diagnose_model(plan, OUT.value)
 
 
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
-    if (MODEL.value is None) == (RECORDS.value is None):
-        sys.exit("error: needs --model or --records, and not both")
+    if LABELS_ONLY.value and (DATA.value is None or MODEL.value is not None or RECORDS.value is not None):
+        sys.exit("error: --labels_only needs --data, and neither --model nor --records")
+    if LABELS_ONLY.value and not REPLICATES.value:
+        sys.exit("error: --replicates=0: --labels_only needs at least 1")
+    if not LABELS_ONLY.value and (MODEL.value is None) == (RECORDS.value is None):
+        sys.exit("error: needs --model or --records, and not both; or --labels_only")
     if MODEL.value is not None and OUT.value is None:
         sys.exit("error: --model needs --out")
     try:
@@ -49,8 +64,14 @@ def main(_: list[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"interrupted; groups so far are in {groups_path(OUT.value)}" if MODEL.value else "interrupted")
+    if LABELS_ONLY.value:
+        table_console().print(labels_table(summary, title=DATA.value))
+        print(summary["cycles"]["labels"]["text"])
+        return
     subject = RECORDS.value or f"{MODEL.value} on {DATA.value or RATINGS.value}"
     table_console().print(diagnosis_table(summary, title=subject))
+    for found in (summary["diagnosis"]["cycles"] or {}).values():
+        print(found["text"])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ with ℓ the log-likelihood of all held-out votes. Both models get their best sc
 for Bradley–Terry a ≥ 0, while a < 0 says that votes go round (of three responses with a vote a pair, two votes predict
 the third, and a cycle is what contradicts them). Where a model states the cycles, c_ij of a pair, it is
 
-    T = max_{a, b ≥ 0} ℓ(a d + b c) − max_a ℓ(a d).
+    T = max_{a ≥ 0, b ≥ 0} ℓ(a d + b c) − max_{a ≥ 0} ℓ(a d).
 """
 
 import itertools
@@ -81,13 +81,17 @@ def likelihood_ratio(features: np.ndarray, wins: np.ndarray, total: np.ndarray, 
     scale = np.sqrt((np.square(features) * total[..., None]).sum(1, keepdims=True) / total.sum(1)[:, None, None])
     features = features / np.where(scale > 1e-9, scale, np.inf)
     coins = -np.log(2) * total.sum(1)
-    best, coefficients = _logistic(features[..., :1], wins, total)
-    rewards = best if directed else np.where(coefficients[:, 0] > 0, best, coins)
+    alone, coefficients = _logistic(features[..., :1], wins, total)
+    rewards = np.where(coefficients[:, 0] > 0, alone, coins)
+    best = rewards if directed else alone
     informative = [f for f in range(1, features.shape[-1]) if np.any(features[..., f])]
     for count in range(1, len(informative) + 1):
         for chosen in itertools.combinations(informative, count):
-            value, coefficients = _logistic(features[..., [0, *chosen]], wins, total)
-            best = np.where((coefficients[:, 1:] >= 0).all(1), np.maximum(best, value), best)
+            # Where the best a is below 0 and may not be, it is 0.
+            for others in ([0], []) if directed else ([0],):
+                value, coefficients = _logistic(features[..., [*others, *chosen]], wins, total)
+                signed = coefficients if directed else coefficients[:, 1:]
+                best = np.where((signed >= 0).all(1), np.maximum(best, value), best)
     return np.maximum(best - rewards, 0.0)
 
 

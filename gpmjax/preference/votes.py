@@ -120,7 +120,8 @@ def blocks(groups: Sequence, *, directions: Sequence | None = None) -> list[Bloc
         extra = np.zeros(len(table)) if directions is None else np.asarray(directions[g], np.float64)
         if extra.shape != (len(table),) or not np.isfinite(extra).all():
             raise ValueError(f"directions[{g}]: must be one finite number for each of the group's {len(table)} comparisons")
-        if len(kept := _closed(np.column_stack([table, extra]))):
+        counted = (table[:, 0] != table[:, 1]) & (table[:, 3] > 0)
+        if len(kept := _closed(np.column_stack([table, extra])[counted])):
             parsed.append(kept)
     by_size: dict[int, list[np.ndarray]] = {}
     for table in parsed:
@@ -160,7 +161,7 @@ def _checked(rows, g: int) -> np.ndarray:
             raise ValueError(f"{where}: votes={votes}: must be a whole number of at least 1")
         if votes > 1 and abs(target * votes - round(target * votes)) > 1e-6:
             raise ValueError(f"{where}: target={target} of {votes} votes is {target * votes} votes, must be a whole number")
-    return np.array([row for row in full if row[0] != row[1] and row[3] > 0], np.float64).reshape(-1, 5)
+    return np.array(full, np.float64).reshape(-1, 5)
 
 
 def _closed(table: np.ndarray) -> np.ndarray:

@@ -52,11 +52,12 @@ def test_variances_of_differences():
     assert difference[0, 0, 0, 2] == pytest.approx(contrast @ covariance[0, 0] @ contrast)
 
 
-@pytest.mark.parametrize("spread", [0.5, 2.0])
-def test_the_ridge_is_that_of_the_rewards_prior(spread):
+@pytest.mark.parametrize(("spread", "count", "size"), [(0.5, 20, 12), (2.0, 20, 12), (0.7, 6, 4)])
+def test_the_ridge_is_that_of_the_rewards_prior(spread, count, size):
+    """With few votes the fit is shrunk; what its posterior leaves open counts as well."""
     rng = np.random.default_rng(3)
-    wins = votes(spread * rng.normal(size=(30, 12)), 20, rng)
-    ridge = bt.choose_ridge([wins], [(wins + wins.mT)[0]], [np.ones((30, 12), bool)])
+    wins = votes(spread * rng.normal(size=(60, size)), count, rng)
+    ridge = bt.choose_ridge([wins], [(wins + wins.mT)[0]], [np.ones((60, size), bool)])
     assert ridge**-0.5 == pytest.approx(spread, rel=0.15)
 
 

@@ -54,6 +54,14 @@ def test_labels_that_are_bradley_terry_without_noise_hold_no_cycle():
         assert found["p"] > 0.2 and "none found" in found["text"], rows
 
 
+@pytest.mark.parametrize("spread", [0.7, 3.0])
+def test_noise_makes_as_many_cyclic_triads_as_a_transitive_set_has(spread):
+    found = cycle_test(simulate(9, 12, 12, spread=spread)[0], replicates=39)["triads"]
+    assert found["triads"] == 12 * 220
+    assert abs(found["seen"] - found["expected"]) < 3 * found["deviation"] < 0.1 * found["triads"]
+    assert found["expected"] < (0.22 if spread < 1 else 0.08) * found["triads"]  # coin tosses: 0.25
+
+
 def test_names_of_responses_and_the_order_of_groups_change_nothing():
     rows, cycles = simulate(0, 4, 5, votes=2, cyclic=0.8)
     names = np.random.default_rng(1).permutation(5)

@@ -19,9 +19,10 @@ def same(first, second):
 def test_names_of_responses_and_the_order_of_groups_are_nothing():
     names = {0: 17, 1: 3, 2: 90, 3: 4}
     renamed = [(names[i], names[j], t) for i, j, t in SQUARE]
-    triangle = [(0, 1, 1), (1, 2, 1), (2, 0, 1)]
-    directions = [np.arange(5.0), np.arange(3.0)]
-    assert same(blocks([SQUARE, triangle], directions=directions), blocks([triangle, renamed], directions=directions[::-1]))
+    triangle, order = [(0, 1, 1), (1, 2, 1), (2, 0, 1)], [(0, 1, 1), (1, 2, 1), (0, 2, 1)]
+    directions = [np.arange(5.0), np.arange(3.0), np.ones(3)]
+    one = blocks([SQUARE, triangle, order], directions=directions)
+    assert same(one, blocks([order, triangle, renamed], directions=directions[::-1]))
 
 
 def test_a_pair_turned_round_says_the_same():
@@ -85,6 +86,12 @@ def test_counts_become_rows():
 def test_a_wrong_row_is_named(row, message):
     with pytest.raises(ValueError, match=message):
         blocks([[], [(0, 1, 1), (1, 2, 1), row]])
+
+
+def test_directions_go_with_their_rows_where_others_are_left_out():
+    rows = [(4, 4, 1), (0, 1, 1), (1, 2, 1, 0.0), (1, 2, 1), (9, 0, 1), (2, 0, 1)]
+    (block,) = blocks([rows], directions=[[9.0, 1.0, 9.0, 2.0, 9.0, 3.0]])
+    assert block.direction.tolist() == [1.0, -3.0, 2.0]
 
 
 def test_directions_must_fit():

@@ -3,7 +3,8 @@
     records.py      the file of judged groups, and what is read from a line of it
     intervals.py    bootstrap over groups: pairs of one prompt are not independent
     correlation.py  rank correlation over pairs of responses
-    cycles.py       cyclic triads; energy of a score matrix that rewards cannot explain
+    cycles.py       how cyclic a model's scores are: triads, and energy that rewards cannot explain
+    vote_noise.py   are the cycles real? labels beside Bradley–Terry with vote noise, alone and against a model's cycles
     gate.py         spectrum of the scale gate over prompts
     blocks.py       which 2-d block decides which pairs
     aspects.py      which block goes with which human rating

@@ -1,5 +1,8 @@
 """How much of what a model says is cyclic: triads i ≻ j ≻ k ≻ i, and energy that no reward explains.
 
+These figures describe a model's scores. They do not say that anybody's preferences are cyclic: a model that fitted noise has cycles
+too. `vote_noise` tests that, on labels.
+
 A triad looks at verdicts, so that a cycle of faint ones counts as much as one of clear ones; energy weighs them by s².
 
 The quantities are those of `gpmjax.preference.game`, here in numpy and float64: groups come in every size, and a JAX

@@ -12,23 +12,29 @@ from gpmjax.evals.diagnostics.gate import gate_spectrum
 from gpmjax.evals.diagnostics.length import UNITS, length_bias
 from gpmjax.evals.diagnostics.records import Record, by_tag, labelled, prompts_of
 from gpmjax.evals.diagnostics.symmetry import order_asymmetry
+from gpmjax.evals.diagnostics.vote_noise import cycles_of_records
 from gpmjax.evals.metrics import summarise
+from gpmjax.preference.cycle_test import REPLICATES
 
 BREAKDOWN = ("subset", "group", "config")
 
 
-def diagnose(records: Sequence[Record], *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
+def diagnose(
+    records: Sequence[Record], *, by: Sequence[str] = BREAKDOWN, replicates: int = REPLICATES
+) -> dict[str, Any]:
     """All there is to say of some judged groups.
 
     Args:
       records: see `records`; of one judge.
       by: tags to break figures down by.
+      replicates: of the tests of cycles, see `vote_noise`; 0 leaves them out.
     Returns:
       ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left out),
       the figures of `metrics.summarise` over the labelled comparisons, ``calibration`` among them, where there are any
       (their score is the skew part where both orders were asked, so that being written first is no advantage);
-      and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``edges``, ``aspects``, ``length``,
-      ``symmetry``, ``cost`` as the functions of those files return them, the first four again ``by`` tag and value.
+      and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``cycles``, ``edges``, ``aspects``, ``length``,
+      ``symmetry``, ``cost`` as the functions of those files return them, the first four again ``by`` tag and value. ``triads`` and
+      ``energy`` are the model's; whether there are cycles in the *labels* is what ``cycles`` tests (None without replicates).
     Raises:
       ValueError: no record, records of several temperatures, or of embeddings of several sizes.
     """
@@ -44,6 +50,7 @@ def diagnose(records: Sequence[Record], *, by: Sequence[str] = BREAKDOWN) -> dic
         **_labelled_figures(records, taus.pop(), by),
         "diagnosis": {
             **_structure(records),
+            "cycles": cycles_of_records(records, replicates=replicates) if replicates else None,
             "edges": edge_decisions(records),
             "aspects": aspect_correlations(records),
             "length": length_bias(records),

@@ -2,7 +2,8 @@
 
 Cycles made of ratings (`gpmjax.data.aspects`) carry the tag ``config`` "a,b,c" and go round in that order: the leader on
 a beats the leader on b, that one the leader on c, and so back. Edge n says that its winner is rated best on the n-th
-aspect, so that a block that has learnt an aspect is right about its edges.
+aspect, so that a block that has learnt an aspect is right about its edges. Such cycles are in the labels by construction: `vote_noise`
+says so as well (p small), and its p says nothing of how often people's preferences go round.
 """
 
 from collections.abc import Sequence

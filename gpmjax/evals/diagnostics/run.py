@@ -16,11 +16,13 @@ from gpmjax.data.records import read_groups
 from gpmjax.data.rows import read_rows
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN, diagnose
 from gpmjax.evals.diagnostics.records import read_records
+from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
 from gpmjax.evals.judging import group_record
 from gpmjax.evals.open_judge import JudgePlan, open_judge, window_of
 from gpmjax.evals.report import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
 from gpmjax.hub import open_source
+from gpmjax.preference.cycle_test import REPLICATES
 from gpmjax.progress import track
 
 Ratings = dict[str, list[float]]
@@ -36,6 +38,8 @@ class DiagnosisPlan:
     ratings: str | None = None
     """Rows with ratings, see `gpmjax.data.ratings`: of the responses in ``data``, or, without ``data``, the groups themselves."""
     by: tuple[str, ...] = BREAKDOWN
+    replicates: int = REPLICATES
+    """Of the tests of cycles, see `gpmjax.preference.cycle_test`; 0 leaves them out."""
 
 
 def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
@@ -62,14 +66,38 @@ def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
         judged = zip(judge(left, "all"), known, strict=True)
         for verdict, (group, tokens, rated) in track(judged, "judging", len(left)):
             file.write({**group_record(group, verdict), "prompt_tokens": tokens, **rated})
-    return _write(diagnose(read_records(str(groups_path(out))), by=plan.by), _described(plan, identity), out)
+    return _write(diagnose(read_records(str(groups_path(out))), by=plan.by, replicates=plan.replicates), _described(plan, identity), out)
 
 
-def diagnose_file(path: str, out: str | Path | None, *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
+def diagnose_file(
+    path: str, out: str | Path | None, *, by: Sequence[str] = BREAKDOWN, replicates: int = REPLICATES
+) -> dict[str, Any]:
     """Summarise the records of ``path`` once more, without a model; into ``out`` if it is given."""
     if out is not None:
         _check_out(out)
-    return _write(diagnose(read_records(path), by=by), {"records": path}, out)
+    return _write(diagnose(read_records(path), by=by, replicates=replicates), {"records": path}, out)
+
+
+def diagnose_labels(data: str, out: str | Path | None, *, replicates: int = REPLICATES) -> dict[str, Any]:
+    """Whether the labels of ``data`` hold cycles beyond vote noise, without a model; into ``out`` if it is given.
+
+    Rows that share a prompt become one group, as in `diagnose_model`.
+
+    Returns:
+      ``data``, ``groups``, ``responses``, ``comparisons``, and ``cycles`` {"labels": see `cycle_test`}.
+    Raises:
+      FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
+    """
+    if out is not None:
+        _check_out(out)
+    groups = merge_groups(read_groups(data))
+    figures = {
+        "groups": len(groups),
+        "responses": sum(len(group.responses) for group in groups),
+        "comparisons": sum(len(group.comparisons) for group in groups),
+        "cycles": {"labels": cycles_of_groups(groups, replicates=replicates)},
+    }
+    return _write(figures, {"data": data}, out)
 
 
 def _check_out(out: str | Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from rich.table import Table
 
 from gpmjax.evals.diagnostics.blocks import block_name
+from gpmjax.preference.cycle_test import ALPHA
 
 Line = tuple[str, str, str, str]
 
@@ -17,11 +18,22 @@ def diagnosis_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
     for name in ("value", "95 %", "over"):
         table.add_column(name, justify="right", no_wrap=True)
     found = summary["diagnosis"]
-    parts = (_labelled(summary), _cycles(found), _gate(found["gate"]), _blocks(found["blocks"]), _edges(found["edges"]))
+    parts = (_labelled(summary), _cycles(found), _tested(found.get("cycles")), _gate(found["gate"]), _blocks(found["blocks"]), _edges(found["edges"]))
     for lines in (*parts, _aspects(found["aspects"]), _length(found["length"]), _symmetry(found), _cost(found["cost"])):
         for line in lines:
             table.add_row(*line)
         table.add_section()
+    return table
+
+
+def labels_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
+    """What `run.diagnose_labels` found."""
+    table = Table(title=title or None, title_justify="left")
+    table.add_column("what", overflow="fold")
+    for name in ("value", "expected", "over"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for line in _tested(summary["cycles"]):
+        table.add_row(*line)
     return table
 
 
@@ -37,12 +49,30 @@ def _labelled(summary: Mapping) -> Iterator[Line]:
 def _cycles(found: Mapping) -> Iterator[Line]:
     triads, energy = found["triads"], found["energy"]
     over = f"{triads['triads']} triads, {triads['tied']} tied"
-    yield "cyclic triads (coin tosses: 25 %)", *_share(triads["share"]), over
-    yield "groups with a cycle", str(triads["groups_with_cycle"]), "", f"{triads['groups']} groups"
+    yield "cyclic triads of the model (coin tosses: 25 %)", *_share(triads["share"]), over
+    yield "groups with a cycle of the model", str(triads["groups_with_cycle"]), "", f"{triads['groups']} groups"
     over = f"{energy['groups']} groups, {energy['incomplete']} incomplete"
     chance = _percent(energy["by_chance"])
-    yield "cyclic energy, pooled", *_share(energy["cyclic"]), over
-    yield f"cyclic energy, mean of groups (noise: {chance})", *_share(energy["mean_cyclic"]), over
+    yield "cyclic energy of the model, pooled", *_share(energy["cyclic"]), over
+    yield f"cyclic energy of the model, mean of groups (noise: {chance})", *_share(energy["mean_cyclic"]), over
+
+
+def _tested(cycles: Mapping | None) -> Iterator[Line]:
+    """Whether cycles are real: of the labels, and the model's in the labels."""
+    names = {"labels": "cycles of the labels, beyond vote noise", "model": "the model's cycles in the labels, beyond vote noise"}
+    for kind, name in names.items():
+        found = (cycles or {}).get(kind)
+        if found is None:
+            continue
+        if found["p"] is None:
+            yield name, "nothing to test", "", f"{found['comparisons']} comparisons"
+            continue
+        verdict = "found" if found["p"] <= ALPHA else "none found"
+        yield name, f"p = {found['p']:.3f}: {verdict}", "", f"{found['comparisons']} comparisons, {found['replicates']} replicates"
+        triads = found["triads"]
+        if kind == "labels" and triads["triads"]:
+            noise = f"{triads['expected']:,.0f} ± {triads['deviation']:,.0f}"
+            yield "cyclic triads of the labels; Bradley–Terry + noise", f"{triads['seen']:,}", noise, f"{triads['triads']:,} triads"
 
 
 def _gate(gate: Mapping | None) -> Iterator[Line]:
