@@ -4,6 +4,8 @@ Paper     Beyond Bradley-Terry Models: A General Preference Model for Language M
           section 6.2; RewardBench table with embedding dimensions 2 to 8.
 Command   python launch/train.py --config=configs/gpm_gemma2b.py --workdir=runs/gpm_gemma2b
 Data      Skywork-Reward-Preference-80K v0.2 (decontaminated), 2 epochs of 32 pairs a step.
+Recipe    Theirs begins a sequence with two BOS, and its code reads the gate after the first message; ours with the template's own, and
+          after the whole prompt. As theirs: --config.model.bos_tokens=2 --config.model.gate_at=first_message.
 Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 16 chips (v5e-16): 6 GiB a chip.
 Expected  RewardBench average, by the source (talk, then paper): 74.5, 82.29; bt_gemma2b.py: 68.9, 74.85.
           Not measured by us.

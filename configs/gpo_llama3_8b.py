@@ -9,6 +9,7 @@ Recipe    β = 0.001, learning rate 5e-7, RMSProp, 8 prompts a device, 1 epoch a
           iterate. Scores are 2 s/τ, as the released scoring code makes them (loss.score_factor = 2); the paper's equation (5.6)
           has s, here s/τ with --config.loss.score_factor=1. The released trainer is not public and may halve them: then 1 is right.
           Not in the source, so ours: the learning rate's shape (linear, as in SPPO's code) and RMSProp's decay (0.99, as in torch).
+          Their scorer wrote no BOS: --config.scorer.bos_tokens=0; here as the template writes it.
 Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 32 chips (v5p-64).
 Expected  AlpacaEval 2.0 and MT-Bench: tables 3 to 6 of the source. Not measured by us.
 """

@@ -104,12 +104,16 @@ class ModelConfig(BackboneConfig):
     """Its two answers, the favourable one first; empty: the named question's own."""
     verdict_tokens: tuple[int, ...] = ()
     """Found by the tokenizer."""
+    bos_tokens: int = -1
+    """BOS that a sequence begins with: 0, 1 or 2; −1: as the chat template writes it. 2 is what the published recipe trained with."""
+    gate_at: str = "prompt"
+    """Where the gate is read: after the whole "prompt", or after its "first_message", as in the published code."""
 
     def as_bradley_terry(self) -> "ModelConfig":
         """The scalar baseline of this model: the same but for its head."""
         scalar = PreferenceSpec.bradley_terry()
         return dataclasses.replace(
-            self, kind=scalar.kind, dim=scalar.dim, gate=scalar.gate, normalise=scalar.normalise, tau=scalar.tau, gamma=1.0
+            self, kind=scalar.kind, dim=scalar.dim, gate=scalar.gate, normalise=scalar.normalise, tau=scalar.tau, gamma=1.0, gate_at=scalar.gate_at
         )
 
     def spec(self) -> PreferenceSpec:

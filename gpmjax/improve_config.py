@@ -19,7 +19,7 @@ from gpmjax.config import (
 )
 from gpmjax.config_parts import LARGEST_SEED, LONGEST, at_least, positive
 from gpmjax.models.config import ATTENTIONS, DTYPES, require_one_of
-from gpmjax.models.spec import GATES, HEADS, NORMALISATIONS, TAU_RANGE
+from gpmjax.models.spec import BOS_TOKENS, GATE_PLACES, GATES, HEADS, NORMALISATIONS, TAU_RANGE
 
 METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "ppo", "grpo", "gprl")
 ESTIMATORS = ("all", "best_and_worst", "both")
@@ -122,6 +122,12 @@ class ScorerConfig:
     question: str = ""
     verdicts: tuple[str, ...] = ()
     """Empty: the named question's own."""
+    bos_tokens: int = -1
+    """BOS that a sequence begins with, where the checkpoint does not say: 0, 1 or 2; −1: it says so, or as the template writes it."""
+    gate_at: str = ""
+    """Where the gate is read, "prompt" or "first_message"; empty: the checkpoint says so, or "prompt"."""
+    tokenizer: str = ""
+    """Where the tokenizer comes from; empty: from ``model``."""
     template: str = "chat"
     max_length: int = 0
     """0: 4,096, or the model's positions where it has fewer. Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
@@ -132,9 +138,9 @@ class ScorerConfig:
 
     def declared(self) -> dict[str, Any]:
         """The PreferenceSpec fields that are given here."""
-        names = ("gate", "normalise", "tau", "head", "question", "verdicts")
-        given = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in given.items() if value}
+        names = ("gate", "normalise", "tau", "head", "question", "verdicts", "gate_at")
+        given = {name: value for name in names if (value := getattr(self, name))}
+        return given | ({"bos_tokens": self.bos_tokens} if self.bos_tokens >= 0 else {})
 
     def validate(self, name: str) -> None:
         if bool(self.model) == bool(self.function):
@@ -145,8 +151,9 @@ class ScorerConfig:
             raise ValueError(f"config.{name}.function={self.function!r}: must be written module:name")
         if self.tau:
             number(f"config.{name}.tau", self.tau, least=TAU_RANGE[0], most=TAU_RANGE[1])
-        for field, allowed in (("gate", GATES), ("normalise", NORMALISATIONS), ("head", HEADS)):
+        for field, allowed in (("gate", GATES), ("normalise", NORMALISATIONS), ("head", HEADS), ("gate_at", GATE_PLACES)):
             require_one_of(f"config.{name}.{field}", getattr(self, field), ("", *allowed))
+        require_one_of(f"config.{name}.bos_tokens", self.bos_tokens, BOS_TOKENS)
         if len(self.verdicts) not in (0, 2):
             raise ValueError(f"config.{name}.verdicts={self.verdicts!r}: must be two answers, or none")
         require_one_of(f"config.{name}.dtype", self.dtype, DTYPES)

@@ -33,6 +33,7 @@ from gpmjax.sampling.rollout import LocalRollout
 from gpmjax.sharding import make_mesh, place_leaf
 
 MODEL = flags.DEFINE_string("model", None, '"smollm2", a model directory, a .gguf file or a hub id.', required=True)
+TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from; empty: from --model.")
 INSTRUCTIONS = flags.DEFINE_string("instructions", None, "A file with an instruction a row, such as AlpacaEval's.")
 QUESTIONS = flags.DEFINE_string("questions", None, "MT-Bench's questions, of two turns.")
 OUT = flags.DEFINE_string("out", None, "The answers, ending in .json or .jsonl.", required=True)
@@ -96,11 +97,13 @@ def open_rollout() -> tuple[LocalRollout | HttpRollout, dict]:
     plan = SamplingPlan(LENGTH.value, top_p=TOP_P.value).validate()
     identity = {flag.name: flag.value for flag in (LENGTH, TOP_P, SEED, TEMPLATE, DTYPE, ENDPOINT, ENDPOINT_MODEL)}
     if ENDPOINT.value:
-        chat = ChatFormat(hub.load_tokenizer(MODEL.value), template=TEMPLATE.value)
+        chat = ChatFormat(hub.load_tokenizer(TOKENIZER.value or MODEL.value), template=TEMPLATE.value)
         server = Server(ENDPOINT.value, timeout=TIMEOUT.value, retries=RETRIES.value)
-        return HttpRollout(server, ENDPOINT_MODEL.value, chat, plan, samples=1), {**identity, "tokenizer": MODEL.value}
+        return HttpRollout(server, ENDPOINT_MODEL.value, chat, plan, samples=1), {**identity, "tokenizer": TOKENIZER.value or MODEL.value}
     source = hub.open_source(MODEL.value)
-    chat = ChatFormat(source.tokenizer(), template=TEMPLATE.value)
+    chat = ChatFormat(hub.load_tokenizer(TOKENIZER.value) if TOKENIZER.value else source.tokenizer(), template=TEMPLATE.value)
+    if TOKENIZER.value:
+        identity["tokenizer"] = TOKENIZER.value
     # Whole on every device: split weights would travel at every token.
     mesh = make_mesh(data=-1, fsdp=1)
     params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")

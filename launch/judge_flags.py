@@ -9,9 +9,10 @@ from gpmjax.evals.pairwise_judge import SYMMETRIES
 from gpmjax.evals.rationales import VOTES, RationalePlan
 from gpmjax.models.attention import AUTO
 from gpmjax.models.config import ATTENTIONS, DTYPES
-from gpmjax.models.spec import GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
+from gpmjax.models.spec import GATE_PLACES, GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.")
+TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from: a directory, .gguf file or hub id; empty: from --model.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.", 0)
 ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed, not scores.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
@@ -37,6 +38,8 @@ DECLARED = {
     "head": flags.DEFINE_enum("head", None, HEADS, "What is read; verdict: the next token's log-odds, of any language model."),
     "question": flags.DEFINE_string("question", None, "What it is asked: yes_or_no, a_or_b, …, or a template."),
     "verdicts": flags.DEFINE_list("verdicts", None, "The two answers that a verdict head compares, the favourable one first."),
+    "gate_at": flags.DEFINE_enum("gate_at", None, GATE_PLACES, "Where the gate is read; the published code: after the first message."),
+    "bos_tokens": flags.DEFINE_integer("bos_tokens", None, "BOS that a sequence begins with; the published recipe trained with 2.", 0, 2),
     "mlp_activation": flags.DEFINE_enum("mlp_activation", None, list(MLP_ACTIVATIONS), "Activation of an MLP head."),
 }
 
@@ -53,6 +56,7 @@ def judge_plan() -> JudgePlan:
         template=TEMPLATE.value,
         attention=ATTENTION.value,
         feature_cache=FEATURE_CACHE.value,
+        tokenizer=TOKENIZER.value,
         order=ORDER.value,
         symmetry=SYMMETRY.value,
         rationales=thinking if RATIONALES.value else None,

@@ -32,6 +32,7 @@ from gpmjax.train.scoring import Scores, open_scorer
 
 MODEL = flags.DEFINE_string("model", "smollm2", '"smollm2", a model directory, a .gguf file or a hub id.')
 PROMPT = flags.DEFINE_string("prompt", None, "What to answer, one user message.", required=True)
+TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from; empty: from --model.")
 SAMPLES = flags.DEFINE_integer("samples", 4, "Responses to draw.", 1)
 LENGTH = flags.DEFINE_integer("max_new_tokens", 64, "Tokens of a response.", 1)
 TEMPERATURE = flags.DEFINE_float("temperature", 0.7, "Logits are divided by it; 0 is greedy.", 0.0)
@@ -49,7 +50,7 @@ def draw() -> tuple[Rollouts, Scores | None]:
     # One prompt is one row: nothing to split.
     mesh = make_mesh(devices=jax.devices()[:1])
     source = hub.open_source(MODEL.value)
-    chat = ChatFormat(source.tokenizer(), template=TEMPLATE.value)
+    chat = ChatFormat(hub.load_tokenizer(TOKENIZER.value) if TOKENIZER.value else source.tokenizer(), template=TEMPLATE.value)
     params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
     model = Decoder(source.config, Runtime(dtype=DTYPE.value, attention=preferred()))
     (rollouts,) = LocalRollout(model, params, chat, plan, SAMPLES.value, mesh)([user(PROMPT.value)], SEED.value)

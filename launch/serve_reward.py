@@ -33,6 +33,7 @@ MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one 
 ROWS = flags.DEFINE_integer("rows_per_batch", 1, "Rows of a batch; one holds a group that fits. Changes speed, not rewards.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")
+TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from; empty: from --model.")
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: every one.")
 PORT = flags.DEFINE_integer("port", 5000, "0 takes a free one.", 0, 65535)
 MAX_BODY = flags.DEFINE_integer("max_megabytes", 64, "Size of a request.", 1)
@@ -44,7 +45,7 @@ def serve() -> None:
         raise ValueError(f"--group_size={GROUP.value} with --against={AGAINST_.value}: only --against=group needs to wait for a group")
     model = RewardModel(
         MODEL.value, "", AGAINST_.value, UNITS_.value, PROMPTS_.value, ENDING.value, declarations(DECLARE.value),
-        MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value,
+        MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, TOKENIZER.value,
     )  # fmt: skip
     score, header = model.opened()
     if GROUP.value:

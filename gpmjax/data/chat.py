@@ -3,12 +3,14 @@
 A sequence is ``prompt ids + response ids``:
 
 * prompt ids: the templated prompt with its generation header ("<|im_start|>assistant\\n"), the same for every response;
-* ``prompt_end``: the last token of the templated prompt *without* that header. Published GPM checkpoints read the
-  scale gate there: the last token of ``apply_chat_template(prompt messages)``;
+* the gate's place: the last token of the templated prompt *without* that header, ``apply_chat_template(prompt messages)``.
+  The published code reads the scale gate elsewhere in prompts of several messages: at the last token of
+  ``apply_chat_template`` of the *first* message. ``gate_at`` says which;
 * response ids: what the template makes of the reply, without the whitespace it leaves behind, and EOS once at the
   end. The embedding is read at that EOS. (gpmjax.data.chat_texts says where a reply begins, and what is refused.)
 
-The template writes BOS if it wants one, so special tokens are never added a second time. Positions are counted,
+The template writes BOS if it wants one, so special tokens are never added a second time. (The published recipe adds them, so
+that its sequences begin with two BOS; ``bos_tokens`` says so.) Positions are counted,
 never searched for, so it does not matter whether the padding token is also EOS.
 """
 
@@ -27,6 +29,7 @@ from gpmjax.data.reply_template import DATE_STRING, TODAY, own_template
 from gpmjax.data.templates import Ends, TemplateError, render
 
 TEMPLATES = ("chat", "raw")
+GATE_PLACES = ("prompt", "first_message")
 
 DATE = datetime.date(2024, 7, 26)
 """Llama 3.1's own fallback; any fixed day would do, but published templates were trained on this one."""
@@ -42,7 +45,10 @@ class Tokens(NamedTuple):
 
     prompt: list[int]
     prompt_end: int
+    """Index of the templated prompt's last token before the generation header."""
     responses: list[list[int]]
+    gate: int
+    """Index of the token at which the scale gate is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,20 +60,28 @@ class ChatFormat:
         template: "chat" is the tokenizer's chat template; "raw" writes prompt, newline, response, for base models,
             and several turns as a transcript.
         date: what a template that asks for today's date is told, so that scores do not drift from day to day.
+        bos_tokens: how many BOS a sequence begins with; −1: as many as the template writes.
+        gate_at: "prompt" or "first_message", see above.
 
     Raises:
-        ValueError: no EOS, no chat template, or one that is too long or whose date cannot be pinned.
+        ValueError: no EOS, no BOS where a number of them is asked for, no chat template, or one that is too long or whose date cannot be pinned.
     """
 
     tokenizer: object
     template: str = "chat"
     date: datetime.date = DATE
+    bos_tokens: int = -1
+    gate_at: str = "prompt"
 
     def __post_init__(self):
         if self.template not in TEMPLATES:
             raise ValueError(f"template={self.template!r}: must be one of {', '.join(map(repr, TEMPLATES))}")
         if self.tokenizer.eos_token_id is None:
             raise ValueError("the tokenizer has no EOS token; the embedding is read there")
+        if self.gate_at not in GATE_PLACES:
+            raise ValueError(f"gate_at={self.gate_at!r}: must be one of {', '.join(map(repr, GATE_PLACES))}")
+        if self.bos_tokens > 0 and self.tokenizer.bos_token is None:
+            raise ValueError(f"bos_tokens={self.bos_tokens}: must be 0 or -1, the tokenizer has no BOS token")
         if self.template == "chat" and not self.tokenizer.chat_template:
             raise ValueError("template='chat': the tokenizer has no chat template; use 'raw', or a tokenizer that has one")
         if self.template == "chat":
@@ -77,9 +91,9 @@ class ChatFormat:
                 raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
 
     def encode(self, prompt: Sequence[Message], response: str) -> tuple[list[int], int, list[int]]:
-        """(prompt ids, prompt_end, response ids) of one sequence, uncut."""
+        """(prompt ids, the gate's place in them, response ids) of one sequence, uncut."""
         (tokens,) = self.encode_all([(prompt, (response,))])
-        return tokens.prompt, tokens.prompt_end, tokens.responses[0]
+        return tokens.prompt, tokens.gate, tokens.responses[0]
 
     def encode_all(self, items: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[Tokens]:
         """Prompts with their responses as ids, all tokenised in one call."""
@@ -88,11 +102,12 @@ class ChatFormat:
         rendered = [t if t.tails else t._replace(header=t.header + t.opening) for t in rendered]
         whole = [[t.plain, t.header, *(t.header + tail for tail in t.tails)] for t in rendered]
         ids = iter(self._tokenize([text for texts in whole for text in texts]))
-        return [self._split(texts, [next(ids) for _ in range(2 + len(texts.tails))]) for texts in rendered]
+        tokens = [self._split(texts, [next(ids) for _ in range(2 + len(texts.tails))]) for texts in rendered]
+        return self._gated([prompt for prompt, _ in items], tokens) if self.gate_at == "first_message" else tokens
 
     def begin(self, text: str) -> str:
-        """A text as it is, behind BOS where the tokenizer begins texts with it."""
-        return text if self._bos and text.startswith(self._bos) else self._bos + text
+        """A text as it is, behind BOS where the tokenizer begins texts with it; behind ``bos_tokens`` BOS where that says how many."""
+        return self._begun(text if self._bos and text.startswith(self._bos) else self._bos + text)
 
     def ask(self, text: str) -> str:
         """A user's message, up to where the assistant's answer begins."""
@@ -179,7 +194,36 @@ class ChatFormat:
     def _texts(self, items: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[Texts]:
         if self.template == "raw":
             return [self._raw(prompt, responses) for prompt, responses in items]
-        return chat_texts(items, self._render)
+        written = chat_texts(items, self._render)
+        return [texts._replace(plain=self._begun(texts.plain), header=self._begun(texts.header)) for texts in written]
+
+    def _begun(self, text: str) -> str:
+        """A text from its beginning on, behind as many BOS as are asked for."""
+        bos = self.tokenizer.bos_token
+        if self.bos_tokens < 0 or bos is None:
+            return text
+        while text.startswith(bos):
+            text = text.removeprefix(bos)
+        return bos * self.bos_tokens + text
+
+    def _gated(self, prompts: Sequence[Sequence[Message]], tokens: Sequence[Tokens]) -> list[Tokens]:
+        """The same with the gate after each prompt's first message, where there are several."""
+        if self.template == "raw":
+            first = [self.begin(f"{_SPEAKERS.get(prompt[0].role)}: {prompt[0].content}") for prompt in prompts]
+        else:
+            first = [self._begun(text) for (text,) in self._render([Ends(tuple(prompt[:1]), [((), False)]) for prompt in prompts])]
+        placed = []
+        for prompt, text, ids in zip(prompts, self._tokenize(first), tokens, strict=True):
+            if len(prompt) == 1:
+                placed.append(ids)
+                continue
+            if not text or ids.prompt[: len(text)] != text:
+                raise ValueError(
+                    f"gate_at='first_message': the chat template{self._file} writes the first message of a conversation in another way "
+                    "than alone, so there is no place to read the gate at; must be 'prompt'"
+                )
+            placed.append(ids._replace(gate=len(text) - 1))
+        return placed
 
     def _raw(self, prompt: Sequence[Message], responses: Sequence[str]) -> Texts:
         """Prompt, newline, response; several turns as a transcript, "Human: …", "Assistant: …"."""
@@ -210,7 +254,7 @@ class ChatFormat:
             else:  # the same, between header and reply; the prompt must not depend on the reply
                 (response,) = self._tokenize([tail])
             responses.append(self._ended(response))
-        return Tokens(prompt, len(plain) - 1, responses)
+        return Tokens(prompt, len(plain) - 1, responses, gate=len(plain) - 1)
 
     def _ended(self, ids: list[int]) -> list[int]:
         eos = self.tokenizer.eos_token_id

@@ -59,6 +59,8 @@ class EncodedGroup(NamedTuple):
     own_prompt: tuple[int, ...] = ()
     """Of each response, how many of its first tokens are its own prompt, because ``prompt`` is cut otherwise than beside this
     response; 0 where the response follows ``prompt``. Empty: all do."""
+    gate_first: bool = False
+    """Whether the gate is read after a first message: prompts are then cut behind it, otherwise before it."""
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -79,8 +81,9 @@ class EncodedGroup(NamedTuple):
         own, tokens = self.own(index), self.responses[index]
         if not own:
             return self.prompt, self.prompt_end, tokens
-        # Prompts are cut from the left, so the gate's token stands equally far from the end of each.
-        return tokens[:own], own - (len(self.prompt) - self.prompt_end), tokens[own:]
+        # Cut before it, the gate's token stands equally far from the end of each; cut behind it, from the beginning.
+        gate = self.prompt_end if self.gate_first else own - (len(self.prompt) - self.prompt_end)
+        return tokens[:own], gate, tokens[own:]
 
     def slots(self, members: Iterable[int]) -> int:
         """Token slots that the prompt and these responses take."""
@@ -196,7 +199,7 @@ def _naming(group: Group, function, *args):
 def _cut_group(group: Group, tokens: Tokens, chat: ChatFormat, max_length: int) -> tuple[EncodedGroup, EncodeReport]:
     rooms = [prompt_room(len(response), max_length) for response in tokens.responses] or [max_length]
     cut = functools.partial(_naming, group, cut_prompt, tokens.prompt, tokens.prompt_end, chat.tokenizer.bos_token_id)
-    prompts = [cut(room) for room in rooms]
+    prompts = [cut(room, tokens.gate) for room in rooms]
     # All are ends of the same prompt, so equally long ones are equal. The one that most responses need is laid out once.
     lengths = [len(prompt) for prompt, _ in prompts]
     shared = max(lengths, key=lambda length: (lengths.count(length), length))
@@ -207,7 +210,8 @@ def _cut_group(group: Group, tokens: Tokens, chat: ChatFormat, max_length: int) 
         responses.append(response if len(prompt) == shared else prompt + response)
     own = tuple(0 if length == shared else length for length in lengths)
     kept = [c for c in group.comparisons if responses[c.chosen] != responses[c.rejected]]
-    return _encoded(group, (*prompts[lengths.index(shared)], responses), kept, read, own if any(own) else ())
+    encoded, report = _encoded(group, (*prompts[lengths.index(shared)], responses), kept, read, own if any(own) else ())
+    return encoded._replace(gate_first=tokens.gate < tokens.prompt_end), report
 
 
 def _ask_group(group: Group, asked: Asked) -> tuple[EncodedGroup, EncodeReport]:

@@ -19,26 +19,44 @@ def prompt_room(response: int, max_length: int) -> int:
     return max(max_length - response, max_length - max_length // 2)
 
 
-def cut_prompt(ids: Sequence[int], prompt_end: int, bos: int | None, limit: int) -> tuple[list[int], int]:
-    """At most ``limit`` ids, the leftmost gone but for BOS, and where prompt_end is now.
+def cut_prompt(
+    ids: Sequence[int], prompt_end: int, bos: int | None, limit: int, gate: int | None = None
+) -> tuple[list[int], int]:
+    """At most ``limit`` ids, and where the gate is read now.
 
-    Where BOS also opens every turn (ChatML), a cut right before a turn leaves one BOS, not two.
+    The leftmost go, but for BOS. Where the gate is read before ``prompt_end``, after a first message, that message stays, and the
+    leftmost behind it go. Where BOS also opens every turn (ChatML), a cut right before a turn leaves one BOS, not two.
 
     >>> cut_prompt([1, 11, 12, 13, 14], prompt_end=3, bos=1, limit=4)
     ([1, 12, 13, 14], 2)
+    >>> cut_prompt([1, 11, 12, 13, 14, 15], prompt_end=4, bos=1, limit=4, gate=1)
+    ([1, 11, 14, 15], 1)
     """
+    if gate is not None and gate < prompt_end:
+        return _cut_behind(list(ids), prompt_end, limit, gate), gate
     ids = list(ids)
     excess = len(ids) - limit
     if excess <= 0:
         return ids, prompt_end
-    head = 1 if ids[0] == bos else 0
+    head = next(place for place, token in enumerate([*ids, None]) if token != bos)
     if head + excess > prompt_end:
         least = head + len(ids) - prompt_end
         raise ValueError(f"{limit} tokens for the prompt are too few, its template alone takes {least}; raise max_length")
     left = ids[head + excess :]
     if left[0] == bos:
-        head = 0
+        head -= 1
     return ids[:head] + left, prompt_end - (len(ids) - head - len(left))
+
+
+def _cut_behind(ids: list[int], prompt_end: int, limit: int, gate: int) -> list[int]:
+    excess = max(0, len(ids) - limit)
+    if gate + excess >= prompt_end:
+        least = len(ids) - (prompt_end - gate - 1)
+        raise ValueError(
+            f"{limit} tokens for the prompt are too few, its first message, at which the gate is read, and its template take {least}; "
+            "raise max_length"
+        )
+    return ids[: gate + 1] + ids[gate + 1 + excess :]
 
 
 def cut_response(ids: Sequence[int], limit: int) -> list[int]:

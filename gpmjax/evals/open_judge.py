@@ -58,6 +58,8 @@ class JudgePlan:
     """How the model thinks before its verdict; None: it answers at once."""
     feature_cache: str = ""
     """A directory that keeps hidden states, which models of equal backbones share; empty: none is kept. Changes speed, not scores."""
+    tokenizer: str = ""
+    """Where the tokenizer comes from, for models without one that can be read; empty: from ``model``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +90,9 @@ def open_model(plan: JudgePlan) -> OpenModel:
     runtime = Runtime(dtype=plan.dtype, attention=preferred(plan.attention), mesh=mesh if mesh.size > 1 else None).validate()
     source = open_source(plan.model)
     window = window_of(plan.max_length, source.config)
-    loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh))
+    loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh), tokenizer=plan.tokenizer)
     spec = loaded.spec
-    chat = ChatFormat(loaded.tokenizer, template=plan.template)
+    chat = ChatFormat(loaded.tokenizer, template=plan.template, **spec.encoding())
     identity = {
         "model": plan.model,
         "fingerprint": fingerprint(source.files),
@@ -98,7 +100,7 @@ def open_model(plan: JudgePlan) -> OpenModel:
         "max_length": window,
         "dtype": plan.dtype,
         "template": plan.template,
-    }
+    } | ({"tokenizer": plan.tokenizer} if plan.tokenizer else {})
     model = PreferenceModel(loaded.config, spec, runtime)
     return OpenModel(
         model=model,

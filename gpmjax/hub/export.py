@@ -81,7 +81,7 @@ def save_preference_model(
         spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
     tokenizer = with_own_pad(tokenizer, config.vocab_size) if form == "sequence_classification" else tokenizer
     if not spec.question:  # a question is no reply: it ends where its answer would begin
-        tokenizer = read_at_eos(tokenizer)
+        tokenizer = read_at_eos(tokenizer, spec.bos_tokens)
     declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
     described = _config_json(config, spec, tokenizer, form, dtype) | {DECLARATION: declared}
     _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)

@@ -7,7 +7,7 @@ import numpy as np
 
 from gpmjax.hub.declaration import LOG_TAU, SCORE, is_head_tensor, resolved, saved_spec
 from gpmjax.hub.param_map import decoder_leaves, head_leaves
-from gpmjax.hub.source import Source, open_source
+from gpmjax.hub.source import Source, load_tokenizer, open_source
 from gpmjax.hub.weights import Place, load_tree, place_whole
 from gpmjax.models.config import DecoderConfig, require_one_of
 from gpmjax.models.spec import PreferenceSpec
@@ -54,7 +54,7 @@ def load_decoder(
 
 
 def load_preference_model(
-    source: str | Source, declare: Mapping[str, Any] | None = None, place: Place | None = None
+    source: str | Source, declare: Mapping[str, Any] | None = None, place: Place | None = None, *, tokenizer: str = ""
 ) -> LoadedModel:
     """A saved preference model: ours, a published one, or a `*ForSequenceClassification` reward model.
 
@@ -63,6 +63,7 @@ def load_preference_model(
         declare: PreferenceSpec fields that the model does not declare itself, at least ``gate`` and ``normalise`` for
             embeddings: ``{"gate": "softmax", "normalise": "l2"}`` reads the released GPM checkpoints.
         place: where each array goes; by default on one device.
+        tokenizer: another source that the tokenizer is taken from; empty: from ``source``.
 
     Raises:
         ValueError: no head is saved, a field must be declared, or a tensor is missing, has no place or another shape.
@@ -71,9 +72,9 @@ def load_preference_model(
     source = open_source(source) if isinstance(source, str) else source
     spec = saved_spec(source, declare)
     # First the tokenizer, which may be missing; then gigabytes.
-    tokenizer = source.tokenizer()
-    spec = resolved(spec, tokenizer)
-    return LoadedModel(source.config, spec, _load(source, source.config, spec, place or place_whole), tokenizer)
+    found = load_tokenizer(tokenizer) if tokenizer else source.tokenizer()
+    spec = resolved(spec, found)
+    return LoadedModel(source.config, spec, _load(source, source.config, spec, place or place_whole), found)
 
 
 def _load(source: Source, config: DecoderConfig, spec: PreferenceSpec | None, place: Place) -> dict[str, Any]:

@@ -18,11 +18,16 @@ programs take for a string."""
 _CONFIG = "tokenizer_config.json"
 
 
-def read_at_eos(tokenizer: Any) -> Any:
-    """The tokenizer, or a copy of it whose chat template ends finished replies at EOS (gpmjax.data.reply_template)."""
+def read_at_eos(tokenizer: Any, bos_tokens: int = -1) -> Any:
+    """The tokenizer, or a copy of it whose chat template ends finished replies at EOS (gpmjax.data.reply_template).
+
+    Args:
+        bos_tokens: how many BOS the template writes; −1: as many as its own does.
+    """
     if tokenizer.eos_token is None:
         return tokenizer
-    return _with_templates(tokenizer, lambda template: ending_at_eos(template, eos=tokenizer.eos_token, date=DATE))
+    told = {"eos": tokenizer.eos_token, "date": DATE, "bos": tokenizer.bos_token, "bos_tokens": bos_tokens}
+    return _with_templates(tokenizer, lambda template: ending_at_eos(template, **told))
 
 
 def with_own_template(tokenizer: Any) -> Any:

@@ -4,7 +4,7 @@
     GPMJAX_URL=http://localhost:5000/get_reward                launch/serve_reward.py, which is told all the rest itself
 
 and, as `RewardModel` describes them, GPMJAX_UNITS, GPMJAX_PROMPTS, GPMJAX_ENDING, GPMJAX_DECLARE, GPMJAX_MAX_LENGTH,
-GPMJAX_ROWS_PER_BATCH, GPMJAX_DTYPE and GPMJAX_TEMPLATE.
+GPMJAX_ROWS_PER_BATCH, GPMJAX_DTYPE, GPMJAX_TEMPLATE and GPMJAX_TOKENIZER.
 """
 
 import dataclasses
@@ -64,6 +64,8 @@ class RewardModel:
     rows_per_batch: int = 8
     dtype: str = "float32"
     template: str = "chat"
+    tokenizer: str = ""
+    """Where the tokenizer comes from; empty: from ``model``."""
 
     def __post_init__(self):
         if bool(self.model) == bool(self.url):
@@ -93,7 +95,9 @@ class RewardModel:
         if self.url:
             return Opened(RemoteRewards(self.url))
         judge = open_judge(
-            JudgePlan(self.model, dict(self.declare), self.max_length, self.rows_per_batch, self.dtype, self.template)
+            JudgePlan(
+                self.model, dict(self.declare), self.max_length, self.rows_per_batch, self.dtype, self.template, tokenizer=self.tokenizer
+            )
         )
         plan = RewardPlan(self.against, self.units)
         if self.prompts == "user":
@@ -128,10 +132,11 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> RewardModel:
 def declarations(text: str) -> tuple[tuple[str, Any], ...]:
     """Fields of a preference head as text.
 
-    >>> declarations("normalise=l2,tau=0.1")
-    (('normalise', 'l2'), ('tau', 0.1))
+    >>> declarations("normalise=l2,tau=0.1,bos_tokens=2")
+    (('normalise', 'l2'), ('tau', 0.1), ('bos_tokens', 2))
     """
     pairs = [item.partition("=") for item in text.split(",") if item]
     if not all(name and equals for name, equals, _ in pairs):
         raise ValueError("must read field=value, several joined by ','")
-    return tuple((name, float(value) if name == "tau" else value) for name, _, value in pairs)
+    read = {"tau": float, "bos_tokens": int}
+    return tuple((name, read.get(name, str)(value)) for name, _, value in pairs)

@@ -29,6 +29,8 @@ def templated(judge: Judge) -> tuple[Judge, str]:
     chat = getattr(judge, "chat", None)
     if not isinstance(chat, ChatFormat) or chat.template != "chat":
         raise ValueError("prompts='templated': this model does not read prompt and response by a chat template; say 'user'")
+    if chat.gate_at != "prompt":
+        raise ValueError(f"prompts='templated': gate_at={chat.gate_at!r} needs the messages, which a text does not tell apart; say 'user'")
     plain, full = (chat.write(_PROBE, header=header) for header in (False, True))
     header = full.removeprefix(plain)
     if not header:

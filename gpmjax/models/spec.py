@@ -16,6 +16,8 @@ GATES = ("none", "softmax", "scaled_softmax", "sigmoid", "softplus")
 NORMALISATIONS = ("none", "l2")
 TAU_MODES = ("fixed", "learned")
 HEADS = ("linear", "mlp", "verdict")
+BOS_TOKENS = (-1, 0, 1, 2)
+GATE_PLACES = ("prompt", "first_message")
 LARGEST_DIM = 2**16
 LARGEST_WIDTH = 2**20
 TAU_RANGE = (1e-6, 1e6)
@@ -59,6 +61,12 @@ class PreferenceSpec:
     """The two answers that a verdict head compares, the favourable one first, ..."""
     verdict_tokens: tuple[int, ...] = ()
     """... and their tokens."""
+    bos_tokens: int = -1
+    """How many BOS a sequence begins with: 0, 1 or 2; −1: as many as the chat template writes, one for most. The published recipe
+    trained with 2, the template's and the tokenizer's, and scored for its policies with 0."""
+    gate_at: str = "prompt"
+    """Where the gate is read: at the last token of the whole templated "prompt", or of its "first_message" alone, as the published
+    code does. They differ in prompts of several messages."""
 
     @classmethod
     def bradley_terry(cls, tau: float = 1.0) -> "PreferenceSpec":
@@ -69,6 +77,10 @@ class PreferenceSpec:
     def pairwise(cls, question: str, **changes: Any) -> "PreferenceSpec":
         """A model that reads two responses at once: P = σ(r(i, j)/τ)."""
         return cls(**{"kind": "pairwise", "dim": 1, "gate": "none", "normalise": "none", "tau": 1.0, "question": question} | changes)
+
+    def encoding(self) -> dict[str, Any]:
+        """The fields that say how text becomes tokens, under the names that ``gpmjax.data.chat.ChatFormat`` takes."""
+        return {"bos_tokens": self.bos_tokens, "gate_at": self.gate_at}
 
     @property
     def blocks(self) -> int:
@@ -121,6 +133,8 @@ class PreferenceSpec:
             raise ValueError("question is ''; a pairwise model needs one with places for two responses")
         if self.question and self.gate != "none":
             raise ValueError(f"gate is {self.gate!r}; a question has no prompt of its own to read it at, so it must be 'none'")
+        require_one_of("bos_tokens", self.bos_tokens, BOS_TOKENS)
+        require_one_of("gate_at", self.gate_at, GATE_PLACES if self.gate != "none" else GATE_PLACES[:1])
         self._validate_verdicts()
         return self
 

@@ -82,7 +82,7 @@ class Run:
         self.backbone = open_backbone(config.model, self.mesh, config.seed)
         self.model = self.backbone.model
         self.model.config.require_positions("config.data.max_length", config.data.max_length)
-        chat = ChatFormat(self.backbone.tokenizer, template=config.data.template)
+        chat = ChatFormat(self.backbone.tokenizer, template=config.data.template, **self.model.spec.encoding())
         reads = functools.partial(response_format, chat, self.model.spec.question, self.model.spec.kind)
         prepared = fit_data(config, reads(order=config.data.order), config.data.train)
         self.regulariser = Regulariser(config, workdir, prepared, stop.raise_if_agreed)

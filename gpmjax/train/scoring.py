@@ -119,13 +119,13 @@ class PreferenceScorer:
     """A saved preference model, general, Bradley–Terry or pairwise, frozen."""
 
     def __init__(self, config: ScorerConfig, mesh: Mesh):
-        loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh))
+        loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh), tokenizer=config.tokenizer)
         self._window = _window(config, loaded.config, "scorer")
         self._spec = loaded.spec if not config.tau else dataclasses.replace(loaded.spec, tau=config.tau)
         runtime = Runtime(dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None).validate()
         self._model = PreferenceModel(loaded.config, self._spec, runtime)
         self._params, self._mesh, self._config = loaded.params, mesh, config
-        chat = ChatFormat(loaded.tokenizer, template=config.template)
+        chat = ChatFormat(loaded.tokenizer, template=config.template, **self._spec.encoding())
         self._format = response_format(chat, self._spec.question, self._spec.kind)
         places = mesh.shape["data"] * mesh.shape["fsdp"]
         self._rows = -(-config.rows // places) * places

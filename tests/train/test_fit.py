@@ -14,6 +14,7 @@ from gpmjax.hub import load_preference_model
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.train import fit as fitting
 from gpmjax.train.checkpoint import Checkpoints
+from gpmjax.train.features import group_keys
 from gpmjax.train.fit import fit
 from gpmjax.train.loop import TrainingDiverged
 from gpmjax.train.metrics import read_metrics
@@ -179,3 +180,15 @@ def test_a_stop_request_is_seen_between_feature_batches(config, tmp_path, monkey
     )
     summary = fit(config, tmp_path, held_out)
     assert summary["status"] == "interrupted" and summary["step"] == 0
+
+
+def test_sequences_are_trained_as_the_config_declares(config, tmp_path):
+    """As many BOS as it says, in the data and in the model that is saved; and in the key of every feature."""
+    runs = []
+    for count in (2, -1):
+        config.model.bos_tokens = count
+        with fitting.StopRequest() as stop:
+            runs.append(fitting.Run(config, tmp_path, held_out, stop))
+    two, written = (run.train.sources[0][0] for run in runs)
+    assert list(two.prompt) == [written.prompt[0], *written.prompt]
+    assert set(group_keys(two)).isdisjoint(group_keys(written)) and runs[0].model.spec.bos_tokens == 2
