@@ -29,6 +29,8 @@ def cut_prompt(
 
     >>> cut_prompt([1, 11, 12, 13, 14], prompt_end=3, bos=1, limit=4)
     ([1, 12, 13, 14], 2)
+    >>> cut_prompt([1, 1, 11, 1, 12, 13], prompt_end=4, bos=1, limit=5)
+    ([1, 1, 12, 13], 2)
     >>> cut_prompt([1, 11, 12, 13, 14, 15], prompt_end=4, bos=1, limit=4, gate=1)
     ([1, 11, 14, 15], 1)
     """
