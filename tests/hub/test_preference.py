@@ -158,7 +158,7 @@ def test_odd_embedding_dimension(published):
     [
         ({"gate": "none", "normalise": "l2"}, "gate is declared as 'none', but the model holds a prompt_head"),
         (DECLARED | {"dim": 6}, "dim is declared as 6, its tensors say 4"),
-        (DECLARED | {"gates": 1}, "preference field is 'gates'; allowed: 'dim', "),
+        (DECLARED | {"gates": 1}, "preference field is 'gates'; allowed: 'bos_tokens', 'dim', "),
         ({"gate": "cosine", "normalise": "l2"}, "gate is 'cosine'; allowed: 'none', 'softmax'"),
     ],
 )

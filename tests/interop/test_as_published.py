@@ -16,6 +16,7 @@ from gpmjax.improve_config import ScorerConfig
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import templated
+from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 from gpmjax.train.scoring import open_scorer
 
@@ -58,7 +59,7 @@ def test_a_declared_reading_is_a_saved_one(published, saved):
     with pytest.raises(ValueError, match="config.json says bos_tokens=2, the caller 1"):
         load_preference_model(ours, {"bos_tokens": 1})
     with pytest.raises(ValueError, match="gate_at is 'first_message'; allowed: 'prompt'"):
-        load_preference_model(saved["bt"], {"gate_at": "first_message"})
+        PreferenceSpec(gate="none", gate_at="first_message").validate()
 
 
 def test_scorer_and_server_read_it_so(published):
