@@ -101,7 +101,7 @@ def open_rollout() -> tuple[LocalRollout | HttpRollout, dict]:
         server = Server(ENDPOINT.value, timeout=TIMEOUT.value, retries=RETRIES.value)
         return HttpRollout(server, ENDPOINT_MODEL.value, chat, plan, samples=1), {**identity, "tokenizer": TOKENIZER.value or MODEL.value}
     source = hub.open_source(MODEL.value)
-    chat = ChatFormat(hub.load_tokenizer(TOKENIZER.value) if TOKENIZER.value else source.tokenizer(), template=TEMPLATE.value)
+    chat = ChatFormat(hub.tokenizer_for(source, TOKENIZER.value), template=TEMPLATE.value)
     if TOKENIZER.value:
         identity["tokenizer"] = TOKENIZER.value
     # Whole on every device: split weights would travel at every token.

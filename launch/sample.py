@@ -50,7 +50,7 @@ def draw() -> tuple[Rollouts, Scores | None]:
     # One prompt is one row: nothing to split.
     mesh = make_mesh(devices=jax.devices()[:1])
     source = hub.open_source(MODEL.value)
-    chat = ChatFormat(hub.load_tokenizer(TOKENIZER.value) if TOKENIZER.value else source.tokenizer(), template=TEMPLATE.value)
+    chat = ChatFormat(hub.tokenizer_for(source, TOKENIZER.value), template=TEMPLATE.value)
     params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
     model = Decoder(source.config, Runtime(dtype=DTYPE.value, attention=preferred()))
     (rollouts,) = LocalRollout(model, params, chat, plan, SAMPLES.value, mesh)([user(PROMPT.value)], SEED.value)

@@ -8,4 +8,5 @@ from gpmjax.hub.preference import load_preference_model as load_preference_model
 from gpmjax.hub.source import Source as Source
 from gpmjax.hub.source import load_tokenizer as load_tokenizer
 from gpmjax.hub.source import open_source as open_source
+from gpmjax.hub.source import tokenizer_for as tokenizer_for
 from gpmjax.hub.fitting import fitting as fitting

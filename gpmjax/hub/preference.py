@@ -7,7 +7,7 @@ import numpy as np
 
 from gpmjax.hub.declaration import LOG_TAU, SCORE, is_head_tensor, resolved, saved_spec
 from gpmjax.hub.param_map import decoder_leaves, head_leaves
-from gpmjax.hub.source import Source, load_tokenizer, open_source
+from gpmjax.hub.source import Source, open_source, tokenizer_for
 from gpmjax.hub.weights import Place, load_tree, place_whole
 from gpmjax.models.config import DecoderConfig, require_one_of
 from gpmjax.models.spec import PreferenceSpec
@@ -72,7 +72,7 @@ def load_preference_model(
     source = open_source(source) if isinstance(source, str) else source
     spec = saved_spec(source, declare)
     # First the tokenizer, which may be missing; then gigabytes.
-    found = load_tokenizer(tokenizer) if tokenizer else source.tokenizer()
+    found = tokenizer_for(source, tokenizer)
     spec = resolved(spec, found)
     return LoadedModel(source.config, spec, _load(source, source.config, spec, place or place_whole), found)
 

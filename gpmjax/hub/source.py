@@ -81,6 +81,13 @@ def load_tokenizer(source: str):
     return directory_tokenizer(path) if path.is_dir() else open_source(source).tokenizer()
 
 
+def tokenizer_for(source: Source, named: str = ""):
+    """The tokenizer that ``named`` is the source of, or the model's own where that is empty; raises where it does not fit the model."""
+    if not named:
+        return source.tokenizer()
+    return fitting(load_tokenizer(named), source.config.vocab_size, f"{source.label} with tokenizer {named}")
+
+
 def _from_gguf(path: Path) -> Source:
     tensors = open_gguf(path)
     try:

@@ -87,7 +87,7 @@ def open_decoder(config: BackboneConfig, mesh: Mesh, seed: int) -> OpenDecoder:
 
     return OpenDecoder(
         model,
-        _own_tokenizer(config, source.config) if config.tokenizer else source.tokenizer(),
+        hub.tokenizer_for(source, config.tokenizer),
         source,
         load,
         fingerprint=lambda: fingerprint(source.files, f"{source.config} {runtime.dtype}"),

@@ -82,9 +82,10 @@ def look_at_scorer(config: ScorerConfig, name: str) -> None:
         FunctionScorer(config)
         return
     source = hub.open_source(config.model)
-    spec, tokenizer = saved_spec(source, config.declared() or None), source.tokenizer()
+    spec, tokenizer = saved_spec(source, config.declared() or None), hub.tokenizer_for(source, config.tokenizer)
     _window(config, source.config, name)
-    response_format(ChatFormat(tokenizer, template=config.template), resolved(spec, tokenizer).question, spec.kind)
+    chat = ChatFormat(tokenizer, template=config.template, **spec.encoding())
+    response_format(chat, resolved(spec, tokenizer).question, spec.kind)
 
 
 def _window(config: ScorerConfig, decoder: DecoderConfig, name: str) -> int:

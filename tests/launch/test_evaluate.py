@@ -1,6 +1,7 @@
 """`python launch/evaluate.py` as a user runs it: a table and two files, or one line that says what is wrong."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,19 @@ def test_a_table_a_summary_and_rows(saved, tmp_path):
     table = [line.split("│")[1:4] for line in done.stdout.splitlines() if "everything" in line]
     assert [[cell.strip() for cell in row] for row in table] == [["everything", "24", f"{100 * summary['accuracy']:.1f}"]]
     assert len((tmp_path / "letters.rows.jsonl").read_text().splitlines()) == 24
+
+
+def test_a_published_checkpoint_is_read_as_the_flags_declare(saved, tmp_path):
+    shutil.copytree(saved, model := tmp_path / "model")
+    (model / "tokenizer.json").unlink()
+    said = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    (model / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k != "gpmjax"}), encoding="utf-8")
+    declared = "--gate=softmax", "--normalise=l2", "--tau=0.1", "--bos_tokens=2", "--gate_at=first_message"
+    out = tmp_path / "out.json"
+    done = run(f"--model={model}", "--data=builtin:letters", f"--out={out}", *declared, f"--tokenizer={saved}", "--max_length=128")
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(out.read_text())
+    assert {"bos_tokens": 2, "gate_at": "first_message"}.items() <= summary["spec"].items()
 
 
 def test_a_benchmark_and_going_on_with_it(saved, tmp_path):

@@ -21,7 +21,7 @@ from gpmjax.evals.judging import group_record
 from gpmjax.evals.open_judge import JudgePlan, open_judge, window_of
 from gpmjax.evals.report import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
-from gpmjax.hub import load_tokenizer, open_source
+from gpmjax.hub import open_source, tokenizer_for
 from gpmjax.preference.cycle_test import REPLICATES
 from gpmjax.progress import track
 
@@ -138,7 +138,6 @@ def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
 def _prompt_tokens(groups: Sequence[Group], plan: JudgePlan) -> Iterator[int]:
     """Tokens of each prompt as the judge's window leaves it."""
     source = open_source(plan.model)
-    tokenizer = load_tokenizer(plan.tokenizer) if plan.tokenizer else source.tokenizer()
-    chat, window = ChatFormat(tokenizer, template=plan.template), window_of(plan.max_length, source.config)
+    chat, window = ChatFormat(tokenizer_for(source, plan.tokenizer), template=plan.template), window_of(plan.max_length, source.config)
     prompts = (dataclasses.replace(group, responses=(), comparisons=()) for group in groups)
     return (len(encoded.prompt) for encoded, _ in encode_each(prompts, chat, max_length=window))
