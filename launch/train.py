@@ -21,6 +21,7 @@ from gpmjax.plots.folder import draw_run
 from gpmjax.train.fit import fit
 from gpmjax.train.improve import improve
 from gpmjax.train.loop import TrainingDiverged
+from gpmjax.train.regulariser import describe
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/demo.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics, plots and the model go.", required=True)
@@ -44,6 +45,8 @@ def main(_: list[str]) -> None:
     place = "iteration" if isinstance(CONFIG.value, ImproveConfig) else "step"
     if is_first_host():
         print(f"{summary['status']} at {place} {summary['step']}: {WORKDIR.value}/summary.json")
+        if summary.get("regularisation"):
+            print(describe(summary["regularisation"]))
 
 
 if __name__ == "__main__":

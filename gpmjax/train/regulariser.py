@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +79,7 @@ class Regulariser:
                 self.figures = json.loads(self._file.read_text(encoding="utf-8"))
             else:
                 self.figures = write_json(self._file, self._choose(model, heads, steps, assemble))
-            chosen = {name: str(self.figures[name]) for name in ("curl", "gate_penalty")}
-            logging.info("%s: %s, chosen on held-out %s", self._file, chosen, self.figures["held_out"])
-            self.loss = dataclasses.replace(loss, **chosen)
+            self.loss = dataclasses.replace(loss, **{name: str(self.figures[name]) for name in ("curl", "gate_penalty")})
         if self.loss.strength("curl") == math.inf:
             return model.clone(spec=dataclasses.replace(model.spec, gamma=0.0))
         return model
@@ -158,3 +155,23 @@ class Regulariser:
     def _checked(self, value: Any) -> Any:
         self._between()
         return value
+
+
+def describe(figures: Mapping[str, Any]) -> str:
+    """What was chosen, in a sentence, and what cycles gained where they could be measured.
+
+    >>> describe({"held_out": "nothing", "curl": 0.03, "gate_penalty": 0.0})
+    'price of a cycle ρ = 0.03, the default: there was too little to hold out'
+    >>> describe({"held_out": "prompts", "curl": "inf", "gate_penalty": 0.0})
+    'price of a cycle ρ = ∞, chosen on held-out prompts: Bradley–Terry'
+    """
+    price = "∞" if figures["curl"] == "inf" else f"{figures['curl']:g}"
+    if figures["held_out"] == "nothing":
+        return f"price of a cycle ρ = {price}, the default: there was too little to hold out"
+    parts = [f"price of a cycle ρ = {price}, chosen on held-out {figures['held_out']}"]
+    parts[0] += ": Bradley–Terry" if price == "∞" else ""
+    if "gamma" in figures:
+        parts.append(f"γ = {figures['gamma']:g}, τ = {figures['tau']:.3g}")
+    if figures.get("gain"):
+        parts.append(figures["gain"]["text"])
+    return "; ".join(parts)
