@@ -24,14 +24,19 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 
+SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+"""What jax reads of the environment that srun gives each task."""
+
+
 def initialize(
     cluster: str = "auto", coordinator_address: str = "", processes: int = 0, process: int = -1
 ) -> None:
     """Joins the other hosts, when there are any; a second call does nothing. The arguments are ``config.distributed``'s.
 
     Raises:
-      ValueError: a coordinator without a port, or without the number of processes and this one's index.
-      RuntimeError: the others cannot be reached (jax's own words).
+      ValueError: a coordinator without a port, or without the number of processes and this one's index; a cluster that the
+        environment knows nothing of.
+      OSError: the others cannot be reached (jax's own words).
     """
     if jax.distributed.is_initialized():
         return
@@ -40,7 +45,11 @@ def initialize(
         return
     # On CPUs two programs in flight can each hold threads that the other's collectives wait for.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    jax.distributed.initialize(**arguments)
+    try:
+        jax.distributed.initialize(**arguments)
+    except (RuntimeError, ValueError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise OSError(f"config.distributed.cluster={cluster!r}: the hosts could not be joined ({text})") from error
 
 
 def connection(
@@ -57,10 +66,13 @@ def connection(
     {'coordinator_address': '10.0.0.2:1234', 'num_processes': 2, 'process_id': 1}
     """
     address = coordinator_address or environment.get("JAX_COORDINATOR_ADDRESS", "")
-    cluster = _detected(address, environment) if cluster == "auto" else cluster
+    asked = cluster != "auto"
+    cluster = cluster if asked else _detected(address, environment)
     if cluster == "tpu":
         return {}
     if cluster == "slurm":
+        if asked and (lacking := [name for name in SLURM if name not in environment]):
+            raise ValueError(f"config.distributed.cluster='slurm': {lacking[0]} is not set; start the run with srun, or choose another cluster")
         return {"cluster_detection_method": "slurm", "local_device_ids": _slurm_devices(environment)}
     return _by_address(environment, address, processes, process) if cluster == "coordinator" else None
 
@@ -72,13 +84,21 @@ def _detected(address: str, environment: Mapping[str, str]) -> str:
     if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
         return "tpu"
     # SLURM_STEP_* is set by srun alone; in a batch script's own shell there is one process, whatever was reserved.
-    return "slurm" if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1 else "none"
+    return "slurm" if _count(environment, "SLURM_STEP_NUM_TASKS", 1) > 1 else "none"
+
+
+def _count(environment: Mapping[str, str], name: str, default: int) -> int:
+    text = environment.get(name, str(default))
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"environment variable {name}={text!r}: must be a whole number") from error
 
 
 def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
     """jax gives every task the one GPU of its own number; a task that has a node to itself takes all of the node's."""
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", "1"))
-    alone = tasks == int(environment.get("SLURM_STEP_NUM_NODES", "1"))
+    tasks = _count(environment, "SLURM_STEP_NUM_TASKS", 1)
+    alone = tasks == _count(environment, "SLURM_STEP_NUM_NODES", 1)
     gpus = environment.get("SLURM_GPUS_ON_NODE", "")
     return list(range(int(gpus))) if alone and gpus.isdecimal() else None
 
@@ -86,8 +106,8 @@ def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
 def _by_address(environment: Mapping[str, str], address: str, processes: int, process: int) -> dict[str, Any]:
     if ":" not in address or not address.rpartition(":")[2].isdecimal():
         raise ValueError(f"config.distributed.coordinator_address={address!r}: must be HOST:PORT of process 0")
-    processes = processes or int(environment.get("JAX_NUM_PROCESSES", "0"))
-    process = process if process >= 0 else int(environment.get("JAX_PROCESS_ID", "-1"))
+    processes = processes or _count(environment, "JAX_NUM_PROCESSES", 0)
+    process = process if process >= 0 else _count(environment, "JAX_PROCESS_ID", -1)
     if not 0 <= process < processes:
         raise ValueError(
             f"config.distributed.process={process}: must be in [0, processes={processes}); also read from "

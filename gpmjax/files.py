@@ -73,6 +73,29 @@ def naming(path: str | Path, consequence: str) -> Iterator[None]:
         raise OSError(f"{path}: {consequence} ({str(error).splitlines()[0]})") from error
 
 
+WRONG = (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError)
+"""What the use of a document raises when a field is missing, or is of another type than it should be."""
+
+
+@contextlib.contextmanager
+def using(path: str | Path, what: str, *more: type[Exception]) -> Iterator[None]:
+    """Has whatever goes wrong with what was read from ``path``, ``more`` included, raise a ValueError of one line that names it.
+
+    >>> with using("dev.json", "an evaluation"):
+    ...     {"rows": 3}["rows"][0]
+    Traceback (most recent call last):
+    ValueError: dev.json: not what an evaluation writes ('int' object is not subscriptable)
+    """
+    try:
+        yield
+    except (*WRONG, *more) as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        text = " ".join(str(error).split())[:160]
+        said = f"no field {text}" if isinstance(error, KeyError) else text
+        raise ValueError(f"{path}: not what {what} writes ({said})") from error
+
+
 def append_line(file: IO[bytes], path: str | Path, text: str, consequence: str) -> None:
     """Writes a line to an unbuffered binary file; it is on its way to the disk when this returns, whole or not at all.
 

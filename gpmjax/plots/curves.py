@@ -33,14 +33,23 @@ SMOOTH_FROM = 60
 
 def read_metrics(path: str | Path) -> list[dict]:
     """The lines of a `metrics.jsonl`; an unfinished last line, as an interruption leaves it, is passed over."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
     records = []
     for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
         try:
-            records.append(json.loads(line))
-        except ValueError as error:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
             if number < len(lines):
                 raise ValueError(f"{path}:{number}: not JSON ({line[:40]!r})") from error
+            continue
+        if not isinstance(record, dict) or not isinstance(record.get("step", 0), int):
+            raise ValueError(f"{path}:{number}: must be an object with a whole number \"step\" ({line[:40]!r})")
+        records.append(record)
     return records
 
 

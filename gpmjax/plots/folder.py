@@ -13,7 +13,7 @@ A preferences file holds one group: ``labels`` [K], ``scores`` [K, K], and for a
 [K, 2k], perhaps ``scale`` [k], and a hybrid's ``reward`` [K]; ``title`` is optional. A Bradley–Terry model has no circle, only scores.
 """
 
-import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from gpmjax.plots.curves import learning_curves, read_metrics
 from gpmjax.plots.energy import cyclic_energy
 from gpmjax.plots.improvement import improvement
 from gpmjax.plots.matrix import score_matrix
+from gpmjax.plots.odd import read_json, using
 from gpmjax.plots.spectrum import spectrum
 from gpmjax.plots.subspaces import subspaces
 
@@ -50,25 +51,32 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
     files = [path for folder in folders if (path := folder / "metrics.jsonl").is_file()]
     runs = {path.parent.name: read_metrics(path) for path in files}
     if runs:
-        written.append(style.save(learning_curves(runs, title=title), out / "learning_curves.png"))
-    documents = {path: _read_json(path) for folder in folders for path in sorted(folder.glob("*.json"))}
-    table = [row for document in documents.values() for row in document.get("table", [])]
-    if table:
-        written.append(style.save(accuracy_bars(table, title=title), out / "accuracy.png"))
+        with using(*files):
+            written.append(style.save(learning_curves(runs, title=title), out / "learning_curves.png"))
+    documents = {path: read_json(path) for folder in folders for path in sorted(folder.glob("*.json"))}
+    if tables := [path for path, document in documents.items() if document.get("table")]:
+        with using(*tables):
+            table = [row for path in tables for row in documents[path]["table"]]
+            written.append(style.save(accuracy_bars(table, title=title), out / "accuracy.png"))
     for path, document in documents.items():
         if isinstance(document.get("iterations"), list):  # a config has their number under that name
             name = f"improvement_{path.parent.name}.png" if len(folders) > 1 else "improvement.png"
-            written.append(style.save(improvement(document["iterations"], title=title), out / name))
+            with using(path):
+                written.append(style.save(improvement(document["iterations"], title=title), out / name))
     if calibrations := _calibrations(documents):
-        written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
-    written += draw_diagnoses(documents, out, title=title)
+        with using(*[path for path, document in documents.items() if document.get("calibration") or document.get("eval")]):
+            written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
+    with using(*[path for path, document in documents.items() if document.get("diagnosis")]):
+        written += draw_diagnoses(documents, out, title=title)
     chosen = {path.parent.name: document for path, document in documents.items() if path.name == "regularisation.json"}
-    if any(document.get("path") for document in chosen.values()):
-        written.append(style.save(curl_path(chosen, title=title), out / "regularisation.png"))
+    with using(*[path for path in documents if path.name == "regularisation.json"]):
+        if any(document.get("path") for document in chosen.values()):
+            written.append(style.save(curl_path(chosen, title=title), out / "regularisation.png"))
     for path in sorted(path for folder in folders for path in folder.glob("preferences*.*")):
         if path.suffix in (".json", ".npz"):
-            # Each folder's groups may be numbered alike.
-            written += draw_preferences(path, out / path.parent.name if len(folders) > 1 else out)
+            with using(path):
+                # Each folder's groups may be numbered alike.
+                written += draw_preferences(path, out / path.parent.name if len(folders) > 1 else out)
     if not written:
         looked = ", ".join(map(str, folders))
         raise FileNotFoundError(f"{looked}: no metrics.jsonl, table, calibration, diagnosis or preferences to draw")
@@ -78,7 +86,7 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
 def draw_preferences(path: str | Path, out: str | Path) -> list[Path]:
     """The heat map of one preferences file and, when it has embeddings of even dimension, its circle."""
     path, out = Path(path), Path(out)
-    group = _read_npz(path) if path.suffix == ".npz" else _read_json(path)
+    group = _read_npz(path) if path.suffix == ".npz" else read_json(path)
     if missing := [name for name in ("labels", "scores") if name not in group]:
         raise ValueError(f"{path}: no field {missing[0]!r}")
     labels, scores = [str(label) for label in group["labels"]], np.array(group["scores"])
@@ -116,20 +124,16 @@ def _calibrations(documents: Mapping[Path, Mapping]) -> dict[str, list]:
         if document.get("calibration"):
             taken = path.stem in tables
             tables[f"{path.parent.name}/{path.stem}" if taken else path.stem] = document["calibration"]
-        for name, figures in document.get("eval", {}).items():
-            if figures.get("calibration"):
-                tables[f"{path.parent.name}, {Path(name).name}"] = figures["calibration"]
+        with using(path):
+            for name, figures in document.get("eval", {}).items():
+                if figures.get("calibration"):
+                    tables[f"{path.parent.name}, {Path(name).name}"] = figures["calibration"]
     return tables
 
 
-def _read_json(path: Path) -> Mapping:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
-    return document if isinstance(document, dict) else {}
-
-
 def _read_npz(path: Path) -> Mapping:
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not an .npz file ({error})") from error

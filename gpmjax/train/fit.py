@@ -1,15 +1,15 @@
 """Fits a preference model: config in, a directory with a model, metrics and ``summary.json`` out.
 
-What happens, in order: read the config → mesh → open the model → read and encode the data → (frozen backbone: encode
-what the feature cache lacks) → restore the newest checkpoint → train → evaluate → export → summary. Evaluators are
+What happens, in order: read the config → own the work directory → mesh → open the model → read and encode the data → compare
+with the record of the run before (train.record) → (frozen backbone: encode what the feature cache lacks) → restore the newest checkpoint → train → evaluate → export → summary. Evaluators are
 handed in, so this package knows nothing of what they measure.
 """
 
 import dataclasses
 import functools
-import json
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ from gpmjax.train.inputs import OpenHeldOut, batch_shape, fit_data
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
+from gpmjax.train.record import fit_record, refuse_changes
 from gpmjax.train.regulariser import Regulariser
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
@@ -63,7 +64,7 @@ def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict
         try:
             return run()
         except StopRequested:
-            return run.summary("interrupted", step=0)
+            return run.summary("interrupted", step=run.step)
 
 
 class Run:
@@ -87,6 +88,7 @@ class Run:
         prepared = fit_data(config, reads(order=config.data.order), config.data.train)
         self.regulariser = Regulariser(config, workdir, prepared, stop.raise_if_agreed)
         self.train = self.regulariser.train
+        self.sources = prepared.sources
         self.held_out = {
             source: open_held_out(
                 source,
@@ -105,21 +107,29 @@ class Run:
         self.features: GroupFeatures | None = None
         self.trained = self.untouched = 0
         self.loop: Loop | None = None
+        self.step = self.steps = 0
+        """What this call has come to, and how many there are to be."""
+        reader = ThreadPoolExecutor(1)
+        self.base = reader.submit(self.backbone.fingerprint)  # all of its files are read, while other things are done
+        reader.shutdown(wait=False)
 
     def __call__(self) -> dict[str, Any]:
         config = self.config
-        if self.frozen_backbone:
-            self._encode_features()
         pipeline = self._train_pipeline()
-        steps = config.steps or max(pipeline.steps(config.epochs), config.least_steps)
-        optimizer = make_optimizer(config.optimizer, steps)
-        params = {"heads": self.backbone.load_heads()} if self.frozen_backbone else self.backbone.load()
+        self.steps = steps = config.steps or max(pipeline.steps(config.epochs), config.least_steps)
         with Checkpoints(self.workdir / "checkpoints", config.checkpoint) as checkpoints:
+            # Before the model is loaded.
+            checkpoints.check_latest(lambda saved: refuse_changes(str(self.workdir), saved, self._record))
+            if self.frozen_backbone:
+                self._encode_features()
+            optimizer = make_optimizer(config.optimizer, steps)
+            params = {"heads": self.backbone.load_heads()} if self.frozen_backbone else self.backbone.load()
             resumed = checkpoints.latest() is not None
             self.model = self.regulariser.before_fit(self.model, params["heads"], steps, self._assemble, resumed)
+            checkpoints.check_latest(self._refuse_another_choice)
             trainable, frozen = split(params, frozen_patterns(config.model))
             self.trained, self.untouched = count(trainable), count(frozen)
-            state = self._restore(checkpoints, init_state(trainable, optimizer, self.mesh))
+            state = self._resumed(checkpoints, init_state(trainable, optimizer, self.mesh))
             writer = MetricsWriter(self.workdir, resumed_step=int(state.step))
             try:
                 self.loop = Loop(
@@ -130,6 +140,7 @@ class Run:
                         config.eval_every,
                         config.checkpoint.every,
                         schedule(config.optimizer, steps),
+                        evaluate_first=self.step > 0 and checkpoints.metrics(self.step) is None,
                         hardware_flops=hardware_flops(
                             self.model.config, self.model.runtime, trainable, frozen, self._work(pipeline.shape)
                         ),
@@ -139,12 +150,13 @@ class Run:
                     self.stop,
                 )
                 state, status = self.loop.run(state)
+                self.step = int(state.step)
                 checkpoints.wait()
             finally:
                 writer.close()
             if status == "finished":
                 self._finish(state, frozen, checkpoints)
-            return self.summary(status, int(state.step), best=checkpoints.best())
+            return self.summary(status, self.step, best=checkpoints.best())
 
     # Data
 
@@ -172,7 +184,7 @@ class Run:
         config = self.config
         directory = Path(config.model.feature_cache or self.workdir / "features")
         access = "write" if is_first_host() else "read"
-        store = FeatureStore(directory, self.backbone.fingerprint(), self.model.config.hidden_size, access)
+        store = FeatureStore(directory, self.base.result(), self.model.config.hidden_size, access)
         groups = [group for source in self.train.sources for group in source]
         groups += [group for held_out in self.held_out.values() for group in held_out.pipeline.groups]
 
@@ -230,7 +242,7 @@ class Run:
             rows=lambda batch: np.asarray(batch.comparisons.row),
             name_rows=name_rows,
             evaluate=lambda state: self._evaluate(merge(state.params, frozen)),
-            save=lambda state, figures: checkpoints.save(state, self._record(), self._ranked(figures)),
+            save=lambda state, figures: checkpoints.save(state, self._record | self._choice, self._ranked(figures)),
         )
 
     @functools.cached_property
@@ -266,27 +278,27 @@ class Run:
 
     # Resuming and ending
 
+    @functools.cached_property
     def _record(self) -> dict[str, Any]:
-        """What must not change between a run and its resumption: it gives parameters and step numbers their meaning."""
-        return {
-            "spec": self.model.spec.to_dict(),
-            "seed": self.config.seed,
-            "data": json.loads(json.dumps(dataclasses.asdict(self.config.data))),
-        }
+        ranked_by = self.held_out[self.config.data.eval[0]].pipeline.groups if self.held_out else None
+        return fit_record(self.config, self.backbone.model.spec, self.steps, self.base.result(), self.sources, ranked_by)
 
-    def _restore(self, checkpoints: Checkpoints, state: TrainState) -> TrainState:
-        step = checkpoints.latest()
-        if step is None:
+    @property
+    def _choice(self) -> dict[str, Any]:
+        """What took the place of "auto" in the config's loss."""
+        return {"chosen": {name: getattr(self.regulariser.loss, name) for name in ("curl", "gate_penalty")}}
+
+    def _refuse_another_choice(self, saved: dict[str, Any]) -> None:
+        if "chosen" in saved:
+            refuse_changes(str(self.workdir), saved, self._choice)
+
+    def _resumed(self, checkpoints: Checkpoints, state: TrainState) -> TrainState:
+        resumed = checkpoints.resume(state, self.mesh)
+        if resumed is None:
             return state
-        saved, mine = checkpoints.record(step), self._record()
-        for name, value in mine.items():
-            if saved.get(name) != value:
-                raise ValueError(
-                    f"{self.workdir}: its checkpoint was made with {name}={saved.get(name)}, this config has {value}; "
-                    f"resume with the same config, or use a new --workdir"
-                )
-        logging.info("%s: resuming at step %d", self.workdir, step)
-        return checkpoints.restore(step, state, self.mesh)
+        self.step = int(resumed.step)
+        logging.info("%s: resuming at step %d", self.workdir, self.step)
+        return resumed
 
     def _write_examples(self, params: Any) -> None:
         """preferences-N.json for some training groups, to be drawn."""

@@ -29,12 +29,13 @@ from gpmjax import hub
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.prompts import EncodedPrompt, encode_prompts, part_of, read_prompts
 from gpmjax.distributed import is_first_host
-from gpmjax.improve_config import ImproveConfig, PromptsConfig
+from gpmjax.improve_config import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.sharding import make_mesh, put_whole_batch
 from gpmjax.train import stages
 from gpmjax.train.backbone import OpenDecoder, open_decoder
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.figures import iteration_figures
+from gpmjax.train.improve_record import check_record, prompts_identity, scorer_identity
 from gpmjax.train.judge import Judge
 from gpmjax.train.flops import dense_work, hardware_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
@@ -49,10 +50,6 @@ from gpmjax.train.speed import known_peak
 from gpmjax.train.state import init_state, jit_step
 from gpmjax.train.workdir import owned_workdir
 from gpmjax.version import __version__
-
-ANYTIME = ("iterations", "log_every", "checkpoint", "judge", "mesh", "distributed")
-"""Fields that may change when a run is resumed: they do not alter what is already there."""
-
 
 def improve(config: ImproveConfig, workdir: str | Path) -> dict[str, Any]:
     """Runs ``config.iterations`` of sample → score → update, or goes on where an earlier call stopped.
@@ -92,7 +89,7 @@ class Improvement:
             )
         self.base = self.policy(0)
         self.chat = ChatFormat(self.base.tokenizer, template=config.prompts.template)
-        self.prompts = self.read_prompts(config.prompts)
+        self.prompts = self.read_prompts(config.prompts, "prompts")
         look_at_scorer(config.scorer, "scorer")
         if config.judge.asked:
             look_at_scorer(config.judge.scorer, "judge.scorer")
@@ -109,12 +106,12 @@ class Improvement:
     def folder(self, iteration: int) -> Path:
         return self.workdir / f"iteration-{iteration}"
 
-    def read_prompts(self, config: PromptsConfig) -> list[EncodedPrompt]:
-        """A source's prompts, all of which leave room for a response."""
+    def read_prompts(self, config: PromptsConfig, name: str) -> list[EncodedPrompt]:
+        """A source's prompts, all of which leave room for a response; ``name`` is the config's own, "judge.prompts"."""
         room = self.base.model.config.max_positions - self.config.rollout.max_new_tokens
         if config.max_length > room:
             raise ValueError(
-                f"config.prompts.max_length={config.max_length}: with rollout.max_new_tokens="
+                f"config.{name}.max_length={config.max_length}: with rollout.max_new_tokens="
                 f"{self.config.rollout.max_new_tokens} it must be at most {room}, for the policy has "
                 f"{self.base.model.config.max_positions} positions"
             )
@@ -132,17 +129,18 @@ class Improvement:
 
     def _check_record(self) -> None:
         """Finished stages were made by the config that is recorded; another one would read them as its own."""
-        record = json.loads(json.dumps(dataclasses.asdict(self.config)))
-        path = self.workdir / "config.json"
-        if path.exists():
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            for name in (name for name in record if name not in ANYTIME):
-                if earlier.get(name) != record[name]:
-                    raise ValueError(
-                        f"{self.workdir}: was begun with {name}={earlier.get(name)}, this config has {record[name]}; "
-                        f"resume with the same config, or use a new --workdir"
-                    )
-        write_json(path, record)
+        config = self.config
+        contents = {
+            "policy.base": self.base.fingerprint(),
+            "prompts.content": prompts_identity(self.prompts),
+            "scorer.content": scorer_identity(config.scorer, "scorer"),
+        }
+        if self.judge:
+            contents["judge.prompts.content"] = prompts_identity(self.judge.prompts)
+            contents["judge.scorer.content"] = scorer_identity(config.judge.scorer, "judge.scorer")
+        record = check_record(config, self.workdir, contents)
+        write_json(self.workdir / "config.json", json.loads(json.dumps(dataclasses.asdict(config))))
+        write_json(self.workdir / "record.json", record)
 
     # An iteration
 
@@ -157,7 +155,7 @@ class Improvement:
         sampled = stages.samples(
             folder / "samples",
             part_of(self.prompts, iteration, config.prompts.parts),
-            lambda: self.open_rollout(policy, iteration),
+            lambda: self.open_rollout(config.rollout, policy, iteration, self.chat),
             seed=self.sampling_seed(iteration),
             facts=self.facts("samples", iteration),
             **common,
@@ -185,12 +183,11 @@ class Improvement:
             figures["judge"] = self.judge(iteration)
         write_json(folder / "figures.json", figures)
 
-    def open_rollout(self, policy: OpenDecoder, iteration: int) -> stages.Rollout:
-        """π_t on these devices, or behind the config's endpoint under the name that it gives this iteration's policy."""
-        config = self.config.rollout
+    def open_rollout(self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat) -> stages.Rollout:
+        """The policy that iteration ``number`` samples from, on these devices, or behind the endpoint under its name there."""
         if not config.endpoint:
-            return stages.local_rollout(config, policy, self.chat, self.mesh)
-        return stages.endpoint_rollout(config, self.chat, config.model_of(iteration))
+            return stages.local_rollout(config, policy, chat, self.mesh)
+        return stages.endpoint_rollout(config, chat, config.model_of(number))
 
     def _drift(self, iteration: int, scored: Scored) -> Drift | None:
         """GPRL's monitor: this iteration's blocks against the first one's."""
@@ -220,8 +217,7 @@ class Improvement:
         )
         step = jit_step(step, state, self.mesh)
         with Checkpoints(folder / "train" / "checkpoints", config.checkpoint) as checkpoints:
-            if checkpoints.latest() is not None:
-                state = checkpoints.restore(checkpoints.latest(), state, self.mesh)
+            state = checkpoints.resume(state, self.mesh) or state
             writer = MetricsWriter(folder / "train", resumed_step=int(state.step))
             hooks = LoopHooks(
                 batch=batches,

@@ -1,6 +1,8 @@
 """Does the policy win against the one that the run began with? Asked of a preference model that did not train it.
 
-Both answer the same prompts, K times each, and every answer of one side meets every answer of the other. The model that
+Both answer the same prompts, K times each, and every answer of one side meets every answer of the other. Where a server holds
+the policies (config.rollout.endpoint), it answers here too: the first policy as iteration 1, the one that iteration t made as
+iteration t + 1. If it does not hold that one yet, the run stops with the server's words, and goes on when it does. The model that
 did train it is asked too: where it sees far more progress than the judge, the policy has learnt the scorer, not the task.
 """
 
@@ -10,8 +12,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gpmjax.data.chat import ChatFormat
 from gpmjax.data.prompts import EncodedPrompt
-from gpmjax.improve_config import ImproveConfig, PromptsConfig
+from gpmjax.improve_config import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.train import stages
 from gpmjax.train.backbone import OpenDecoder
 from gpmjax.train.figures import lengths
@@ -29,10 +32,10 @@ class Run(Protocol):
 
     def policy(self, iteration: int) -> OpenDecoder: ...
     def folder(self, iteration: int) -> Path: ...
-    def read_prompts(self, config: PromptsConfig) -> list[EncodedPrompt]: ...
+    def read_prompts(self, config: PromptsConfig, name: str) -> list[EncodedPrompt]: ...
     def facts(self, stage: str, iteration: int) -> dict[str, str]: ...
     def sampling_seed(self, *key: int) -> int: ...
-    def open_rollout(self, policy: OpenDecoder, iteration: int) -> stages.Rollout: ...
+    def open_rollout(self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat) -> stages.Rollout: ...
 
 
 class Judge:
@@ -42,7 +45,8 @@ class Judge:
         self._run, self._judge = run, config.judge
         # Responses are drawn here as in training, but for their number.
         self._rollout = dataclasses.replace(config.rollout, responses=config.judge.responses)
-        self._prompts = run.read_prompts(config.judge.prompts)
+        self.prompts = run.read_prompts(config.judge.prompts, "judge.prompts")
+        self._chat = ChatFormat(run.base.tokenizer, template=config.judge.prompts.template)
         self._scorers = {"judge": config.judge.scorer, "trainer": config.scorer}
 
     def __call__(self, iteration: int) -> dict[str, Any]:
@@ -51,7 +55,7 @@ class Judge:
         before = self._samples(run.workdir / "base" / "samples", run.base, 0)
         after = self._samples(folder / "samples", run.policy(iteration), iteration)
         together = [side_by_side(*rows) for rows in zip(after, before, strict=True)]
-        figures: dict[str, Any] = {"prompts": len(self._prompts), "responses": self._judge.responses}
+        figures: dict[str, Any] = {"prompts": len(self.prompts), "responses": self._judge.responses}
         for name, scorer in self._scorers.items():
             scores = stages.scores(
                 folder / f"scores-{name}",
@@ -69,8 +73,9 @@ class Judge:
         run = self._run
         return stages.samples(
             directory,
-            self._prompts,
-            lambda: stages.local_rollout(self._rollout, policy, run.chat, run.mesh),
+            self.prompts,
+            # Under the name by which the next iteration samples from it.
+            lambda: run.open_rollout(self._rollout, policy, iteration + 1, self._chat),
             seed=run.sampling_seed(iteration, 2),
             prompts_a_file=self._rollout.prompts_a_file,
             facts=run.facts("judge samples", iteration),

@@ -7,7 +7,8 @@ step's metrics are read too, so a checkpoint never holds parameters that came fr
 
 A step's time runs from the end of the step before to its own end; evaluating and saving are not in it, waiting for data is.
 
-Resuming: restore step n, drop later lines of metrics.jsonl, go on with batch n. Batch n depends on n alone.
+Resuming: restore step n, drop later lines of metrics.jsonl, make up for an evaluation that a signal broke off, go on with
+batch n. Batch n depends on n alone.
 """
 
 import math
@@ -108,6 +109,8 @@ class LoopPlan:
     learning_rate: Callable[[int], float]
     shown: tuple[str, ...] = ("loss", "accuracy")
     """Metrics of the progress line."""
+    evaluate_first: bool = False
+    """Whether the state that is gone on from was to be evaluated and was not: a signal came while it was."""
     hardware_flops: float | None = None
     """That every step runs. What it needs is its metric "model_flops"; both are left out where a step counts none."""
     peak_flops: float | None = None
@@ -144,6 +147,12 @@ class Loop:
         self._bar = ProgressBar("train", plan.steps, first)
         self.speed.start()
         try:
+            due = lambda every, done: done == plan.steps or (every and done % every == 0)
+            if plan.evaluate_first and due(plan.eval_every, first):
+                if evaluated := self._evaluate(state, first):
+                    self._hooks.save(state, evaluated)
+                if self._stop.agreed():
+                    return state, "interrupted"
             with ThreadPoolExecutor(1) as reader:
                 ahead = reader.submit(self._hooks.batch, first) if first < plan.steps else None
                 for n in range(first, plan.steps):
@@ -152,10 +161,9 @@ class Loop:
                         ahead = reader.submit(self._hooks.batch, n + 1)
                     state = self._dispatch(state, batch, n)
                     done = n + 1
-                    due = lambda every: done == plan.steps or (every and done % every == 0)
-                    evaluated = self._evaluate(state, done) if due(plan.eval_every) else {}
+                    evaluated = self._evaluate(state, done) if due(plan.eval_every, done) else {}
                     stopping = self._stop.agreed()
-                    if stopping or evaluated or due(plan.save_every):
+                    if stopping or evaluated or due(plan.save_every, done):
                         self._read_pending()
                         self._hooks.save(state, evaluated)
                         self.speed.start()

@@ -6,14 +6,15 @@ A training line is ``{"step", "loss", "accuracy", …}``, an evaluation line ``{
 """
 
 import json
+import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
-
 from gpmjax import files
 from gpmjax.distributed import is_first_host
+from gpmjax.train.tensorboard import TensorBoard
 
 
 def write_json(path: Path, value: Any) -> Any:
@@ -33,22 +34,27 @@ class MetricsWriter:
         if not self._open:
             return
         self._path = Path(workdir) / "metrics.jsonl"
-        kept = [line for line in self._complete_lines() if json.loads(line)["step"] <= resumed_step] if resumed_step else []
-        self._path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
-        self._tensorboard = SummaryWriter(str(Path(workdir) / "tensorboard"), purge_step=resumed_step + 1)
+        kept = [line for line, step in self._complete_lines() if step <= resumed_step] if resumed_step else []
+        with files.replacing(self._path) as partial:  # a kill or a full disk here loses no line
+            partial.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self._file = self._path.open("ab", buffering=0)
+        self._tensorboard = TensorBoard(Path(workdir) / "tensorboard", purge_step=resumed_step + 1)
 
-    def _complete_lines(self) -> list[str]:
-        """A run killed in the middle of a line leaves its stump at the end of the file."""
-        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        return text[: text.rfind("\n") + 1].splitlines()
+    def _complete_lines(self) -> Iterator[tuple[str, int]]:
+        """Lines and their steps. A run killed in the middle of a line leaves its stump at the end of the file."""
+        text = self._path.read_bytes().decode(errors="replace") if self._path.exists() else ""
+        for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], start=1):
+            try:
+                yield line, int(json.loads(line)["step"])
+            except (ValueError, KeyError, TypeError):
+                logging.warning("%s:%d: garbled line, left out: %r", self._path, number, line[:60])
 
     def write(self, step: int, values: dict[str, Any]) -> None:
+        """Raises OSError, naming file and step, when the disk takes no more lines; TensorBoard is gone on without."""
         if not self._open:
             return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in _scalars(values):
-            self._tensorboard.add_scalar(name, value, step)
+        files.append_line(self._file, self._path, json.dumps({"step": step, **values}), f"the line of step {step} is not written")
+        self._tensorboard.write(step, _scalars(values))
 
     def close(self) -> None:
         if self._open:
@@ -56,7 +62,7 @@ class MetricsWriter:
             self._tensorboard.close()
 
 
-def _scalars(values: dict[str, Any], prefix: str = ""):
+def _scalars(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
     for name, value in values.items():
         if isinstance(value, dict):
             yield from _scalars(value, f"{prefix}{name}/")

@@ -1,14 +1,17 @@
 """Whole runs: every stage leaves what it says, is made once, and refuses what it cannot use."""
 
+import copy
 import dataclasses
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from gpmjax.hub import load_decoder
+from gpmjax.improve_config import ScorerConfig
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.sampling.rollout import RolloutFailed
 from gpmjax.train import improve as improving
@@ -27,8 +30,11 @@ def tree(tmp_path):
     return lambda: {path: path.stat().st_mtime_ns for kind in kinds for path in (tmp_path / "run").rglob(kind)}
 
 
-def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tree):
-    run = tmp_path / "run"
+def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tree, monkeypatch, caplog):
+    run, own, source = tmp_path / "run", tmp_path / "own_scorer.py", "from toy_scorers import *\n"
+    own.write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config.scorer.function = "own_scorer:cycle"
     summary = improve(config, run)
     assert summary["status"] == "finished" and summary["step"] == 2 and len(summary["iterations"]) == 2
 
@@ -60,9 +66,49 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     before = tree()
     assert improve(config, run)["iterations"] == summary["iterations"]
     assert tree() == before
-    config.loss.beta = 0.25
-    with pytest.raises(ValueError, match="was begun with loss=.*new --workdir"):
-        improve(config, run)
+    changed = {
+        "loss.beta=0.5, this config has 0.25": lambda c: setattr(c.loss, "beta", 0.25),
+        "rollout.top_p=1.0, this config has 0.5": lambda c: setattr(c.rollout, "top_p", 0.5),
+        "prompts.content=8 prompts, digest": lambda c: shorten(c.prompts),
+        "judge.responses=2, this config has 3": lambda c: setattr(c.judge, "responses", 3),
+        "judge.prompts.content=8 prompts, digest": lambda c: shorten(c.judge.prompts),
+        "scorer.function=own_scorer:cycle, this config has toy_scorers:cycle": lambda c: setattr(c.scorer, "function", "toy_scorers:cycle"),
+        "scorer.content=": lambda c: own.write_text(f"{source}# changed\n", encoding="utf-8"),
+    }
+
+    def shorten(prompts):
+        short = tmp_path / "short.jsonl"
+        lines = Path(prompts.source).read_text(encoding="utf-8").splitlines(True)
+        short.write_text("".join(lines[:7]), encoding="utf-8")
+        prompts.source = str(short)
+
+    for message, change in changed.items():
+        another = copy.deepcopy(config)
+        change(another)
+        with pytest.raises(ValueError, match=f"was begun with {message}.*new --workdir") as refused:
+            improve(another, run)
+        assert "\n" not in str(refused.value)
+    own.write_text(source, encoding="utf-8")
+
+    # From before contents were recorded; and what may change.
+    (run / "record.json").unlink()
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(Path(config.prompts.source).read_bytes())
+    another = copy.deepcopy(config)
+    another.prompts.source = str(moved)
+    with pytest.raises(ValueError, match="was begun with prompts.source="):
+        improve(another, run)
+    caplog.clear()
+    assert improve(config, run)["iterations"] == summary["iterations"]
+    assert "was begun by another version, which did not record policy.base, prompts.content, scorer.content, " in caplog.text
+    another.checkpoint.every, another.rollout.rows, another.log_every = 5, 4, 7
+    assert improve(another, run)["iterations"] == summary["iterations"]
+    another.judge.prompts.source = ""
+    assert "judge" in improve(another, run)["iterations"][0]
+    assert tree() == before
+    with pytest.raises(ValueError, match="was begun with judge.responses"):
+        another.judge.prompts.source, another.judge.responses = config.judge.prompts.source, 3
+        improve(another, run)
 
 
 def test_sigterm_stops_between_chunks_and_the_samples_stay(config, tmp_path, monkeypatch):
@@ -138,6 +184,9 @@ def test_what_an_endpoint_answered_before_it_gave_up_is_not_asked_again(config, 
         (lambda c: setattr(c.rollout, "responses", 1), "rollout.responses=1: must be at least 2"),
         (lambda c: setattr(c.prompts, "max_length", 20), r"prompts.jsonl:\d: the prompt takes \d+ tokens, max_length is 20"),
         (lambda c: setattr(c.prompts, "max_length", 4096), "prompts.max_length=4096: .* at most 2044"),
+        (lambda c: setattr(c.judge.prompts, "max_length", 4096), "config.judge.prompts.max_length=4096: .* at most 2044"),
+        (lambda c: setattr(c.scorer, "function", "nowhere:f"), "config.scorer.function='nowhere:f': cannot be imported"),
+        (lambda c: setattr(c.judge, "scorer", ScorerConfig(function="a.b:f")), "function='a.b:f': cannot be imported"),
         (lambda c: setattr(c.prompts, "source", ""), "prompts.source='': name a file"),
         (lambda c: setattr(c.scorer, "model", "there"), "exactly one must be given"),
         (lambda c: setattr(c.scorer, "function", "cycle"), "must be written module:name"),
@@ -191,6 +240,21 @@ def test_figures_count_repeated_texts_and_prompts_that_nothing_is_learnt_from():
     assert found.counts.tolist() == [[True, False, True], [False] * 3, [True, True, False]]
 
 
+def test_a_judges_answers_come_from_where_the_policys_do_and_in_its_own_template(config, tmp_path, monkeypatch):
+    config.iterations, config.judge.prompts.template = 1, "raw"
+    config.rollout.endpoint, config.rollout.endpoint_model = "http://localhost:1/v1", "policy-{iteration}"
+    asked = []
+
+    def endpoint(rollout, chat, model):
+        asked.append((model, rollout.responses, chat.template))
+        return lambda prompts, seed, ids: _said(prompts, seed, ids, rollout.responses)
+
+    monkeypatch.setattr(stages, "endpoint_rollout", endpoint)
+    monkeypatch.setattr(stages, "local_rollout", lambda *_: pytest.fail("sampled here"))
+    assert improve(config, tmp_path)["status"] == "finished"
+    assert asked == [("policy-1", 3, "chat"), ("policy-1", 2, "raw"), ("policy-2", 2, "raw")]
+
+
 def test_every_epoch_sees_every_example_once(example):
     examples = [example(prompt_id=n) for n in range(5)]
     batches = Batches(examples, 2, seed=1)
@@ -199,13 +263,13 @@ def test_every_epoch_sees_every_example_once(example):
     np.testing.assert_array_equal(batches(4).row, Batches(examples, 2, seed=1)(4).row)
 
 
-def _said(prompts, seed, ids=None):
+def _said(prompts, seed, ids=None, responses=3):
     """Answers that took no model."""
     ids = range(len(prompts)) if ids is None else ids
     one = lambda n, k: np.array([2 + (n + k) % 200, 0], np.int32)
-    texts = lambda n: tuple(f"{n} {k}" for k in range(3))
-    logprobs = tuple(np.zeros(2, np.float32) for _ in range(3))
-    return [stages.Rollouts(texts(n), tuple(one(n, k) for k in range(3)), logprobs, (True,) * 3) for n in ids]
+    texts = lambda n: tuple(f"{n} {k}" for k in range(responses))
+    logprobs = tuple(np.zeros(2, np.float32) for _ in range(responses))
+    return [stages.Rollouts(texts(n), tuple(one(n, k) for k in range(responses)), logprobs, (True,) * responses) for n in ids]
 
 
 def _sample_nothing(monkeypatch):

@@ -1,5 +1,6 @@
 """How a program learns that it is not alone, from the config, from the environment, and not at all."""
 
+import jax
 import pytest
 
 from gpmjax.config import DistributedConfig
@@ -39,6 +40,7 @@ def test_who_the_others_are(environment, arguments, expected):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"cluster": "slurm"}, "config.distributed.cluster='slurm': SLURM_JOB_ID is not set; start the run with srun"),
         ({"coordinator_address": "host"}, "coordinator_address='host': must be HOST:PORT"),
         ({"coordinator_address": "host:port"}, "must be HOST:PORT"),
         ({"cluster": "coordinator"}, "coordinator_address=''"),
@@ -49,6 +51,21 @@ def test_who_the_others_are(environment, arguments, expected):
 def test_half_of_what_is_needed_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         connection({}, **arguments)
+
+
+@pytest.mark.parametrize("name", ["SLURM_STEP_NUM_TASKS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"])
+def test_a_variable_that_is_no_number_is_named(name):
+    with pytest.raises(ValueError, match=f"environment variable {name}='many': must be a whole number"):
+        connection({name: "many"}, coordinator_address="" if name.startswith("SLURM") else "host:1")
+
+
+def test_hosts_that_cannot_be_joined_are_one_line(monkeypatch):
+    def fails(**_):
+        raise RuntimeError("DEADLINE_EXCEEDED:\n  no coordinator")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fails)
+    with pytest.raises(OSError, match="cluster='tpu': the hosts could not be joined .DEADLINE_EXCEEDED: no coordinator"):
+        initialize(cluster="tpu")
 
 
 def test_config_fields_are_checked():

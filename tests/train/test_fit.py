@@ -1,7 +1,11 @@
 """Whole runs: they learn, resume bit by bit, stop when asked, and refuse what they cannot use."""
 
+import copy
+import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 
 import jax
@@ -160,14 +164,103 @@ def test_what_is_cut_is_said(config, tmp_path, caplog):
     assert "config.data.train: " in caplog.text
 
 
-def test_a_checkpoint_of_another_shape_or_a_broken_one_is_named(config, tmp_path):
+def record_file(workdir, step=12):
+    return workdir / "checkpoints" / str(step) / "record" / "metadata"
+
+
+def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config, tmp_path, pairs_file, caplog):
     config.model.backbone, config.data.eval = "frozen", ()
-    fit(config, tmp_path, held_out)
-    config.model.freeze = ("gate",)
-    with pytest.raises(ValueError, match="checkpoints/12: parameter heads/gate/kernel has shape .* there and none"):
-        fit(config, tmp_path, held_out)
-    config.model.freeze = ()
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_bytes(pairs_file.read_bytes())
+    config.data.train = (str(pairs),)
+    run, before = tmp_path / "run", copy.deepcopy(config)
+    fit(config, run, held_out)
+    record = json.loads(record_file(run).read_text(encoding="utf-8"))
+    assert record["model"]["base"] == fitting.Run(config, run, held_out, fitting.StopRequest()).backbone.fingerprint()
+    refused = {
+        "optimizer.learning_rate=0.003, this config has 0.01": lambda c: setattr(c.optimizer, "learning_rate", 0.01),
+        "optimizer.steps=12, this config has 13": lambda c: setattr(c, "steps", 13),
+        "loss.label_smoothing=0.0, this config has 0.1": lambda c: setattr(c.loss, "label_smoothing", 0.1),
+        "model.freeze=[], this config has ['gate']": lambda c: setattr(c.model, "freeze", ("gate",)),
+        "seed=0, this config has 1": lambda c: setattr(c, "seed", 1),
+        "spec.tau=": lambda c: setattr(c.model, "tau", 0.7),
+        "data.content=": lambda c: pairs.write_text("".join(pairs_file.read_text(encoding="utf-8").splitlines(True)[1:]), encoding="utf-8"),
+    }
+    for message, change in refused.items():
+        config = copy.deepcopy(before)
+        change(config)
+        with pytest.raises(ValueError) as error:
+            fit(config, run, held_out)
+        assert f"{run}: was begun with {message}" in str(error.value) and "\n" not in str(error.value)
+    assert re.search(r"data.content=8 groups, 24 comparisons, digest \w+, this config has 8 groups, 23 comparisons, digest", str(error.value))
+
+    config = copy.deepcopy(before)
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(pairs_file.read_bytes())
+    config.data.train, config.data.eval = (str(moved),), (str(pairs_file),)
+    config.log_every, config.checkpoint.every, config.mesh.fsdp, config.mesh.tensor = 3, 7, 4, 2
+    caplog.clear()
+    assert fit(config, run, held_out)["status"] == "finished"
+    assert "did not record ranked_by; whether" in caplog.text  # a first evaluation set is new, not changed
+
+    # As an earlier version left it.
+    data = json.loads(json.dumps(dataclasses.asdict(before.data)))
+    record_file(run).write_text(json.dumps({"spec": record["spec"], "seed": 0, "data": data}), encoding="utf-8")
+    pairs.write_bytes(pairs_file.read_bytes())
+    caplog.clear()
+    assert fit(before, run, held_out)["status"] == "finished"
+    assert "was begun by another version, which did not record model.freeze, " in caplog.text
+    assert "its bits are not checked" in caplog.text
+    with pytest.raises(ValueError, match="was begun with data.train="):
+        fit(config, run, held_out)
+
+
+def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_path, monkeypatch):
+    config.model.backbone, config.eval_every, config.checkpoint.keep = "frozen", 6, 3
+    evaluate = fitting.Run._evaluate
+
+    def interrupted(run, params):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(run, params)
+
+    def evaluations():
+        return [line["step"] for line in read_metrics(tmp_path) if "eval" in line]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Run, "_evaluate", interrupted)
+        summary = fit(config, tmp_path, held_out)
+        assert (summary["status"], summary["step"]) == ("interrupted", 6)
+        again = fit(config, tmp_path, held_out)  # while it makes up for the evaluation that was broken off
+        assert (again["status"], again["step"]) == ("interrupted", 6) and evaluations() == []
+
+    def interrupted_at_last(run, params):
+        return (interrupted if evaluations() else evaluate)(run, params)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting.Run, "_evaluate", interrupted_at_last)
+        summary = fit(config, tmp_path, held_out)
+        assert (summary["status"], summary["step"]) == ("interrupted", 12)
+    assert fit(config, tmp_path, held_out)["status"] == "finished"
+    assert evaluations() == [6, 12]
+    with Checkpoints(tmp_path / "checkpoints", config.checkpoint) as checkpoints:
+        assert checkpoints.metrics(6) is not None and checkpoints.metrics(12) is not None
+    monkeypatch.setattr(fitting.Run, "_evaluate", interrupted)
+    summary = fit(config, tmp_path, held_out)  # a finished run, evaluated again for its summary
+    assert (summary["status"], summary["step"]) == ("interrupted", 12)
+
+
+def test_a_broken_checkpoint_is_passed_over_and_the_run_ends_alike(config, tmp_path):
+    config.model.backbone, config.data.eval, config.checkpoint.every = "frozen", (), 6
+    first = fit(config, tmp_path, held_out)
     step = tmp_path / "checkpoints" / "12"
+    (step / "params" / "_METADATA").unlink()
+    (tmp_path / ".model.abcdefg1.new").mkdir()
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / ".curve.png.99.partial").touch()
+    again = fit(config, tmp_path, held_out)
+    assert again["step"] == first["step"] == 12 and sorted(losses(tmp_path)) == list(range(1, 13))
+    assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.glob(".model*"))
+    shutil.rmtree(tmp_path / "checkpoints" / "6")
     (step / "params" / "_METADATA").unlink()
     with pytest.raises(ValueError, match="checkpoints/12: broken checkpoint.*delete this directory"):
         fit(config, tmp_path, held_out)

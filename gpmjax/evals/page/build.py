@@ -14,6 +14,7 @@ from gpmjax.evals.page.folders import Chapter, Run
 from gpmjax.evals.page.sections import section
 from gpmjax.evals.table import over
 from gpmjax.evals.source_tables.render import Table, notes
+from gpmjax.files import using
 from gpmjax.version import __version__
 
 # By the beginning of a picture's file name: title, and what is to be seen.
@@ -102,18 +103,20 @@ def render_page(
     )
     environment.filters |= {"percent": percent, "number": number, "places": places, "score": score_text, "beaten": beaten, "over": over}
     sections = {run.folder: section(run) for chapter in chapters for run in chapter.runs}
-    return environment.get_template("page.html.j2").render(
-        title=title,
-        chapters=chapters,
-        sections=sections,
-        pictures=pictures,
-        circles=circles,
-        tables=[(table, notes(table)) for table in tables],
-        remarks=remarks,
-        made=made.strftime("%d %B %Y").lstrip("0"),
-        version=__version__,
-        anchor=_anchors(chapters),
-    )
+    folders = ", ".join(str(run.folder) for chapter in chapters for run in chapter.runs)
+    with using(folders, "a run or an evaluation", jinja2.TemplateError):
+        return environment.get_template("page.html.j2").render(
+            title=title,
+            chapters=chapters,
+            sections=sections,
+            pictures=pictures,
+            circles=circles,
+            tables=[(table, notes(table)) for table in tables],
+            remarks=remarks,
+            made=made.strftime("%d %B %Y").lstrip("0"),
+            version=__version__,
+            anchor=_anchors(chapters),
+        )
 
 
 def _anchors(chapters: Sequence[Chapter]) -> Mapping[Path, str]:

@@ -15,6 +15,8 @@ from scipy import special
 
 from gpmjax.evals.judging import record_scores
 from gpmjax.evals.source_tables.documents import set_name
+from gpmjax.evals.source_tables.settings import read_json
+from gpmjax.files import using
 from gpmjax.preference.game import cyclic_share
 
 SHORT = 6
@@ -75,26 +77,25 @@ class Example(NamedTuple):
 
 def read_preferences(path: Path) -> Example:
     """The group of a fit's preferences file. Raises ValueError naming the file and the field that it lacks."""
-    try:
-        group = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+    group = read_json(path)
     # As gpmjax.plots names the picture.
     name = path.stem.removeprefix("preferences").strip("_-") or "preferences"
-    return _example(str(path), name, group, str(group.get("title", path.name)))
+    with using(path, "a fit"):
+        return _example(str(path), name, group, str(group.get("title", path.name)))
 
 
 def read_group_records(path: Path, limit: int) -> list[Example]:
     """The first ``limit`` groups of an evaluation. Raises ValueError naming file and line, and the field that it lacks."""
     found = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(itertools.islice(lines, limit), start=1):
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: not JSON ({error})") from error
             name = f"{path.name.removesuffix('.groups.jsonl')}_{number}"
-            found.append(_example(f"{path}:{number}", name, record, str(record.get("source", f"{path.name}:{number}"))))
+            with using(f"{path}:{number}", "an evaluation"):
+                found.append(_example(f"{path}:{number}", name, record, str(record.get("source", f"{path.name}:{number}"))))
     return found
 
 

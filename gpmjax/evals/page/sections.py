@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gpmjax.evals.page.folders import Run
 from gpmjax.evals.source_tables.documents import Figure, benchmark_parts, set_name
 from gpmjax.evals.table import over
+from gpmjax.files import using
 
 LONGEST = 40_000
 """Characters of a document that the page shows."""
@@ -59,23 +60,24 @@ def section(run: Run) -> Section:
     """Gathers from every document of the run what it has to say."""
     facts, evaluated, evaluations, benchmarks, iterations, model = [], [], [], [], [], ""
     for name, document in run.documents.items():
-        config, spec = document.get("config") or {}, document.get("spec") or document.get("judge", {}).get("spec")
-        if "model" in config:
-            model = describe(config["model"])
-            facts += _fit_facts(document, config)
-        elif spec:
-            model = model or describe(spec)
-        if isinstance(document.get("eval"), dict):
-            evaluations += [Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()]
-        if "benchmark" in document:
-            benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document)))
-        elif document.get("comparisons") and "accuracy" in document:
-            described = describe(spec) if spec else ""
-            evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document, described))
-        if spec:
-            evaluated.append((Path(name).stem, _how(document)))
-        if isinstance(document.get("iterations"), list):
-            iterations += document["iterations"]
+        with using(run.folder / name, "a run or an evaluation"):
+            config, spec = document.get("config") or {}, document.get("spec") or document.get("judge", {}).get("spec")
+            if "model" in config:
+                model = describe(config["model"])
+                facts += _fit_facts(document, config)
+            elif spec:
+                model = model or describe(spec)
+            if isinstance(document.get("eval"), dict):
+                evaluations += [Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()]
+            if "benchmark" in document:
+                benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document)))
+            elif document.get("comparisons") and "accuracy" in document:
+                described = describe(spec) if spec else ""
+                evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document, described))
+            if spec:
+                evaluated.append((Path(name).stem, _how(document)))
+            if isinstance(document.get("iterations"), list):
+                iterations += document["iterations"]
     texts = [(name, _shown(document)) for name, document in run.documents.items()]
     return Section(model, facts, evaluated, evaluations, benchmarks, iterations, texts)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpmjax.evals.source_tables.settings import Settings, of_config, trained
+from gpmjax.files import using
 
 
 class Figure(NamedTuple):
@@ -46,7 +47,7 @@ class Result(NamedTuple):
 
 def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Result] | None:
     """Its results, or None for one of no known kind; what it lacks is added to ``remarks``."""
-    try:
+    with using(path, "a fit, an evaluation or a benchmark"):
         if "eval" in document and "config" in document:
             return _of_fit(path, document, remarks)
         if "benchmark" in document:
@@ -56,8 +57,6 @@ def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Res
             return [_result(str(path), settings, seed, set_name(document["data"]), document)]
         if isinstance(document.get("rows"), list):
             return _of_sheet(path, document)
-    except KeyError as error:
-        raise ValueError(f"{path}: no field {error}") from error
     return None
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gpmjax.evals.source_tables.documents import Result, read_document
 from gpmjax.evals.source_tables.settings import read_json
+from gpmjax.files import using
 
 # A run keeps much that is no result; none of these is looked into.
 SKIPPED = {"checkpoints", "model", "tensorboard", "features", "plots"}
@@ -27,6 +28,8 @@ def read_results(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
                 raise ValueError(f"{path}: neither a summary of a fit, an evaluation or a benchmark, nor a sheet with rows")
             continue
         for result in results:
+            with using(path, "a fit, an evaluation or a benchmark"):
+                _check(result)
             key = (result.settings, result.set, result.seed)
             before = found.setdefault(key, result)
             if abs(before.total.accuracy - result.total.accuracy) > 1e-9:
@@ -40,6 +43,21 @@ def read_results(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
             + "".join(f"; {remark}" for remark in remarks)
         )
     return list(found.values()), remarks
+
+
+def _check(result: Result) -> None:
+    """Raises TypeError for a field that cannot be compared with its like in other files."""
+    fields = result.settings._asdict() | {"seed": result.seed, "set": result.set}
+    for name, value in fields.items():
+        allowed = {"dim": (int,), "seed": (int, str)}.get(name, (str,))
+        if not isinstance(value, allowed):
+            raise TypeError(f"{name} is {value!r}")
+    for figure in (result.total, *result.sections.values()):
+        if figure.outcomes is not None and not all(isinstance(count, int) for count in figure.outcomes):
+            raise TypeError(f"wins, ties and losses are {figure.outcomes!r}")
+    for name, value in {"nll": result.nll, "ceiling": result.ceiling}.items():
+        if value is not None and not isinstance(value, int | float):
+            raise TypeError(f"{name} is {value!r}")
 
 
 def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpmjax.files import using
+
 
 class Settings(NamedTuple):
     """A model but for its seed."""
@@ -31,7 +33,7 @@ class Settings(NamedTuple):
 def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
 
 
@@ -41,7 +43,8 @@ def trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Settings
     summary = Path(model).parent / "summary.json"
     trained = read_json(summary) if summary.is_file() else {}
     if "config" in trained:
-        settings, seed = of_config(trained["config"])
+        with using(summary, "a fit"):
+            settings, seed = of_config(trained["config"])
         return settings, document.get("seed", seed)
     remarks.append(f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name")
     spec = document.get("spec") or document.get("judge", {}).get("spec", {})
