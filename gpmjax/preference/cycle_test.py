@@ -12,7 +12,8 @@ cyclic triads proves nothing until it is known what noise alone would make. Here
     p = (1 + number of replicates with T* ≥ T) / (1 + replicates).
 
 What noise cannot be told from, the test does not find: of three responses with one vote a pair, only more than a quarter of
-cyclic triads speaks against every Bradley–Terry model. `benchmarks/cycle_test.py` measures errors and power.
+cyclic triads speaks against every Bradley–Terry model. `benchmarks/cycle_test.py` measures errors and power. A replicate takes a few
+solves of K×K matrices a group: milliseconds for twenty prompts of 33 responses, a few tenths of a second for one of 656.
 Sources: Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2 (the p-value). Cycles beside noise in
 comparisons: arXiv 2601.07158 (shrinks the cyclic part, so that Bradley–Terry is left where there is none).
 """
