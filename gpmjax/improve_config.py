@@ -133,7 +133,9 @@ class ScorerConfig:
     """0: 4,096, or the model's positions where it has fewer. Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
     rows: int = 8
     """Prompts scored together."""
-    dtype: str = "bfloat16"
+    dtype: str = "float32"
+    """Of the backbone; heads are float32 always. In "bfloat16" a score depends on the batch that it is computed in, and signs of
+    close scores differ from float32's (benchmarks/precision.py measures both)."""
     attention: str = "xla"
 
     def declared(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ DECLARE = flags.DEFINE_list("declare", [], "What its checkpoint does not say: ga
 MAX_LENGTH = flags.DEFINE_integer(
     "max_length", 0, "Its window in tokens; of longer texts the excess is cut, the response last. 0: 2048, or its positions where fewer.", 0
 )
-ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Its batch; changes memory and speed, not scores.", 1)
+ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Its batch; changes memory and speed; float32 scores by 1e-5 of the largest at most.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What it computes in.")
 
 ENDPOINT = flags.DEFINE_string("endpoint", None, "A server of chat completions that judges: http://…/v1")

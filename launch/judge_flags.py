@@ -14,7 +14,7 @@ from gpmjax.models.spec import GATE_PLACES, GATES, HEADS, KINDS, MLP_ACTIVATIONS
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from: a directory, .gguf file or hub id; empty: from --model.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.", 0)
-ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed, not scores.", 1)
+ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Rows of a batch; changes memory and speed; float32 scores by 1e-5 of the largest at most.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")
 ATTENTION = flags.DEFINE_enum(

@@ -30,7 +30,7 @@ PROMPTS_ = flags.DEFINE_enum("prompts", "user", PROMPTS, "What a prompt is: a me
 ENDING = flags.DEFINE_string("ending", "", "What the policy ends answers with and is no part of their text, such as <|eot_id|>.")
 DECLARE = flags.DEFINE_string("declare", "", "For checkpoints that do not say: gate=softmax,normalise=l2,tau=0.1.")
 MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.", 0)
-ROWS = flags.DEFINE_integer("rows_per_batch", 1, "Rows of a batch; one holds a group that fits. Changes speed, not rewards.", 1)
+ROWS = flags.DEFINE_integer("rows_per_batch", 1, "Rows of a batch; one holds a group that fits. Changes speed; float32 rewards by 1e-5 of the largest at most.", 1)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from; empty: from --model.")

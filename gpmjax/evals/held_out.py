@@ -68,7 +68,7 @@ def held_out(
 
     Args:
       max_length: tokens of one prompt with one response; of longer ones the excess is cut, see `gpmjax.data.window`.
-      rows_per_batch: rows of a batch; scores do not depend on it.
+      rows_per_batch: rows of a batch; float32 scores depend on it by no more than 1e-5 of the largest.
       row_length: token slots of a row. None: as many as the longest group takes, groups of more than 1,024 being split
         where their pairs allow it.
       packing: "pack" puts several groups in a row, "single" one.

@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from gpmjax.arrays import FeatureBatch, TokenBatch
+from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.sharding import batch_sharding, replicated
@@ -36,9 +37,9 @@ class Evaluator(Protocol):
 
 
 def make_scorer(model: PreferenceModel, params: Any, mesh: Mesh) -> Scorer:
-    """The jitted model on ``mesh``: rows of a batch split over devices, outputs replicated."""
+    """The jitted model on ``mesh``: rows of a batch split over devices, outputs replicated; float32 is float32 on every chip."""
     apply = jax.jit(
-        lambda params, batch: model.apply({"params": params}, batch),
+        (lambda _, f: f)(0, lambda params, batch: model.apply({"params": params}, batch)),
         in_shardings=(None, batch_sharding(mesh)),
         out_shardings=replicated(mesh),
     )

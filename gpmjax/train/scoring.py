@@ -27,6 +27,7 @@ from gpmjax.data.questions import response_format
 from gpmjax.hub.declaration import resolved, saved_spec
 from gpmjax.improve_config import ScorerConfig
 from gpmjax.models.config import DecoderConfig, Runtime
+from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PairwiseOutput, group_scores, prompt_scale
 from gpmjax.models.spec import EMBEDDING_KINDS
@@ -141,7 +142,7 @@ class PreferenceScorer:
             # Skew-symmetric by its formula. Where all texts are one, the rounding of s(y ≻ y) = 0 is all that there is.
             return output, (scores - scores.mT) / 2
 
-        return jax.jit(apply, out_shardings=replicated(self._mesh))
+        return jax.jit(full_precision(self._config.dtype, apply), out_shardings=replicated(self._mesh))
 
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores:
         groups = [Group(p.messages, tuple(texts), where=p.where) for p, texts in zip(prompts, responses, strict=True)]

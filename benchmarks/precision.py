@@ -1,0 +1,57 @@
+"""How far scores move with precision and company: bfloat16 against float32, and a batch of one against a batch of many.
+
+    make demo && python benchmarks/precision.py --model=runs/demo/letters/gpm/model
+
+Each prompt of the demo's letters is scored with all letters as its responses, and with its own few; one prompt a batch, and all
+together. Differences are in units of the largest float32 score.
+"""
+
+import itertools
+
+import numpy as np
+from absl import app, flags
+
+from gpmjax.data.grouping import merge_groups
+from gpmjax.data.prompts import Prompt
+from gpmjax.data.records import read_groups
+from gpmjax.improve_config import ScorerConfig
+from gpmjax.models.config import DTYPES
+from gpmjax.sharding import make_mesh
+from gpmjax.train.scoring import open_scorer
+
+MODEL = flags.DEFINE_string("model", "runs/demo/letters/gpm/model", "A preference model.")
+DATA = flags.DEFINE_string("data", "builtin:letters", "Whose prompts are scored, each with the responses to all of them.")
+
+
+def scored(dtype: str) -> list[np.ndarray]:
+    """[N, K, K] scores in four companies: one prompt a batch or all, its responses among all or by themselves (others NaN)."""
+    groups = merge_groups(read_groups(DATA.value))
+    prompts = [Prompt(group.prompt, group.where) for group in groups]
+    everything = sorted({response for group in groups for response in group.responses})
+    places = [[everything.index(response) for response in group.responses] for group in groups]
+    found = []
+    for rows in (1, len(groups)):
+        scorer = open_scorer(ScorerConfig(model=MODEL.value, dtype=dtype, rows=rows), make_mesh())
+        found.append(scorer(prompts, [everything] * len(groups)).scores)
+        own = np.full_like(found[-1], np.nan)
+        for n, group in enumerate(groups):
+            own[n][np.ix_(places[n], places[n])] = scorer([prompts[n]], [list(group.responses)]).scores[0]
+        found.append(own)
+    return found
+
+
+def main(_: list[str]) -> None:
+    scores = {dtype: scored(dtype) for dtype in DTYPES}
+    exact = scores["float32"][0]
+    largest = np.abs(exact).max()
+    pair = ~np.eye(exact.shape[1], dtype=bool)
+    print(f"{exact.shape[0]} prompts, {exact.shape[1]} responses, largest |s| = {largest:.4g}")
+    for dtype, versions in scores.items():
+        apart = max(np.nanmax(np.abs(a - b)) for a, b in itertools.combinations(versions, 2))
+        off = np.abs(versions[0] - exact).max()
+        flipped = np.mean((np.sign(versions[0]) != np.sign(exact))[:, pair])
+        print(f"{dtype:>8}: from company to company {apart / largest:.2g}, from float32 {off / largest:.2g}, signs flipped {flipped:.2%}")
+
+
+if __name__ == "__main__":
+    app.run(main)
