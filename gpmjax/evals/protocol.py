@@ -39,7 +39,7 @@ class Evaluator(Protocol):
 def make_scorer(model: PreferenceModel, params: Any, mesh: Mesh) -> Scorer:
     """The jitted model on ``mesh``: rows of a batch split over devices, outputs replicated; float32 is float32 on every chip."""
     apply = jax.jit(
-        (lambda _, f: f)(0, lambda params, batch: model.apply({"params": params}, batch)),
+        full_precision(model.runtime.dtype, lambda params, batch: model.apply({"params": params}, batch)),
         in_shardings=(None, batch_sharding(mesh)),
         out_shardings=replicated(mesh),
     )
