@@ -45,7 +45,7 @@ def alone(scorer, pairs, chat, write_rows):
         {"rows_per_batch": 1},
         {"rows_per_batch": 5, "packing": "single"},
         # Too short for a group, so that it is split and its prompt encoded more than once.
-        {"rows_per_batch": 2, "row_length": 112},
+        {"rows_per_batch": 2, "row_length": 192},
         # Long enough for all groups in one row.
         {"rows_per_batch": 1, "row_length": 2048},
     ],
