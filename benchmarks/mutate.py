@@ -1,6 +1,6 @@
 """Do the tests notice a wrong formula? Breaks the mathematics one place at a time and runs the tests that should fail.
 
-    make mutate                                            every 8th mutant of every file below; about 25 minutes on two idle cores
+    make mutate                                            every 8th mutant of every file below
     python benchmarks/mutate.py --every=1 --only=losses    all mutants of the files whose path contains "losses"
     python benchmarks/mutate.py --only=train/step.py:142   the mutants of one line
 
