@@ -60,6 +60,7 @@ LOSSES = {
     "SPPO": Loss(lambda s, t: policy.sppo_loss(s, 3 * t, t, beta=0.1)),
     "SPPO, hard": Loss(lambda s, t: policy.sppo_hard_loss(s, 3 * t, -s, t, beta=0.1)),
     "Nash-MD": Loss(lambda s, t: policy.nash_md_loss(s, 3 * t, -2 * t, t, beta=0.1, mixture=0.3)),
+    "centred": Loss(lambda s, t: jnp.mean(policy.centred_regression_loss(s, 3 * t, t, beta=0.1), axis=-1), (K,)),
     "DPO": Loss(lambda s, t: policy.dpo_loss(s, 3 * t, -s, t, beta=0.1)),
     "DPO, smoothed": Loss(lambda s, t: policy.dpo_loss(s, 3 * t, -s, t, beta=0.1, label_smoothing=0.2)),
     "IPO": Loss(lambda s, t: policy.ipo_loss(s, 3 * t, -s, t, beta=0.1)),

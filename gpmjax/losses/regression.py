@@ -1,0 +1,100 @@
+"""Mirror steps as a regression that needs no normaliser, and the signal of self-play that converges (INPO, COMAL).
+
+GPO, SPPO, Nash-MD and COMAL all regress r = log π/π_t on a target (signal − log Z)/β. log Z is the same for all K responses
+to a prompt, so it cancels once residuals are centred over them:
+
+    L_i = ((r_i − r̄) − (signal_i − mean signal)/β)²
+
+Σ_i L_i is 1/(2K) of the sum over all K² pairs of ((r_i − r_j) − (signal_i − signal_j)/β)², the pairwise form of INPO.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from gpmjax.arrays import Array
+from gpmjax.losses.policy_gradient import log_ratio
+from gpmjax.preference.inputs import float32_or_wider, require_same_shape
+
+
+def centred_regression_loss(
+    logprob: Float[Array, "*batch K"],
+    reference_logprob: Float[Array, "*batch K"],
+    signal: Float[Array, "*batch K"],
+    *,
+    beta: float,
+    weight: Float[Array, "*batch K"] | None = None,
+) -> Float[jax.Array, "*batch K"]:
+    """Squared residuals of log π/π_t − signal/β, less their weighted mean over the K responses to a prompt.
+
+    At every β > 0 the loss is 0 for all K where π ∝ π_t exp(signal/β) on them. How likely the K are together is left open.
+
+    Args:
+      logprob: log π(y|x), summed over the response [..., K].
+      reference_logprob: log π_t(y|x) [..., K]: the policy that y was sampled from.
+      signal: ŝ, P̂, or `regularised_signal` [..., K]; what all K share does not matter.
+      beta: β > 0, in the units of the signal per nat.
+      weight: how often each response counts in the mean [..., K], ≥ 0; a response of weight 0 (padding) moves nothing
+        else. None counts each once.
+    Returns:
+      [..., K] float32 ≥ 0, in nats².
+    Raises:
+      ValueError: the shapes differ.
+    Source: with all K of weight 1, the loss of INPO (arXiv 2407.00617) with soft labels, over all pairs; with two
+      responses, half of REBEL's (arXiv 2404.16767) over β².
+
+    >>> half = jnp.array([-10.5, -10.5])
+    >>> centred_regression_loss(jnp.array([-9.0, -11.0]), half, jnp.array([0.6, 0.4]), beta=0.1).round(6).tolist()
+    [0.0, 0.0]
+    """
+    ratio, signal = log_ratio(logprob, reference_logprob), float32_or_wider(signal)
+    weight = jnp.ones_like(ratio) if weight is None else float32_or_wider(weight)
+    require_same_shape(logprob=ratio, signal=signal, weight=weight)
+    residual = ratio - signal / beta
+    total = jnp.sum(weight, axis=-1, keepdims=True)
+    # What weighs nothing may be anything, NaN included; where all weigh nothing, nothing is subtracted.
+    counted = jnp.where(weight > 0, residual, 0.0) * weight
+    return jnp.square(residual - jnp.sum(counted, axis=-1, keepdims=True) / jnp.where(total > 0, total, 1.0))
+
+
+def regularised_signal(
+    win_rate: Float[Array, "*batch K"],
+    current_logprob: Float[Array, "*batch K"],
+    reference_logprob: Float[Array, "*batch K"],
+    *,
+    beta: float,
+    mixture: float,
+    earlier_win_rate: Float[Array, "*batch K"] | None = None,
+) -> Float[jax.Array, "*batch K"]:
+    """P̂ with the pull of a reference policy: P̂ + β m log π_ref/π_t, so that (signal − ½)/β is INPO's target.
+
+    With the win rate against the mixture π_t^{1−m} π_ref^m it is Nash-MD's instead. The reference stands for a while (INPO
+    within COMAL); the regularisation of the game is m β.
+
+    Args:
+      win_rate: P̂(y ≻ π_t) [..., K] from `mean_win_rate`.
+      current_logprob: log π_t(y|x) [..., K].
+      reference_logprob: log π_ref(y|x) [..., K].
+      beta: β = 1/η > 0.
+      mixture: m = η β_reg in [0, 1].
+      earlier_win_rate: P̂(y ≻ π_{t−1}) [..., K], from `mixture_win_rate` with the previous policy and mixture 1. With it the
+        signal is optimistic: P̂ becomes P̂ + (1 − m)(P̂ − P̂_{t−1}).
+    Returns:
+      [..., K] float32, in units of the win rate; 0 mixture and no earlier win rate give P̂ back.
+    Raises:
+      ValueError: the shapes differ.
+    Source: arXiv 2407.00617 (INPO); the moving reference is arXiv 2410.23223's (COMAL) and 2410.16714's (MPO); optimism with
+      regularisation arXiv 2105.15186. `preference.self_play` has the exact updates and what is proved of them.
+
+    >>> zero = jnp.zeros(2)
+    >>> print(regularised_signal(jnp.array([0.6, 0.4]), zero, jnp.array([1.0, 0.0]), beta=0.5, mixture=0.1))
+    [0.65 0.4 ]
+    """
+    win_rate, pull = float32_or_wider(win_rate), log_ratio(reference_logprob, current_logprob)
+    require_same_shape(win_rate=win_rate, logprob=pull)
+    signal = win_rate + beta * mixture * pull
+    if earlier_win_rate is None:
+        return signal
+    earlier = float32_or_wider(earlier_win_rate)
+    require_same_shape(win_rate=win_rate, earlier_win_rate=earlier)
+    return signal + (1 - mixture) * (win_rate - earlier)
