@@ -1,10 +1,11 @@
-"""GPO, SPPO, Nash-MD and iterative DPO on games whose equilibrium is known: exploitability over iterations, and theory.
+"""Policy losses on games whose equilibrium is known: exploitability over iterations, beside what theory says of it.
 
-    python benchmarks/bandit.py --out=benchmarks/results/bandit.json --figure=docs/bandit.png
+    python benchmarks/bandit.py --out=benchmarks/results/bandit.json --figure=docs/bandit.png --last_figure=docs/last_iterate.png
 
 The policy is a softmax over the arms of one game, the arms are the responses, and their scores are given. An iteration
 is that of the real loop: draw K = 5 responses for each of 128 prompts from π_t, score all pairs, minimise a loss of
-gpmjax/losses/policy.py over the policy, which becomes π_{t+1}. Beside the curves stands what theory says of them.
+gpmjax/losses/policy.py over the policy, which becomes π_{t+1}. Two games show how GPO, SPPO, Nash-MD and iterative DPO
+move; on 36 others (`unseen_games.py`) the question is whose last policy is at the equilibrium.
 """
 
 import datetime
@@ -18,23 +19,26 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import app, flags
+from unseen_games import last_iterates, minimise
 
 from gpmjax.losses import policy
 from gpmjax.losses.reward import weighted_mean
 from gpmjax.plots import style
-from gpmjax.plots.exploitability import exploitability_curves
+from gpmjax.plots.exploitability import exploitability_curves, last_iterate_curves
 from gpmjax.preference.game import exploitability, von_neumann_winner
 from gpmjax.preference.score import win_probability
 from gpmjax.preference.self_play import self_play
 
 OUT = flags.DEFINE_string("out", "benchmarks/results/bandit.json", "Where the figures go.")
-FIGURE = flags.DEFINE_string("figure", "docs/bandit.png", "Where the picture goes.")
+FIGURE = flags.DEFINE_string("figure", "docs/bandit.png", "Where the picture of the two games goes.")
+LAST_FIGURE = flags.DEFINE_string("last_figure", "docs/last_iterate.png", "Where the picture of the unseen games goes.")
 
 PROMPTS, K, ITERATIONS, SEEDS = 128, 5, 100, 3
-INNER_STEPS, LEARNING_RATE = 60, 0.1
 SCORE = 2.0  # log-odds of every win: σ(2) = 0.88
+
+DRAWN = ("SPPO", "OMWU", "Nash-MD", "INPO", "Nash-MD, moving reference", "COMAL", "COMAL, optimistic")
+"""The methods that are drawn on the unseen games."""
 
 # An update moves log-probabilities by signal/β. The win-rate methods' β is smaller by (σ(SCORE) − ½)/SCORE, so that
 # on these games, where all wins are alike, they make the same steps.
@@ -111,20 +115,6 @@ METHODS: dict[str, Loss] = {
     "DPO, labels drawn": dpo,
     "DPO, best and worst": dpo_hard,
 }
-
-
-def minimise(
-    loss: Callable[[jax.Array], jax.Array], logits: jax.Array, steps: int = INNER_STEPS
-) -> jax.Array:
-    optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
-
-    def step(carry, _):
-        logits, state = carry
-        updates, state = optimizer.update(jax.grad(loss)(logits), state)
-        return (optax.apply_updates(logits, updates), state), None
-
-    (logits, _), _ = jax.lax.scan(step, (logits, optimizer.init(logits)), length=steps)
-    return jax.nn.log_softmax(logits)
 
 
 def learn(method: Loss, scores: jax.Array, start: jax.Array, seed: jax.Array) -> jax.Array:
@@ -244,12 +234,14 @@ def main(_: list[str]) -> None:
         print(name, flush=True)
         document["games"][name] = play(scores, start)
     document["one_step"] = one_step(*games()["rock–paper–scissors"])
+    document |= last_iterates()
     document["seconds"] = round(time.time() - began)
     out = Path(OUT.value)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(document, ensure_ascii=False) + "\n", encoding="utf-8")
     print(json.dumps(document["one_step"], indent=0, ensure_ascii=False), f"{document['seconds']} s", sep="\n")
     print(style.save(exploitability_curves(document), FIGURE.value))
+    print(style.save(last_iterate_curves(document, methods=DRAWN), LAST_FIGURE.value))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ The names are METHOD's: an iteration samples K responses a prompt from π_t, sco
 which is π_{t+1} when it is done.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gpmjax.checks import LARGEST_INT, check_fields, number
@@ -21,9 +21,14 @@ from gpmjax.config_parts import LARGEST_SEED, LONGEST, at_least, positive
 from gpmjax.models.config import ATTENTIONS, DTYPES, require_one_of
 from gpmjax.models.spec import BOS_TOKENS, GATE_PLACES, GATES, HEADS, NORMALISATIONS, TAU_RANGE
 
-METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "ppo", "grpo", "gprl")
+METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "comal", "ppo", "grpo", "gprl")
 ESTIMATORS = ("all", "best_and_worst", "both")
 SCORES = ("log_odds", "score")
+LOG_PARTITIONS = ("centred", "zero", "estimate")
+REGRESSIONS = ("gpo", "sppo", "nash_md", "comal")
+"""Methods that regress log π_θ/π_t on a signal."""
+WITH_REFERENCE = ("nash_md", "comal")
+"""Methods that pull towards a reference policy."""
 PAIRWISE = ("sppo_hard", "dpo", "ipo", "rebel")
 """Methods whose loss is about two responses; the others' is about one."""
 GROUP_RELATIVE = ("ppo", "grpo", "gprl")
@@ -181,8 +186,9 @@ class PolicyLossConfig:
     """What every s is multiplied by before signals are made of it: ŝ, σ(s/τ), and what is normalised. 1 is the papers'. 2 is what
     the released scoring code amounts to: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and then reads
     table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve them again."""
-    log_partition: str = "zero"
-    """GPO's log Z: "zero" as in (5.7), or its "estimate" from the K scores."""
+    log_partition: str = "centred"
+    """What GPO, SPPO, Nash-MD and COMAL do about log Z: "centred" residuals, in which it cancels; "zero" as in (5.7) and the released
+    runs (SPPO and Nash-MD: ½); or its "estimate" from the K signals. COMAL is always centred."""
     label_smoothing: float = 0.0
     """DPO only."""
     ipo_logprob: str = "sum"
@@ -193,21 +199,61 @@ class PolicyLossConfig:
     kl: float = 0.0
     """Policy gradients: coefficient of the k3 estimate of KL to π_t."""
     mixture: float = 0.1
-    """Nash-MD: weight of the first policy in the geometric mixture that the policy plays against."""
+    """Nash-MD and COMAL: the weight m of the reference policy in the geometric mixture π_t^{1−m} π_ref^m that an update starts from;
+    the game is regularised by m β."""
+    reference_every: int = 0
+    """Nash-MD and COMAL: before every so many iterations, the current policy becomes the reference. 0: it stays the first policy."""
+    optimistic: bool = False
+    """COMAL: looks ahead by the change of the win rates since the previous policy. Costs one more forward pass over the samples."""
+    halve_after: int = 0
+    halve_every: float = 0.0
+    """Regressions: after iteration ``halve_after``, the step size 1/β halves every so many iterations, and m with it. 0: they stay."""
+
+    def at(self, iteration: int) -> "PolicyLossConfig":
+        """The loss of one iteration (1 is the first): this one, with the step size, 1/β and m, that the schedule has reached.
+
+        >>> later = PolicyLossConfig(beta=0.5, mixture=0.1, halve_after=10, halve_every=5.0).at(15)
+        >>> later.beta, later.mixture
+        (1.0, 0.05)
+        """
+        share = 0.5 ** (max(iteration - self.halve_after, 0) / self.halve_every) if self.halve_every else 1.0
+        return replace(self, beta=self.beta / share, mixture=self.mixture * share)
+
+    def reference_of(self, iteration: int) -> int:
+        """Which iteration made the reference policy of ``iteration``; 0 is the policy that the run began with.
+
+        >>> [PolicyLossConfig(reference_every=3).reference_of(t) for t in (1, 3, 4, 6, 7)]
+        [0, 0, 3, 3, 6]
+        """
+        return (iteration - 1) // self.reference_every * self.reference_every if self.reference_every else 0
 
     def validate(self) -> None:
         require_one_of("config.loss.method", self.method, METHODS)
         require_one_of("config.loss.estimator", self.estimator, ESTIMATORS)
         require_one_of("config.loss.score", self.score, SCORES)
-        require_one_of("config.loss.log_partition", self.log_partition, ("zero", "estimate"))
+        require_one_of("config.loss.log_partition", self.log_partition, LOG_PARTITIONS)
         require_one_of("config.loss.ipo_logprob", self.ipo_logprob, ("sum", "mean"))
         if self.ipo_logprob != "sum" and self.method != "ipo":
             raise ValueError(f"config.loss.ipo_logprob={self.ipo_logprob!r}: must be 'sum' with method={self.method!r}")
         positive("loss.beta", self.beta)
         positive("loss.score_factor", self.score_factor)
         at_least("loss.kl", self.kl, 0)
+        at_least("loss.reference_every", self.reference_every, 0, 10**6)
+        at_least("loss.halve_after", self.halve_after, 0, 10**6)
+        number("config.loss.halve_every", self.halve_every, least=0, most=10**6)
         for name, top in (("label_smoothing", 0.5), ("clip", 1.0), ("mixture", 1.0)):
             number(f"config.loss.{name}", getattr(self, name), least=0, below=top)
+        needed = {
+            "log_partition": ("centred", self.method == "comal"),
+            "reference_every": (0, self.method not in WITH_REFERENCE),
+            "optimistic": (False, self.method != "comal"),
+            "halve_every": (0.0, self.method not in REGRESSIONS),
+            "halve_after": (0, not self.halve_every),
+        }
+        for name, (only, applies) in needed.items():
+            if applies and getattr(self, name) != only:
+                other = "halve_every=0" if name == "halve_after" else f"method={self.method!r}"
+                raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be {only!r} with {other}")
         if self.method in GROUP_RELATIVE and self.estimator != "all":
             raise ValueError(f"config.loss.estimator={self.estimator!r}: must be 'all' with method={self.method!r}")
 

@@ -5,14 +5,16 @@ With r = log π(y|x) − log π_t(y|x), the log-probabilities summed over the re
     GPO      (r − (ŝ − log Z)/β)²            ŝ = mean score against π_t, equation (5.7)
     SPPO     (r − (P̂ − ½)/β)²                P̂ = mean win rate against π_t
     Nash-MD  (r + m log π_t/π_ref − (P̂ − ½)/β)²     P̂ = win rate against the mixture π_t^{1−m} π_ref^m
+    COMAL    (r + m log π_t/π_ref − (P̂ − log Z)/β)²  P̂ = mean win rate against π_t; π_ref moves
     DPO      −log σ(β (r_chosen − r_rejected))
     IPO      (r_chosen − r_rejected − 1/(2β))²
     REBEL    (β (r_chosen − r_rejected) − (ŝ_chosen − ŝ_rejected))²
     PPO, GRPO, GPRL    clipped policy gradient, by token, with an advantage made of ŝ
 
-The first three are one step of mirror ascent, π_{t+1} ∝ π_t exp(signal/β), written as a regression: each loss is 0
-where r is that step's. The clipped policy gradient and KL are in `policy_gradient`; signals, advantages and the choice of
-responses and pairs in `signals` and `blocks`; all are offered here too.
+The first four are one step of mirror ascent, π_{t+1} ∝ π_t exp(signal/β), written as a regression: each loss is 0
+where r is that step's. `centred_regression_loss` is the form of all four in which log Z cancels. The clipped policy
+gradient and KL are in `policy_gradient`; signals, advantages and the choice of responses and pairs in `signals`,
+`regression` and `blocks`; all are offered here too.
 """
 
 import jax
@@ -26,6 +28,8 @@ from gpmjax.losses.policy_gradient import clipped_surrogate as clipped_surrogate
 from gpmjax.losses.policy_gradient import kl_k1 as kl_k1
 from gpmjax.losses.policy_gradient import kl_k3 as kl_k3
 from gpmjax.losses.policy_gradient import log_ratio
+from gpmjax.losses.regression import centred_regression_loss as centred_regression_loss
+from gpmjax.losses.regression import regularised_signal as regularised_signal
 from gpmjax.losses.reward import preference_loss
 from gpmjax.losses.signals import group_advantages as group_advantages
 from gpmjax.losses.signals import log_partition as log_partition

@@ -4,6 +4,8 @@
                         scores/    K × K scores of them                     parquet
                         current/   log π_t of every token                   parquet
                         base/      log of the run's first policy (t > 1)    parquet
+                        reference/ log of the reference policy, and         parquet
+                        previous/  log of π_{t−1}, if the loss asks for them and they are none of the above
                         train/     metrics.jsonl, tensorboard, and checkpoints while it lasts
                         policy/    π_{t+1}, a Hugging Face directory
                         judge/     its responses and the first policy's, compared by another model
@@ -19,6 +21,7 @@ import json
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,7 @@ from gpmjax.train.policy_step import make_policy_step
 from gpmjax.train.scoring import look_at_scorer, open_scorer
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import init_state, jit_step
+from gpmjax.train.tables import Rows
 from gpmjax.train.workdir import owned_workdir
 from gpmjax.version import __version__
 
@@ -172,9 +176,10 @@ class Improvement:
         base = current
         if iteration > 1:
             base = forward(folder / "base", policy=self.base, facts=self.facts("base", iteration))
-        scored = scored_samples(scores, current, base)
+        others = self._others(iteration, forward, {iteration - 1: current, 0: base})
+        scored = scored_samples(scores, current, base, **others)
         drift = self._drift(iteration, scored)
-        found = signals(scored, config.loss, drift)
+        found = signals(scored, config.loss.at(iteration), drift)
         if not (folder / "policy").exists():
             examples = training_examples(sampled, current, base, found)
             self._update(iteration, policy, examples, drift)
@@ -182,6 +187,17 @@ class Improvement:
         if self.judge:
             figures["judge"] = self.judge(iteration)
         write_json(folder / "figures.json", figures)
+
+    def _others(self, iteration: int, forward: Callable[..., Rows], known: dict[int, Rows]) -> dict[str, Rows]:
+        """What the loss needs of earlier policies' log-probabilities; ``known`` has those that are there, by who made them."""
+        loss = self.config.loss
+        wanted = {"reference": loss.reference_of(iteration)} if loss.reference_every else {}
+        if loss.optimistic and iteration > 1:
+            wanted["previous"] = iteration - 2
+        for name, maker in wanted.items():
+            if maker not in known:
+                known[maker] = forward(self.folder(iteration) / name, policy=self.policy(maker), facts=self.facts(name, iteration))
+        return {name: known[maker] for name, maker in wanted.items()}
 
     def open_rollout(self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat) -> stages.Rollout:
         """The policy that iteration ``number`` samples from, on these devices, or behind the endpoint under its name there."""
@@ -213,7 +229,7 @@ class Improvement:
         state = init_state(trainable, optimizer, self.mesh)
         tightening = drift.tightening if drift and config.loss.method == "gprl" else 1.0
         step = make_policy_step(
-            policy.model, optimizer, config.loss, accumulate=config.optimizer.accumulate, tightening=tightening
+            policy.model, optimizer, config.loss.at(iteration), accumulate=config.optimizer.accumulate, tightening=tightening
         )
         step = jit_step(step, state, self.mesh)
         with Checkpoints(folder / "train" / "checkpoints", config.checkpoint) as checkpoints:

@@ -24,11 +24,16 @@ class Batches:
         return assemble_policy([self._examples[n] for n in picked], self.shape)
 
 
-def scored_samples(scores: Rows, current: Rows, base: Rows) -> Scored:
-    """The stages' rows as arrays, log-probabilities summed over tokens."""
+def scored_samples(
+    scores: Rows, current: Rows, base: Rows, reference: Rows | None = None, previous: Rows | None = None
+) -> Scored:
+    """The stages' rows as arrays, log-probabilities summed over tokens; ``reference`` and ``previous`` as in Scored."""
     found = stages.stacked_scores(scores)
     sums = lambda rows: np.array([[sum(tokens) for tokens in row["logprobs"]] for row in rows], np.float32)
-    return Scored(found.scores, found.tau, sums(current), sums(base), found.embedding, found.scale)
+    if_any = lambda rows: None if rows is None else sums(rows)
+    return Scored(
+        found.scores, found.tau, sums(current), sums(base), found.embedding, found.scale, if_any(reference), if_any(previous)
+    )  # fmt: skip
 
 
 def training_examples(sampled: Rows, current: Rows, base: Rows, found: Signals) -> list[Example]:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from gpmjax.improve_config import PAIRWISE, PolicyLossConfig
+from gpmjax.improve_config import PAIRWISE, WITH_REFERENCE, PolicyLossConfig
 from gpmjax.losses import blocks, policy
 from gpmjax.preference.game import cyclic_share
 
@@ -24,13 +24,17 @@ class Scored(NamedTuple):
     """[N, K, 2k]."""
     scale: np.ndarray | None = None
     """[N, k]."""
+    reference: np.ndarray | None = None
+    """[N, K]: the same under the reference policy of Nash-MD and COMAL; None: it is the policy that the run began with."""
+    previous: np.ndarray | None = None
+    """[N, K]: the same under π_{t−1}; None: there is none, as in the first iteration, or nothing asks for it."""
 
 
 class Signals(NamedTuple):
     """What the policy's loss reads; f32."""
 
     signal: np.ndarray
-    """[N, K]: ŝ, P̂ or an advantage, as the method has it."""
+    """[N, K]: ŝ, P̂ or an advantage, as the method has it; Nash-MD's and COMAL's holds the pull of the reference, `regularised_signal`."""
     log_partition: np.ndarray
     """[N, K]: in the units of the signal."""
     response_weight: np.ndarray
@@ -61,7 +65,7 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
     """What ``config.method`` trains on; the arithmetic is that of gpmjax.losses.policy.
 
     A prompt whose K signals are all equal has weight 0 throughout: its responses say nothing of which to prefer. That holds for
-    Nash-MD's pull towards the first policy too. `training_examples` leaves such prompts out before batches are made, so they cost
+    the pull of Nash-MD and COMAL towards the reference too. `training_examples` leaves such prompts out before batches are made, so they cost
     no step, and no optimiser's moments decay or move the parameters on their behalf.
 
     Raises:
@@ -73,10 +77,8 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
     mean = policy.mean_score(taken)
     decided = policy.tells_apart(mean, jnp.max(jnp.abs(taken), axis=(-2, -1)))
     signal, log_z = mean, jnp.zeros_like(mean)
-    if config.method in ("sppo", "nash_md"):
-        signal = policy.mean_win_rate(log_odds)
-        if config.method == "nash_md":
-            signal = policy.mixture_win_rate(log_odds, scored.current, scored.base, mixture=config.mixture)
+    if config.method in ("sppo", "nash_md", "comal"):
+        signal = _win_rates(log_odds, scored, config)
         log_z = jnp.full_like(signal, 0.5)
         decided = policy.tells_apart(signal, jnp.ones_like(signal[..., 0]))
     elif config.method in ("ppo", "grpo"):
@@ -89,6 +91,8 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
         decided = _blocks_tell_apart(scored.embedding, scored.scale)
     if config.log_partition == "estimate":
         log_z = policy.log_partition(signal, beta=config.beta)
+    if config.method in WITH_REFERENCE:
+        signal = _pulled(signal, log_odds, scored, config)
     of_pairs, of_one = jnp.zeros_like(log_odds), jnp.zeros_like(mean)
     if config.method in PAIRWISE:
         of_pairs = policy.pair_weights(log_odds, config.estimator)
@@ -97,6 +101,26 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
     if config.method == "rebel":  # it regresses on ŝ, not on who won
         of_pairs *= decided[:, None, None].astype(jnp.float32)
     return Signals(*(np.asarray(array, np.float32) for array in (signal, log_z, of_one, of_pairs)))
+
+
+def _win_rates(log_odds: jnp.ndarray, scored: Scored, config: PolicyLossConfig) -> jnp.ndarray:
+    """[N, K]: P̂ against π_t, or against Nash-MD's mixture."""
+    if config.method != "nash_md":
+        return policy.mean_win_rate(log_odds)
+    return policy.mixture_win_rate(log_odds, scored.current, _reference(scored), mixture=config.mixture)
+
+
+def _pulled(rates: jnp.ndarray, log_odds: jnp.ndarray, scored: Scored, config: PolicyLossConfig) -> jnp.ndarray:
+    """[N, K]: the win rates with the pull of the reference, and what optimism adds."""
+    earlier = None
+    if config.optimistic and scored.previous is not None:
+        earlier = policy.mixture_win_rate(log_odds, scored.current, scored.previous, mixture=1.0)
+    options = dict(beta=config.beta, mixture=config.mixture, earlier_win_rate=earlier)
+    return policy.regularised_signal(rates, scored.current, _reference(scored), **options)
+
+
+def _reference(scored: Scored) -> np.ndarray:
+    return scored.base if scored.reference is None else scored.reference
 
 
 def _blocks_tell_apart(embedding: np.ndarray, scale: np.ndarray | None) -> jnp.ndarray:

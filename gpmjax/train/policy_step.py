@@ -43,7 +43,7 @@ def response_losses(
       tokens: [B, R, M]: `response_logprobs` of the policy that trains.
       tightening: GPRL's monitor: divides the clip range, multiplies the KL penalty.
     """
-    logprob, current, base = (jnp.sum(x, axis=-1) for x in (tokens, batch.current, batch.base))
+    logprob, current = (jnp.sum(x, axis=-1) for x in (tokens, batch.current))
     if config.method in PAIRWISE:
         if config.ipo_logprob == "mean":
             logprob, current = (_mean_over_tokens(x, batch.mask) for x in (tokens, batch.current))
@@ -56,12 +56,11 @@ def response_losses(
         )
         if config.kl:
             losses += config.kl * tightening * _mean_over_tokens(policy.kl_k3(tokens, batch.current), batch.mask)
-    elif config.method == "nash_md":
-        settings = dict(beta=config.beta, mixture=config.mixture, log_partition=batch.log_partition)
-        losses = policy.nash_md_loss(logprob, current, base, batch.signal, **settings)
-    elif config.method == "sppo":
-        losses = policy.sppo_loss(logprob, current, batch.signal, beta=config.beta, log_partition=batch.log_partition)
-    else:
+    elif config.log_partition == "centred":
+        losses = policy.centred_regression_loss(
+            logprob, current, batch.signal, beta=config.beta, weight=batch.response_weight
+        )
+    else:  # SPPO's loss, and Nash-MD's with the pull in the signal, have the form of GPO's
         losses = policy.gpo_loss(logprob, current, batch.signal, beta=config.beta, log_partition=batch.log_partition)
     return losses, batch.response_weight
 

@@ -35,7 +35,11 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     own.write_text(source, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     config.scorer.function = "own_scorer:cycle"
+    config.loss.halve_every = 1.0
+    steps, make_step = [], improving.make_policy_step
+    monkeypatch.setattr(improving, "make_policy_step", lambda *given, **options: steps.append(given[2]) or make_step(*given, **options))
     summary = improve(config, run)
+    assert [loss.beta for loss in steps] == [1.0, 2.0]
     assert summary["status"] == "finished" and summary["step"] == 2 and len(summary["iterations"]) == 2
 
     samples = [pq.read_table(path) for path in sorted((run / "iteration-1" / "samples").glob("*.parquet"))]

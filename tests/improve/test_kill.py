@@ -19,13 +19,15 @@ from gpmjax.improve_config import *
 def get_config():
     scorer = ScorerConfig(function="toy_scorers:cycle")
     return ImproveConfig(
-        iterations=2,
+        iterations=4,
         batch=1,
         policy=BackboneConfig(source="random:tiny", tokenizer="{tokenizer}", dtype="float32", remat="none"),
         prompts=PromptsConfig(source="{prompts}", max_length=64, limit=3),
         rollout=RolloutConfig(responses=2, temperature=1.0, max_new_tokens=3, prompts_a_file=2),
         scorer=scorer,
-        loss=PolicyLossConfig(estimator="all", beta=0.5),
+        loss=PolicyLossConfig(
+            method="comal", estimator="all", beta=0.5, mixture=0.2, reference_every=2, optimistic=True, halve_every=2.0
+        ),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         checkpoint=CheckpointConfig(every=1, keep=1),
         judge=JudgeConfig(scorer, PromptsConfig(source="{prompts}", max_length=64, limit=1), responses=1),
@@ -40,6 +42,9 @@ STAGES = (
     "iteration-1/policy",
     "iteration-2/base/00001.parquet",
     "iteration-2/judge/samples",
+    "iteration-3/previous/00000.parquet",
+    "iteration-4/reference/00000.parquet",
+    "iteration-4/policy",
 )
 
 
@@ -113,6 +118,6 @@ def test_killed_in_every_stage_it_ends_alike(tmp_path, launch, tokenizer_directo
             assert pq.read_table(straight / file).equals(pq.read_table(killed / file)), file
         else:
             jax.tree.map(np.testing.assert_array_equal, load_file(straight / file), load_file(killed / file))
-    for iteration in (1, 2):
+    for iteration in (1, 2, 3, 4):
         file = f"iteration-{iteration}/figures.json"
         assert (straight / file).read_text() == (killed / file).read_text()

@@ -1,4 +1,4 @@
-"""All ten methods, from the stages' rows to the loss and its slope, against the papers' formulas written in numpy.
+"""Every method, from the stages' rows to the loss and its slope, against the papers' formulas written in numpy.
 
 The wiring is the library's own: rows of samples, scores and log-probabilities → `scored_samples` → `signals` →
 `training_examples` → `assemble_policy` → `batch_loss`. The policy alone is replaced, by a table of one log-probability a
@@ -59,6 +59,8 @@ class Prompt:
         sums = lambda parts: np.array([np.sum(part) for part in parts])
         self.theta, self.t = sums(self.tokens), sums(self.old)
         self.ref = sums([np.array(tokens, np.float32) for tokens in base["logprobs"]])
+        if "others" in options:  # a reference that has moved, and the policy before this one
+            self.ref, self.previous = options["others"][:, n]
         self.ratio = self.theta - self.t
         self.lengths = np.array([len(tokens) for tokens in self.tokens])
         factor = options.get("score_factor", 1.0)
@@ -75,6 +77,12 @@ class Prompt:
         if self.options.get("log_partition") != "estimate":
             return otherwise
         return BETA * np.log(np.mean(np.exp(signal / BETA)))
+
+    def squared(self, residual):
+        """Squares of residuals; centred by default, over the responses that count."""
+        if self.log_partition == "centred":
+            residual = residual - np.sum(self.weight * residual) / np.sum(self.weight)
+        return residual**2
 
     def surrogate(self, advantages, reduce):
         """PPO's clipped objective, and k3 of KL(π_θ‖π_t), over a response's tokens."""
@@ -97,19 +105,28 @@ def standardised(x):
 
 
 def gpo(p):
-    return (p.ratio - (p.mean - p.log_z(p.mean, 0.0)) / BETA) ** 2
+    return p.squared(p.ratio - (p.mean - p.log_z(p.mean, 0.0)) / BETA)
 
 
 def sppo(p):
     rate = sigmoid(p.log_odds).mean(axis=1)
-    return (p.ratio - (rate - p.log_z(rate, 0.5)) / BETA) ** 2
+    return p.squared(p.ratio - (rate - p.log_z(rate, 0.5)) / BETA)
 
 
 def nash_md(p):
     weight = np.exp(p.mixture * (p.ref - p.t))
     rate = sigmoid(p.log_odds) @ (weight / weight.sum())
     opponent = (1 - p.mixture) * p.t + p.mixture * p.ref
-    return (p.theta - opponent - (rate - p.log_z(rate, 0.5)) / BETA) ** 2
+    return p.squared(p.theta - opponent - (rate - p.log_z(rate, 0.5)) / BETA)
+
+
+def comal(p):
+    P = sigmoid(p.log_odds)
+    rate = P.mean(axis=1)
+    if p.optimistic:
+        weight = np.exp(p.previous - p.t)
+        rate = rate + (1 - p.mixture) * (rate - P @ (weight / weight.sum()))
+    return p.squared(p.theta - (1 - p.mixture) * p.t - p.mixture * p.ref - (rate - 0.5) / BETA)
 
 
 def gprl(p):
@@ -139,6 +156,7 @@ FORMULAS = {
     "gpo": gpo,
     "sppo": sppo,
     "nash_md": nash_md,
+    "comal": comal,
     "ppo": lambda p: p.surrogate(p.mean - p.mean.mean(), np.sum),
     "grpo": lambda p: p.surrogate(standardised(p.mean), np.mean),
     "gprl": gprl,
@@ -164,6 +182,9 @@ CASES = [(method, {"estimator": estimator}) for method in FORMULAS for estimator
 CASES = [(m, options) for m, options in CASES if m not in ("ppo", "grpo", "gprl") or options["estimator"] == "all"]
 CASES += [(method, {"score": "score"}) for method in ("gpo", "rebel", "sppo", "ppo", "dpo")]
 CASES += [(method, {"log_partition": "estimate"}) for method in ("gpo", "sppo", "nash_md")]
+CASES += [(m, {"log_partition": "zero", "estimator": e}) for m in ("gpo", "sppo", "nash_md") for e in ("all", "best_and_worst")]
+CASES += [("nash_md", {"moved": True, "mixture": 0.4}), ("comal", {"moved": True, "mixture": 0.4})]
+CASES += [("comal", {"optimistic": True, "moved": True, "estimator": e}) for e in ("all", "best_and_worst")]
 CASES += [(method, {"kl": 0.3, "clip": 0.1}) for method in ("ppo", "grpo", "gprl")]
 CASES += [(method, {"score_factor": 2.0}) for method in ("gpo", "sppo", "nash_md", "rebel", "ppo")]
 CASES += [("gpo", {"score": "score", "score_factor": 2.0}), ("ipo", {"ipo_logprob": "mean"})]
@@ -227,10 +248,15 @@ def test_every_method_has_its_formula():
 @pytest.mark.parametrize(("method", "options"), CASES, ids=NAMES)
 def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
     options = {"estimator": "all"} | options
-    drifted = options.pop("drifted", False)
+    drifted, moved = options.pop("drifted", False), options.pop("moved", False)
     config = PolicyLossConfig(method=method, beta=BETA, **options)
     rows = sampled, scores, current, base = stages()
-    scored = scored_samples(scores, current, base)
+    others = {}
+    if moved:
+        others = {"reference": stages(seed=1)[3], "previous": stages(seed=2)[3]}
+        sums = lambda row: [np.sum(np.array(tokens, np.float32)) for tokens in row["logprobs"]]
+        options["others"] = np.array([[sums(row) for row in rows] for rows in others.values()])
+    scored = scored_samples(scores, current, base, **others)
     drift = block_drift(scored, np.array([0.05, 0.95], np.float32)) if drifted else None
     assert not drifted or (drift.tightening > 1.2 and np.ptp(drift.multiplier) > 0.3)
     options |= {"tightening": drift.tightening, "multiplier": drift.multiplier} if drifted else {"tightening": 1.0, "multiplier": np.ones(2)}
@@ -250,6 +276,8 @@ def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
     def formula(level):
         prompts = [Prompt(rows, n, level, options) for n in range(len(LENGTHS))]
         weight = [weights(p, method, options["estimator"]) for p in prompts]
+        for p, w in zip(prompts, weight, strict=True):
+            p.weight = w
         by_prompt = [np.sum(w * FORMULAS[method](p)) for p, w in zip(prompts, weight, strict=True)]
         return np.array(by_prompt), np.sum(by_prompt) / np.sum(weight)
 
