@@ -143,6 +143,23 @@ class ScorerConfig:
     close scores differ from float32's (benchmarks/precision.py measures both)."""
     attention: str = "xla"
 
+    cyclic_start: float = 1.0
+    """Hybrid scorers in training: the share of the model's γ, the weight of the cyclic part, that the first iteration plays with;"""
+    cyclic_until: int = 1
+    """and the iteration from which on it is all of γ, linearly from the first. 0 and 3: reward alone, then half of γ, then γ. Judges
+    and figures of progress use all of γ. In the manner of DSPPO (arXiv 2605.17342), of which the abstract and summaries, but not the
+    schedule itself, could be read."""
+
+    def cyclic_share(self, iteration: int) -> float:
+        """The share of γ that an iteration plays with.
+
+        >>> [ScorerConfig(cyclic_start=0.0, cyclic_until=3).cyclic_share(t) for t in (1, 2, 3, 4)]
+        [0.0, 0.5, 1.0, 1.0]
+        """
+        if iteration >= self.cyclic_until:
+            return 1.0
+        return self.cyclic_start + (1 - self.cyclic_start) * (iteration - 1) / (self.cyclic_until - 1)
+
     def declared(self) -> dict[str, Any]:
         """The PreferenceSpec fields that are given here."""
         names = ("gate", "normalise", "tau", "head", "question", "verdicts", "gate_at")
@@ -167,6 +184,15 @@ class ScorerConfig:
         require_one_of(f"config.{name}.attention", self.attention, ATTENTIONS)
         if self.max_length:
             at_least(f"{name}.max_length", self.max_length, 2, LONGEST)
+        number(f"config.{name}.cyclic_start", self.cyclic_start, least=0, most=1)
+        at_least(f"{name}.cyclic_until", self.cyclic_until, 1, 10**6)
+        if (self.cyclic_start != 1) != (self.cyclic_until > 1):
+            raise ValueError(
+                f"config.{name}: cyclic_start={self.cyclic_start!r}, cyclic_until={self.cyclic_until!r}; a schedule needs both, "
+                f"cyclic_start below 1 and cyclic_until of 2 or more"
+            )
+        if self.cyclic_until > 1 and self.function:
+            raise ValueError(f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function, which has no γ")
         at_least(f"{name}.rows", self.rows, 1, MOST_ROWS)
         require_one_of(f"config.{name}.template", self.template, TEMPLATES)
 

@@ -167,7 +167,7 @@ class Improvement:
         scores = stages.scores(
             folder / "scores",
             sampled,
-            lambda: open_scorer(config.scorer, self.mesh),
+            lambda: open_scorer(config.scorer, self.mesh, iteration),
             facts=self.facts("scores", iteration),
             **common,
         )

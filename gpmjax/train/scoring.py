@@ -60,13 +60,15 @@ class Scorer(Protocol):
     def __call__(self, prompts: Sequence[Prompt], responses: Sequence[Sequence[str]]) -> Scores: ...
 
 
-def open_scorer(config: ScorerConfig, mesh: Mesh) -> Scorer:
-    """The scorer that a config names, its weights loaded.
+def open_scorer(config: ScorerConfig, mesh: Mesh, iteration: int | None = None) -> Scorer:
+    """The scorer that a config names, its weights loaded; as an iteration of training plays with it, or for judging.
 
     Raises:
         FileNotFoundError, ValueError: no such model or function; a model whose reading must be declared.
     """
-    return PreferenceScorer(config, mesh) if config.model else FunctionScorer(config)
+    if not config.model:
+        return FunctionScorer(config)
+    return PreferenceScorer(config, mesh, 1.0 if iteration is None else config.cyclic_share(iteration))
 
 
 def look_at_scorer(config: ScorerConfig, name: str) -> None:
@@ -118,12 +120,21 @@ class FunctionScorer:
 
 
 class PreferenceScorer:
-    """A saved preference model, general, Bradley–Terry or pairwise, frozen."""
+    """A saved preference model, general, Bradley–Terry, hybrid or pairwise, frozen.
 
-    def __init__(self, config: ScorerConfig, mesh: Mesh):
+    ``cyclic_share`` multiplies the γ of a hybrid model.
+    """
+
+    def __init__(self, config: ScorerConfig, mesh: Mesh, cyclic_share: float = 1.0):
         loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh), tokenizer=config.tokenizer)
         self._window = _window(config, loaded.config, "scorer")
         self._spec = loaded.spec if not config.tau else dataclasses.replace(loaded.spec, tau=config.tau)
+        if config.cyclic_until > 1 and self._spec.kind != "hybrid":
+            raise ValueError(
+                f"config.scorer.cyclic_until={config.cyclic_until}: must be 1 with {config.model}, whose kind is {self._spec.kind!r}; "
+                f"only a hybrid model has a cyclic part of its own"
+            )
+        self._spec = dataclasses.replace(self._spec, gamma=self._spec.gamma * cyclic_share)
         runtime = Runtime(dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None).validate()
         self._model = PreferenceModel(loaded.config, self._spec, runtime)
         self._params, self._mesh, self._config = loaded.params, mesh, config

@@ -209,3 +209,37 @@ def test_a_hybrids_reward_is_one_more_block(tmp_path, tokenizer_directory):
     channels = np.asarray(block_mean_scores(found.embedding))
     np.testing.assert_allclose(channels[..., 0], reward - reward.mean(-1, keepdims=True), atol=1e-5)
     np.testing.assert_allclose((channels * found.scale[:, None]).sum(-1), found.scores.mean(-1), atol=1e-5)
+
+
+def test_a_hybrid_plays_with_as_much_of_its_cycle_as_the_iteration_has_reached(tmp_path, tokenizer_directory, saved):
+    spec = PreferenceSpec(kind="hybrid", dim=4, gate="softmax", normalise="none", tau=1.0, gamma=0.8)
+    model = PreferenceModel(PRESETS["tiny"], spec)
+    save_preference_model(tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory)))
+    config = ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64, cyclic_start=0.25, cyclic_until=4)
+    first, second, last, judged = (
+        open_scorer(config, make_mesh(), iteration)(PROMPTS, RESPONSES).scores for iteration in (1, 2, 9, None)
+    )
+    np.testing.assert_array_equal(last, judged)
+    cyclic = (last - first) / 0.75
+    assert np.abs(cyclic).max() > 1e-3
+    np.testing.assert_allclose(second, first + 0.25 * cyclic, atol=1e-5)
+    reward = (last - cyclic).astype(float)  # without its cyclic part it is a difference of rewards: no triad turns
+    np.testing.assert_allclose(reward[:, 0, 1] + reward[:, 1, 2] + reward[:, 2, 0], 0, atol=1e-5)
+    assert np.abs(cyclic[:, 0, 1] + cyclic[:, 1, 2] + cyclic[:, 2, 0]).max() > 1e-4
+    plain = ScorerConfig(model=saved[0], cyclic_start=0.0, cyclic_until=2)
+    with pytest.raises(ValueError, match="config.scorer.cyclic_until=2: must be 1 with .*, whose kind is 'gpm'"):
+        open_scorer(plain, make_mesh(), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(model="m", cyclic_start=0.5), "config.scorer: cyclic_start=0.5, cyclic_until=1; a schedule needs both"),
+        (dict(model="m", cyclic_until=3), "config.scorer: cyclic_start=1.0, cyclic_until=3; a schedule needs both"),
+        (dict(function="a:b", cyclic_start=0.0, cyclic_until=3), "config.scorer.cyclic_until=3: must be 1 with a function"),
+    ],
+)
+def test_schedules_that_would_do_nothing_are_refused(options, message):
+    with pytest.raises(ValueError) as error:
+        ScorerConfig(**options).validate("scorer")
+    assert str(error.value).startswith(message)
