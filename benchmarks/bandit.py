@@ -210,12 +210,25 @@ def one_step(scores: np.ndarray, start: np.ndarray) -> list[dict]:
         reached = jnp.exp(minimise(loss, current, steps=2000))
         return 0.5 * jnp.sum(jnp.abs(reached - jax.nn.softmax(current + score / beta)))
 
+    @jax.jit
+    @jax.vmap
+    def centred_distance(beta):
+        weight = jnp.exp(current)
+
+        def loss(logits):
+            logprob = jax.nn.log_softmax(logits)
+            return jnp.dot(weight, policy.centred_regression_loss(logprob, current, score, beta=beta, weight=weight))
+
+        reached = jnp.exp(minimise(loss, current, steps=2000))
+        return 0.5 * jnp.sum(jnp.abs(reached - jax.nn.softmax(current + score / beta)))
+
     betas = jnp.array([8.0, 4.0, 2.0, 1.0, 0.5])
     exact = jax.vmap(lambda beta: beta * jax.nn.logsumexp(current + score / beta))(betas)
     printed = jnp.full_like(betas, jax.nn.logsumexp(current + score))
     columns = {"zero": jnp.zeros_like(betas), "printed": printed, "exact": exact}
     distances = {name: _rounded(distance(betas, log_Z)) for name, log_Z in columns.items()}
-    return [dict(zip(("beta", *columns), row)) for row in zip(betas.tolist(), *distances.values())]
+    distances["centred"] = _rounded(centred_distance(betas))
+    return [dict(zip(("beta", *distances), row)) for row in zip(betas.tolist(), *distances.values())]
 
 
 def main(_: list[str]) -> None:

@@ -33,7 +33,10 @@ def get_config() -> ImproveConfig:
         prompts=PromptsConfig(source="prompts.jsonl", max_length=256),
         rollout=RolloutConfig(responses=4, temperature=1.0, top_p=0.95, max_new_tokens=40, rows=20, prompts_a_file=20),
         scorer=ScorerConfig(model="runs/gpm_smollm2/model", dtype="float32", max_length=512, rows=8),
-        loss=PolicyLossConfig(method="gpo", estimator="all", beta=0.5, score="log_odds", score_factor=1.0),
+        # log Z → 0, as in the paper, is what was measured; the library's default are centred residuals.
+        loss=PolicyLossConfig(
+            method="gpo", estimator="all", beta=0.5, score="log_odds", score_factor=1.0, log_partition="zero"
+        ),
         optimizer=OptimizerConfig(learning_rate=3e-4, schedule="linear", warmup_fraction=0.1, weight_decay=0.0),
         checkpoint=CheckpointConfig(every=0, keep=1),
     )

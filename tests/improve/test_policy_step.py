@@ -18,7 +18,7 @@ from gpmjax.train.policy_step import batch_loss, batch_totals, make_policy_step,
 from gpmjax.train.state import TrainState
 
 MODEL = Decoder(DecoderConfig(vocab_size=256, hidden_size=16, num_layers=1, num_heads=2, mlp_size=16))
-CONFIGS = ("gpo_smollm2", "gpo_llama3_8b", "sppo_llama3_8b", "dpo_llama3_8b")
+CONFIGS = ("gpo_smollm2", "gpo_llama3_8b", "sppo_llama3_8b", "dpo_llama3_8b", "comal_smollm2", "comal_llama3_8b")
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,10 @@ def test_the_released_recipe_is_the_released_recipe():
     factors = [load_config(f"configs/{name}.py").loss.score_factor for name in CONFIGS]
     assert dict(zip(CONFIGS, factors, strict=True)) == {
         "gpo_smollm2": 1.0, "gpo_llama3_8b": 2.0, "sppo_llama3_8b": 2.0, "dpo_llama3_8b": 1.0,
+        "comal_smollm2": 1.0, "comal_llama3_8b": 1.0,
     }  # fmt: skip
+    for name in ("gpo_smollm2", "gpo_llama3_8b", "sppo_llama3_8b"):
+        assert load_config(f"configs/{name}.py").loss.log_partition == "zero"
     assert (config.optimizer.name, config.optimizer.learning_rate, config.batch) == ("rmsprop", 5e-7, 8 * 8)
     rollout = config.rollout
     assert (rollout.responses, rollout.temperature, rollout.top_p, rollout.max_new_tokens) == (5, 0.7, 0.9, 2048)
