@@ -34,13 +34,14 @@ def test_thirty_six_games_none_of_which_a_setting_was_chosen_on(unseen):
 def test_a_learner_follows_its_exact_rule(unseen, monkeypatch, name):
     """With ten times the samples, over a move of the reference."""
     monkeypatch.setattr(unseen, "PROMPTS", 1280)
-    faster = dict(reference_every=4, step_size=1.0, halve_after=5, halve_every=2.0)
+    faster = dict(reference_every=4, step_size=1.0, regularisation=0.4, halve_after=5, halve_every=2.0)
     setting = dataclasses.replace(unseen.SETTINGS[name], **faster)
     scores, start = (part[:1] for part in unseen.games("cycle of 3", unseen.TUNING_SEEDS))
     with jax.numpy_dtype_promotion("standard"):  # optax's schedule divides an int32
         found = jax.jit(lambda *given: unseen.learn(setting, *given, iterations=8))(scores[0], start[0], jnp.int32(0))
     exact = unseen.theory(setting, scores, start, iterations=8)[:, 0]
-    assert np.abs(exact[-1] - exact[0]).max() > 0.1
+    still = unseen.theory(dataclasses.replace(setting, reference_every=0), scores, start, iterations=8)[:, 0]
+    assert np.abs(exact[-1] - exact[0]).max() > 0.1 and np.abs(exact - still).max() > 0.03
     np.testing.assert_allclose(found, exact, atol=0.02)
 
 
