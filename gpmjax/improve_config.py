@@ -241,8 +241,11 @@ class PolicyLossConfig:
         >>> later = PolicyLossConfig(beta=0.5, mixture=0.1, halve_after=10, halve_every=5.0).at(15)
         >>> later.beta, later.mixture
         (1.0, 0.05)
+        >>> PolicyLossConfig(beta=0.5, halve_every=1e-9).at(10**6).beta
+        536870912.0
         """
-        share = 0.5 ** (max(iteration - self.halve_after, 0) / self.halve_every) if self.halve_every else 1.0
+        halvings = max(iteration - self.halve_after, 0) / self.halve_every if self.halve_every else 0.0
+        share = 0.5 ** min(halvings, 30.0)  # 1e-9: as good as nothing, and β stays a number of float32
         return replace(self, beta=self.beta / share, mixture=self.mixture * share)
 
     def reference_of(self, iteration: int) -> int:

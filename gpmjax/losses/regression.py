@@ -86,9 +86,10 @@ def regularised_signal(
     Source: arXiv 2407.00617 (INPO); the moving reference is arXiv 2410.23223's (COMAL) and 2410.16714's (MPO); optimism with
       regularisation arXiv 2105.15186. `preference.self_play` has the exact updates and what is proved of them.
 
-    >>> zero = jnp.zeros(2)
-    >>> print(regularised_signal(jnp.array([0.6, 0.4]), zero, jnp.array([1.0, 0.0]), beta=0.5, mixture=0.1))
-    [0.65 0.4 ]
+    >>> win_rate, current, reference = jnp.array([0.6, 0.4]), jnp.zeros(2), jnp.array([1.0, 0.0])
+    >>> signal = regularised_signal(win_rate, current, reference, beta=0.5, mixture=0.1)
+    >>> [round(float(number), 3) for number in signal]
+    [0.65, 0.4]
     """
     win_rate, pull = float32_or_wider(win_rate), log_ratio(reference_logprob, current_logprob)
     require_same_shape(win_rate=win_rate, logprob=pull)
