@@ -87,7 +87,8 @@ def penalty_losses(output: PreferenceOutput, comparisons: Comparisons, penalties
         # A weight γ = 0 leaves no gate to compare with uniform.
         uneven = jnp.where(mean > 0, scale / jnp.where(mean > 0, mean, 1.0) - 1, 0.0)
         of_response = jnp.mean(jnp.square(uneven), axis=-1)
-        losses += penalties.gate * jnp.take_along_axis(of_response, comparisons.chosen, axis=1)
+        sides = [jnp.take_along_axis(of_response, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
+        losses += penalties.gate * (sides[0] + sides[1]) / 2
     return losses
 
 

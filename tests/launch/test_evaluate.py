@@ -21,8 +21,8 @@ def test_a_table_a_summary_and_rows(saved, tmp_path):
     assert done.returncode == 0, done.stderr
     summary = json.loads(out.read_text())
     assert summary["max_length"] == 128 and summary["comparisons"] == 24
-    table = [line.split("│")[1:4] for line in done.stdout.splitlines() if "everything" in line]
-    assert [[cell.strip() for cell in row] for row in table] == [["everything", "24", f"{100 * summary['accuracy']:.1f}"]]
+    table = [line.split("│")[1:5] for line in done.stdout.splitlines() if "everything" in line]
+    assert [[cell.strip() for cell in row] for row in table] == [["everything", "24", "6", f"{100 * summary['accuracy']:.1f}"]]
     assert len((tmp_path / "letters.rows.jsonl").read_text().splitlines()) == 24
 
 

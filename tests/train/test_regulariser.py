@@ -20,7 +20,7 @@ from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
-from gpmjax.train import curl_path, folds, second_stage
+from gpmjax.train import curl_path, folds, regulariser, second_stage
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.fit import fit
 from gpmjax.train.optimizer import make_optimizer, scale_head_updates
@@ -112,9 +112,9 @@ def test_penalties_are_those_of_the_formula():
     scale = 2 * np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     for b, c in ((0, 0), (3, 5), (39, 2)):
         i, j = batch.comparisons.chosen[b, c], batch.comparisons.rejected[b, c]
-        u, v, gate = numbers[b, i, 1:], numbers[b, j, 1:], scale[b, i]
+        u, v, gate = numbers[b, i, 1:], numbers[b, j, 1:], (scale[b, i] + scale[b, j]) / 2
         cyclic = gate[0] * (u[0] * v[1] - u[1] * v[0]) + gate[1] * (u[2] * v[3] - u[3] * v[2])
-        expected = 0.3 * (cyclic / 0.5) ** 2 + 0.7 * np.mean((gate - 1) ** 2)
+        expected = 0.3 * (cyclic / 0.5) ** 2 + 0.7 * np.mean((scale[b, [i, j]] - 1) ** 2)
         np.testing.assert_allclose(penalty[b, c], expected, rtol=1e-3)
 
 
@@ -260,7 +260,7 @@ def many_prompts(tmp_path):
     return str(path)
 
 
-def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_path):
+def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_path, monkeypatch):
     hybrid.model.backbone, hybrid.export = "frozen", "native"
     hybrid.data.train = hybrid.data.eval = (many_prompts(tmp_path),)
     summary = fit(hybrid, tmp_path / "run", held_out)
@@ -269,9 +269,11 @@ def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_pat
     assert json.loads((tmp_path / "run" / "regularisation.json").read_text(encoding="utf-8")) == figures
     spec = load_preference_model(str(tmp_path / "run" / "model")).spec
     assert spec.kind == "hybrid" and spec.gamma == (0.0 if figures["curl"] == "inf" else 1.0)
-    kept = figures | {"curl": 0.123}
-    (tmp_path / "run" / "regularisation.json").write_text(json.dumps(kept), encoding="utf-8")
-    assert fit(hybrid, tmp_path / "run", held_out)["regularisation"] == kept
+    monkeypatch.setattr(regulariser.Regulariser, "_choose", lambda *_: pytest.fail("a resumed run chose anew"))
+    assert fit(hybrid, tmp_path / "run", held_out)["regularisation"] == figures
+    (tmp_path / "run" / "regularisation.json").write_text(json.dumps(figures | {"curl": 0.123}), encoding="utf-8")
+    with pytest.raises(ValueError, match="chosen.curl=.*, this config has 0.123"):
+        fit(hybrid, tmp_path / "run", held_out)
 
 
 def test_a_fit_that_trains_its_backbone_takes_two_stages(hybrid, tmp_path):
