@@ -24,8 +24,8 @@ from unseen_games import last_iterates, minimise
 
 from gpmjax.losses import policy
 from gpmjax.losses.reward import weighted_mean
-from gpmjax.plots import style
-from gpmjax.plots.exploitability import exploitability_curves, last_iterate_curves
+from gpmjax.reports.plots import style
+from gpmjax.reports.plots.exploitability import exploitability_curves, last_iterate_curves
 from gpmjax.preference.game import exploitability, von_neumann_winner
 from gpmjax.preference.score import win_probability
 from gpmjax.preference.self_play import self_play

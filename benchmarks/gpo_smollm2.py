@@ -18,9 +18,9 @@ from gpmjax.config import load_config
 from gpmjax.data.records import read_groups, write_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import replacing
-from gpmjax.improve_config import JudgeConfig, PromptsConfig, ScorerConfig
-from gpmjax.train.fit import fit
-from gpmjax.train.improve import improve
+from gpmjax.config.improve import JudgeConfig, PromptsConfig, ScorerConfig
+from gpmjax.fit.fit import fit
+from gpmjax.improve.improve import improve
 from gpmjax.files import write_json
 
 TRAIN = flags.DEFINE_string("train", None, "Pairs whose prompts begin with the debate's line.", required=True)

@@ -3,7 +3,7 @@
     python benchmarks/hybrid.py --data=DIRECTORY --workdir=runs/hybrid --seeds=0,1,2,3,4
 
 Heads of configs/hybrid_smollm2.py on the frozen SmolLM2-135M-Instruct, fitted as launch/train.py fits them: the same batches, step and
-optimiser, many fits in one vmapped program (tests/train/test_regulariser.py holds a member of that program to the plain step). A set's
+optimiser, many fits in one vmapped program (tests/fit/test_regulariser.py holds a member of that program to the plain step). A set's
 prompts are split by the seed where it has no split of its own; features are cached in the work directory. What each set is, and how much
 of it is read, is in SETS.
 """
@@ -43,12 +43,12 @@ from gpmjax.models.scores import pair_scores
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 from gpmjax.train.backbone import open_backbone
-from gpmjax.train.curl_path import Price, choose_price, fit_members, prices, targets_of, weigh_cyclic_part
-from gpmjax.train.features import GroupFeatures, encode_missing, feature_encoder
-from gpmjax.train.folds import Folds, make_folds, standard_error
+from gpmjax.fit.curl_path import Price, choose_price, fit_members, prices, targets_of, weigh_cyclic_part
+from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
+from gpmjax.fit.folds import Folds, make_folds, standard_error
 from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.state import TrainState
-from gpmjax.train.step import make_train_step
+from gpmjax.fit.step import make_train_step
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid", "Cached features.")

@@ -18,7 +18,7 @@ from gpmjax.config import Config, load_config
 from gpmjax.data.records import read_groups, write_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json
-from gpmjax.train.fit import fit
+from gpmjax.fit.fit import fit
 
 DATA = flags.DEFINE_string("data", None, "Directory of hh_helpful.jsonl.gz and hh_harmless.jsonl.gz.", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid_lora", "Runs.")

@@ -63,7 +63,7 @@ POLICY = tuple(
     )
 )
 STEP = tuple(
-    f"tests/train/test_step.py::{name}"
+    f"tests/fit/test_step.py::{name}"
     for name in (
         "test_a_batch_in_which_nothing_weighs_is_no_step",
         "test_what_weighs_is_a_comparison_or_a_chosen_response_that_is_read",
@@ -77,18 +77,18 @@ TESTS = {  # file → what should fail when it is wrong, the quickest first
     "preference/embed.py": ("tests/preference/test_embed.py",),
     "preference/game.py": ("tests/preference/test_game.py",),
     "preference/self_play.py": ("tests/preference/test_self_play.py",),
-    "losses/reward.py": ("tests/losses/test_reward.py", "tests/train/test_batch_loss.py"),
+    "losses/reward.py": ("tests/losses/test_reward.py", "tests/fit/test_batch_loss.py"),
     "losses/signals.py": ("tests/losses/test_signals.py", METHODS),
     "losses/policy.py": ("tests/losses/test_policy.py", METHODS),
     "losses/policy_gradient.py": ("tests/losses/test_policy_gradient.py", METHODS),
     "losses/blocks.py": ("tests/losses/test_blocks.py", METHODS),
     "losses/tokens.py": ("tests/losses/test_tokens.py",),
-    "models/scores.py": ("tests/train/test_batch_loss.py", "tests/models/test_verdicts.py"),
+    "models/scores.py": ("tests/fit/test_batch_loss.py", "tests/models/test_verdicts.py"),
     "train/policy_signals.py": (METHODS, *POLICY),
     "train/policy_batch.py": (METHODS, *POLICY),
     "train/policy_data.py": (METHODS,),
     "train/policy_step.py": (METHODS, *POLICY),
-    "train/step.py": ("tests/train/test_batch_loss.py", *STEP),
+    "train/step.py": ("tests/fit/test_batch_loss.py", *STEP),
 }
 
 BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Div}

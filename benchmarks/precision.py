@@ -14,10 +14,10 @@ from absl import app, flags
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.prompts import Prompt
 from gpmjax.data.records import read_groups
-from gpmjax.improve_config import ScorerConfig
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.models.config import DTYPES
 from gpmjax.sharding import make_mesh
-from gpmjax.train.scoring import open_scorer
+from gpmjax.judges.scoring import open_scorer
 
 MODEL = flags.DEFINE_string("model", "runs/demo/letters/gpm/model", "A preference model.")
 DATA = flags.DEFINE_string("data", "builtin:letters", "Whose prompts are scored, each with the responses to all of them.")

@@ -26,7 +26,7 @@ from gpmjax.data.questions import question_named
 from gpmjax.data.records import read_groups, write_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.evals.held_out import held_out
-from gpmjax.train.fit import fit
+from gpmjax.fit.fit import fit
 from gpmjax.files import write_json
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from gpmjax.improve_config import PolicyLossConfig
+from gpmjax.config.improve import PolicyLossConfig
 from gpmjax.losses import policy
 from gpmjax.preference.game import exploitability
 from gpmjax.preference.score import win_probability

@@ -13,7 +13,7 @@ Expected  Not measured by us. On games with a known equilibrium: README, "Last p
 """
 
 from gpmjax.config import neighbour
-from gpmjax.improve_config import ImproveConfig, PolicyLossConfig
+from gpmjax.config.improve import ImproveConfig, PolicyLossConfig
 
 
 def get_config() -> ImproveConfig:

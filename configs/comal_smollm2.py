@@ -12,7 +12,7 @@ Expected  Not measured yet. On games with a known equilibrium: README, "Last pol
 """
 
 from gpmjax.config import neighbour
-from gpmjax.improve_config import ImproveConfig, PolicyLossConfig
+from gpmjax.config.improve import ImproveConfig, PolicyLossConfig
 
 
 def get_config() -> ImproveConfig:

@@ -15,7 +15,7 @@ Expected  AlpacaEval 2.0 and MT-Bench: tables 3 to 6 of the source. Not measured
 """
 
 from gpmjax.config import BackboneConfig, OptimizerConfig
-from gpmjax.improve_config import ImproveConfig, PolicyLossConfig, PromptsConfig, RolloutConfig, ScorerConfig
+from gpmjax.config.improve import ImproveConfig, PolicyLossConfig, PromptsConfig, RolloutConfig, ScorerConfig
 
 
 def get_config() -> ImproveConfig:

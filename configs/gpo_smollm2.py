@@ -15,7 +15,7 @@ as in the paper's equation (5.6) (loss.score_factor = 1), where the released sco
 """
 
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
-from gpmjax.improve_config import ImproveConfig, PolicyLossConfig, PromptsConfig, RolloutConfig, ScorerConfig
+from gpmjax.config.improve import ImproveConfig, PolicyLossConfig, PromptsConfig, RolloutConfig, ScorerConfig
 
 
 def get_config() -> ImproveConfig:

@@ -11,7 +11,7 @@ Expected  Tables 3 to 6 of arXiv 2410.02197. Not measured by us.
 """
 
 from gpmjax.config import neighbour
-from gpmjax.improve_config import ImproveConfig
+from gpmjax.config.improve import ImproveConfig
 
 
 def get_config() -> ImproveConfig:

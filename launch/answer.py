@@ -20,9 +20,9 @@ from gpmjax.data.chat import TEMPLATES, ChatFormat
 from gpmjax.evals.policies.answering import Said, Task, answer, tasks_identity
 from gpmjax.evals.policies.mt_bench import answer_record, read_questions
 from gpmjax.evals.policies.outputs import read_instructions, write_records
-from gpmjax.evals.report import rows_path
+from gpmjax.evals.result_files import rows_path
 from gpmjax.files import fingerprint
-from gpmjax.models.attention import preferred
+from gpmjax.models.attention.grouped_query import preferred
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
 from gpmjax.owner import owned_output

@@ -16,18 +16,18 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from gpmjax.evals.judging import Judge
-from gpmjax.evals.open_judge import JudgePlan, open_judge
-from gpmjax.evals.policies.answer_cache import AnswerCache
-from gpmjax.evals.policies.chat_endpoint import ChatEndpoint, Prices
-from gpmjax.evals.policies.chat_judge import ChatJudge
+from gpmjax.judges.judge import Judge
+from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.answer_cache import AnswerCache
+from gpmjax.judges.chat_endpoint import ChatEndpoint, Prices
+from gpmjax.judges.chat import ChatJudge
 from gpmjax.evals.policies.compare import ComparePlan, compare, records_path
 from gpmjax.evals.policies.grading import grade, grade_figures
-from gpmjax.evals.policies.judge_prompts import PAIR_PROMPTS, TOP_LOGPROBS, rating_identity
+from gpmjax.judges.chat_prompts import PAIR_PROMPTS, TOP_LOGPROBS, rating_identity
 from gpmjax.evals.policies.mt_bench import read_answers, read_questions, with_references
 from gpmjax.evals.policies.outputs import write_records
-from gpmjax.evals.policies.table import cost_line, grade_table, win_table
-from gpmjax.evals.table import table_console
+from gpmjax.reports.tables.policies import cost_line, grade_table, win_table
+from gpmjax.reports.tables.evaluation import table_console
 from gpmjax.files import write_json
 from gpmjax.models.config import DTYPES
 from gpmjax.owner import owned_output

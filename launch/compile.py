@@ -28,9 +28,9 @@ from gpmjax.aot.program import DoesNotFit, compile_step, slice_devices
 from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_table, report, reports_table
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
 from gpmjax.files import write_json
-from gpmjax.improve_config import ImproveConfig
+from gpmjax.config.improve import ImproveConfig
 from gpmjax.owner import check_output_directory, owned_output
-from gpmjax.overrides import parse_flags
+from gpmjax.config.overrides import parse_flags
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/gpm_llama31_8b.py.")
 TOPOLOGY = flags.DEFINE_list("topology", None, "Slices, such as v5e:4x4,v5p:2x2x2.", required=True)

@@ -18,8 +18,8 @@ from gpmjax.config import Config, load_config
 from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.records import read_groups
 from gpmjax.evals.held_out import held_out
-from gpmjax.plots.folder import draw_run
-from gpmjax.train.fit import fit
+from gpmjax.reports.plots.folder import draw_run
+from gpmjax.fit.fit import fit
 from gpmjax.files import write_json
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")

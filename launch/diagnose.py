@@ -22,9 +22,9 @@ from judge_flags import MODEL, judge_plan
 
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN
 from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_labels, diagnose_model
-from gpmjax.evals.diagnostics.table import diagnosis_table, labels_table
-from gpmjax.evals.report import groups_path
-from gpmjax.evals.table import table_console
+from gpmjax.reports.tables.diagnosis import diagnosis_table, labels_table
+from gpmjax.evals.result_files import groups_path
+from gpmjax.reports.tables.evaluation import table_console
 from gpmjax.owner import owned_output
 from gpmjax.preference.cycle_test import REPLICATES as DEFAULT_REPLICATES
 

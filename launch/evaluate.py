@@ -21,11 +21,11 @@ from judge_flags import judge_plan
 from rich.console import RenderableType
 
 from gpmjax.evals.benchmarks import AGGREGATIONS, BENCHMARKS, run_benchmark
-from gpmjax.evals.benchmarks.table import benchmark_table
+from gpmjax.reports.tables.benchmark import benchmark_table
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.evals.open_judge import JudgePlan, open_judge
-from gpmjax.evals.report import groups_path, rows_path
-from gpmjax.evals.table import summary_table, table_console
+from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.evals.result_files import groups_path, rows_path
+from gpmjax.reports.tables.evaluation import summary_table, table_console
 from gpmjax.owner import owned_output
 
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.", required=True)

@@ -4,10 +4,10 @@ from absl import flags
 
 from gpmjax.data.chat import TEMPLATES
 from gpmjax.data.questions import ORDERS
-from gpmjax.evals.open_judge import JudgePlan
-from gpmjax.evals.pairwise_judge import SYMMETRIES
-from gpmjax.evals.rationales import VOTES, RationalePlan
-from gpmjax.models.attention import AUTO
+from gpmjax.judges.open import JudgePlan
+from gpmjax.judges.pairwise import SYMMETRIES
+from gpmjax.judges.rationales import VOTES, RationalePlan
+from gpmjax.models.attention.grouped_query import AUTO
 from gpmjax.models.config import ATTENTIONS, DTYPES
 from gpmjax.models.spec import GATE_PLACES, GATES, HEADS, KINDS, MLP_ACTIVATIONS, NORMALISATIONS
 

@@ -9,7 +9,7 @@ import sys
 from absl import app, flags
 
 from gpmjax.owner import check_output_directory
-from gpmjax.plots.folder import draw_folders
+from gpmjax.reports.plots.folder import draw_folders
 
 FOLDER = flags.DEFINE_list("folder", None, "Run folders; their curves share one picture.", required=True)
 OUT = flags.DEFINE_string("out", None, "Where the pictures go; the first folder's plots/ when absent.")

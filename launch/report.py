@@ -16,13 +16,13 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from gpmjax.evals.page import Chapter, Picture, find_chapters, read_picture, render_page
-from gpmjax.evals.page.examples import Example
-from gpmjax.evals.source_tables import Table, read_results, source_tables
+from gpmjax.reports.page import Chapter, Picture, find_chapters, read_picture, render_page
+from gpmjax.reports.page.examples import Example
+from gpmjax.reports.source_tables import Table, read_results, source_tables
 from gpmjax.files import replacing
 from gpmjax.owner import owned_output
-from gpmjax.plots import draw_folders, style
-from gpmjax.plots.circle import preference_circle
+from gpmjax.reports.plots import draw_folders, style
+from gpmjax.reports.plots.circle import preference_circle
 
 OUT = flags.DEFINE_string("out", "", "The page; report.html in the first directory when empty.")
 TITLE = flags.DEFINE_string("title", "", "Its title; the directories' names when empty.")

@@ -21,14 +21,14 @@ from gpmjax import hub
 from gpmjax.data.chat import TEMPLATES, ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
-from gpmjax.improve_config import ScorerConfig
-from gpmjax.models.attention import preferred
+from gpmjax.config.improve import ScorerConfig
+from gpmjax.models.attention.grouped_query import preferred
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sampling.rollout import LocalRollout, Rollouts
 from gpmjax.sharding import make_mesh, place_leaf
-from gpmjax.train.scoring import Scores, open_scorer
+from gpmjax.judges.scoring import Scores, open_scorer
 
 MODEL = flags.DEFINE_string("model", "smollm2", '"smollm2", a model directory, a .gguf file or a hub id.')
 PROMPT = flags.DEFINE_string("prompt", None, "What to answer, one user message.", required=True)

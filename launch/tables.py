@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import app, flags
 
-from gpmjax.evals.source_tables import TABLES, Result, read_results, source_tables, to_csv, to_markdown
+from gpmjax.reports.source_tables import TABLES, Result, read_results, source_tables, to_csv, to_markdown
 from gpmjax.files import replacing
 from gpmjax.owner import check_output_directory
 

@@ -3,7 +3,7 @@
     python launch/train.py --config=configs/gpm_smollm2.py --workdir=runs/gpm [--config.model.dim=4 …]
     python launch/train.py --config=configs/gpo_smollm2.py --workdir=runs/gpo [--config.loss.beta=0.1 …]
 
-The same command goes on with a run that was stopped. Every field is in gpmjax/config.py and gpmjax/improve_config.py.
+The same command goes on with a run that was stopped. Every field is in gpmjax/config/fit.py and gpmjax/config/improve.py.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from ml_collections import config_flags
 from gpmjax.compilation_cache import keep_compiled
 from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
-from gpmjax.improve_config import ImproveConfig
-from gpmjax.overrides import parse_flags
-from gpmjax.plots.folder import draw_run
-from gpmjax.train.fit import fit
-from gpmjax.train.improve import improve
+from gpmjax.config.improve import ImproveConfig
+from gpmjax.config.overrides import parse_flags
+from gpmjax.reports.plots.folder import draw_run
+from gpmjax.fit.fit import fit
+from gpmjax.improve.improve import improve
 from gpmjax.train.loop import TrainingDiverged
-from gpmjax.train.regulariser import describe
+from gpmjax.fit.regulariser import describe
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/demo.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics, plots and the model go.", required=True)

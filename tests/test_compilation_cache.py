@@ -11,7 +11,7 @@ import pytest
 from gpmjax.compilation_cache import keep_compiled
 from gpmjax.config import Config
 from gpmjax.evals.held_out import held_out
-from gpmjax.train.fit import fit
+from gpmjax.fit.fit import fit
 
 PROGRAM = """
 import sys, json

@@ -25,7 +25,8 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.state import init_state, jit_step
-from gpmjax.train.step import make_step, make_train_step
+from gpmjax.fit.step import make_train_step
+from gpmjax.train.step import make_step
 
 SPEC = PreferenceSpec(dim=6, gate="softmax", normalise="l2", tau=0.1)
 OPTIMIZER = OptimizerConfig(learning_rate=1e-5, schedule="constant", warmup_fraction=0.0)

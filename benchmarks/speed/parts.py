@@ -20,7 +20,7 @@ from flax import traverse_util
 
 from benchmarks.speed import jobs, measure
 from gpmjax.arrays import TokenLayout
-from gpmjax.models.attention import attention
+from gpmjax.models.attention.grouped_query import attention
 from gpmjax.models.config import DecoderConfig
 from gpmjax.train.optimizer import make_optimizer
 

@@ -5,7 +5,7 @@
     PairPM   a model of pairs reads both orders of each pair: K(K − 1) sequences of two responses; prompts are shared here
              too, one a row, which favours it
 
-Random tokens and weights: time does not depend on them. The picture is drawn from the figures, see gpmjax.plots.scoring.
+Random tokens and weights: time does not depend on them. The picture is drawn from the figures, see gpmjax.reports.plots.scoring.
 """
 
 from collections.abc import Callable
@@ -24,8 +24,8 @@ from gpmjax.models.config import Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import group_scores
 from gpmjax.models.spec import PreferenceSpec
-from gpmjax.plots import style
-from gpmjax.plots.scoring import scoring_cost
+from gpmjax.reports.plots import style
+from gpmjax.reports.plots.scoring import scoring_cost
 
 OUT = flags.DEFINE_string("out", "benchmarks/results/speed_score.json", "Where the figures go; the picture beside them.")
 QUICK = flags.DEFINE_bool("quick", False, "Two layers, up to 8 responses.")

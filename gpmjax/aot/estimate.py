@@ -18,8 +18,8 @@ from gpmjax.aot.exchange import COMPUTE_BYTES
 from gpmjax.aot.program import ROWS, abstract_arguments
 from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
-from gpmjax.improve_config import ImproveConfig
-from gpmjax.models.attention import CHUNK
+from gpmjax.config.improve import ImproveConfig
+from gpmjax.models.attention.grouped_query import CHUNK
 from gpmjax.sharding import AXES
 
 GPUS = {"a100": 80e9, "h100": 80e9, "h200": 141e9}

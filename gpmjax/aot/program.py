@@ -13,7 +13,7 @@ from jax.sharding import AbstractMesh, Mesh
 from gpmjax.aot.exchange import Exchange, needed_exchange
 from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
-from gpmjax.improve_config import ImproveConfig
+from gpmjax.config.improve import ImproveConfig
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
 from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
 from gpmjax.train.state import TrainState, jit_step, state_shardings

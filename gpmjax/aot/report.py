@@ -15,7 +15,7 @@ from gpmjax.aot.program import Compiled, Memory
 from gpmjax.aot.traffic import collectives, hbm_bytes, sent_by_kind
 from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
-from gpmjax.improve_config import ImproveConfig
+from gpmjax.config.improve import ImproveConfig
 from gpmjax.sharding import path_name
 from gpmjax.train.flops import hardware_costs, hardware_flops, model_costs
 from gpmjax.train.optimizer import frozen_patterns, split

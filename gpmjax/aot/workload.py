@@ -12,15 +12,15 @@ from gpmjax import hub
 from gpmjax.config import BackboneConfig, Config
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.improve_config import ImproveConfig
+from gpmjax.config.improve import ImproveConfig
 from gpmjax.models.config import DecoderConfig, Runtime, require_one_of
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.transformer import Decoder
 from gpmjax.train.flops import Work, dense_work, needed_work
-from gpmjax.train.policy_batch import PolicyShape, assemble_policy
-from gpmjax.train.policy_step import make_policy_step
-from gpmjax.train.step import make_train_step
+from gpmjax.improve.batch import PolicyShape, assemble_policy
+from gpmjax.improve.step import make_policy_step
+from gpmjax.fit.step import make_train_step
 
 PUBLISHED: dict[str, str] = {
     "google/gemma-2b": "gemma-2b",

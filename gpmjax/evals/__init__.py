@@ -1,1 +1,1 @@
-"""Measuring models: one file an evaluator, one protocol (`gpmjax.evals.protocol`)."""
+"""Measuring models: labelled sets, published benchmarks, diagnostics, and policies by their answers."""

@@ -8,10 +8,11 @@ from typing import Any
 
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.held_out import HeldOut, held_out
-from gpmjax.evals.judging import Judge, judged_comparisons
-from gpmjax.evals.open_judge import JudgePlan, as_judge, open_model
-from gpmjax.evals.preference import BREAKDOWN, Kept, measure_scored
-from gpmjax.evals.report import RowsFile, data_identity, rows_path
+from gpmjax.judges.judge import Judge
+from gpmjax.evals.comparisons import judged_comparisons
+from gpmjax.judges.open import JudgePlan, as_judge, open_model
+from gpmjax.evals.comparisons import BREAKDOWN, Kept, measure_scored
+from gpmjax.evals.result_files import RowsFile, data_identity, rows_path
 from gpmjax.files import write_json
 from gpmjax.progress import track
 

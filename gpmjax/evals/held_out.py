@@ -13,9 +13,9 @@ from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
 from gpmjax.evals.intervals import prompt_name
-from gpmjax.evals.preference import BREAKDOWN, Facts, measure
-from gpmjax.evals.protocol import Batch, Scorer
-from gpmjax.evals.readout import SHORT_ROW
+from gpmjax.evals.comparisons import BREAKDOWN, Facts, measure
+from gpmjax.judges.forward import Batch, Scorer
+from gpmjax.judges.readout import SHORT_ROW
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards, Scoring
 from gpmjax.interop.templated import templated

@@ -22,7 +22,7 @@ from scipy import special
 
 from gpmjax.data.fields import RowError, kind
 from gpmjax.data.groups import Comparison, Group, Message
-from gpmjax.evals.judging import Judge, Verdict
+from gpmjax.judges.judge import Judge, Verdict
 from gpmjax.losses.signals import mean_score, mean_win_rate
 from gpmjax.models.config import require_one_of
 

@@ -10,7 +10,7 @@ import dataclasses
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Message, user
-from gpmjax.evals.judging import Judge
+from gpmjax.judges.judge import Judge
 
 _PROBE = (Message("user", "a"),)
 _AS_IT_STANDS = (

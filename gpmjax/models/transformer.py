@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
-from gpmjax.models.attention import NO_WINDOW, attention, cached_attention
+from gpmjax.models.attention.grouped_query import NO_WINDOW, attention, cached_attention
 from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.flash import KEPT
+from gpmjax.models.attention.flash import KEPT
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
 from gpmjax.models.rotary import rotary_tables, rotate_planes
 from gpmjax.sharding import look_up, split_rows

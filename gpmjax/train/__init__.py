@@ -1,1 +1,1 @@
-"""Fitting: one step, one loop, and what they need around them."""
+"""The engine that fits and improvements share: one step, one loop, optimiser, checkpoints, metrics."""

@@ -24,7 +24,7 @@ from flax import traverse_util
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.flash import visited_pairs
+from gpmjax.models.attention.flash import visited_pairs
 
 # Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
 PEAKS: tuple[tuple[str, float], ...] = (

@@ -14,7 +14,7 @@ import pytest
 
 from gpmjax.aot.hlo import dimensions
 from gpmjax.arrays import TokenLayout
-from gpmjax.models.attention import attention
+from gpmjax.models.attention.grouped_query import attention
 
 SLOTS = 640  # more than any other size of the program, so that a shape tells
 

@@ -12,7 +12,7 @@ from gpmjax.aot.program import abstract_arguments, compile_step
 from gpmjax.aot.report import advice, report, reports_table, step_flops
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
 from gpmjax.config import BackboneConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
-from gpmjax.improve_config import ImproveConfig, PromptsConfig, RolloutConfig
+from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings

@@ -16,7 +16,7 @@ from gpmjax.hub import save_preference_model
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
-from gpmjax.train.step import batch_loss, batch_totals
+from gpmjax.fit.step import batch_loss, batch_totals
 from transformers import AutoTokenizer
 
 CONFIG = DecoderConfig(

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from gpmjax.evals import evaluate as module
-from gpmjax.evals import feature_reader, readout
+from gpmjax.judges import feature_reader, readout
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.evals.open_judge import JudgePlan, open_model
-from gpmjax.evals.preference import summarise_rows
-from gpmjax.evals.report import rows_path
+from gpmjax.judges.open import JudgePlan, open_model
+from gpmjax.evals.comparisons import summarise_rows
+from gpmjax.evals.result_files import rows_path
 from gpmjax.hub import save_preference_model
 
 

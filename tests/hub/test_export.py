@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from gpmjax.data.groups import Group, Message
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.models.config import LoRA, Runtime

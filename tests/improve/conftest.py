@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
-from gpmjax.improve_config import (
+from gpmjax.config.improve import (
     ImproveConfig,
     JudgeConfig,
     PolicyLossConfig,
@@ -14,7 +14,7 @@ from gpmjax.improve_config import (
     RolloutConfig,
     ScorerConfig,
 )
-from gpmjax.train.policy_batch import Example
+from gpmjax.improve.batch import Example
 
 SCORER = '''
 import zlib

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from gpmjax.hub import load_decoder
-from gpmjax.improve_config import ScorerConfig
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.sampling.rollout import RolloutFailed
-from gpmjax.train import improve as improving
-from gpmjax.train import stages, tables
-from gpmjax.train.figures import iteration_figures
-from gpmjax.train.improve import improve
+from gpmjax.improve import improve as improving
+from gpmjax.improve import stages, tables
+from gpmjax.improve.figures import iteration_figures
+from gpmjax.improve.improve import improve
 from gpmjax.train.metrics import read_metrics
-from gpmjax.train.policy_data import Batches
-from gpmjax.train.policy_signals import Scored, Signals
+from gpmjax.improve.data import Batches
+from gpmjax.improve.signals import Scored, Signals
 
 
 @pytest.fixture

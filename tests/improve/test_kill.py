@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 CONFIG = '''
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
-from gpmjax.improve_config import *
+from gpmjax.config.improve import *
 
 def get_config():
     scorer = ScorerConfig(function="toy_scorers:cycle")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from gpmjax.improve_config import METHODS, PAIRWISE, PolicyLossConfig
-from gpmjax.train import policy_step
-from gpmjax.train.policy_batch import assemble_policy, fit_policy_shape
-from gpmjax.train.policy_data import scored_samples, training_examples
-from gpmjax.train.policy_signals import block_drift, signals
+from gpmjax.config.improve import METHODS, PAIRWISE, PolicyLossConfig
+from gpmjax.improve import step as policy_step
+from gpmjax.improve.batch import assemble_policy, fit_policy_shape
+from gpmjax.improve.data import scored_samples, training_examples
+from gpmjax.improve.signals import block_drift, signals
 
 TAU, BETA, K, VOCAB = 0.25, 0.7, 4, 64
 LENGTHS = ((1, 4, 2, 3), (2, 2, 5, 1), (3, 1, 1, 2))

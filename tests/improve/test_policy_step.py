@@ -7,14 +7,14 @@ import optax
 import pytest
 
 from gpmjax.config import load_config
-from gpmjax.improve_config import METHODS, PAIRWISE, ImproveConfig, PolicyLossConfig
+from gpmjax.config.improve import METHODS, PAIRWISE, ImproveConfig, PolicyLossConfig
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
-from gpmjax.train.policy_batch import PolicyShape, assemble_policy, fit_policy_shape
-from gpmjax.train.policy_signals import Scored, block_drift, response_facts, signals
-from gpmjax.train.policy_step import batch_loss, batch_totals, make_policy_step, response_logprobs, response_losses
+from gpmjax.improve.batch import PolicyShape, assemble_policy, fit_policy_shape
+from gpmjax.improve.signals import Scored, block_drift, response_facts, signals
+from gpmjax.improve.step import batch_loss, batch_totals, make_policy_step, response_logprobs, response_losses
 from gpmjax.train.state import TrainState
 
 MODEL = Decoder(DecoderConfig(vocab_size=256, hidden_size=16, num_layers=1, num_heads=2, mlp_size=16))

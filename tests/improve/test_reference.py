@@ -8,12 +8,12 @@ import pytest
 
 from gpmjax import hub
 from gpmjax.config import BackboneConfig
-from gpmjax.improve_config import JudgeConfig, PolicyLossConfig
+from gpmjax.config.improve import JudgeConfig, PolicyLossConfig
 from gpmjax.sharding import make_mesh
-from gpmjax.train import improve as improving
-from gpmjax.train import stages, tables
+from gpmjax.improve import improve as improving
+from gpmjax.improve import stages, tables
 from gpmjax.train.backbone import open_decoder
-from gpmjax.train.improve import improve
+from gpmjax.improve.improve import improve
 
 
 @pytest.fixture

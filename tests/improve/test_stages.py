@@ -5,7 +5,7 @@ import numpy as np
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import EncodedPrompt, Prompt
 from gpmjax.sampling.rollout import Rollouts
-from gpmjax.train.stages import prompt_of, samples
+from gpmjax.improve.stages import prompt_of, samples
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}
 MESSAGES = (

@@ -8,7 +8,7 @@ import pytest
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.evals.held_out import held_out
-from gpmjax.evals.judging import Verdict
+from gpmjax.judges.judge import Verdict
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel

@@ -10,15 +10,15 @@ from transformers import AutoTokenizer
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Group, Message
 from gpmjax.data.prompts import Prompt
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_preference_model, load_tokenizer, save_preference_model
-from gpmjax.improve_config import ScorerConfig
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import templated
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
-from gpmjax.train.scoring import open_scorer
+from gpmjax.judges.scoring import open_scorer
 
 TRAINED = {"bos_tokens": 2, "gate_at": "first_message"}
 TURNS = (Message("user", "Why?"), Message("assistant", "So."), Message("user", "How?"))

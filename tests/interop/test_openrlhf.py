@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gpmjax.data.groups import user
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop import openrlhf, reward_model
 from gpmjax.interop.openrlhf import RewardFunction, read_completions
 from gpmjax.interop.reward_model import RewardModel

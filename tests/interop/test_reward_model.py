@@ -9,7 +9,7 @@ import pytest
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer
 from gpmjax.interop import reward_model as module
 from gpmjax.interop.client import RemoteRewards

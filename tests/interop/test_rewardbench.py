@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpmjax.data.groups import Group, user
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop.rewardbench import pair_entry, scalar_entry
 
 WINDOW = 64

@@ -6,7 +6,7 @@ from scipy import special
 
 from gpmjax.data.messages import reply
 from gpmjax.data.groups import Group, Message, user
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.texts import messages_of
 

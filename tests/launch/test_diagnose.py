@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpmjax.plots import draw_run
+from gpmjax.reports.plots import draw_run
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "diagnose.py"
 

@@ -8,9 +8,9 @@ import random
 import pytest
 
 from gpmjax.evals.metrics import summarise
-from gpmjax.evals.page import find_chapters, render_page
-from gpmjax.evals.source_tables import read_results, source_tables
-from gpmjax.plots import draw_folders
+from gpmjax.reports.page import find_chapters, render_page
+from gpmjax.reports.source_tables import read_results, source_tables
+from gpmjax.reports.plots import draw_folders
 
 MODEL = {"source": "tiny", "kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "tau": 0.1}
 CONFIG = {"seed": 0, "model": MODEL, "loss": {"objective": "cross_entropy"}, "data": {"train": ["a.jsonl"], "max_length": 64}}

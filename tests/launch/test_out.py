@@ -14,7 +14,7 @@ LAUNCH = Path(__file__).parents[2] / "launch"
 FORKS = """
 import json, os, runpy, sys
 import jax, absl.app, matplotlib.figure, ml_collections, pyarrow.parquet, rich.progress, rich.table, scipy.stats
-import gpmjax.evals.benchmarks, gpmjax.evals.diagnostics.run, gpmjax.evals.evaluate, gpmjax.evals.open_judge, gpmjax.sampling.rollout
+import gpmjax.evals.benchmarks, gpmjax.evals.diagnostics.run, gpmjax.evals.evaluate, gpmjax.judges.open, gpmjax.sampling.rollout
 
 def message(launch, program, arguments):
     reads, writes = os.pipe()

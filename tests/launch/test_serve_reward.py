@@ -14,7 +14,7 @@ import pytest
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.evals.held_out import held_out
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards

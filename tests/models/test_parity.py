@@ -15,7 +15,7 @@ import transformers
 
 from gpmjax.hub.config_map import decoder_config, hf_config
 from gpmjax.hub.param_map import leaves, locate, read_leaf
-from gpmjax.models import attention
+from gpmjax.models.attention.grouped_query import grouped_query as attention
 from gpmjax.models.config import Runtime
 from gpmjax.models.transformer import Decoder, sequence_layout
 

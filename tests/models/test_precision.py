@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from gpmjax.data.assemble import BatchShape, assemble
-from gpmjax.evals.open_judge import JudgePlan
-from gpmjax.evals.protocol import make_scorer
-from gpmjax.improve_config import ScorerConfig
+from gpmjax.judges.open import JudgePlan
+from gpmjax.judges.forward import make_scorer
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.models.config import Runtime
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel

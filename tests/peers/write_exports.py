@@ -15,7 +15,7 @@ from flax.traverse_util import unflatten_dict
 from tokenizers.pre_tokenizers import ByteLevel
 
 from gpmjax.data.groups import Group, Message
-from gpmjax.evals.open_judge import JudgePlan, open_judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_decoder, load_tokenizer, open_source, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.hub.param_map import decoder_leaves, head_leaves

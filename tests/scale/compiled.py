@@ -24,7 +24,7 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState, jit_step, state_shardings
-from gpmjax.train.step import make_train_step
+from gpmjax.fit.step import make_train_step
 
 # No two sizes are alike, so that a shape tells what it is of.
 LAYERS, WIDTH, INNER, VOCABULARY, ROWS, SLOTS = 3, 64, 160, 512, 16, 24

@@ -7,14 +7,14 @@ import pytest
 
 from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig, OptimizerConfig
-from gpmjax.models import blockwise
+from gpmjax.models.attention import blockwise
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work, peak_flops
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState
-from gpmjax.train.step import make_train_step
+from gpmjax.fit.step import make_train_step
 
 CONFIG = dict(vocab_size=64, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, mlp_size=24)
 LINEAR = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1)

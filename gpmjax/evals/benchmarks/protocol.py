@@ -8,7 +8,7 @@ import numpy as np
 
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation, skew_part
-from gpmjax.evals.judging import Pairs, record_scores
+from gpmjax.judges.judge import Pairs, record_scores
 
 
 class Part(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from gpmjax.data.fields import RowError, index, items, kind, number
 from gpmjax.data.rows import read_rows
 from gpmjax.evals.intervals import GROUP_TAG
-from gpmjax.evals.judging import record_scores
+from gpmjax.judges.judge import record_scores
 
 Record = Mapping[str, Any]
 

@@ -17,9 +17,9 @@ from gpmjax.data.rows import read_rows
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN, diagnose
 from gpmjax.evals.diagnostics.records import read_records
 from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
-from gpmjax.evals.judging import group_record
-from gpmjax.evals.open_judge import JudgePlan, open_judge, window_of
-from gpmjax.evals.report import RowsFile, groups_path
+from gpmjax.judges.judge import group_record
+from gpmjax.judges.open import JudgePlan, open_judge, window_of
+from gpmjax.evals.result_files import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
 from gpmjax.hub import open_source, tokenizer_for
 from gpmjax.preference.cycle_test import REPLICATES

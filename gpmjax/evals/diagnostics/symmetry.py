@@ -7,7 +7,7 @@ import numpy as np
 
 from gpmjax.evals.diagnostics.intervals import over_groups
 from gpmjax.evals.diagnostics.records import Record, labelled
-from gpmjax.evals.judging import record_scores
+from gpmjax.judges.judge import record_scores
 from gpmjax.evals.order import order_figures
 
 

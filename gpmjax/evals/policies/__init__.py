@@ -6,7 +6,7 @@
     chat_endpoint.py      any OpenAI-compatible chat server, every answer kept on disk and counted
     answer_cache.py       that disk
     judge_prompts.py      what a chat model is asked, and how its verdict is read
-    chat_judge.py         a chat model as a `gpmjax.evals.judging.Judge`
+    chat_judge.py         a chat model as a `gpmjax.judges.judge.Judge`
     grading.py            a chat model grades MT-Bench answers from 1 to 10
     win_rate.py           win rate against the reference
     length_controlled.py  the win rate that answers of equal length would have had

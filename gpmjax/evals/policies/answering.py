@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpmjax.data.groups import Message
-from gpmjax.evals.report import RowsFile
+from gpmjax.evals.result_files import RowsFile
 from gpmjax.sampling.endpoint import HttpRollout
 from gpmjax.sampling.rollout import LocalRollout, Prompt, RolloutFailed, Rollouts
 

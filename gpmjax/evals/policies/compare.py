@@ -1,7 +1,7 @@
 """Policies against a reference: answers and a judge in, a summary out.
 
 The judge sees each instruction with two responses, the policy's and the reference's, and is any
-`gpmjax.evals.judging.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept as
+`gpmjax.judges.judge.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept as
 records, a chat model's answers in its cache, so the same call goes on where an interrupted one stopped.
 """
 
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Group
-from gpmjax.evals.judging import Judge, group_record, record_scores
-from gpmjax.evals.policies.chat_judge import ChatJudge
+from gpmjax.judges.judge import Judge, group_record, record_scores
+from gpmjax.judges.chat import ChatJudge
 from gpmjax.evals.policies.intervals import mean_figures
 from gpmjax.evals.policies.length_controlled import LEAST, Difficulty, length_controlled, read_difficulty
 from gpmjax.evals.policies.outputs import Matched, Outputs, match, named, read_outputs
 from gpmjax.evals.policies.win_rate import preference, win_rate
-from gpmjax.evals.report import RowsFile
+from gpmjax.evals.result_files import RowsFile
 from gpmjax.hub import load_tokenizer
 from gpmjax.progress import track
 

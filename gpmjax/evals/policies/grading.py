@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Message
-from gpmjax.evals.policies.chat_endpoint import ChatEndpoint, ChatQuestion
+from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion
 from gpmjax.evals.policies.intervals import bootstrap_interval, mean_figures
-from gpmjax.evals.policies.judge_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
+from gpmjax.judges.chat_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
 from gpmjax.evals.policies.mt_bench import REFERENCED, TURNS, Answers, Question
 from gpmjax.evals.policies.outputs import named
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from gpmjax.evals.judging import Verdict
+from gpmjax.judges.judge import Verdict
 
 
 class KnownJudge:

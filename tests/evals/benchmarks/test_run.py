@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
-from gpmjax.evals.benchmarks.table import benchmark_table
-from gpmjax.evals.embedding_judge import EmbeddingJudge
-from gpmjax.evals.protocol import make_scorer
-from gpmjax.evals.readout import PackedReader
+from gpmjax.reports.tables.benchmark import benchmark_table
+from gpmjax.judges.embedding import EmbeddingJudge
+from gpmjax.judges.forward import make_scorer
+from gpmjax.judges.readout import PackedReader
 from gpmjax.sharding import make_mesh
 
 RB2 = BENCHMARKS["rewardbench2"]

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gpmjax.evals.diagnostics.cycles import triads
 from gpmjax.evals.diagnostics.diagnose import diagnose
-from gpmjax.evals.diagnostics.table import diagnosis_table
+from gpmjax.reports.tables.diagnosis import diagnosis_table
 from gpmjax.evals.metrics import summarise
 
 

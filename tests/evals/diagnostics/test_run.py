@@ -11,9 +11,9 @@ from gpmjax.data.records import read_groups
 from gpmjax.evals.diagnostics import run as module
 from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_model
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.evals.judging import Verdict
-from gpmjax.evals.open_judge import JudgePlan
-from gpmjax.evals.report import groups_path
+from gpmjax.judges.judge import Verdict
+from gpmjax.judges.open import JudgePlan
+from gpmjax.evals.result_files import groups_path
 from gpmjax.hub import save_preference_model
 
 

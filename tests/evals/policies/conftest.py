@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from gpmjax.evals.policies.answer_cache import AnswerCache
-from gpmjax.evals.policies.chat_endpoint import ChatEndpoint
+from gpmjax.judges.answer_cache import AnswerCache
+from gpmjax.judges.chat_endpoint import ChatEndpoint
 from gpmjax.sampling.http import Server
 
 

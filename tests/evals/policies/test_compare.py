@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 from scipy.special import expit, logit
 
-from gpmjax.evals.judging import Verdict
-from gpmjax.evals.policies.chat_judge import ChatJudge
+from gpmjax.judges.judge import Verdict
+from gpmjax.judges.chat import ChatJudge
 from gpmjax.evals.policies.compare import ComparePlan, compare, records_path
-from gpmjax.evals.policies.judge_prompts import PAIR_PROMPTS
-from gpmjax.evals.policies.table import grade_table, win_table
+from gpmjax.judges.chat_prompts import PAIR_PROMPTS
+from gpmjax.reports.tables.policies import grade_table, win_table
 
 TEXTS = ["x" * n for n in range(1, 13)]
 

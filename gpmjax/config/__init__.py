@@ -1,0 +1,27 @@
+"""What a run is made of: typed dataclasses that ``configs/*.py`` fill and that flags of the command line override.
+
+    fit.py        `Config`: a preference model
+    improve.py    `ImproveConfig`: a policy
+    parts.py      what both share: backbone, optimiser, mesh, hosts, checkpoints
+    file.py       a config file → its config
+    overrides.py  ``--config=FILE --config.model.dim=4``
+"""
+
+from gpmjax.config.file import load_config as load_config
+from gpmjax.config.file import neighbour as neighbour
+from gpmjax.config.fit import Config as Config
+from gpmjax.config.fit import DataConfig as DataConfig
+from gpmjax.config.fit import LossConfig as LossConfig
+from gpmjax.config.fit import ModelConfig as ModelConfig
+from gpmjax.config.improve import ImproveConfig as ImproveConfig
+from gpmjax.config.improve import JudgeConfig as JudgeConfig
+from gpmjax.config.improve import PolicyLossConfig as PolicyLossConfig
+from gpmjax.config.improve import PromptsConfig as PromptsConfig
+from gpmjax.config.improve import RolloutConfig as RolloutConfig
+from gpmjax.config.improve import ScorerConfig as ScorerConfig
+from gpmjax.config.parts import BackboneConfig as BackboneConfig
+from gpmjax.config.parts import CheckpointConfig as CheckpointConfig
+from gpmjax.config.parts import DistributedConfig as DistributedConfig
+from gpmjax.config.parts import Experiment as Experiment
+from gpmjax.config.parts import MeshConfig as MeshConfig
+from gpmjax.config.parts import OptimizerConfig as OptimizerConfig

@@ -1,0 +1,352 @@
+"""What a policy optimisation run is made of; ``configs/gpo_*.py`` and their siblings fill it.
+
+The names are METHOD's: an iteration samples K responses a prompt from π_t, scores every pair of them, and fits π_θ,
+which is π_{t+1} when it is done.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from gpmjax.checks import LARGEST_INT, check_fields, number
+from gpmjax.config.parts import (
+    LARGEST_SEED,
+    LONGEST,
+    BackboneConfig,
+    CheckpointConfig,
+    DistributedConfig,
+    Experiment,
+    MeshConfig,
+    OptimizerConfig,
+    at_least,
+    positive,
+)
+from gpmjax.data.chat import TEMPLATES
+from gpmjax.models.config import ATTENTIONS, DTYPES, require_one_of
+from gpmjax.models.spec import BOS_TOKENS, GATE_PLACES, GATES, HEADS, NORMALISATIONS, TAU_RANGE
+
+METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "comal", "ppo", "grpo", "gprl")
+ESTIMATORS = ("all", "best_and_worst", "both")
+SCORES = ("log_odds", "score")
+LOG_PARTITIONS = ("centred", "zero", "estimate")
+REGRESSIONS = ("gpo", "sppo", "nash_md", "comal")
+"""Methods that regress log π_θ/π_t on a signal."""
+WITH_REFERENCE = ("nash_md", "comal")
+"""Methods that pull towards a reference policy."""
+PAIRWISE = ("sppo_hard", "dpo", "ipo", "rebel")
+"""Methods whose loss is about two responses; the others' is about one."""
+GROUP_RELATIVE = ("ppo", "grpo", "gprl")
+"""Policy gradients, whose advantages are over all K: best and worst alone would bias them."""
+TOO_LONG = ("refuse", "drop")
+MOST_RESPONSES, MOST_ROWS = 4096, 2**20
+"""Of a prompt, whose scores are all pairs; and of a batch. A larger number is a slip, and is refused before memory is asked for."""
+
+
+@dataclass
+class PromptsConfig:
+    """What the policy is asked."""
+
+    source: str = ""
+    """Any source of gpmjax.data.rows with a prompt in every row; responses there are ignored, repetitions dropped."""
+    parts: int = 1
+    """Iteration t takes every ``parts``-th prompt from the t-th on; 3 in the released recipe."""
+    limit: int = 0
+    """Only so many prompts of the source, the first ones; 0: all."""
+    max_length: int = 1024
+    """Tokens of a templated prompt."""
+    too_long: str = "refuse"
+    """Longer prompts: "refuse" the run, naming the first, or "drop" them and say how many."""
+    template: str = "chat"
+
+    def validate(self, name: str) -> None:
+        if not self.source:
+            raise ValueError(f"config.{name}.source='': name a file or hub id with prompts")
+        at_least(f"{name}.parts", self.parts, 1)
+        at_least(f"{name}.limit", self.limit, 0)
+        at_least(f"{name}.max_length", self.max_length, 1, LONGEST)
+        require_one_of(f"config.{name}.too_long", self.too_long, TOO_LONG)
+        require_one_of(f"config.{name}.template", self.template, TEMPLATES)
+
+
+@dataclass
+class RolloutConfig:
+    """How responses are drawn."""
+
+    responses: int = 5
+    """K of a prompt."""
+    temperature: float = 0.7
+    top_k: int = 0
+    """0: no limit."""
+    top_p: float = 0.9
+    max_new_tokens: int = 2048
+    rows: int = 8
+    """Prompts decoded together; samples do not depend on it."""
+    prompts_a_file: int = 256
+    """A kill loses at most so many prompts' samples or scores."""
+    endpoint: str = ""
+    """URL of an OpenAI-compatible server that holds π_t; empty: the policy is sampled here."""
+    endpoint_model: str = "iteration-{iteration}"
+    """The name under which it holds the policy that iteration samples from; it must be there when the iteration begins."""
+    timeout: float = 120.0
+    """Seconds that the endpoint may be silent for."""
+    retries: int = 4
+
+    def validate(self) -> None:
+        at_least("rollout.responses", self.responses, 2, MOST_RESPONSES)
+        at_least("rollout.temperature", self.temperature, 0)
+        at_least("rollout.top_k", self.top_k, 0, LARGEST_INT)
+        number("config.rollout.top_p", self.top_p, above=0, most=1)
+        at_least("rollout.max_new_tokens", self.max_new_tokens, 1, LONGEST)
+        at_least("rollout.rows", self.rows, 1, MOST_ROWS)
+        at_least("rollout.prompts_a_file", self.prompts_a_file, 1, LARGEST_INT)
+        number("config.rollout.timeout", self.timeout, above=0, most=10**6)
+        at_least("rollout.retries", self.retries, 0, 1000)
+        if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
+            raise ValueError(f"config.rollout.endpoint={self.endpoint!r}: must begin with http:// or https://")
+        try:
+            self.model_of(1)
+        except (LookupError, ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"config.rollout.endpoint_model={self.endpoint_model!r}: may hold {{iteration}} alone") from error
+
+    def model_of(self, iteration: int) -> str:
+        """The name under which the endpoint holds the policy that an iteration samples from."""
+        return self.endpoint_model.format(iteration=iteration)
+
+
+@dataclass
+class ScorerConfig:
+    """Who compares responses: a preference model, or a function."""
+
+    model: str = ""
+    """A preference model (GPM, BT, pairwise, or any language model that is asked): a directory or a hub id."""
+    function: str = ""
+    """"module:name" of a function (prompts, responses [N][K] texts) → log-odds [N, K, K]."""
+    gate: str = ""
+    """Declares how a checkpoint that does not say so itself is read; empty: it says so."""
+    normalise: str = ""
+    tau: float = 0.0
+    """As above; 0: the model's own."""
+    head: str = ""
+    """"verdict": a language model that is asked ``question``, and read by its answer."""
+    question: str = ""
+    verdicts: tuple[str, ...] = ()
+    """Empty: the named question's own."""
+    bos_tokens: int = -1
+    """BOS that a sequence begins with, where the checkpoint does not say: 0, 1 or 2; −1: it says so, or as the template writes it."""
+    gate_at: str = ""
+    """Where the gate is read, "prompt" or "first_message"; empty: the checkpoint says so, or "prompt"."""
+    tokenizer: str = ""
+    """Where the tokenizer comes from; empty: from ``model``."""
+    template: str = "chat"
+    max_length: int = 0
+    """0: 4,096, or the model's positions where it has fewer. Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
+    rows: int = 8
+    """Prompts scored together."""
+    dtype: str = "float32"
+    """Of the backbone; heads are float32 always. In "bfloat16" a score depends on the batch that it is computed in, and signs of
+    close scores differ from float32's (benchmarks/precision.py measures both)."""
+    attention: str = "xla"
+
+    cyclic_start: float = 1.0
+    """Hybrid scorers in training: the share of the model's γ, the weight of the cyclic part, that the first iteration plays with;"""
+    cyclic_until: int = 1
+    """and the iteration from which on it is all of γ, linearly from the first. 0 and 3: reward alone, then half of γ, then γ. Judges
+    and figures of progress use all of γ. In the manner of DSPPO (arXiv 2605.17342), of which the abstract and summaries, but not the
+    schedule itself, could be read."""
+
+    def cyclic_share(self, iteration: int) -> float:
+        """The share of γ that an iteration plays with.
+
+        >>> [ScorerConfig(cyclic_start=0.0, cyclic_until=3).cyclic_share(t) for t in (1, 2, 3, 4)]
+        [0.0, 0.5, 1.0, 1.0]
+        """
+        if iteration >= self.cyclic_until:
+            return 1.0
+        return self.cyclic_start + (1 - self.cyclic_start) * (iteration - 1) / (self.cyclic_until - 1)
+
+    def declared(self) -> dict[str, Any]:
+        """The PreferenceSpec fields that are given here."""
+        names = ("gate", "normalise", "tau", "head", "question", "verdicts", "gate_at")
+        given = {name: value for name in names if (value := getattr(self, name))}
+        return given | ({"bos_tokens": self.bos_tokens} if self.bos_tokens >= 0 else {})
+
+    def validate(self, name: str) -> None:
+        if bool(self.model) == bool(self.function):
+            raise ValueError(
+                f"config.{name}: model={self.model!r}, function={self.function!r}; exactly one must be given"
+            )
+        if self.function and ":" not in self.function:
+            raise ValueError(f"config.{name}.function={self.function!r}: must be written module:name")
+        if self.tau:
+            number(f"config.{name}.tau", self.tau, least=TAU_RANGE[0], most=TAU_RANGE[1])
+        for field, allowed in (("gate", GATES), ("normalise", NORMALISATIONS), ("head", HEADS), ("gate_at", GATE_PLACES)):
+            require_one_of(f"config.{name}.{field}", getattr(self, field), ("", *allowed))
+        require_one_of(f"config.{name}.bos_tokens", self.bos_tokens, BOS_TOKENS)
+        if len(self.verdicts) not in (0, 2):
+            raise ValueError(f"config.{name}.verdicts={self.verdicts!r}: must be two answers, or none")
+        require_one_of(f"config.{name}.dtype", self.dtype, DTYPES)
+        require_one_of(f"config.{name}.attention", self.attention, ATTENTIONS)
+        if self.max_length:
+            at_least(f"{name}.max_length", self.max_length, 2, LONGEST)
+        number(f"config.{name}.cyclic_start", self.cyclic_start, least=0, most=1)
+        at_least(f"{name}.cyclic_until", self.cyclic_until, 1, 10**6)
+        if (self.cyclic_start != 1) != (self.cyclic_until > 1):
+            raise ValueError(
+                f"config.{name}: cyclic_start={self.cyclic_start!r}, cyclic_until={self.cyclic_until!r}; a schedule needs both, "
+                f"cyclic_start below 1 and cyclic_until of 2 or more"
+            )
+        if self.cyclic_until > 1 and self.function:
+            raise ValueError(f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function, which has no γ")
+        at_least(f"{name}.rows", self.rows, 1, MOST_ROWS)
+        require_one_of(f"config.{name}.template", self.template, TEMPLATES)
+
+
+@dataclass
+class PolicyLossConfig:
+    """Which loss the scores serve, see gpmjax.losses.policy."""
+
+    method: str = "gpo"
+    estimator: str = "best_and_worst"
+    """"all" K responses, their "best_and_worst" by mean score (the released recipe), or the mean of "both"."""
+    beta: float = 0.001
+    score: str = "log_odds"
+    """What ŝ is the mean of: "log_odds" s/τ (as the released runs, but for ``score_factor``), or the bare "score" s. Probabilities
+    are of log-odds always."""
+    score_factor: float = 1.0
+    """What every s is multiplied by before signals are made of it: ŝ, σ(s/τ), and what is normalised. 1 is the papers'. 2 is what
+    the released scoring code amounts to: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and then reads
+    table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve them again."""
+    log_partition: str = "centred"
+    """What GPO, SPPO, Nash-MD and COMAL do about log Z: "centred" residuals, in which it cancels; "zero" as in (5.7) and the released
+    runs (SPPO and Nash-MD: ½); or its "estimate" from the K signals. COMAL is always centred."""
+    label_smoothing: float = 0.0
+    """DPO only."""
+    ipo_logprob: str = "sum"
+    """IPO's log π(y|x): the "sum" over the response's tokens, as in the paper, or their "mean", as TRL has it. β does not carry
+    over from one to the other: the target 1/(2β) is nats of a whole response under "sum" and nats a token under "mean"."""
+    clip: float = 0.2
+    """Policy gradients: the ratio π_θ/π_t is clipped to [1 − clip, 1 + clip]; GPO and the others are not clipped."""
+    kl: float = 0.0
+    """Policy gradients: coefficient of the k3 estimate of KL to π_t."""
+    mixture: float = 0.1
+    """Nash-MD and COMAL: the weight m of the reference policy in the geometric mixture π_t^{1−m} π_ref^m that an update starts from;
+    the game is regularised by m β."""
+    reference_every: int = 0
+    """Nash-MD and COMAL: before every so many iterations, the current policy becomes the reference. 0: it stays the first policy."""
+    optimistic: bool = False
+    """COMAL: looks ahead by the change of the win rates since the previous policy. Costs one more forward pass over the samples."""
+    halve_after: int = 0
+    halve_every: float = 0.0
+    """Regressions: after iteration ``halve_after``, the step size 1/β halves every so many iterations, and m with it. 0: they stay."""
+
+    def at(self, iteration: int) -> "PolicyLossConfig":
+        """The loss of one iteration (1 is the first): this one, with the step size, 1/β and m, that the schedule has reached.
+
+        >>> later = PolicyLossConfig(beta=0.5, mixture=0.1, halve_after=10, halve_every=5.0).at(15)
+        >>> later.beta, later.mixture
+        (1.0, 0.05)
+        >>> PolicyLossConfig(beta=0.5, halve_every=1e-9).at(10**6).beta
+        536870912.0
+        """
+        halvings = max(iteration - self.halve_after, 0) / self.halve_every if self.halve_every else 0.0
+        share = 0.5 ** min(halvings, 30.0)  # 1e-9: as good as nothing, and β stays a number of float32
+        return replace(self, beta=self.beta / share, mixture=self.mixture * share)
+
+    def reference_of(self, iteration: int) -> int:
+        """Which iteration made the reference policy of ``iteration``; 0 is the policy that the run began with.
+
+        >>> [PolicyLossConfig(reference_every=3).reference_of(t) for t in (1, 3, 4, 6, 7)]
+        [0, 0, 3, 3, 6]
+        """
+        return (iteration - 1) // self.reference_every * self.reference_every if self.reference_every else 0
+
+    def validate(self) -> None:
+        require_one_of("config.loss.method", self.method, METHODS)
+        require_one_of("config.loss.estimator", self.estimator, ESTIMATORS)
+        require_one_of("config.loss.score", self.score, SCORES)
+        require_one_of("config.loss.log_partition", self.log_partition, LOG_PARTITIONS)
+        require_one_of("config.loss.ipo_logprob", self.ipo_logprob, ("sum", "mean"))
+        if self.ipo_logprob != "sum" and self.method != "ipo":
+            raise ValueError(f"config.loss.ipo_logprob={self.ipo_logprob!r}: must be 'sum' with method={self.method!r}")
+        positive("loss.beta", self.beta)
+        positive("loss.score_factor", self.score_factor)
+        at_least("loss.kl", self.kl, 0)
+        at_least("loss.reference_every", self.reference_every, 0, 10**6)
+        at_least("loss.halve_after", self.halve_after, 0, 10**6)
+        number("config.loss.halve_every", self.halve_every, least=0, most=10**6)
+        for name, top in (("label_smoothing", 0.5), ("clip", 1.0), ("mixture", 1.0)):
+            number(f"config.loss.{name}", getattr(self, name), least=0, below=top)
+        needed = {
+            "log_partition": ("centred", self.method == "comal"),
+            "reference_every": (0, self.method not in WITH_REFERENCE),
+            "optimistic": (False, self.method != "comal"),
+            "halve_every": (0.0, self.method not in REGRESSIONS),
+            "halve_after": (0, not self.halve_every),
+        }
+        for name, (only, applies) in needed.items():
+            if applies and getattr(self, name) != only:
+                other = "halve_every=0" if name == "halve_after" else f"method={self.method!r}"
+                raise ValueError(f"config.loss.{name}={getattr(self, name)!r}: must be {only!r} with {other}")
+        if self.method in GROUP_RELATIVE and self.estimator != "all":
+            raise ValueError(f"config.loss.estimator={self.estimator!r}: must be 'all' with method={self.method!r}")
+
+
+@dataclass
+class JudgeConfig:
+    """Who says, after every iteration, whether the policy wins against the one that the run began with."""
+
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    """Another model than the one that trains the policy, or the figure means little."""
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    responses: int = 4
+    """Of each side a prompt; every one meets every one of the other side."""
+
+    @property
+    def asked(self) -> bool:
+        return bool(self.prompts.source)
+
+    def validate(self) -> None:
+        self.scorer.validate("judge.scorer")
+        self.prompts.validate("judge.prompts")
+        at_least("judge.responses", self.responses, 1, MOST_RESPONSES)
+
+
+@dataclass
+class ImproveConfig(Experiment):
+    """One policy optimisation: ``python launch/train.py --config=configs/gpo_smollm2.py --workdir=DIR``."""
+
+    seed: int = 0
+    iterations: int = 3
+    epochs: int = 1
+    """Passes over an iteration's samples."""
+    batch: int = 8
+    """Prompts a step, over all devices; a row of the batch is a prompt with all its K responses."""
+    log_every: int = 1
+    export_dtype: str = "float32"
+    """Of the policies under WORKDIR/iteration-N/policy; each is read from there by the iteration after it."""
+    policy: BackboneConfig = field(default_factory=BackboneConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    loss: PolicyLossConfig = field(default_factory=PolicyLossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+
+    def validate(self) -> "ImproveConfig":
+        check_fields("config", self)
+        at_least("seed", self.seed, 0, LARGEST_SEED)
+        for name, most in (("iterations", 10**6), ("epochs", 10**6), ("batch", MOST_ROWS), ("log_every", LARGEST_INT)):
+            at_least(name, getattr(self, name), 1, most)
+        require_one_of("config.export_dtype", self.export_dtype, ("float32", "bfloat16", "float16"))
+        self.prompts.validate("prompts")
+        self.scorer.validate("scorer")
+        self.policy.validate("policy")
+        for part in (self.rollout, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
+            part.validate()
+        if self.judge.asked:
+            self.judge.validate()
+        if self.batch % self.optimizer.accumulate:
+            raise ValueError(f"config.optimizer.accumulate={self.optimizer.accumulate}: must divide batch={self.batch}")
+        return self

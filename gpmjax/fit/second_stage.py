@@ -1,0 +1,232 @@
+"""A hybrid on a backbone that trains, in two stages: the reward with the backbone, then the cyclic part on what they became.
+
+Stage one is Bradley–Terry (γ = 0), fitted on all but a held-out share of the prompts. Stage two freezes backbone and reward, fits the
+cyclic part on the features of the training prompts at every price ρ, and chooses ρ, γ and τ by the held-out loss. γ = 0 is among the
+choices, and is taken unless another is better by more than 1.645 standard errors over prompts: then the model *is* stage one's
+Bradley–Terry model. A joint fit does not protect like that: noise that the cyclic part explains moves the backbone too.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from scipy import special
+
+from gpmjax.arrays import FeatureBatch
+from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.data.encode import EncodedGroup
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.scores import cyclic_scores, pair_scores
+from gpmjax.preference.held_out_gain import held_out_gain
+from gpmjax.fit.curl_path import CURLS, DOUBT, Price, Targets, default_price, fit_members, named_curl, prices
+from gpmjax.fit.folds import Folds, chosen_elsewhere, make_folds, standard_error
+from gpmjax.train.optimizer import make_optimizer, scale_head_updates
+
+EPOCHS = 20
+RATE = 1e-3
+"""Of the cyclic part on frozen features, as in configs/hybrid_smollm2.py."""
+GAMMAS = tuple(float(gamma) for gamma in np.arange(11) / 10)
+PARTS = 5
+"""Of the held-out prompts: what a comparison's gain is measured with is chosen on the other four."""
+TAU_FACTORS = tuple(float(2.0**power) for power in np.arange(-8, 13) / 4)
+"""What stage one's τ is multiplied by: 1/4 to 8."""
+
+
+class SecondStage(NamedTuple):
+    """What stage two chose."""
+
+    heads: Any
+    price: Price
+    gamma: float
+    tau: float
+    path: list[dict[str, Any]]
+    """A row a pair (ρ, γ), each at its best τ: curl, gate_penalty, gamma, tau, nll, accuracy, worse, standard_error, chosen."""
+    groups: int
+    """Groups that were held out."""
+    gain: dict[str, Any] | None = None
+    """`held_out_gain` of the hybrid over Bradley–Terry, each with its ρ, γ and τ chosen on the other prompts."""
+
+    def summary(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "held_out": "prompts" if self.groups else "nothing",
+            "held_out_groups": self.groups,
+            "curl": named_curl(self.price.curl),
+            "gate_penalty": self.price.gate_penalty,
+            "gamma": self.gamma,
+            "tau": self.tau,
+            "path": [row | {"curl": named_curl(row["curl"])} for row in self.path],
+            "gain": self.gain,
+        }
+
+
+class Parted(NamedTuple):
+    """Training groups, and those that stage one leaves out."""
+
+    train: list[list[EncodedGroup]]
+    held_out: list[EncodedGroup]
+
+
+def leave_out(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, share: float, seed: int) -> Parted:
+    """Leaves out ``share`` of the prompts, whole; none where there are too few of them."""
+    folds = make_folds(sources, comparisons, max(2, round(1 / share)), seed)
+    if folds.unit != "prompts":
+        return Parted([list(source) for source in sources], [])
+    out = folds.held_out[0]
+    is_out = lambda group: any(out[c.row] for c in group.comparisons)
+    train = [[group for group in source if not is_out(group)] for source in sources]
+    return Parted(train, [group for source in sources for group in source if is_out(group)])
+
+
+def fit_cyclic_part(
+    model: PreferenceModel,
+    heads: Any,
+    config: LossConfig,
+    targets: Targets,
+    train: Callable[[int], Iterator[FeatureBatch]],
+    steps_an_epoch: int,
+    held_out: Sequence[FeatureBatch],
+    groups: Sequence[EncodedGroup],
+) -> SecondStage:
+    """Stage two.
+
+    Args:
+      model: the hybrid with γ = 1.
+      heads: stage one's, whose reward is kept.
+      targets: labels by the comparison's row.
+      train: number of steps → that many batches of the training prompts' features, shuffled.
+      held_out: batches with every held-out comparison once.
+      groups: the held-out groups.
+    """
+    points = [price for price in prices(config, model.spec.gate != "none") if price.curl < math.inf]
+    if not groups:
+        points = [default_price(config, model.spec.gate != "none")]
+    steps = EPOCHS * steps_an_epoch
+    rule = make_optimizer(OptimizerConfig(learning_rate=RATE, clip_norm=1.0), steps)
+    optimizer = optax.chain(rule, scale_head_updates(reward=0.0, other=0.0))
+    comparisons = len(targets.target)
+    everything = Folds("prompts", np.ones((1, comparisons), bool), np.zeros((1, comparisons), bool), *[np.zeros(comparisons, int)] * 2)
+    members = fit_members(model, heads, optimizer, config, [(price, 0) for price in points], everything, train(steps))["heads"]
+    pick = lambda n: jax.tree.map(lambda leaf: leaf[n], members)
+    tau = math.exp(float(heads["log_tau"])) if "log_tau" in heads else model.spec.tau
+    if not groups:
+        return SecondStage(pick(0), points[0], 1.0, tau, [], 0)
+    reward, cyclic, rows = _parts(model, members, held_out)
+    unit = _prompt_of(groups, comparisons)[rows]
+    target, weight = targets.target[rows], targets.weight[rows]
+    path, gain = chosen_weights(reward, cyclic, points, tau, target, weight, unit)
+    best = next(row for row in path if row["chosen"])
+    n = next((n for n, price in enumerate(points) if price == Price(best["curl"], best["gate_penalty"])), 0)
+    price = Price(math.inf, points[-1].gate_penalty) if best["gamma"] == 0 else points[n]
+    chosen = pick(n)
+    if "log_tau" in chosen:
+        chosen = chosen | {"log_tau": np.float32(math.log(best["tau"]))}
+    return SecondStage(chosen, price, best["gamma"], best["tau"], path, len(groups), gain)
+
+
+def chosen_weights(
+    reward: np.ndarray,
+    cyclic: np.ndarray,
+    points: Sequence[Price],
+    tau: float,
+    target: np.ndarray,
+    weight: np.ndarray,
+    unit: np.ndarray,
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and what the cyclic part gains over Bradley–Terry.
+
+    Args:
+      reward: [n] reward differences. cyclic: [points, n] cyclic scores at γ = 1; neither divided by τ.
+      tau: stage one's.
+      target, weight, unit: [n] labels, their weights, and the prompt that each belongs to.
+    """
+    taus = tau * np.array(TAU_FACTORS)
+
+    def at_best_tau(score: np.ndarray) -> tuple[float, np.ndarray]:
+        z = score[None, :] / taus[:, None]
+        loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
+        best = int(np.argmin(loss @ weight))
+        return float(taus[best]), loss[best]
+
+    candidates = [(Price(CURLS[-1], points[-1].gate_penalty), 0.0, reward)]
+    # Towards less shrinkage: a small γ before a large one, then a large ρ before a small one.
+    candidates += [
+        (price, gamma, reward + gamma * cyclic[n])
+        for gamma in GAMMAS[1:]
+        for n, price in reversed(list(enumerate(points)))
+    ]
+    found = [at_best_tau(score) for _, _, score in candidates]
+    nll = [float(loss @ weight / weight.sum()) for _, loss in found]
+    least = int(np.argmin(nll))
+    path = []
+    for (price, gamma, score), (best_tau, loss), mean in zip(candidates, found, nll, strict=True):
+        right = np.where(target == 0.5, np.nan, 0.5 + 0.5 * np.sign(score) * np.sign(target - 0.5))
+        path.append(
+            {
+                "curl": price.curl,
+                "gate_penalty": price.gate_penalty,
+                "gamma": gamma,
+                "tau": best_tau,
+                "nll": mean,
+                "accuracy": float(np.nanmean(right)) if np.any(target != 0.5) else float("nan"),
+                "worse": mean - nll[least],
+                "standard_error": standard_error(loss - found[least][1], weight, unit, unit),
+            }
+        )
+    doubt = lambda row: DOUBT if row["gamma"] == 0 else 1.0
+    chosen = next(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
+    rows = [row | {"chosen": n == chosen} for n, row in enumerate(path)]
+    return rows, _gain(np.stack([score for _, _, score in candidates]), taus, target, weight, unit)
+
+
+def _gain(score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.ndarray, unit: np.ndarray) -> dict[str, Any]:
+    """`held_out_gain` of candidates [C, n], of which the first is Bradley–Terry; choices are made on other prompts, in five parts."""
+    part = np.random.default_rng(0).permutation(unit.max() + 1)[unit] % PARTS
+    z = score[:, None, :] / taus[None, :, None]
+    loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
+    best = []
+    for first, last in ((0, 1), (1, len(score))):
+        flat = lambda array: array[first:last].reshape(-1, array.shape[-1])
+        picked = chosen_elsewhere(flat(loss), weight, part)
+        best.append(flat(z)[picked, np.arange(score.shape[1])])
+    found = held_out_gain(best[1], best[0], target, unit.tolist(), weight=weight)
+    return {name: value for name, value in found.items() if name != "per_prompt"}
+
+
+def _parts(model: PreferenceModel, members: Any, held_out: Sequence[FeatureBatch]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reward differences [n], cyclic scores [members, n], and rows [n] of the held-out comparisons."""
+
+    def read(heads: Any, batch: FeatureBatch) -> tuple[jax.Array, jax.Array]:
+        output = model.apply({"params": {"heads": heads}}, batch)
+        cyclic = cyclic_scores(output, batch.comparisons)
+        return pair_scores(output, batch.comparisons) - cyclic, cyclic
+
+    every = jax.jit(jax.vmap(read, in_axes=(0, None)))
+    parts = []
+    for batch in held_out:
+        reward, cyclic = map(np.asarray, every(members, batch))
+        rows = np.asarray(batch.comparisons.row)
+        real = rows >= 0
+        parts.append((reward[0][real], cyclic[:, real], rows[real]))
+    reward, cyclic, rows = zip(*parts, strict=True)
+    return np.concatenate(reward), np.concatenate(cyclic, axis=1), np.concatenate(rows)
+
+
+def _prompt_of(groups: Sequence[EncodedGroup], comparisons: int) -> np.ndarray:
+    """[N] int: the prompt of each comparison; 0 where it is in no group."""
+    known: dict[bytes, int] = {}
+    found = np.zeros(comparisons, int)
+    for group in groups:
+        here = known.setdefault(group.prompt.tobytes(), len(known))
+        for c in group.comparisons:
+            found[c.row] = here
+    return found
+
+
+def with_choice(model: PreferenceModel, found: SecondStage) -> PreferenceModel:
+    """The model as stage two declares it: its γ and τ."""
+    return model.clone(spec=dataclasses.replace(model.spec, gamma=found.gamma, tau=found.tau))

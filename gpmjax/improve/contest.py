@@ -1,0 +1,105 @@
+"""Does the policy win against the one that the run began with? Asked of a preference model that did not train it.
+
+Both answer the same prompts, K times each, and every answer of one side meets every answer of the other. Where a server holds
+the policies (config.rollout.endpoint), it answers here too: the first policy as iteration 1, the one that iteration t made as
+iteration t + 1. If it does not hold that one yet, the run stops with the server's words, and goes on when it does. The model that
+did train it is asked too: where it sees far more progress than the judge, the policy has learnt the scorer, not the task.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gpmjax.data.chat import ChatFormat
+from gpmjax.data.prompts import EncodedPrompt
+from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
+from gpmjax.improve import stages
+from gpmjax.train.backbone import OpenDecoder
+from gpmjax.improve.figures import lengths
+from gpmjax.judges.scoring import open_scorer
+from gpmjax.improve.tables import Rows
+
+
+class Run(Protocol):
+    """What the judge needs of the run that it belongs to (improve.improve.Improvement)."""
+
+    workdir: Path
+    base: OpenDecoder
+    mesh: Any
+    stop: Any
+
+    def policy(self, iteration: int) -> OpenDecoder: ...
+    def folder(self, iteration: int) -> Path: ...
+    def read_prompts(self, config: PromptsConfig, name: str) -> list[EncodedPrompt]: ...
+    def facts(self, stage: str, iteration: int) -> dict[str, str]: ...
+    def sampling_seed(self, *key: int) -> int: ...
+    def open_rollout(self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat) -> stages.Rollout: ...
+
+
+class Judge:
+    """Compares each iteration's policy with the first one, on the judge's own prompts."""
+
+    def __init__(self, config: ImproveConfig, run: Run):
+        self._run, self._judge = run, config.judge
+        # Responses are drawn here as in training, but for their number.
+        self._rollout = dataclasses.replace(config.rollout, responses=config.judge.responses)
+        self.prompts = run.read_prompts(config.judge.prompts, "judge.prompts")
+        self._chat = ChatFormat(run.base.tokenizer, template=config.judge.prompts.template)
+        self._scorers = {"judge": config.judge.scorer, "trainer": config.scorer}
+
+    def __call__(self, iteration: int) -> dict[str, Any]:
+        """Figures of the policy that an iteration made, by both scorers; everything they come from is kept beside them."""
+        folder, run = self._run.folder(iteration) / "judge", self._run
+        before = self._samples(run.workdir / "base" / "samples", run.base, 0)
+        after = self._samples(folder / "samples", run.policy(iteration), iteration)
+        together = [side_by_side(*rows) for rows in zip(after, before, strict=True)]
+        figures: dict[str, Any] = {"prompts": len(self.prompts), "responses": self._judge.responses}
+        for name, scorer in self._scorers.items():
+            scores = stages.scores(
+                folder / f"scores-{name}",
+                together,
+                lambda scorer=scorer: open_scorer(scorer, run.mesh),
+                prompts_a_file=self._rollout.prompts_a_file,
+                facts=run.facts(f"judge scores by {scorer.model or scorer.function}", iteration),
+                between=run.stop.raise_if_agreed,
+            )
+            figures[name] = win_rates(stages.stacked_scores(scores))
+        figures["length"] = {"policy": float(lengths(after).mean()), "base": float(lengths(before).mean())}
+        return figures
+
+    def _samples(self, directory: Path, policy: OpenDecoder, iteration: int) -> Rows:
+        run = self._run
+        return stages.samples(
+            directory,
+            self.prompts,
+            # Under the name by which the next iteration samples from it.
+            lambda: run.open_rollout(self._rollout, policy, iteration + 1, self._chat),
+            seed=run.sampling_seed(iteration, 2),
+            prompts_a_file=self._rollout.prompts_a_file,
+            facts=run.facts("judge samples", iteration),
+            between=run.stop.raise_if_agreed,
+        )
+
+
+def side_by_side(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """One row of samples whose first half is the policy's and whose second is the first policy's."""
+    return after | {"responses": after["responses"] + before["responses"]}
+
+
+def win_rates(found: stages.Scores) -> dict[str, float | None]:
+    """How often the first half of the responses is preferred to the second: by mean probability, and by majority.
+
+    ``standard_error`` is that of ``win_rate`` over prompts; None of a single one.
+
+    >>> scores = np.array([[[0.0, 2.0], [-2.0, 0.0]]], np.float32)
+    >>> win_rates(stages.Scores(scores, tau=1.0))["preferred"]
+    1.0
+    """
+    half = found.scores.shape[1] // 2
+    between = found.scores[:, :half, half:].astype(np.float64) / found.tau
+    by_prompt = (0.5 + 0.5 * np.tanh(between / 2)).mean(axis=(1, 2))  # σ, without overflow
+    error = by_prompt.std(ddof=1) / np.sqrt(len(by_prompt)) if len(by_prompt) > 1 else None
+    preferred = (0.5 + 0.5 * np.sign(between)).mean()
+    return {"win_rate": float(by_prompt.mean()), "standard_error": error if error is None else float(error), "preferred": float(preferred)}

@@ -1,0 +1,194 @@
+"""A chat model behind any server that speaks OpenAI's chat completions, such as vLLM, SGLang or a paid one.
+
+Every answer is kept on disk as soon as it comes and no question is sent twice, so an interrupted run goes on where it
+stopped; all that a run rests on is counted, with what of it was asked anew.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gpmjax.judges.answer_cache import AnswerCache, request_key
+from gpmjax.hub.lines import one_line
+from gpmjax.sampling.http import Server, side_by_side
+
+MILLION = 1_000_000
+
+
+class ChatQuestion(NamedTuple):
+    """One message to answer."""
+
+    prompt: str
+    max_tokens: int
+    top_logprobs: int = 0
+    """Likeliest tokens to be told of at each place, with their log-probabilities; 0: none."""
+
+
+class SaidToken(NamedTuple):
+    """One token of a reply, and what might have stood there."""
+
+    token: str
+    likeliest: Mapping[str, float]
+    """Log-probabilities in nats, the token's own among them."""
+
+
+class ChatReply(NamedTuple):
+    """What the model said."""
+
+    text: str
+    """"" where the server sends none, as it does for a refusal."""
+    tokens: tuple[SaidToken, ...]
+    """Nothing where the server does not tell."""
+    prompt_tokens: int
+    completion_tokens: int
+    """As the server counts them; 0 where it does not."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars, or whatever the server is paid in, for a million tokens."""
+
+    prompt: float = 0.0
+    completion: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "completion"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"price of {name} tokens={getattr(self, name)!r}: must be finite and at least 0")
+
+
+class Counts(NamedTuple):
+    """Answers, and the tokens in them and in their questions."""
+
+    answers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    uncounted: int = 0
+    """Answers that the server did not count the tokens of."""
+
+    def and_answer(self, answer: Mapping[str, Any]) -> "Counts":
+        prompt, completion = _usage(answer)
+        return Counts(
+            self.answers + 1,
+            self.prompt_tokens + prompt,
+            self.completion_tokens + completion,
+            self.uncounted + (prompt + completion == 0),
+        )
+
+    def figures(self, prices: Prices) -> dict[str, Any]:
+        """JSON-ready, with ``price``.
+
+        >>> Counts(2, 1000, 500).figures(Prices(prompt=10.0, completion=30.0))["price"]
+        0.025
+        """
+        price = self.prompt_tokens * prices.prompt + self.completion_tokens * prices.completion
+        return {**self._asdict(), "price": price / MILLION}
+
+
+class Meter:
+    """Counts an endpoint's answers, each once however often it is used: ``total``, and of these ``asked`` for anew.
+
+    What a server charged for answers that made no sense, and were asked for again, it does not know.
+    """
+
+    def __init__(self) -> None:
+        self.total, self.asked, self._seen = Counts(), Counts(), set()
+
+    def count(self, key: str, answer: Mapping[str, Any], *, from_cache: bool) -> None:
+        if key not in self._seen:
+            self._seen.add(key)
+            self.total = self.total.and_answer(answer)
+            self.asked = self.asked if from_cache else self.asked.and_answer(answer)
+
+    def figures(self, prices: Prices) -> dict[str, Any]:
+        """JSON-ready: of all answers, and under ``this_run`` of those that were asked for now."""
+        per_million = {"prompt": prices.prompt, "completion": prices.completion}
+        return {**self.total.figures(prices), "this_run": self.asked.figures(prices), "prices_per_million": per_million}
+
+
+@dataclass(frozen=True)
+class ChatEndpoint:
+    """A model that a server has, its answers kept in ``cache`` and counted by ``meter``."""
+
+    server: Server
+    model: str
+    cache: AnswerCache
+    temperature: float = 0.0
+    meter: Meter = field(default_factory=Meter, compare=False)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that could move an answer but the question, as plain JSON."""
+        return {"endpoint": self.server.url, "model": self.model, "temperature": self.temperature}
+
+    def ask(self, questions: Sequence[ChatQuestion]) -> list[ChatReply]:
+        """A reply to each question, in their order; equal questions are sent once.
+
+        Raises OSError, one line naming the URL, when one has failed for good; no more are sent then, and the answers that
+        came are in the cache.
+        """
+        bodies = [self._body(question) for question in questions]
+        keys = [request_key(self.server.address("chat/completions"), body) for body in bodies]
+        missing = {key: body for key, body in zip(keys, bodies, strict=True) if self.cache.get(key) is None}
+
+        def fetch(key: str) -> None:
+            self.cache.put(key, missing[key], self.server.post("chat/completions", missing[key], _checked))
+
+        done = side_by_side(fetch, list(missing), self.server.concurrency)
+        for key in keys:
+            if (answer := self.cache.get(key)) is not None:
+                self.meter.count(key, answer, from_cache=key not in missing)
+        if done.failure is not None:
+            kept = f"{len(done.kept)} of {len(missing)} answers came, and are kept"
+            raise OSError(f"{done.failure} ({kept})") from done.failure
+        return [_reply(self.cache.get(key)) for key in keys]
+
+    def _body(self, question: ChatQuestion) -> dict[str, Any]:
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": question.prompt}],
+            "max_tokens": question.max_tokens,
+            "temperature": self.temperature,
+        }
+        return body | ({"logprobs": True, "top_logprobs": question.top_logprobs} if question.top_logprobs else {})
+
+
+def _checked(answer: Any) -> Any:
+    """The answer as it is; ValueError when it does not hold a message."""
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        raise ValueError("no list of choices")
+    message = choices[0].get("message")
+    if not isinstance(message, dict) or not isinstance(message.get("content"), str | None):
+        raise ValueError("no message with content in the first choice")
+    try:
+        _reply(answer)
+    except (AttributeError, KeyError, TypeError, OverflowError, ValueError) as error:
+        raise ValueError(f"logprobs or usage are not as in OpenAI's protocol: {one_line(error)}") from error
+    return answer
+
+
+def _reply(answer: Mapping[str, Any]) -> ChatReply:
+    choice = answer["choices"][0]
+    content = (choice.get("logprobs") or {}).get("content") or ()
+    tokens = tuple(
+        SaidToken(said["token"], {t["token"]: _log_probability(t["logprob"]) for t in [*said["top_logprobs"], said]})
+        for said in content
+    )
+    return ChatReply(choice["message"].get("content") or "", tokens, *_usage(answer))
+
+
+def _log_probability(said: Any) -> float:
+    value = float(said)
+    if math.isnan(value):
+        raise ValueError(f"a log-probability is {value}")
+    return value
+
+
+def _usage(answer: Mapping[str, Any]) -> tuple[int, int]:
+    usage = answer.get("usage") or {}
+    counts = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
+    if min(counts) < 0:
+        raise ValueError(f"a count of tokens is {min(counts)}")
+    return counts

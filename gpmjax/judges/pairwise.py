@@ -1,0 +1,83 @@
+"""Pairwise models as judges: one forward pass an ordered pair, K(K − 1) for all pairs of K responses.
+
+Neither the order of the two responses nor the model's liking for the first place should matter, but they do. Asked in both
+orders, r(i, j) and r(j, i), the model can be symmetrised, s(i ≻ j) = ½(r(i, j) − r(j, i)); what it says itself is kept beside.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpmjax.arrays import ordered_pairs
+from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
+from gpmjax.data.groups import Comparison, Group
+from gpmjax.data.questions import QuestionFormat
+from gpmjax.judges.judge import Pairs, Verdict
+from gpmjax.judges.readout import Reader, reading_facts
+from gpmjax.models.config import require_one_of
+from gpmjax.models.scores import PairwiseOutput
+
+SYMMETRIES = ("average", "none")
+"""Scores are the mean over both orders, or as the model gave them, s(i ≻ j) = r(i, j), when S is not skew-symmetric."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PairwiseJudge:
+    """A model that is asked about ordered pairs.
+
+    With ``questions.order`` "shuffled" a pair is asked about once, in the order that its texts' hash picks.
+    """
+
+    read: Reader
+    questions: QuestionFormat
+    identity: Mapping[str, Any]
+    max_length: int = 2048
+    symmetry: str = "average"
+
+    def __post_init__(self):
+        require_one_of("symmetry", self.symmetry, SYMMETRIES)
+
+    def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
+        """See `judging.Judge`."""
+        asked = [_distinct_pairs(group, pairs) for group in groups]
+        encoded = list(encode_each(asked, self.questions, max_length=self.max_length))
+        outputs = self.read([group for group, _ in encoded])
+        for group, (tokens, report), (output, forward_tokens) in zip(asked, encoded, outputs, strict=True):
+            yield self._verdict(self.questions.pairs(group), (tokens, report), output, forward_tokens)
+
+    def _verdict(
+        self,
+        pairs: Sequence[tuple[int, int]],
+        encoded: tuple[EncodedGroup, EncodeReport],
+        output: PairwiseOutput,
+        forward_tokens: int,
+    ) -> Verdict:
+        group, report = encoded
+        count = len(group.read)
+        asked = np.full((count, count), np.nan)
+        asked[tuple(np.array(pairs).T)] = output.value
+        if not np.isfinite(output.value).all():
+            raise ValueError(f"{group.where}: a score of the model is not finite")
+        np.fill_diagonal(asked, 0.0)
+        scores = asked
+        if self.questions.order == "shuffled":
+            scores = np.where(np.isnan(asked), -asked.T, asked)
+        elif self.symmetry == "average":
+            scores = (asked - asked.T) / 2
+        return Verdict(
+            scores=scores,
+            **reading_facts(group, report, output, forward_tokens),
+            asked=asked,
+        )
+
+
+def _distinct_pairs(group: Group, pairs: Pairs) -> Group:
+    """The group with one comparison for each pair that is wanted, whatever its label; a response is not compared with itself."""
+    count = len(group.responses)
+    wanted = ordered_pairs(count)[::2]
+    if pairs == "labelled":
+        named = {tuple(sorted((c.chosen, c.rejected))) for c in group.comparisons}
+        wanted = [pair for pair in wanted if pair in named] or wanted[:1]
+    return dataclasses.replace(group, comparisons=tuple(Comparison(i, j) for i, j in wanted))

@@ -1,0 +1,92 @@
+"""What a model reads off encoded groups: packed into batches, run, and handed back group by group."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpmjax.data.assemble import BatchShape
+from gpmjax.data.encode import EncodedGroup, EncodeReport
+from gpmjax.data.grouping import split_group
+from gpmjax.data.pipeline import Pipeline, fit_shape
+from gpmjax.judges.forward import Scorer
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
+
+Output = PreferenceOutput | PairwiseOutput
+
+Reader = Callable[[Sequence[EncodedGroup]], Iterator[tuple[Output, int]]]
+"""Groups → the model's output on each one's responses, [R, …] numpy arrays, and the tokens that it took; in order."""
+
+# Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
+SHORT_ROW = 1024
+CHUNK = 64
+"""Groups that are packed together, and handed over together."""
+SLOTS_STEP, RESPONSES_STEP = 64, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedReader:
+    """A ``Reader`` of one forward pass; ``scorer`` is the model, jitted, with its parameters filled in.
+
+    Groups longer than a row are read in pieces. Comparisons are passed over.
+    """
+
+    scorer: Scorer
+    rows_per_batch: int = 8
+
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
+        return read_groups(self.scorer, groups, self.rows_per_batch)
+
+
+def read_groups(
+    scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int
+) -> Iterator[tuple[Output, int]]:
+    """What ``scorer`` says of each group's responses, and the tokens that it took; see `PackedReader`."""
+    if not groups:
+        return
+    groups = [group._replace(comparisons=()) for group in groups]
+    longest = max(group.slots([n]) for group in groups for n in range(len(group.responses)))
+    pieces = [split_group(group, row_length=max(SHORT_ROW, longest)) for group in groups]
+    shape = _rounded(fit_shape([piece for several in pieces for piece in several], rows=rows_per_batch))
+    for start in range(0, len(groups), CHUNK):
+        chunk = pieces[start : start + CHUNK]
+        read = _read(scorer, Pipeline([[piece for several in chunk for piece in several]], shape, order="ordered"))
+        for several in chunk:
+            yield _joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several)
+
+
+def reading_facts(group: EncodedGroup, report: EncodeReport, output: Output, forward_tokens: int) -> dict[str, Any]:
+    """What a verdict says of how its group was read, whichever kind of model it was: fields of `judging.Verdict`."""
+    return {
+        "tau": float(output.tau),
+        "tokens": np.array([read.tokens for read in group.read]),
+        "forward_tokens": forward_tokens,
+        "truncated": bool(report.prompts_cut or report.responses_cut),
+    }
+
+
+def _rounded(shape: BatchShape) -> BatchShape:
+    """A little more room, so that calls with other lengths share a compiled program."""
+    up = lambda size, step: -(-size // step) * step
+    return BatchShape(shape.rows, up(shape.tokens, SLOTS_STEP), up(shape.responses, RESPONSES_STEP), 1)
+
+
+def _read(scorer: Scorer, pipeline: Pipeline) -> dict[int, Output]:
+    """What the model says of each piece's responses, by the piece's ``id``."""
+    read = {}
+    for step in range(pipeline.steps(1)):
+        output = scorer(pipeline.batch(step))
+        fields = [None if field is None else np.asarray(field) for field in output]
+        for b, row in enumerate(pipeline.rows(step)):
+            first = 0
+            for piece in row:
+                here = slice(first, first := first + len(piece.responses))
+                # τ is one number; all else is a row of responses.
+                read[id(piece)] = type(output)(*(f if f is None or f.ndim == 0 else f[b, here] for f in fields))
+    return read
+
+
+def _joined(parts: Sequence[Output]) -> Output:
+    join = lambda column: column[0] if column[0] is None or column[0].ndim == 0 else np.concatenate(column)
+    return type(parts[0])(*map(join, zip(*parts, strict=True)))

@@ -1,0 +1,55 @@
+"""A policy's way over the iterations of a run: does it win, does it grow longer, how far has it gone?
+
+Reads ``iterations`` of a run's summary.json (gpmjax.improve.improve). Figures of the judge are about the policy that an
+iteration made, all others about the samples that it was made from.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gpmjax.reports.plots import style
+
+
+def improvement(iterations: Sequence[Mapping], *, title: str = "") -> Figure:
+    """Win rates against the first policy where there is a judge; lengths; KL from the first policy; entropy."""
+    judged = [line for line in iterations if "judge" in line]
+    figure, axes = style.new_figure(11 if judged else 8, 3.4, 1, 4 if judged else 3)
+    if judged:
+        _win_rates(axes[0], judged)
+    panels = {
+        "tokens a response": lambda line: line["length"]["mean"],
+        "KL from the first policy (nats)": lambda line: line["kl_base_k1"],
+        "entropy (nats a token)": lambda line: line.get("entropy"),
+    }
+    for panel, (name, value) in zip(axes[-3:], panels.items(), strict=True):
+        points = [(line["iteration"], value(line)) for line in iterations if value(line) is not None]
+        panel.plot(*zip(*points), color=style.colour(0), marker=style.marker(0))
+        _label(panel, name)
+    figure.suptitle(title)
+    return figure
+
+
+def _win_rates(panel: Axes, judged: Sequence[Mapping]) -> None:
+    steps = [line["iteration"] for line in judged]
+    for index, (name, label) in enumerate((("judge", "judge"), ("trainer", "its own scorer"))):
+        found = [line["judge"][name] for line in judged]
+        panel.errorbar(
+            steps,
+            [rates["win_rate"] for rates in found],
+            [rates["standard_error"] or 0.0 for rates in found],
+            color=style.colour(index),
+            marker=style.marker(index),
+            capsize=3,
+            label=label,
+        )
+    panel.axhline(0.5, color=style.FAINT, linewidth=1)
+    panel.legend(frameon=False, fontsize=8)
+    _label(panel, "win rate against the first policy")
+
+
+def _label(panel: Axes, name: str) -> None:
+    panel.set_title(name, fontsize=9, color=style.INK)
+    panel.set_xlabel("iteration", fontsize=9)
+    panel.xaxis.get_major_locator().set_params(integer=True)

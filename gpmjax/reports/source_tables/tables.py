@@ -1,0 +1,196 @@
+"""Tables 1, 2 and 7 of the source, filled with what was measured.
+
+    1  Bradley–Terry and GPM by dimension, on cyclic sets (on every set that is no benchmark with sections)
+    2  the same on a benchmark with sections, RewardBench above all: a column a section and their average, a table a base model
+    7  the ablation: scale gate × unit length × dimension, a table a base model and set on which at least two of the four were measured
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from gpmjax.reports.source_tables.documents import Figure, Result
+from gpmjax.reports.source_tables.estimate import estimate
+from gpmjax.reports.source_tables.render import EMPTY, Cell, Row, Table
+from gpmjax.reports.source_tables.settings import Settings
+
+NAMES = {"bt": "BT", "gpm": "GPM", "hybrid": "Hybrid", "pairwise": "PairPM"}
+VERIFIER = "GenRM"
+"""A scalar that is the answer to a question about one response."""
+AVERAGE = "Average"
+# Sections in the source's order; others come after, as their file has them.
+SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
+
+Seeds = Mapping[Settings, Sequence[Result]]
+"""Results that differ in their seed alone."""
+
+
+def source_tables(results: Sequence[Result], numbers: Iterable[int] = (1, 2, 7)) -> list[Table]:
+    """Those of the tables that there are results for."""
+    return [table for number in numbers for table in TABLES[number](results)]
+
+
+def cyclic_table(results: Sequence[Result]) -> list[Table]:
+    """Table 1: sets one below the other, models in each, with the chance level and the ceiling of any scalar where known."""
+    results = [result for result in results if not result.sections]
+    if not results:
+        return []
+    rows = []
+    for (base, name), same in _parts(results, lambda result: (result.settings.base, result.set)).items():
+        names = _names({result.settings for result in same})
+        rows += [
+            Row((base, name, names[settings], str(settings.dim), str(len(seeds))), (cell,), block=f"{base} {name}")
+            for settings, seeds, (cell,) in _lines(same, [lambda result: result.total])
+        ]
+    ceilings = {result.set: result.ceiling for result in results if result.ceiling is not None}
+    notes = [f"no scalar can pass {100 * ceiling:.1f} on {name}" for name, ceiling in ceilings.items()]
+    labels = ("base", "dataset", "model", "2k", "seeds")
+    title = "Table 1: Bradley–Terry and general preference models, by set and dimension."
+    return [_without_empty(Table("table1", title, labels, ("accuracy",), tuple(rows), notes=("chance is 50.0", *notes)))]
+
+
+def section_tables(results: Sequence[Result]) -> list[Table]:
+    """Table 2: models by the sections of a benchmark."""
+    tables = []
+    results = [result for result in results if result.sections]
+    for (name, base), same in _parts(results, lambda result: (result.set, result.settings.base)).items():
+        names = _names({result.settings for result in same})
+        columns = _columns(same)
+        rows = [
+            Row((names[settings], str(settings.dim), str(len(seeds))), cells)
+            for settings, seeds, cells in _lines(same, list(columns.values()))
+        ]
+        title = f"Table 2: Bradley–Terry and general preference models by dimension on {name}. Base model: {base or 'not said'}."
+        tables.append(Table(f"table2_{_slug(name, base)}", title, ("model", "2k", "seeds"), tuple(columns), tuple(rows)))
+    return tables
+
+
+def ablation_tables(results: Sequence[Result]) -> list[Table]:
+    """Table 7: gate × unit length × dimension, Bradley–Terry above them where it was measured."""
+    tables = []
+    for (name, base), same in _parts(results, lambda result: (result.set, result.settings.base)).items():
+        if len({(r.settings.gate, r.settings.normalise) for r in same if r.settings.kind == "gpm"}) < 2:
+            continue
+        columns = _columns(same)
+        names = _names({_plain(result.settings) for result in same})
+        rows = [
+            Row((names[_plain(settings)], *_ablated(settings), str(settings.dim), str(len(seeds))), cells, (_nll(seeds),))
+            for settings, seeds, cells in _lines(same, list(columns.values()))
+        ]
+        labels = ("model", "scale gate", "l2", "2k", "seeds")
+        title = f"Table 7: scale gate, unit length and dimension on {name}. Base model: {base or 'not said'}."
+        tables.append(Table(f"table7_{_slug(name, base)}", title, labels, tuple(columns), tuple(rows), ("NLL",)))
+    return tables
+
+
+TABLES: Mapping[int, Callable[[Sequence[Result]], list[Table]]] = {1: cyclic_table, 2: section_tables, 7: ablation_tables}
+
+
+def _parts(results: Iterable[Result], key: Callable[[Result], tuple]) -> dict[tuple, list[Result]]:
+    parts: dict[tuple, list[Result]] = {}
+    for result in results:
+        parts.setdefault(key(result), []).append(result)
+    return parts
+
+
+def _columns(results: Sequence[Result]) -> dict[str, Callable[[Result], Figure | None]]:
+    """Name → figure of each section that some result has, then of the average."""
+    present = {_known(name) for result in results for name in result.sections}
+    ordered = [name for name in SECTIONS if name in present] + sorted(present - set(SECTIONS))
+    sections = {name: lambda result, name=name: _section(result, name) for name in ordered}
+    return sections | {AVERAGE if ordered else "accuracy": lambda result: result.total}
+
+
+def _known(name: str) -> str:
+    """
+    >>> _known("chat-hard"), _known("Ties")
+    ('Chat Hard', 'Ties')
+    """
+    plain = lambda text: "".join(filter(str.isalnum, text.lower()))
+    return next((known for known in SECTIONS if plain(known) == plain(name)), name)
+
+
+def _section(result: Result, name: str) -> Figure | None:
+    return next((figure for found, figure in result.sections.items() if _known(found) == name), None)
+
+
+def _lines(
+    results: Sequence[Result], columns: Sequence[Callable[[Result], Figure | None]]
+) -> list[tuple[Settings, Sequence[Result], tuple[Cell | None, ...]]]:
+    """Settings, their results by seed and a cell a column, Bradley–Terry first, then by dimension."""
+    seeds: dict[Settings, list[Result]] = {}
+    for result in results:
+        seeds.setdefault(result.settings, []).append(result)
+    order = sorted(
+        seeds,
+        key=lambda s: (not s.scalar, s.kind, s.question, s.head, s.dim, s.gate == "none", s.gate, s.normalise == "none", s.objective),
+    )
+    return [(s, seeds[s], tuple(_cell(s, seeds, column) for column in columns)) for s in order]
+
+
+def _cell(settings: Settings, seeds: Seeds, column: Callable[[Result], Figure | None]) -> Cell | None:
+    """None unless every seed has the figure: a mean over some of them would be called one over all."""
+    figures = [column(result) for result in seeds[settings]]
+    if None in figures:
+        return None
+    mine, base = estimate(figures), _baseline(settings, seeds)
+    known = [] if base is None else [column(result) for result in seeds[base]]
+    if not known or None in known:
+        return Cell(mine)
+    return Cell(mine, mine.mean - float(np.mean([figure.accuracy for figure in known])))
+
+
+def _baseline(settings: Settings, seeds: Seeds) -> Settings | None:
+    """The Bradley–Terry model that differs least: with the same head and objective, or the only one there is."""
+    if settings.scalar:
+        return None
+    scalars = [s for s in seeds if s.scalar]
+    alike = [s for s in scalars if (s.head, s.objective) == (settings.head, settings.objective)]
+    return (alike or (scalars if len(scalars) == 1 else [None]))[0]
+
+
+def _names(settings: Iterable[Settings]) -> dict[Settings, str]:
+    """What to call each: its system, and those of its fields in which models of that system differ here."""
+    systems = {one: _system(one) for one in settings}
+    names = {}
+    for one, system in systems.items():
+        alike = [other for other in systems if systems[other] == system]
+        differing = [name for name in ("question", "head", "gate", "normalise", "objective") if len({getattr(s, name) for s in alike}) > 1]
+        said = [f"{name} {getattr(one, name)}" if name in ("gate", "normalise") else str(getattr(one, name)) for name in differing]
+        names[one] = ", ".join([system, *(" ".join(text.replace("_", " ").split())[:40] for text in said if text)])
+    return names
+
+
+def _system(settings: Settings) -> str:
+    """As the source calls it."""
+    return VERIFIER if settings.kind == "bt" and settings.question else NAMES.get(settings.kind, settings.kind)
+
+
+def _plain(settings: Settings) -> Settings:
+    """Without what the ablation's columns say."""
+    return settings._replace(gate="none", normalise="none")
+
+
+def _ablated(settings: Settings) -> tuple[str, str]:
+    return (EMPTY, EMPTY) if settings.kind not in ("gpm", "hybrid") else (settings.gate, "yes" if settings.normalise == "l2" else "no")
+
+
+def _nll(seeds: Sequence[Result]) -> float | None:
+    known = [result.nll for result in seeds]
+    return None if None in known else float(np.mean(known))
+
+
+def _slug(*words: str) -> str:
+    text = "_".join(word for word in words if word)
+    return "".join(c if c.isalnum() else "-" for c in text.rsplit("/", 1)[-1]).strip("-")
+
+
+def _without_empty(table: Table) -> Table:
+    """Without its first label column, the base model, where nothing is known of it or it is one and the same."""
+    bases = {row.labels[0] for row in table.rows}
+    if len(bases) > 1:
+        return table
+    notes = table.notes if bases == {""} else (f"base model {bases.pop()}", *table.notes)
+    rows = tuple(dataclasses.replace(row, labels=row.labels[1:]) for row in table.rows)
+    return dataclasses.replace(table, labels=table.labels[1:], rows=rows, notes=notes)

@@ -1,0 +1,1 @@
+"""Finished summaries as tables on a terminal."""
