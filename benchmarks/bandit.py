@@ -24,11 +24,11 @@ from unseen_games import last_iterates, minimise
 
 from gpmjax.losses import policy
 from gpmjax.losses.reward import weighted_mean
-from gpmjax.reports.plots import style
-from gpmjax.reports.plots.exploitability import exploitability_curves, last_iterate_curves
 from gpmjax.preference.game import exploitability, von_neumann_winner
 from gpmjax.preference.score import win_probability
 from gpmjax.preference.self_play import self_play
+from gpmjax.reports.plots import style
+from gpmjax.reports.plots.exploitability import exploitability_curves, last_iterate_curves
 
 OUT = flags.DEFINE_string("out", "benchmarks/results/bandit.json", "Where the figures go.")
 FIGURE = flags.DEFINE_string("figure", "docs/bandit.png", "Where the picture of the two games goes.")

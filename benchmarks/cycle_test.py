@@ -89,7 +89,11 @@ POWER = {
         ("topicalchat, σ = 2", 1, Design(194, 3, 3, 1, 2.0, 100, 0.1)),
         ("topicalchat, σ = 2, 3 votes", 1, Design(194, 3, 3, 3, 2.0, 100, 0.1)),
         ("summeval, σ = 2, a model's cycles of correlation 0.5", 1, Design(200, 3, 3, 1, 2.0, 100, 0.1, model=0.5)),
-        ("ukp_arguments, σ = 1, a model's cycles of correlation 0.5", 4, Design(20, 33, 346, 1, 1.0, 60, 0.1, model=0.5)),
+        (
+            "ukp_arguments, σ = 1, a model's cycles of correlation 0.5",
+            4,
+            Design(20, 33, 346, 1, 1.0, 60, 0.1, model=0.5),
+        ),
     )
 }
 
@@ -183,7 +187,10 @@ def main(_: list[str]) -> None:
             if known or (ONLY.value and name not in ONLY.value):
                 continue
             rows.append(measure(name, design, kind))
-            print(f"{kind:16} {name:60} {rows[-1]['rejected']:.3f} ± {rows[-1]['standard_error']:.3f}  {rows[-1]['cpu_seconds']} s", flush=True)
+            print(
+                f"{kind:16} {name:60} {rows[-1]['rejected']:.3f} ± {rows[-1]['standard_error']:.3f}  {rows[-1]['cpu_seconds']} s",
+                flush=True,
+            )
             write(out, rows, real)
     for name, replicates in REAL.items() if DATA.value else ():
         if not [row for row in real if row["set"] == name] and (not ONLY.value or name in ONLY.value):
@@ -207,7 +214,9 @@ def write(out: Path, rows: list[dict], real: list[dict]) -> None:
         "machine": f"{os.cpu_count()}-core {_processor()}; Python {platform.python_version()}, numpy {np.__version__}",
         "command": "python benchmarks/cycle_test.py --data=DIRECTORY",
         "level": ALPHA,
-        "false_positives": {"sets": sets, "rejected": sum(row["rejected"] * row["sets"] for row in null) / sets} if sets else None,
+        "false_positives": {"sets": sets, "rejected": sum(row["rejected"] * row["sets"] for row in null) / sets}
+        if sets
+        else None,
         "rows": rows,
         "real": real,
     }

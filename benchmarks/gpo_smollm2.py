@@ -15,13 +15,12 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from gpmjax.config import load_config
+from gpmjax.config.improve import JudgeConfig, PromptsConfig, ScorerConfig
 from gpmjax.data.records import read_groups, write_groups
 from gpmjax.evals.held_out import held_out
-from gpmjax.files import replacing
-from gpmjax.config.improve import JudgeConfig, PromptsConfig, ScorerConfig
+from gpmjax.files import replacing, write_json
 from gpmjax.fit.fit import fit
 from gpmjax.improve.improve import improve
-from gpmjax.files import write_json
 
 TRAIN = flags.DEFINE_string("train", None, "Pairs whose prompts begin with the debate's line.", required=True)
 DEV = flags.DEFINE_string("dev", None, "Pairs of other debates.", required=True)
@@ -94,7 +93,9 @@ def main(_: list[str]) -> None:
         figures = write_json(Path(OUT.value), run(workdir))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print("| iteration | judge: win rate | scorer: win rate | tokens, policy | tokens, first policy | KL of its samples from the first |")
+    print(
+        "| iteration | judge: win rate | scorer: win rate | tokens, policy | tokens, first policy | KL of its samples from the first |"
+    )
     print("|---|---|---|---|---|---|")
     for line in figures["iterations"]:
         judged = line["judge"]
@@ -102,7 +103,9 @@ def main(_: list[str]) -> None:
             f"{judged[name]['win_rate']:.1%} ± {judged[name]['standard_error']:.1%}" for name in ("judge", "trainer")
         )
         length = judged["length"]
-        print(f"| {line['iteration']} | {rates} | {length['policy']:.1f} | {length['base']:.1f} | {line['kl_base_k1']:.2f} |")
+        print(
+            f"| {line['iteration']} | {rates} | {length['policy']:.1f} | {length['base']:.1f} | {line['kl_base_k1']:.2f} |"
+        )
 
 
 if __name__ == "__main__":

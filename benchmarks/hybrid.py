@@ -37,18 +37,18 @@ from gpmjax.data.records import read_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.feature_store import FeatureStore
 from gpmjax.files import write_json
+from gpmjax.fit.curl_path import Price, choose_price, fit_members, prices, targets_of, weigh_cyclic_part
+from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
+from gpmjax.fit.folds import Folds, make_folds, standard_error
+from gpmjax.fit.step import make_train_step
 from gpmjax.models.heads import PreferenceHeads
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import pair_scores
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 from gpmjax.train.backbone import open_backbone
-from gpmjax.fit.curl_path import Price, choose_price, fit_members, prices, targets_of, weigh_cyclic_part
-from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
-from gpmjax.fit.folds import Folds, make_folds, standard_error
 from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.state import TrainState
-from gpmjax.fit.step import make_train_step
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid", "Cached features.")
@@ -78,7 +78,9 @@ MODELS = {
     "gpm decay": Model(PreferenceSpec(dim=8, **PLAIN), weight_decay=100.0),
     "gpm gate": Model(PreferenceSpec(dim=8, gate="softmax", normalise="none", tau=1.0)),
     "hybrid": Model(PreferenceSpec(kind="hybrid", dim=8, **PLAIN)),
-    "hybrid gate": Model(PreferenceSpec(kind="hybrid", dim=8, gate="scaled_softmax", normalise="none", tau=1.0), gate_penalty="auto"),
+    "hybrid gate": Model(
+        PreferenceSpec(kind="hybrid", dim=8, gate="scaled_softmax", normalise="none", tau=1.0), gate_penalty="auto"
+    ),
 }
 """bt: Bradley–Terry. gpm: as released (unit length, τ = 0.1, softmax gate). gpm plain: neither, as configs/gpm_plain_smollm2.py. gpm decay: the
 latter with AdamW's decay. gpm gate: the latter with a softmax gate. hybrid: loss.curl="auto". hybrid gate: with a gate whose penalty
@@ -107,12 +109,17 @@ def split_prompts(groups: Sequence[Group], seed: int) -> tuple[list[Group], list
     merged = merge_groups(groups)
     order = random.Random(seed).sample(range(len(merged)), len(merged))
     out = set(order[: round(HELD_OUT * len(merged))])
-    return [group for n, group in enumerate(merged) if n not in out], [group for n, group in enumerate(merged) if n in out]
+    return [group for n, group in enumerate(merged) if n not in out], [
+        group for n, group in enumerate(merged) if n in out
+    ]
 
 
 def official(train: str, held_out: str) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
     """A set with a split of its own."""
-    return lambda data, seed: (merge_groups(read_groups(str(data / train))), merge_groups(read_groups(str(data / held_out))))
+    return lambda data, seed: (
+        merge_groups(read_groups(str(data / train))),
+        merge_groups(read_groups(str(data / held_out))),
+    )
 
 
 def creatures(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
@@ -124,7 +131,10 @@ def creatures(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
 
 def llmbar(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
     """Both parts, mixed."""
-    return split_prompts([*read_groups(str(data / "llmbar_natural.jsonl.gz")), *read_groups(str(data / "llmbar_neighbor.jsonl.gz"))], seed)
+    return split_prompts(
+        [*read_groups(str(data / "llmbar_natural.jsonl.gz")), *read_groups(str(data / "llmbar_neighbor.jsonl.gz"))],
+        seed,
+    )
 
 
 def letters(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
@@ -171,7 +181,11 @@ class Bench:
             renamed = tuple(c._replace(row=row + n) for n, c in enumerate(group.comparisons))
             numbered.append(group._replace(comparisons=renamed))
             row += len(renamed)
-        pieces = [group._replace(responses=group.responses[n : n + 8], comparisons=()) for group in encoded for n in range(0, len(group.responses), 8)]
+        pieces = [
+            group._replace(responses=group.responses[n : n + 8], comparisons=())
+            for group in encoded
+            for n in range(0, len(group.responses), 8)
+        ]
         encode_missing(pieces, self.store, self.encode, rows=4, row_length=1024)
         return [piece for group in numbered for piece in split_group(group, row_length=2 * WINDOW, max_responses=2)]
 
@@ -179,12 +193,16 @@ class Bench:
         return assemble_features(pipeline.rows(step), pipeline.shape, self.features, hidden_size=self.hidden)
 
     def ordered(self, groups: Sequence[EncodedGroup]) -> Iterator[FeatureBatch]:
-        pipeline = Pipeline([groups], fit_shape(groups, rows=self.config.data.rows, packing="single"), order="ordered", packing="single")
+        pipeline = Pipeline(
+            [groups], fit_shape(groups, rows=self.config.data.rows, packing="single"), order="ordered", packing="single"
+        )
         return (self.batch(pipeline, step) for step in range(pipeline.steps(1)))
 
     def heads(self, spec: PreferenceSpec, seed: int) -> Any:
         feature = jnp.zeros((1, 1, self.hidden))
-        return jax.device_get(PreferenceHeads(spec).init(jax.random.fold_in(jax.random.key(seed), 1), feature, feature)["params"])
+        return jax.device_get(
+            PreferenceHeads(spec).init(jax.random.fold_in(jax.random.key(seed), 1), feature, feature)["params"]
+        )
 
 
 class Measured(NamedTuple):
@@ -237,7 +255,9 @@ def fit_plain(net: PreferenceModel, heads: Any, optimizer: Any, batches: Iterato
     return jax.tree.map(lambda leaf: leaf[None], state.params)
 
 
-def read(net: PreferenceModel, params: Any, batches: Iterator[FeatureBatch], cyclic: Sequence[bool] | None = None) -> np.ndarray:
+def read(
+    net: PreferenceModel, params: Any, batches: Iterator[FeatureBatch], cyclic: Sequence[bool] | None = None
+) -> np.ndarray:
     """[members, n] log-odds of every comparison, by row."""
 
     def one(params: Any, gamma: jax.Array, batch: FeatureBatch) -> jax.Array:
@@ -290,14 +310,25 @@ def losses(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def differences(name: str, runs: Sequence[tuple[dict[str, Measured], Labels]]) -> list[dict[str, Any]]:
     """Paired differences hybrid − other over the comparisons of all seeds, errors clustered by prompt (or by response)."""
     found = []
-    for mine, other in (("hybrid", "bt"), ("hybrid", "gpm"), ("hybrid", "gpm plain"), ("hybrid gate", "hybrid"), ("gpm gate", "gpm plain")):
-        parts = [(losses(models[mine].log_odds, l.target), losses(models[other].log_odds, l.target), l) for models, l in runs]
+    for mine, other in (
+        ("hybrid", "bt"),
+        ("hybrid", "gpm"),
+        ("hybrid", "gpm plain"),
+        ("hybrid gate", "hybrid"),
+        ("gpm gate", "gpm plain"),
+    ):
+        parts = [
+            (losses(models[mine].log_odds, l.target), losses(models[other].log_odds, l.target), l) for models, l in runs
+        ]
         first, second = (np.concatenate([getattr(l, side) for _, _, l in parts]) for side in ("first", "second"))
         row = {"set": name, "model": mine, "less": other}
         for n, figure in enumerate(("accuracy", "nll")):
             gap = np.concatenate([a[n] - b[n] for a, b, _ in parts])
             error = standard_error(gap, np.ones(len(gap)), first, second)
-            row |= {figure: float(gap.mean()), f"{figure}_interval": [float(gap.mean() - 1.96 * error), float(gap.mean() + 1.96 * error)]}
+            row |= {
+                figure: float(gap.mean()),
+                f"{figure}_interval": [float(gap.mean() - 1.96 * error), float(gap.mean() + 1.96 * error)],
+            }
         found.append(row)
     return found
 
@@ -342,10 +373,15 @@ def table(report: dict[str, Any]) -> Table:
         cells = []
         for model in shown:
             same = [row for row in rows if row["model"] == model]
-            cells.append(f"{100 * np.mean([r['accuracy'] for r in same]):.1f} / {np.mean([r['nll'] for r in same]):.3f}")
+            cells.append(
+                f"{100 * np.mean([r['accuracy'] for r in same]):.1f} / {np.mean([r['nll'] for r in same]):.3f}"
+            )
         chosen = ", ".join(str(row["curl_chosen"]) for row in rows if row["model"] == "hybrid")
         gaps = [row for row in report["differences"] if row["set"] == name and row["model"] == "hybrid"]
-        points = [f"{100 * g['accuracy']:+.1f} [{100 * g['accuracy_interval'][0]:+.1f}, {100 * g['accuracy_interval'][1]:+.1f}]" for g in gaps[:2]]
+        points = [
+            f"{100 * g['accuracy']:+.1f} [{100 * g['accuracy_interval'][0]:+.1f}, {100 * g['accuracy_interval'][1]:+.1f}]"
+            for g in gaps[:2]
+        ]
         view.add_row(name, *cells, chosen, *points)
     return view
 
@@ -353,7 +389,9 @@ def table(report: dict[str, Any]) -> Table:
 def processor() -> str:
     """The processor's name, as Linux tells it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
 
 
 def main(_: list[str]) -> None:

@@ -28,7 +28,9 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # as in tests/conftest.py
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # as in tests/conftest.py
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -43,7 +45,16 @@ import scipy.optimize
 import scipy.special
 from absl import app, flags
 
-IMPORTED_BEFORE_FORKING = (chex, flax.linen, hypothesis.extra.numpy, jax, jaxtyping, optax, scipy.optimize, scipy.special)
+IMPORTED_BEFORE_FORKING = (
+    chex,
+    flax.linen,
+    hypothesis.extra.numpy,
+    jax,
+    jaxtyping,
+    optax,
+    scipy.optimize,
+    scipy.special,
+)
 
 EVERY = flags.DEFINE_integer("every", 8, "Runs one in so many mutants of each file, drawn by --seed.", lower_bound=1)
 ONLY = flags.DEFINE_string("only", "", "Only files whose path contains this; with :LINE, only that line's mutants.")
@@ -91,7 +102,14 @@ TESTS = {  # file → what should fail when it is wrong, the quickest first
     "train/step.py": ("tests/fit/test_batch_loss.py", *STEP),
 }
 
-BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult, ast.FloorDiv: ast.Div}
+BINARY = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.FloorDiv: ast.Div,
+}
 BINARY |= {ast.Mod: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq}
 COMPARED |= {ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In}
@@ -125,7 +143,9 @@ def changes(node: ast.AST) -> list[ast.AST | None]:
     if len(node.args) > 1 and not isinstance(node.args[0], ast.Starred) and not isinstance(node.args[1], ast.Starred):
         found.append(ast.Call(node.func, [node.args[1], node.args[0], *node.args[2:]], node.keywords))
     if isinstance(node.func, ast.Attribute) and node.func.attr in CALLED:
-        found.append(ast.Call(ast.Attribute(node.func.value, CALLED[node.func.attr], ast.Load()), node.args, node.keywords))
+        found.append(
+            ast.Call(ast.Attribute(node.func.value, CALLED[node.func.attr], ast.Load()), node.args, node.keywords)
+        )
     for index in range(len(node.keywords)):
         found.append(ast.Call(node.func, node.args, node.keywords[:index] + node.keywords[index + 1 :]))
     return found
@@ -167,7 +187,7 @@ def mutants(source: str) -> list[tuple[int, str, str]]:
 
 
 def run(path: Path, text: str, tests: tuple[str, ...], limit: float) -> str:
-    """"killed", "timeout" or "survived"."""
+    """ "killed", "timeout" or "survived"."""
     child = os.fork()
     if not child:
         os.setsid()
@@ -177,7 +197,9 @@ def run(path: Path, text: str, tests: tuple[str, ...], limit: float) -> str:
         sys.dont_write_bytecode = True
         SourceFileLoader.get_data = lambda self, name: text.encode() if Path(name) == path else read(self, name)
         # Another time than its compiled file's, so that the source is read.
-        SourceFileLoader.path_stats = lambda self, name: stats(self, name) | ({"mtime": 1} if Path(name) == path else {})
+        SourceFileLoader.path_stats = lambda self, name: (
+            stats(self, name) | ({"mtime": 1} if Path(name) == path else {})
+        )
         sys.path.insert(0, str(ROOT))
         # Libraries that bring pytest plugins are imported already. The file itself is no argument: pytest would read it on its own.
         failed = pytest.main([*tests, "-x", "-q", "-n0", "-W", "ignore::pytest.PytestAssertRewriteWarning"])
@@ -225,7 +247,13 @@ def main(argv) -> None:
     print(f"{dead} of {total} mutants killed")
     if OUT.value:
         machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-        facts = {"date": time.strftime("%Y-%m-%d"), "every": EVERY.value, "seed": SEED.value, "only": ONLY.value, "machine": machine}
+        facts = {
+            "date": time.strftime("%Y-%m-%d"),
+            "every": EVERY.value,
+            "seed": SEED.value,
+            "only": ONLY.value,
+            "machine": machine,
+        }
         text = json.dumps({**facts, "files": score, "survivors": survivors}, indent=1, ensure_ascii=False)
         Path(OUT.value).write_text(text + "\n", encoding="utf-8")
 

@@ -50,7 +50,10 @@ def main(_: list[str]) -> None:
             layout = sequence_layout(jnp.array([length]), length)
             found = np.asarray(model.apply({"params": params}, jnp.asarray(tokens, jnp.int32), layout))[0]
             off = np.abs(found - expected).max()
-            print(f"theta {theta:g}, {length} tokens: {off:.1e}, {off / np.abs(expected).max():.1e} of the largest", flush=True)
+            print(
+                f"theta {theta:g}, {length} tokens: {off:.1e}, {off / np.abs(expected).max():.1e} of the largest",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -11,16 +11,18 @@ import itertools
 import numpy as np
 from absl import app, flags
 
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.prompts import Prompt
 from gpmjax.data.records import read_groups
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.judges.scoring import open_scorer
 from gpmjax.models.config import DTYPES
 from gpmjax.sharding import make_mesh
-from gpmjax.judges.scoring import open_scorer
 
 MODEL = flags.DEFINE_string("model", "runs/demo/letters/gpm/model", "A preference model.")
-DATA = flags.DEFINE_string("data", "builtin:letters", "Whose prompts are scored, each with the responses to all of them.")
+DATA = flags.DEFINE_string(
+    "data", "builtin:letters", "Whose prompts are scored, each with the responses to all of them."
+)
 
 
 def scored(dtype: str) -> list[np.ndarray]:
@@ -50,7 +52,9 @@ def main(_: list[str]) -> None:
         apart = max(np.nanmax(np.abs(a - b)) for a, b in itertools.combinations(versions, 2))
         off = np.abs(versions[0] - exact).max()
         flipped = np.mean((np.sign(versions[0]) != np.sign(exact))[:, pair])
-        print(f"{dtype:>8}: from company to company {apart / largest:.2g}, from float32 {off / largest:.2g}, signs flipped {flipped:.2%}")
+        print(
+            f"{dtype:>8}: from company to company {apart / largest:.2g}, from float32 {off / largest:.2g}, signs flipped {flipped:.2%}"
+        )
 
 
 if __name__ == "__main__":

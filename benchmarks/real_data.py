@@ -26,8 +26,8 @@ from gpmjax.data.questions import question_named
 from gpmjax.data.records import read_groups, write_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.evals.held_out import held_out
-from gpmjax.fit.fit import fit
 from gpmjax.files import write_json
+from gpmjax.fit.fit import fit
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
 WORKDIR = flags.DEFINE_string("workdir", "runs/real_data", "Runs and cached features.")
@@ -186,7 +186,10 @@ def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds:
                 "comparisons": figures["comparisons"],
                 "accuracy": figures["accuracy"],
                 "nll": figures["nll"],
-                **{name: figures.get(name) for name in ("prompts", "accuracy_interval", "interval_over", "nll_interval")},
+                **{
+                    name: figures.get(name)
+                    for name in ("prompts", "accuracy_interval", "interval_over", "nll_interval")
+                },
                 "ece": figures["ece"],
                 "longer_wins_tokens": figures["longer_wins"]["tokens"]["accuracy"],
                 "longer_wins_characters": figures["longer_wins"]["characters"]["accuracy"],
@@ -216,7 +219,19 @@ def draw_share(data: Path, workdir: Path, name: str) -> Path:
 def table(rows: list[dict]) -> Table:
     """Means over seeds."""
     view = Table(title="held-out accuracy, mean over seeds [smallest, largest]")
-    for column in ("set", "model", "2k", "gate", "unit length", "head", "objective", "question", "accuracy", "NLL", "longer wins"):
+    for column in (
+        "set",
+        "model",
+        "2k",
+        "gate",
+        "unit length",
+        "head",
+        "objective",
+        "question",
+        "accuracy",
+        "NLL",
+        "longer wins",
+    ):
         view.add_column(column)
     cells: dict[tuple, list[dict]] = {}
     for row in rows:
@@ -254,7 +269,9 @@ def main(_: list[str]) -> None:
             report = {
                 "date": datetime.date.today().isoformat(),
                 "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "command": f"python benchmarks/real_data.py --only={','.join(ONLY.value)}" if ONLY.value else "python benchmarks/real_data.py",
+                "command": f"python benchmarks/real_data.py --only={','.join(ONLY.value)}"
+                if ONLY.value
+                else "python benchmarks/real_data.py",
                 "bt_ceilings": ceilings,
                 "rows": rows,
             }

@@ -30,7 +30,9 @@ DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the model computes i
 def main(_: list[str]) -> None:
     source = hub.open_source(MODEL.value)
     model, params = Decoder(source.config, Runtime(dtype=DTYPE.value)), hub.load_decoder(source, saved_heads="drop")
-    prompt: list[np.ndarray] = prompt_tokens(ChatFormat(source.tokenizer()), [user("Write a story about a fox and a crow.")])
+    prompt: list[np.ndarray] = prompt_tokens(
+        ChatFormat(source.tokenizer()), [user("Write a story about a fox and a crow.")]
+    )
     plan = SamplingPlan(LENGTH.value, temperature=0.7, top_p=0.9)
     print(f"prompt of {len(prompt[0])} tokens, {LENGTH.value} new ones a response")
     for samples in map(int, SAMPLES.value):
@@ -42,7 +44,9 @@ def main(_: list[str]) -> None:
             draw(seed)
             seconds.append(time.perf_counter() - start)
         best = min(seconds)
-        print(f"K = {samples}: {samples * LENGTH.value / best:.1f} tokens/s, {1000 * best / LENGTH.value:.0f} ms a step")
+        print(
+            f"K = {samples}: {samples * LENGTH.value / best:.1f} tokens/s, {1000 * best / LENGTH.value:.0f} ms a step"
+        )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,9 @@ class TorchPeer(torch.nn.Module):
             directory, dtype=torch.float32, attn_implementation="sdpa"
         )
         self.backbone.config.use_cache = False
-        self.spec = PreferenceSpec.from_dict(json.loads((directory / "config.json").read_text(encoding="utf-8"))["gpmjax"])
+        self.spec = PreferenceSpec.from_dict(
+            json.loads((directory / "config.json").read_text(encoding="utf-8"))["gpmjax"]
+        )
         if self.spec.head != "linear" or self.spec.tau_mode != "fixed":
             raise ValueError(f"{directory}: the peer has linear heads and a fixed τ, the model {self.spec}")
         heads = {}
@@ -116,7 +118,9 @@ class TorchPeer(torch.nn.Module):
 class Trainer:
     """The whole update: loss, gradients, clipping, AdamW."""
 
-    def __init__(self, model: torch.nn.Module, *, learning_rate: float, b1: float, b2: float, eps: float, clip_norm: float):
+    def __init__(
+        self, model: torch.nn.Module, *, learning_rate: float, b1: float, b2: float, eps: float, clip_norm: float
+    ):
         self.model, self._clip = model, clip_norm
         self._optimizer = torch.optim.AdamW(
             model.parameters(), lr=learning_rate, betas=(b1, b2), eps=eps, weight_decay=0.0, fused=True

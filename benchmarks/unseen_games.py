@@ -85,8 +85,12 @@ class Setting:
     @property
     def loss(self) -> PolicyLossConfig:
         """What a config of the policy loop says; the method there is "comal" whatever the rule, for the schedule alone."""
-        schedule = dict(halve_after=self.halve_after, halve_every=self.halve_every, reference_every=self.reference_every)
-        return PolicyLossConfig(method="comal", beta=1 / self.step_size, mixture=self.step_size * self.regularisation, **schedule)
+        schedule = dict(
+            halve_after=self.halve_after, halve_every=self.halve_every, reference_every=self.reference_every
+        )
+        return PolicyLossConfig(
+            method="comal", beta=1 / self.step_size, mixture=self.step_size * self.regularisation, **schedule
+        )
 
     def described(self) -> dict:
         """The fields that are not at their defaults."""
@@ -112,7 +116,9 @@ CENTRING = ("GPO", "SPPO", "Nash-MD")
 """Methods that are run with each way of treating log Z."""
 
 
-def signal_of(setting: Setting, scores: jax.Array, logprobs: tuple[jax.Array, ...], beta: jax.Array, mixture: jax.Array) -> jax.Array:
+def signal_of(
+    setting: Setting, scores: jax.Array, logprobs: tuple[jax.Array, ...], beta: jax.Array, mixture: jax.Array
+) -> jax.Array:
     """[P, K]: what the loss regresses on, from log-odds [P, K, K] and log π_t, log π_ref and log π_{t−1} [P, K]."""
     current, reference, previous = logprobs
     if setting.signal == "log_odds":
@@ -158,10 +164,16 @@ def schedules(setting: Setting, iterations: int) -> tuple[np.ndarray, np.ndarray
     config = setting.loss
     steps = [config.at(t) for t in range(1, iterations + 1)]
     moves = [t > 1 and config.reference_of(t) == t - 1 for t in range(1, iterations + 1)]
-    return np.array([s.beta for s in steps], np.float32), np.array([s.mixture for s in steps], np.float32), np.array(moves)
+    return (
+        np.array([s.beta for s in steps], np.float32),
+        np.array([s.mixture for s in steps], np.float32),
+        np.array(moves),
+    )
 
 
-def learn(setting: Setting, scores: jax.Array, start: jax.Array, seed: jax.Array, iterations: int = ITERATIONS) -> jax.Array:
+def learn(
+    setting: Setting, scores: jax.Array, start: jax.Array, seed: jax.Array, iterations: int = ITERATIONS
+) -> jax.Array:
     """The policies π_1 … π_{iterations + 1} [iterations + 1, n] of one learner, the start first."""
     first = jnp.log(start)
 
@@ -201,7 +213,9 @@ def gaps(path: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return np.asarray(exploitability(path, np.broadcast_to(rates, (len(path), *rates.shape))))
 
 
-def play(setting: Setting, iterations: int = ITERATIONS, seeds: range = SEEDS) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def play(
+    setting: Setting, iterations: int = ITERATIONS, seeds: range = SEEDS
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Family → exploitabilities by iteration and game [T + 1, G], of the learner and of theory."""
     found = {}
     for family in FAMILIES:
@@ -236,7 +250,11 @@ def last_iterates() -> dict:
       "last_iterate": method → figures of the last policy over all games; "unseen": family → "methods" and "theory", each
       method → mean exploitability over the family's games by iteration; "centring": method → way of treating log Z → figures.
     """
-    document = {"last_iterate": {}, "centring": {}, "unseen": {family: {"methods": {}, "theory": {}} for family in FAMILIES}}
+    document = {
+        "last_iterate": {},
+        "centring": {},
+        "unseen": {family: {"methods": {}, "theory": {}} for family in FAMILIES},
+    }
     for name, setting in SETTINGS.items():
         began = time.time()
         found = play(setting)

@@ -18,5 +18,7 @@ from gpmjax.config.improve import ImproveConfig, PolicyLossConfig
 def get_config() -> ImproveConfig:
     config = neighbour(__file__, "gpo_smollm2.py")
     config.iterations = 4
-    config.loss = PolicyLossConfig(method="comal", estimator="all", beta=0.1, mixture=0.1, reference_every=2, optimistic=True)
+    config.loss = PolicyLossConfig(
+        method="comal", estimator="all", beta=0.1, mixture=0.1, reference_every=2, optimistic=True
+    )
     return config

@@ -29,6 +29,8 @@ def get_config() -> Config:
             remat="none",
         ),
         # All comparisons in every step: the sets are small, and full gradients leave the tied saddle quickest.
-        data=DataConfig(train=("builtin:letters",), eval=("builtin:letters",), max_length=128, rows=8, packing="single"),
+        data=DataConfig(
+            train=("builtin:letters",), eval=("builtin:letters",), max_length=128, rows=8, packing="single"
+        ),
         optimizer=OptimizerConfig(learning_rate=5e-3, schedule="cosine", warmup_fraction=0.03),
     )

@@ -33,8 +33,20 @@ def get_config() -> ImproveConfig:
         rollout=RolloutConfig(responses=5, temperature=0.7, top_p=0.9, max_new_tokens=2048, rows=64),
         # The released checkpoint does not say how it is read.
         scorer=ScorerConfig(
-            model="general-preference/GPM-Llama-3.1-8B", gate="softmax", normalise="l2", tau=0.1, max_length=4096, rows=8
+            model="general-preference/GPM-Llama-3.1-8B",
+            gate="softmax",
+            normalise="l2",
+            tau=0.1,
+            max_length=4096,
+            rows=8,
         ),
-        loss=PolicyLossConfig(method="gpo", estimator="best_and_worst", beta=0.001, score="log_odds", score_factor=2.0, log_partition="zero"),
+        loss=PolicyLossConfig(
+            method="gpo",
+            estimator="best_and_worst",
+            beta=0.001,
+            score="log_odds",
+            score_factor=2.0,
+            log_partition="zero",
+        ),
         optimizer=OptimizerConfig(name="rmsprop", learning_rate=5e-7, schedule="linear", warmup_fraction=0.1, b2=0.99),
     )

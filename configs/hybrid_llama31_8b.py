@@ -14,6 +14,10 @@ def get_config() -> Config:
     config = neighbour(__file__, "gpm_llama31_8b.py")
     recipe = neighbour(__file__, "hybrid_gemma2b.py")
     config.model.kind = recipe.model.kind
-    config.model.gate, config.model.normalise, config.model.tau = recipe.model.gate, recipe.model.normalise, recipe.model.tau
+    config.model.gate, config.model.normalise, config.model.tau = (
+        recipe.model.gate,
+        recipe.model.normalise,
+        recipe.model.tau,
+    )
     config.loss = recipe.loss
     return config

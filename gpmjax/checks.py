@@ -59,7 +59,9 @@ def number(
     """
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name}={shown(value)}: must be a number")
-    if not (least <= value <= most and above < value < below and -LARGEST_FLOAT <= value <= LARGEST_FLOAT):  # so NaN fails
+    if not (
+        least <= value <= most and above < value < below and -LARGEST_FLOAT <= value <= LARGEST_FLOAT
+    ):  # so NaN fails
         raise ValueError(f"{name}={shown(value)}: must be {_interval(least, above, most, below)}")
     if above == 0 and value < SMALLEST_FLOAT:
         raise ValueError(f"{name}={shown(value)}: must be positive in float32, at least {SMALLEST_FLOAT:.3g}")
@@ -70,7 +72,9 @@ def _interval(least: float, above: float, most: float, below: float) -> str:
     if high == math.inf and above == 0:
         return "positive and finite"
     if high == math.inf:
-        return "finite in float32" if low == -math.inf else f"{'above' if low == above else 'at least'} {low} and finite"
+        return (
+            "finite in float32" if low == -math.inf else f"{'above' if low == above else 'at least'} {low} and finite"
+        )
     if low == -math.inf:
         return f"{'below' if high == below else 'at most'} {high} and finite"
     if (low, high) == (least, most) and isinstance(most, int) and most > 1:

@@ -21,16 +21,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
-
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """What jax reads of the environment that srun gives each task."""
 
 
-def initialize(
-    cluster: str = "auto", coordinator_address: str = "", processes: int = 0, process: int = -1
-) -> None:
+def initialize(cluster: str = "auto", coordinator_address: str = "", processes: int = 0, process: int = -1) -> None:
     """Joins the other hosts, when there are any; a second call does nothing. The arguments are ``config.distributed``'s.
 
     Raises:
@@ -72,7 +70,9 @@ def connection(
         return {}
     if cluster == "slurm":
         if asked and (lacking := [name for name in SLURM if name not in environment]):
-            raise ValueError(f"config.distributed.cluster='slurm': {lacking[0]} is not set; start the run with srun, or choose another cluster")
+            raise ValueError(
+                f"config.distributed.cluster='slurm': {lacking[0]} is not set; start the run with srun, or choose another cluster"
+            )
         return {"cluster_detection_method": "slurm", "local_device_ids": _slurm_devices(environment)}
     return _by_address(environment, address, processes, process) if cluster == "coordinator" else None
 

@@ -96,7 +96,9 @@ def _lock(lock: Path, label: str) -> Iterator[None]:
     try:
         earlier = _read(descriptor)
         if earlier:
-            logging.info("%s: taken over from process %s on %s, which has ended", label, earlier["pid"], earlier["host"])
+            logging.info(
+                "%s: taken over from process %s on %s, which has ended", label, earlier["pid"], earlier["host"]
+            )
         with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_me()).encode(), 0)

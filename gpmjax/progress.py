@@ -48,7 +48,9 @@ class ProgressBar:
         text = "  ".join(f"{name} {value:,.4g}" for name, value in (facts or {}).items())
         self._bar.update(self._task, completed=step, facts=text)
         now = time.monotonic()
-        if not (self._console.quiet or self._console.is_terminal) and (step == self._total or now - self._spoke > self.SECONDS_BETWEEN_LINES):
+        if not (self._console.quiet or self._console.is_terminal) and (
+            step == self._total or now - self._spoke > self.SECONDS_BETWEEN_LINES
+        ):
             self._spoke = now
             parts = (f"{self._description} {step}/{self._total}", text, self._left(step, now - self._started))
             print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)

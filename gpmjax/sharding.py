@@ -14,7 +14,8 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -97,7 +98,7 @@ def row_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
 
 
 def path_name(path: tuple) -> str:
-    """"decoder/layers/mlp/up/kernel" for a key path of jax.tree_util."""
+    """ "decoder/layers/mlp/up/kernel" for a key path of jax.tree_util."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
@@ -125,9 +126,7 @@ def sharding_for(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding
 
 def tree_shardings(mesh: Mesh, tree: Any) -> Any:
     """Shardings for a tree of arrays or shapes, by the rules."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: sharding_for(mesh, path_name(path), leaf.shape), tree
-    )
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: sharding_for(mesh, path_name(path), leaf.shape), tree)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -99,7 +99,10 @@ def open_rollout() -> tuple[LocalRollout | HttpRollout, dict]:
     if ENDPOINT.value:
         chat = ChatFormat(hub.load_tokenizer(TOKENIZER.value or MODEL.value), template=TEMPLATE.value)
         server = Server(ENDPOINT.value, timeout=TIMEOUT.value, retries=RETRIES.value)
-        return HttpRollout(server, ENDPOINT_MODEL.value, chat, plan, samples=1), {**identity, "tokenizer": TOKENIZER.value or MODEL.value}
+        return HttpRollout(server, ENDPOINT_MODEL.value, chat, plan, samples=1), {
+            **identity,
+            "tokenizer": TOKENIZER.value or MODEL.value,
+        }
     source = hub.open_source(MODEL.value)
     chat = ChatFormat(hub.tokenizer_for(source, TOKENIZER.value), template=TEMPLATE.value)
     if TOKENIZER.value:
@@ -108,7 +111,10 @@ def open_rollout() -> tuple[LocalRollout | HttpRollout, dict]:
     mesh = make_mesh(data=-1, fsdp=1)
     params = hub.load_decoder(source, place=place_leaf(mesh), saved_heads="drop")
     model = Decoder(source.config, Runtime(dtype=DTYPE.value, attention=preferred()))
-    return LocalRollout(model, params, chat, plan, 1, mesh, ROWS.value), {**identity, "model": fingerprint(source.files)}
+    return LocalRollout(model, params, chat, plan, 1, mesh, ROWS.value), {
+        **identity,
+        "model": fingerprint(source.files),
+    }
 
 
 def run() -> None:
@@ -130,7 +136,9 @@ def answer_all() -> None:
     records = asked.records(replies, GENERATOR.value or MODEL.value)
     write_records(OUT.value, records)
     cut = sum(not turn.stopped for said in replies for turn in said)
-    print(f"{len(records)} answers in {OUT.value}" + (f"; {cut} replies were cut at {LENGTH.value} tokens" if cut else ""))
+    print(
+        f"{len(records)} answers in {OUT.value}" + (f"; {cut} replies were cut at {LENGTH.value} tokens" if cut else "")
+    )
     for line in asked.malformed:
         print(f"left out: {line}", file=sys.stderr)
 

@@ -16,21 +16,21 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from gpmjax.judges.judge import Judge
-from gpmjax.judges.open import JudgePlan, open_judge
-from gpmjax.judges.answer_cache import AnswerCache
-from gpmjax.judges.chat_endpoint import ChatEndpoint, Prices
-from gpmjax.judges.chat import ChatJudge
 from gpmjax.evals.policies.compare import ComparePlan, compare, records_path
 from gpmjax.evals.policies.grading import grade, grade_figures
-from gpmjax.judges.chat_prompts import PAIR_PROMPTS, TOP_LOGPROBS, rating_identity
 from gpmjax.evals.policies.mt_bench import read_answers, read_questions, with_references
 from gpmjax.evals.policies.outputs import write_records
-from gpmjax.reports.tables.policies import cost_line, grade_table, win_table
-from gpmjax.reports.tables.evaluation import table_console
 from gpmjax.files import write_json
+from gpmjax.judges.answer_cache import AnswerCache
+from gpmjax.judges.chat import ChatJudge
+from gpmjax.judges.chat_endpoint import ChatEndpoint, Prices
+from gpmjax.judges.chat_prompts import PAIR_PROMPTS, TOP_LOGPROBS, rating_identity
+from gpmjax.judges.judge import Judge
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.models.config import DTYPES
 from gpmjax.owner import owned_output
+from gpmjax.reports.tables.evaluation import table_console
+from gpmjax.reports.tables.policies import cost_line, grade_table, win_table
 from gpmjax.sampling.http import Server
 
 OUTPUTS = flags.DEFINE_list("outputs", [], "Files of answers in AlpacaEval's format, one a policy.")
@@ -47,15 +47,22 @@ OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json.", require
 JUDGE = flags.DEFINE_string("judge", None, "A preference model that judges; else --endpoint.")
 DECLARE = flags.DEFINE_list("declare", [], "What its checkpoint does not say: gate=softmax,normalise=l2,tau=0.1")
 MAX_LENGTH = flags.DEFINE_integer(
-    "max_length", 0, "Its window in tokens; of longer texts the excess is cut, the response last. 0: 2048, or its positions where fewer.", 0
+    "max_length",
+    0,
+    "Its window in tokens; of longer texts the excess is cut, the response last. 0: 2048, or its positions where fewer.",
+    0,
 )
-ROWS = flags.DEFINE_integer("rows_per_batch", 8, "Its batch; changes memory and speed; float32 scores by 1e-5 of the largest at most.", 1)
+ROWS = flags.DEFINE_integer(
+    "rows_per_batch", 8, "Its batch; changes memory and speed; float32 scores by 1e-5 of the largest at most.", 1
+)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What it computes in.")
 
 ENDPOINT = flags.DEFINE_string("endpoint", None, "A server of chat completions that judges: http://…/v1")
 ENDPOINT_MODEL = flags.DEFINE_string("endpoint_model", None, "The name that it has for the judge.")
 KEY = flags.DEFINE_string("key_variable", "", "Environment variable that holds the server's key; none: no key is sent.")
-PROMPT = flags.DEFINE_enum("prompt", "letter", list(PAIR_PROMPTS), "How pairs are put: one letter back, or reasons first.")
+PROMPT = flags.DEFINE_enum(
+    "prompt", "letter", list(PAIR_PROMPTS), "How pairs are put: one letter back, or reasons first."
+)
 WEIGHING = flags.DEFINE_enum(
     "verdicts", "weighed", ["weighed", "hard"], "Weigh a letter by its probability, or take it as said."
 )
@@ -128,7 +135,11 @@ def compare_all() -> dict:
     if OUTPUTS.value:
         judge = open_pair_judge(endpoint)
         plan = ComparePlan(tuple(OUTPUTS.value), REFERENCE.value, DIFFICULTY.value, TOKENIZER.value)
-        summary |= {"reference": REFERENCE.value, "judge": dict(judge.identity), "policies": compare(plan, judge, OUT.value)}
+        summary |= {
+            "reference": REFERENCE.value,
+            "judge": dict(judge.identity),
+            "policies": compare(plan, judge, OUT.value),
+        }
     if ANSWERS.value:
         rater = {**endpoint.identity, **rating_identity(), "reference_answers": REFERENCE_ANSWERS.value}
         summary |= {"questions": QUESTIONS.value, "rater": rater, "mt_bench": rated(endpoint)}

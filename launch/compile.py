@@ -27,15 +27,17 @@ from gpmjax.aot.estimate import Prediction, gpus, predict
 from gpmjax.aot.program import DoesNotFit, compile_step, slice_devices
 from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_table, report, reports_table
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
-from gpmjax.files import write_json
 from gpmjax.config.improve import ImproveConfig
-from gpmjax.owner import check_output_directory, owned_output
 from gpmjax.config.overrides import parse_flags
+from gpmjax.files import write_json
+from gpmjax.owner import check_output_directory, owned_output
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/gpm_llama31_8b.py.")
 TOPOLOGY = flags.DEFINE_list("topology", None, "Slices, such as v5e:4x4,v5p:2x2x2.", required=True)
 PRESET = flags.DEFINE_string("preset", "", "Decoder shape (gpmjax/models/presets.py), where the source names none.")
-ROW_LENGTH = flags.DEFINE_integer("row_length", 0, "A fit's token slots of a row; 0: config.data.row_length, or twice max_length.", 0)
+ROW_LENGTH = flags.DEFINE_integer(
+    "row_length", 0, "A fit's token slots of a row; 0: config.data.row_length, or twice max_length.", 0
+)
 RESPONSES = flags.DEFINE_integer("responses", 2, "A fit's responses of a row.", 2)
 COMPARISONS = flags.DEFINE_integer("comparisons", 1, "A fit's comparisons of a row.", 1)
 OUT = flags.DEFINE_string("out", "", "JSON file for every figure.")

@@ -18,9 +18,9 @@ from gpmjax.config import Config, load_config
 from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.records import read_groups
 from gpmjax.evals.held_out import held_out
-from gpmjax.reports.plots.folder import draw_run
-from gpmjax.fit.fit import fit
 from gpmjax.files import write_json
+from gpmjax.fit.fit import fit
+from gpmjax.reports.plots.folder import draw_run
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/demo", "Where everything goes.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the heads.")

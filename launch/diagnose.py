@@ -22,11 +22,11 @@ from judge_flags import MODEL, judge_plan
 
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN
 from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_labels, diagnose_model
-from gpmjax.reports.tables.diagnosis import diagnosis_table, labels_table
 from gpmjax.evals.result_files import groups_path
-from gpmjax.reports.tables.evaluation import table_console
 from gpmjax.owner import owned_output
 from gpmjax.preference.cycle_test import REPLICATES as DEFAULT_REPLICATES
+from gpmjax.reports.tables.diagnosis import diagnosis_table, labels_table
+from gpmjax.reports.tables.evaluation import table_console
 
 RECORDS = flags.DEFINE_string("records", None, "A FILE.groups.jsonl to summarise, in place of --model.")
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.")
@@ -34,7 +34,9 @@ RATINGS = flags.DEFINE_string("ratings", None, "Rows with ratings of --data's re
 OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json; per-group records go beside it.")
 BY = flags.DEFINE_list("by", list(BREAKDOWN), "Columns to break the figures down by.")
 LABELS_ONLY = flags.DEFINE_bool("labels_only", False, "Test the labels of --data for cycles, without a model.")
-REPLICATES = flags.DEFINE_integer("replicates", DEFAULT_REPLICATES, "Of the null of the tests of cycles; 0: no test.", 0)
+REPLICATES = flags.DEFINE_integer(
+    "replicates", DEFAULT_REPLICATES, "Of the null of the tests of cycles; 0: no test.", 0
+)
 
 
 def diagnosis() -> dict:

@@ -21,15 +21,17 @@ from judge_flags import judge_plan
 from rich.console import RenderableType
 
 from gpmjax.evals.benchmarks import AGGREGATIONS, BENCHMARKS, run_benchmark
-from gpmjax.reports.tables.benchmark import benchmark_table
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.evals.result_files import groups_path, rows_path
-from gpmjax.reports.tables.evaluation import summary_table, table_console
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.owner import owned_output
+from gpmjax.reports.tables.benchmark import benchmark_table
+from gpmjax.reports.tables.evaluation import summary_table, table_console
 
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.", required=True)
-BENCHMARK = flags.DEFINE_enum("benchmark", None, list(BENCHMARKS), "Whose rows --data holds, and whose figures to give.")
+BENCHMARK = flags.DEFINE_enum(
+    "benchmark", None, list(BENCHMARKS), "Whose rows --data holds, and whose figures to give."
+)
 AGGREGATION = flags.DEFINE_enum(
     "aggregation", "mean_score", AGGREGATIONS, "How a matrix of scores becomes a best of four (rewardbench2)."
 )

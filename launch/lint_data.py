@@ -1,6 +1,6 @@
 """Looks for the mistakes that spoil a preference data set; exits 1 when there is one.
 
-    python launch/lint_data.py --data=pairs.jsonl.gz [--tokenizer=DIR] [--max_length=2048] [--template=raw]
+python launch/lint_data.py --data=pairs.jsonl.gz [--tokenizer=DIR] [--max_length=2048] [--template=raw]
 """
 
 import sys
@@ -15,7 +15,9 @@ from gpmjax.hub import load_tokenizer
 
 DATA = flags.DEFINE_string("data", None, "A file, hub id or builtin: game; ?column=value selects rows.", required=True)
 TOKENIZER = flags.DEFINE_string("tokenizer", "smollm2", "A model directory, .gguf file, hub id, or 'smollm2'.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 2048, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last.")
+MAX_LENGTH = flags.DEFINE_integer(
+    "max_length", 2048, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last."
+)
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "The tokenizer's chat template, or prompt and newline.")
 
 NARROW = 120

@@ -33,7 +33,11 @@ def _type_advantage() -> Sets:
     if NAMES.value:
         lines = Path(NAMES.value).read_text(encoding="utf-8-sig").splitlines()
         try:
-            return {"": type_advantage.all_pairs(type_advantage.among(rule, [line.strip() for line in lines if line.strip()]))}
+            return {
+                "": type_advantage.all_pairs(
+                    type_advantage.among(rule, [line.strip() for line in lines if line.strip()])
+                )
+            }
         except ValueError as error:
             raise ValueError(f"{NAMES.value}: {error}") from error
     sizes = dict(train_pairs=TRAIN_PAIRS.value, dev_pairs=DEV_PAIRS.value)
@@ -57,7 +61,10 @@ def _game(name: str) -> Callable[[], Sets]:
     return make
 
 
-KINDS = {name: _game(name) for name in cyclic.GAMES} | {"aspect_cycles": _aspect_cycles, "type_advantage": _type_advantage}
+KINDS = {name: _game(name) for name in cyclic.GAMES} | {
+    "aspect_cycles": _aspect_cycles,
+    "type_advantage": _type_advantage,
+}
 
 KIND = flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", required=True)
 OUT = flags.DEFINE_string("out", None, "A .jsonl or .jsonl.gz file to write.", required=True)
@@ -65,7 +72,9 @@ N = flags.DEFINE_integer("n", None, "n_cycle, transitive: how many items.")
 INPUT = flags.DEFINE_string("input", None, "aspect_cycles: rows with ratings, a file or a hub id.")
 SPECIES = flags.DEFINE_string("species", None, "type_advantage: JSON file of species and their types.")
 MATRIX = flags.DEFINE_string("matrix", None, "type_advantage: JSON file of the best multipliers.")
-NAMES = flags.DEFINE_string("names", None, "type_advantage: text file of species, one name a line; all their decided pairs.")
+NAMES = flags.DEFINE_string(
+    "names", None, "type_advantage: text file of species, one name a line; all their decided pairs."
+)
 TRAIN_PAIRS = flags.DEFINE_integer("train_pairs", 20_000, "type_advantage: pairs among species for training.")
 DEV_PAIRS = flags.DEFINE_integer("dev_pairs", 4_000, "type_advantage: pairs among species held out.")
 DEV_SHARE = flags.DEFINE_float("dev_share", 0.2, "type_advantage: share of the species held out.")

@@ -1,7 +1,7 @@
 """Draw what one or several run folders hold, as PNG.
 
-    python launch/plot.py --folder=runs/demo
-    python launch/plot.py --folder=runs/bt,runs/gpm --out=runs/plots --title="SmolLM2 on letters"
+python launch/plot.py --folder=runs/demo
+python launch/plot.py --folder=runs/bt,runs/gpm --out=runs/plots --title="SmolLM2 on letters"
 """
 
 import sys

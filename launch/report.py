@@ -16,13 +16,13 @@ from pathlib import Path
 import jax
 from absl import app, flags, logging
 
-from gpmjax.reports.page import Chapter, Picture, find_chapters, read_picture, render_page
-from gpmjax.reports.page.examples import Example
-from gpmjax.reports.source_tables import Table, read_results, source_tables
 from gpmjax.files import replacing
 from gpmjax.owner import owned_output
+from gpmjax.reports.page import Chapter, Picture, find_chapters, read_picture, render_page
+from gpmjax.reports.page.examples import Example
 from gpmjax.reports.plots import draw_folders, style
 from gpmjax.reports.plots.circle import preference_circle
+from gpmjax.reports.source_tables import Table, read_results, source_tables
 
 OUT = flags.DEFINE_string("out", "", "The page; report.html in the first directory when empty.")
 TITLE = flags.DEFINE_string("title", "", "Its title; the directories' names when empty.")
@@ -45,7 +45,9 @@ def circle(example: Example, out: Path) -> Picture | None:
     """None for a pair, which is one arrow, and for rewards."""
     if example.embedding is None or len(example.embedding) < 3 or example.embedding.shape[-1] % 2:
         return None
-    figure = preference_circle(example.names, example.embedding, scores=example.scores, scale=example.scale, reward=example.reward)
+    figure = preference_circle(
+        example.names, example.embedding, scores=example.scores, scale=example.scale, reward=example.reward
+    )
     return read_picture(style.save(figure, out / f"circle_{example.name}.png"))
 
 

@@ -18,17 +18,17 @@ from rich.table import Table
 from rich.text import Text
 
 from gpmjax import hub
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.data.chat import TEMPLATES, ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.judges.scoring import Scores, open_scorer
 from gpmjax.models.attention.grouped_query import preferred
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sampling.rollout import LocalRollout, Rollouts
 from gpmjax.sharding import make_mesh, place_leaf
-from gpmjax.judges.scoring import Scores, open_scorer
 
 MODEL = flags.DEFINE_string("model", "smollm2", '"smollm2", a model directory, a .gguf file or a hub id.')
 PROMPT = flags.DEFINE_string("prompt", None, "What to answer, one user message.", required=True)
@@ -56,7 +56,9 @@ def draw() -> tuple[Rollouts, Scores | None]:
     (rollouts,) = LocalRollout(model, params, chat, plan, SAMPLES.value, mesh)([user(PROMPT.value)], SEED.value)
     if SCORER.value is None:
         return rollouts, None
-    scorer = open_scorer(ScorerConfig(model=SCORER.value, template=TEMPLATE.value, dtype=DTYPE.value, attention=preferred()), mesh)
+    scorer = open_scorer(
+        ScorerConfig(model=SCORER.value, template=TEMPLATE.value, dtype=DTYPE.value, attention=preferred()), mesh
+    )
     return rollouts, scorer([Prompt(user(PROMPT.value), "--prompt")], [rollouts.texts])
 
 

@@ -24,13 +24,29 @@ from gpmjax.models.config import DTYPES
 MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.", required=True)
 AGAINST_ = flags.DEFINE_enum("against", None, AGAINST, "What a completion is compared with.", required=True)
 UNITS_ = flags.DEFINE_enum("units", "log_odds", UNITS, "s/τ, s, or σ(s/τ).")
-GROUP = flags.DEFINE_integer("group_size", 0, "Completions of a prompt that wait for each other; 0: a request holds whole groups.", 0)
+GROUP = flags.DEFINE_integer(
+    "group_size", 0, "Completions of a prompt that wait for each other; 0: a request holds whole groups.", 0
+)
 WAIT = flags.DEFINE_float("group_timeout", 150.0, "Seconds to wait for a group; OpenRLHF asks again after 180.", 0.0)
-PROMPTS_ = flags.DEFINE_enum("prompts", "user", PROMPTS, "What a prompt is: a message of the user, or a text from the chat template.")
-ENDING = flags.DEFINE_string("ending", "", "What the policy ends answers with and is no part of their text, such as <|eot_id|>.")
+PROMPTS_ = flags.DEFINE_enum(
+    "prompts", "user", PROMPTS, "What a prompt is: a message of the user, or a text from the chat template."
+)
+ENDING = flags.DEFINE_string(
+    "ending", "", "What the policy ends answers with and is no part of their text, such as <|eot_id|>."
+)
 DECLARE = flags.DEFINE_string("declare", "", "For checkpoints that do not say: gate=softmax,normalise=l2,tau=0.1.")
-MAX_LENGTH = flags.DEFINE_integer("max_length", 0, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.", 0)
-ROWS = flags.DEFINE_integer("rows_per_batch", 1, "Rows of a batch; one holds a group that fits. Changes speed; float32 rewards by 1e-5 of the largest at most.", 1)
+MAX_LENGTH = flags.DEFINE_integer(
+    "max_length",
+    0,
+    "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.",
+    0,
+)
+ROWS = flags.DEFINE_integer(
+    "rows_per_batch",
+    1,
+    "Rows of a batch; one holds a group that fits. Changes speed; float32 rewards by 1e-5 of the largest at most.",
+    1,
+)
 DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
 TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")
 TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from; empty: from --model.")
@@ -42,7 +58,9 @@ MAX_BODY = flags.DEFINE_integer("max_megabytes", 64, "Size of a request.", 1)
 def serve() -> None:
     """Until a signal comes."""
     if GROUP.value and AGAINST_.value != "group":
-        raise ValueError(f"--group_size={GROUP.value} with --against={AGAINST_.value}: only --against=group needs to wait for a group")
+        raise ValueError(
+            f"--group_size={GROUP.value} with --against={AGAINST_.value}: only --against=group needs to wait for a group"
+        )
     model = RewardModel(
         MODEL.value, "", AGAINST_.value, UNITS_.value, PROMPTS_.value, ENDING.value, declarations(DECLARE.value),
         MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, TOKENIZER.value,

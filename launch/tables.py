@@ -13,9 +13,9 @@ from pathlib import Path
 
 from absl import app, flags
 
-from gpmjax.reports.source_tables import TABLES, Result, read_results, source_tables, to_csv, to_markdown
 from gpmjax.files import replacing
 from gpmjax.owner import check_output_directory
+from gpmjax.reports.source_tables import TABLES, Result, read_results, source_tables, to_csv, to_markdown
 
 TABLE = flags.DEFINE_multi_enum("table", [str(n) for n in TABLES], [str(n) for n in TABLES], "Which tables.")
 SET = flags.DEFINE_list("set", [], "Patterns of the sets and benchmarks to include ('ukp*'); all when empty.")

@@ -13,19 +13,21 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from gpmjax.compilation_cache import keep_compiled
-from gpmjax.distributed import initialize, is_first_host
-from gpmjax.evals.held_out import held_out
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.config.overrides import parse_flags
-from gpmjax.reports.plots.folder import draw_run
+from gpmjax.distributed import initialize, is_first_host
+from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
-from gpmjax.improve.improve import improve
-from gpmjax.train.loop import TrainingDiverged
 from gpmjax.fit.regulariser import describe
+from gpmjax.improve.improve import improve
+from gpmjax.reports.plots.folder import draw_run
+from gpmjax.train.loop import TrainingDiverged
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "A file with get_config(), such as configs/demo.py.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints, metrics, plots and the model go.", required=True)
-CACHE = flags.DEFINE_string("compilation_cache", "", "Where compiled programs are kept for the next run; empty: nowhere.")
+CACHE = flags.DEFINE_string(
+    "compilation_cache", "", "Where compiled programs are kept for the next run; empty: nowhere."
+)
 
 
 def main(_: list[str]) -> None:

@@ -161,12 +161,16 @@ def chat():
 def pairs():
     """Pairs of unlike lengths, several of them sharing a prompt and responses; some tied, some tagged."""
     words = random.Random(0)
-    say = lambda least, most: " ".join(words.choices(["red", "apple", "42", "why?", "Straße"], k=words.randint(least, most)))
+    say = lambda least, most: " ".join(
+        words.choices(["red", "apple", "42", "why?", "Straße"], k=words.randint(least, most))
+    )
     rows = []
     for prompt in (say(1, 3), say(20, 30), say(5, 9)):
         responses = [say(1, 12) + f" {n}" for n in range(4)]
         for i, j in ((0, 1), (1, 2), (2, 0), (3, 1)):
-            rows.append({"prompt": prompt, "chosen": responses[i], "rejected": responses[j], "chosen_probs": 1 - 0.5 * (i == 3)})
+            rows.append(
+                {"prompt": prompt, "chosen": responses[i], "rejected": responses[j], "chosen_probs": 1 - 0.5 * (i == 3)}
+            )
     return rows
 
 

@@ -30,7 +30,11 @@ def test_a_second_process_finds_what_the_first_compiled(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}  # one device, not eight
     run = lambda: json.loads(
         subprocess.run(
-            [sys.executable, "-c", PROGRAM, tmp_path / "kept"], capture_output=True, text=True, check=True, env=environment
+            [sys.executable, "-c", PROGRAM, tmp_path / "kept"],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
         ).stdout
     )
     first, second = run(), run()

@@ -43,7 +43,10 @@ def test_the_second_process_is_refused_and_a_killed_ones_place_is_taken_over(tmp
     with pytest.raises(InUse) as refused:
         enter(run)
     message = str(refused.value)
-    assert message.startswith(f"{run}: in use by process {holder.pid} on {socket.gethostname()} since ") and "\n" not in message
+    assert (
+        message.startswith(f"{run}: in use by process {holder.pid} on {socket.gethostname()} since ")
+        and "\n" not in message
+    )
     holder.kill()
     holder.wait()
     assert json.loads((run / ".lock").read_text(encoding="utf-8"))["pid"] == holder.pid
@@ -104,7 +107,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
         f"--out={file}/x.json: {file} is a file, no directory": lambda: owned_output(file / "x.json").__enter__(),
         f"--plots={file}: {file} is a file, no directory": lambda: check_output_directory(file, "--plots"),
         "--out=/proc/x.json: cannot be written (": lambda: owned_output("/proc/x.json").__enter__(),
-        "--out=/proc/a/x.json: the directory /proc/a cannot be made (": lambda: owned_output("/proc/a/x.json").__enter__(),
+        "--out=/proc/a/x.json: the directory /proc/a cannot be made (": lambda: owned_output(
+            "/proc/a/x.json"
+        ).__enter__(),
         f"{file}: {file} is a file, no directory": lambda: owned_directory(file).__enter__(),
     }
     for message, enter_it in places.items():
@@ -112,7 +117,9 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
             enter_it()
         assert message in str(refused.value) and "\n" not in str(refused.value), message
     check_output_directory(tmp_path / "new")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"] and not list((tmp_path / "new").iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"] and not list(
+        (tmp_path / "new").iterdir()
+    )
 
 
 def test_what_killed_runs_left_is_removed_and_an_export_that_had_stepped_aside_is_put_back(tmp_path):

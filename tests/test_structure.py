@@ -11,12 +11,12 @@ import pytest
 
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.config import Config, load_config
+from gpmjax.config.overrides import unknown_override
+from gpmjax.fit.step import make_train_step
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
-from gpmjax.config.overrides import unknown_override
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState
-from gpmjax.fit.step import make_train_step
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "gpmjax"
@@ -102,17 +102,27 @@ def calls_in_the_locale(source: str) -> list[str]:
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         keywords = {keyword.arg for keyword in call.keywords}
         values = [*call.args, *(keyword.value for keyword in call.keywords)]
-        modes = [node.value for node in values if isinstance(node, ast.Constant) and set(str(node.value)) & set("rwax") and len(str(node.value)) < 4]
+        modes = [
+            node.value
+            for node in values
+            if isinstance(node, ast.Constant) and set(str(node.value)) & set("rwax") and len(str(node.value)) < 4
+        ]
         # Path.open takes a mode alone; the methods of that name that are given a file are those of archives and of our own.
-        opens = name in ("open", "fdopen", "NamedTemporaryFile") and (isinstance(call.func, ast.Name) or not call.args or bool(modes))
+        opens = name in ("open", "fdopen", "NamedTemporaryFile") and (
+            isinstance(call.func, ast.Name) or not call.args or bool(modes)
+        )
         opens = opens and not any("b" in mode for mode in modes)
-        if "encoding" not in keywords and (name in ("read_text", "write_text") or opens or {"text", "universal_newlines"} & keywords):
+        if "encoding" not in keywords and (
+            name in ("read_text", "write_text") or opens or {"text", "universal_newlines"} & keywords
+        ):
             found.append(ast.unparse(call))
     return found
 
 
 PREFERENCE_CONFIGS = [
-    path for path in sorted((ROOT / "configs").glob("*.py")) if path.stem.split("_")[0] in ("demo", "gpm", "bt", "hybrid", "pairpm", "genrm")
+    path
+    for path in sorted((ROOT / "configs").glob("*.py"))
+    if path.stem.split("_")[0] in ("demo", "gpm", "bt", "hybrid", "pairpm", "genrm")
 ]
 BACKBONES = {
     "smollm2": "smollm2-135m",
@@ -133,7 +143,9 @@ def abstract_batch(rows: int, tokens: int) -> TokenBatch:
         response_mask=jax.ShapeDtypeStruct((rows, 2), jnp.bool_),
         previous=ints(rows, tokens),
         lm_weight=floats(rows, tokens),
-        comparisons=Comparisons(ints(rows, 1), ints(rows, 1), floats(rows, 1), floats(rows, 1), floats(rows, 1), ints(rows, 1)),
+        comparisons=Comparisons(
+            ints(rows, 1), ints(rows, 1), floats(rows, 1), floats(rows, 1), floats(rows, 1), ints(rows, 1)
+        ),
     )
 
 

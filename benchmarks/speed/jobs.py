@@ -18,6 +18,7 @@ from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.packing import plan
+from gpmjax.fit.step import make_train_step
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -25,7 +26,6 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.state import init_state, jit_step
-from gpmjax.fit.step import make_train_step
 from gpmjax.train.step import make_step
 
 SPEC = PreferenceSpec(dim=6, gate="softmax", normalise="l2", tau=0.1)
@@ -48,7 +48,9 @@ class Ours:
         self._state = init_state(params, self._optimizer, mesh)
         build = lambda step: jit_step(step, self._state, mesh)
         self._grouped = build(make_train_step(self.model, self._optimizer, LossConfig()))
-        self._separate = build(make_step(totals=lambda batch: {}, loss=paired_loss(self.model), optimizer=self._optimizer))
+        self._separate = build(
+            make_step(totals=lambda batch: {}, loss=paired_loss(self.model), optimizer=self._optimizer)
+        )
 
     @property
     def params(self) -> Any:

@@ -112,7 +112,9 @@ def _their_products(kernels: list[tuple[int, int]], slots: int) -> Callable[[], 
 def _our_attention(config: DecoderConfig, layout: TokenLayout, implementation: str) -> Callable[[], Any]:
     layout = TokenLayout(*map(jnp.asarray, layout))
     heads = lambda count: jnp.asarray(_draw(*layout.group.shape, count, config.head_dim))
-    q, k, v, given = (heads(count) for count in (config.num_heads, config.num_kv_heads, config.num_kv_heads, config.num_heads))
+    q, k, v, given = (
+        heads(count) for count in (config.num_heads, config.num_kv_heads, config.num_kv_heads, config.num_heads)
+    )
     run = lambda q, k, v: attention(q, k, v, layout, scale=config.attention_scale, implementation=implementation)
     both = jax.jit(lambda q, k, v, given: jax.vjp(run, q, k, v)[1](given))
     return lambda: jax.block_until_ready(both(q, k, v, given))
@@ -121,7 +123,9 @@ def _our_attention(config: DecoderConfig, layout: TokenLayout, implementation: s
 def _their_attention(config: DecoderConfig, rows: tuple[int, int]) -> Callable[[], Any]:
     count, length = rows
     heads = lambda number: torch.from_numpy(_draw(count, number, length, config.head_dim))
-    q, k, v = (heads(number).requires_grad_() for number in (config.num_heads, config.num_kv_heads, config.num_kv_heads))
+    q, k, v = (
+        heads(number).requires_grad_() for number in (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+    )
     given, groups = heads(config.num_heads), config.num_heads // config.num_kv_heads
     mask = torch.ones(length, length, dtype=torch.bool).tril().expand(count, 1, length, length)
 

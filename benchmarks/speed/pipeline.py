@@ -1,10 +1,10 @@
 """Suite "pipeline": what the host does beside the step. The input pipeline, dispatch, the first step, recompilations.
 
-    input          tokens a second that Pipeline.batch assembles, over what a step of the model takes in
-    dispatch       milliseconds from calling a step until Python has control again, the device still busy; a small model
-                   with as many arrays as the large one, as time depends on their number
-    first_step     seconds from the start of a process to its first step's end, without and with the compilation cache
-    recompilations programs compiled in the second epoch of a packed run
+input          tokens a second that Pipeline.batch assembles, over what a step of the model takes in
+dispatch       milliseconds from calling a step until Python has control again, the device still busy; a small model
+               with as many arrays as the large one, as time depends on their number
+first_step     seconds from the start of a process to its first step's end, without and with the compilation cache
+recompilations programs compiled in the second epoch of a packed run
 """
 
 import tempfile
@@ -29,7 +29,9 @@ OUT = flags.DEFINE_string("out", "benchmarks/results/speed_pipeline.json", "Wher
 QUICK = flags.DEFINE_bool("quick", False, "Two layers.")
 LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30.", 1)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Of the input pipeline and of steps.", 1)
-FIRST_STEP = flags.DEFINE_bool("first_step", False, "Take one step, print the seconds since this process began, and end.")
+FIRST_STEP = flags.DEFINE_bool(
+    "first_step", False, "Take one step, print the seconds since this process began, and end."
+)
 CACHE = flags.DEFINE_string("compilation_cache", "", "For --first_step.")
 
 RUNTIME = Runtime(attention="blockwise", remat="dots")
@@ -81,7 +83,9 @@ def input_speed(repeats: int) -> dict:
     batches = [pipeline.batch(n) for n in range(min(8, pipeline.steps(1)))]
     tokens = sum(int((batch.layout.group > 0).sum()) for batch in batches)
     step = jobs.Ours(jobs.shape(layers()), RUNTIME).grouped(batches[0])
-    seconds = measure.in_turns({"input": lambda: [pipeline.batch(n) for n in range(len(batches))], "step": step}, repeats)
+    seconds = measure.in_turns(
+        {"input": lambda: [pipeline.batch(n) for n in range(len(batches))], "step": step}, repeats
+    )
     made = [tokens / t for t in seconds["input"]]
     used = [int((batches[0].layout.group > 0).sum()) / t for t in seconds["step"]]
     return {

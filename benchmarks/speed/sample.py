@@ -35,7 +35,9 @@ def torch_model(params, config) -> torch.nn.Module:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "model"
         hub.save_decoder(path, {"decoder": params}, config, hub.open_source("smollm2").tokenizer())
-        return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa").eval()
+        return transformers.AutoModelForCausalLM.from_pretrained(
+            path, dtype=torch.float32, attn_implementation="sdpa"
+        ).eval()
 
 
 def main(_: list[str]) -> None:

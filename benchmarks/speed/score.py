@@ -27,7 +27,9 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.reports.plots import style
 from gpmjax.reports.plots.scoring import scoring_cost
 
-OUT = flags.DEFINE_string("out", "benchmarks/results/speed_score.json", "Where the figures go; the picture beside them.")
+OUT = flags.DEFINE_string(
+    "out", "benchmarks/results/speed_score.json", "Where the figures go; the picture beside them."
+)
 QUICK = flags.DEFINE_bool("quick", False, "Two layers, up to 8 responses.")
 LAYERS = flags.DEFINE_integer("layers", 4, "Layers of SmolLM2's shape, which has 30.", 1)
 PROMPT = flags.DEFINE_integer("prompt", 128, "Tokens of the prompt.", 1)
@@ -50,7 +52,11 @@ def contenders(layers: int) -> dict[str, Callable]:
     """Name → function of a batch: every score of it, on the host."""
     runtime = Runtime(attention="blockwise")
     made = {}
-    for name, spec in (("GPM", jobs.SPEC), ("BT", PreferenceSpec.bradley_terry()), ("PairPM", PreferenceSpec.bradley_terry())):
+    for name, spec in (
+        ("GPM", jobs.SPEC),
+        ("BT", PreferenceSpec.bradley_terry()),
+        ("PairPM", PreferenceSpec.bradley_terry()),
+    ):
         model = PreferenceModel(jobs.shape(layers), spec, runtime)
         tiny = rows_of(np.array([3]), [np.array([4])], 8)[0]
         params = jax.jit(model.init)(jax.random.key(0), tiny)["params"]
@@ -97,7 +103,13 @@ def cost(layers: int, most: int, length: int, prompt_length: int, repeats: int) 
 
 def main(_: list[str]) -> None:
     layers, most = (2, 8) if QUICK.value else (LAYERS.value, MOST.value)
-    report = {"suite": "score", "machine": measure.machine(), "layers": layers, "prompt": PROMPT.value, "length": LENGTH.value}
+    report = {
+        "suite": "score",
+        "machine": measure.machine(),
+        "layers": layers,
+        "prompt": PROMPT.value,
+        "length": LENGTH.value,
+    }
     report["models"] = cost(layers, most, LENGTH.value, PROMPT.value, REPEATS.value)
     report = write_json(Path(OUT.value), report)
     style.save(scoring_cost(report), Path(OUT.value).with_suffix(".png"))

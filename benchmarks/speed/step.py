@@ -1,11 +1,11 @@
 """Suite "step": the training step against the torch peer and against our own unshared rows, CPU, float32.
 
-    identical   the peer's rows, one response each, padded alike: nothing but the implementation differs
-    real        pairs of a file: ours packed and with shared prompts, the peer's padded to the batch's longest
-    group       one prompt with K responses: ours in one row, the peer's in K
-    sharing     ours with a shared prompt against ours without, and the share of the ideal K(P + R)/(P + KR)
-    memory      peak resident size of a fresh process of each side, on the identical rows
-    profile     what the steps of "identical" and "group" are made of, each part alone, on both sides
+identical   the peer's rows, one response each, padded alike: nothing but the implementation differs
+real        pairs of a file: ours packed and with shared prompts, the peer's padded to the batch's longest
+group       one prompt with K responses: ours in one row, the peer's in K
+sharing     ours with a shared prompt against ours without, and the share of the ideal K(P + R)/(P + KR)
+memory      peak resident size of a fresh process of each side, on the identical rows
+profile     what the steps of "identical" and "group" are made of, each part alone, on both sides
 """
 
 import json
@@ -28,7 +28,9 @@ OUT = flags.DEFINE_string("out", "benchmarks/results/speed_step.json", "Where th
 QUICK = flags.DEFINE_bool("quick", False, "Two layers and short rows: a minute, to see that it runs.")
 LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30.", 1)
 SHARING_LAYERS = flags.DEFINE_integer("sharing_layers", 6, "Layers of the model that sharing is measured on.", 1)
-SHARING_GROUPS = flags.DEFINE_integer("sharing_groups", 4, "Prompts of a step there; with one, the optimiser's share is large.", 1)
+SHARING_GROUPS = flags.DEFINE_integer(
+    "sharing_groups", 4, "Prompts of a step there; with one, the optimiser's share is large.", 1
+)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
 ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Ours.")
 UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Ours.")
@@ -86,8 +88,13 @@ def against_peer() -> dict:
         figures[name] = {
             "seconds": {side: measure.spread(times) for side, times in seconds.items()},
             "useful_tokens": theirs.real,
-            "slots": {"ours": int((theirs.tokens if batch is None else batch.tokens).size), "peer": int(theirs.tokens.size)},
-            "useful_tokens_per_second": {side: measure.spread([theirs.real / t for t in ts]) for side, ts in seconds.items()},
+            "slots": {
+                "ours": int((theirs.tokens if batch is None else batch.tokens).size),
+                "peer": int(theirs.tokens.size),
+            },
+            "useful_tokens_per_second": {
+                side: measure.spread([theirs.real / t for t in ts]) for side, ts in seconds.items()
+            },
             "speedup": measure.speedup(seconds["ours"], seconds["peer"]),
         }
     return figures
@@ -95,7 +102,12 @@ def against_peer() -> dict:
 
 def sharing() -> dict:
     ours, s = jobs.Ours(jobs.shape(sizes()["sharing_layers"]), runtime()), sizes()
-    figures = {"layers": s["sharing_layers"], "groups": SHARING_GROUPS.value, "prompt": s["prompt"], "response": s["length"]}
+    figures = {
+        "layers": s["sharing_layers"],
+        "groups": SHARING_GROUPS.value,
+        "prompt": s["prompt"],
+        "response": s["length"],
+    }
     for count in (2, 4, 8):
         several = groups(SHARING_GROUPS.value, count)
         shared, separate = jobs.packed(several, several[0].size[0]), pair_rows(several)
@@ -126,7 +138,12 @@ def peak_memory(side: str) -> int:
 
 
 def memory() -> dict:
-    flag = [f"--layers={LAYERS.value}", f"--attention={ATTENTION.value}", f"--unroll={UNROLL.value}", f"--remat={REMAT.value}"]
+    flag = [
+        f"--layers={LAYERS.value}",
+        f"--attention={ATTENTION.value}",
+        f"--unroll={UNROLL.value}",
+        f"--remat={REMAT.value}",
+    ]
     flag += ["--quick"] if QUICK.value else []
     peaks = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -155,7 +172,11 @@ def main(_: list[str]) -> None:
     if SIDE.value != "both":
         print(json.dumps({PEAK_KIB: peak_memory(SIDE.value)}))
         return
-    report = {"suite": "step", "machine": measure.machine(), "runtime": [ATTENTION.value, REMAT.value, UNROLL.value]} | sizes()
+    report = {
+        "suite": "step",
+        "machine": measure.machine(),
+        "runtime": [ATTENTION.value, REMAT.value, UNROLL.value],
+    } | sizes()
     for part in PARTS.value:
         report[part] = {"against_peer": against_peer, "sharing": sharing, "memory": memory, "profile": profiles}[part]()
     write_json(Path(OUT.value), report)

@@ -54,7 +54,10 @@ def _convolution_flops(left: list[int], right: list[int], result: list[int], att
     spatial = sorted(label for label in outputs if label.isdigit())
     per_axis = lambda name, default: fields[name].split("x") if name in fields else [default] * len(spatial)
     total = 2.0 * result[outputs.index("b")] * result[outputs.index("f")] * right[kernel.index("i")]
-    axes = zip(spatial, *(per_axis(*field) for field in (("stride", "1"), ("pad", "0_0"), ("lhs_dilate", "1"), ("rhs_dilate", "1"))))
+    axes = zip(
+        spatial,
+        *(per_axis(*field) for field in (("stride", "1"), ("pad", "0_0"), ("lhs_dilate", "1"), ("rhs_dilate", "1"))),
+    )
     for axis, stride, pad, dilate, apart in axes:
         size, taps, places = left[inputs.index(axis)], right[kernel.index(axis)], result[outputs.index(axis)]
         total *= _meetings(size, taps, places, int(stride), int(pad.split("_")[0]), int(dilate), int(apart))

@@ -64,17 +64,25 @@ def predict(config: Config | ImproveConfig, workload: Workload, devices: int) ->
     """
     backbone, decoder = workload.backbone, workload.decoder
     if backbone.remat != "full":
-        raise ValueError(f"config.{workload.section}.remat={backbone.remat!r}: must be 'full' for a prediction from shapes")
+        raise ValueError(
+            f"config.{workload.section}.remat={backbone.remat!r}: must be 'full' for a prediction from shapes"
+        )
     mesh = _abstract_mesh(config, devices)
     arguments = state, frozen, _ = abstract_arguments(config, workload, mesh)
     item, tensor = COMPUTE_BYTES[backbone.dtype], mesh.shape["tensor"]
     rows = workload.rows // config.optimizer.accumulate // (devices // tensor)
     if rows == 0:
-        raise ValueError(f"config.{ROWS[workload.section]}={workload.rows}: fewer than the mesh's {devices // tensor} places")
+        raise ValueError(
+            f"config.{ROWS[workload.section]}={workload.rows}: fewer than the mesh's {devices // tensor} places"
+        )
     own = _shard_elements(state.params) + _shard_elements(frozen)
-    gathered = 2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
+    gathered = (
+        2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
+    )
     # Logits held at a time, for every query; flash attention's are on the chip.
-    block = {"xla": workload.slots, "chunked": min(CHUNK, workload.slots), "flash": 0, "blockwise": 0}[backbone.attention]
+    block = {"xla": workload.slots, "chunked": min(CHUNK, workload.slots), "flash": 0, "blockwise": 0}[
+        backbone.attention
+    ]
     widths = _WIDE_HIDDEN * decoder.hidden_size
     widths += (_WIDE_MLP * decoder.mlp_size + 4 * (decoder.q_size + 2 * decoder.kv_size)) // tensor
     kept = decoder.num_layers * decoder.hidden_size
@@ -102,6 +110,4 @@ def _shard_elements(tree: Any) -> int:
 
 
 def _shard_bytes(tree: Any) -> int:
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree)
-    )
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

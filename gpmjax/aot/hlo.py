@@ -15,7 +15,16 @@ _SHAPE = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 # What reductions apply to every pair of elements is part of them, not something that runs apart.
-_REDUCERS = ("all-reduce", "reduce-scatter", "all-reduce-start", "reduce", "reduce-window", "scatter", "sort", "select-and-scatter")
+_REDUCERS = (
+    "all-reduce",
+    "reduce-scatter",
+    "all-reduce-start",
+    "reduce",
+    "reduce-window",
+    "scatter",
+    "sort",
+    "select-and-scatter",
+)
 
 BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "token": 0, "opaque": 0}
 
@@ -53,7 +62,9 @@ def shape_bytes(shape: str, space: int | None = None) -> int:
     for kind, sizes, layout in _SHAPE.findall(shape):
         found = re.search(r"S\((\d+)\)", layout)
         if space is None or int(found[1] if found else 0) == space:
-            bits = BITS.get(kind) or int(re.sub(r"\D*(\d+).*", r"\1", kind) or 0) if kind not in ("token", "opaque") else 0
+            bits = (
+                BITS.get(kind) or int(re.sub(r"\D*(\d+).*", r"\1", kind) or 0) if kind not in ("token", "opaque") else 0
+            )
             total += bits * math.prod(int(size) for size in sizes.split(",") if size) // 8
     return total
 
@@ -121,7 +132,9 @@ class Module:
             step = self._increment(body, index) if index is not None else None
             if None not in (limit, start, step):
                 return max(0, -(-(limit - start) // step))
-        raise ValueError(f"while loop {loop.name}: its condition {condition} does not compare a counter with a constant")
+        raise ValueError(
+            f"while loop {loop.name}: its condition {condition} does not compare a counter with a constant"
+        )
 
     def _initial(self, computation: str, loop: Instruction, index: int) -> int | None:
         names = self.by_name(computation)
@@ -164,7 +177,7 @@ def _index(instruction: Instruction | None) -> int | None:
 
 
 def _split_operands(rest: str) -> tuple[tuple[str, ...], str]:
-    """"%a, f32[2]{0} %b), channel_id=1" → (("a", "b"), ", channel_id=1"). Operand shapes are dropped where printed."""
+    """ "%a, f32[2]{0} %b), channel_id=1" → (("a", "b"), ", channel_id=1"). Operand shapes are dropped where printed."""
     return tuple(_operands(rest[: (end := _closing(rest))])), rest[end + 1 :]
 
 

@@ -81,7 +81,9 @@ def abstract_arguments(
     """Shapes and shardings of a step's arguments: state, frozen parameters, batch."""
     optimizer = make_optimizer(config.optimizer, SCHEDULED_STEPS)
     trainable, frozen = split(workload.params, frozen_patterns(workload.backbone))
-    state = jax.eval_shape(lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), trainable)
+    state = jax.eval_shape(
+        lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), trainable
+    )
     batch = jax.tree.map(
         lambda row: jax.ShapeDtypeStruct((workload.rows, *row.shape[1:]), row.dtype, sharding=batch_sharding(mesh)),
         workload.row,

@@ -132,12 +132,24 @@ def advice(config: Config | ImproveConfig, workload: Workload, chips: int, state
 
 def reports_table(reports: list[Report], title: str) -> Table:
     """One line a topology."""
-    table = Table(title=title, caption="Bounds come from published peaks and the compiled program. Nothing here is measured.")
-    for column in ("topology", "HBM a chip, GiB", "fits", "PFLOPs", "sent a chip, GB (times)", "HBM traffic, GB", "step time ≥, s"):
+    table = Table(
+        title=title, caption="Bounds come from published peaks and the compiled program. Nothing here is measured."
+    )
+    for column in (
+        "topology",
+        "HBM a chip, GiB",
+        "fits",
+        "PFLOPs",
+        "sent a chip, GB (times)",
+        "HBM traffic, GB",
+        "step time ≥, s",
+    ):
         table.add_column(column)
     for r in reports:
         gib = {name: f"{size / GIB:6.2f}" for name, size in (r.memory._asdict() | {"peak": r.memory.peak}).items()}
-        sent = [f"{kind} {v['bytes'] / 1e9:.2f} ({v['times']:.0f})" for kind, v in r.collectives.items() if v["bytes"] > 1e7]
+        sent = [
+            f"{kind} {v['bytes'] / 1e9:.2f} ({v['times']:.0f})" for kind, v in r.collectives.items() if v["bytes"] > 1e7
+        ]
         sent += [f"{r.sent / 1e9:.2f} of {r.needed.total / 1e9:.2f} needed"] if sent else []
         bounds = [f"{seconds:.3f} {what}" for what, seconds in r.bounds.items()]
         table.add_row(

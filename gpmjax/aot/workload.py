@@ -10,17 +10,17 @@ import optax
 
 from gpmjax import hub
 from gpmjax.config import BackboneConfig, Config
+from gpmjax.config.improve import ImproveConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.config.improve import ImproveConfig
+from gpmjax.fit.step import make_train_step
+from gpmjax.improve.batch import PolicyShape, assemble_policy
+from gpmjax.improve.step import make_policy_step
 from gpmjax.models.config import DecoderConfig, Runtime, require_one_of
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.transformer import Decoder
 from gpmjax.train.flops import Work, dense_work, needed_work
-from gpmjax.improve.batch import PolicyShape, assemble_policy
-from gpmjax.improve.step import make_policy_step
-from gpmjax.fit.step import make_train_step
 
 PUBLISHED: dict[str, str] = {
     "google/gemma-2b": "gemma-2b",
@@ -84,7 +84,9 @@ def batch_shape(config: Config, *, row_length: int = 0, responses: int = 2, comp
 def fit_workload(config: Config, decoder: DecoderConfig, shape: BatchShape) -> Workload:
     """Raises ValueError for a backbone that is not trained."""
     if config.model.backbone == "frozen":
-        raise ValueError("config.model.backbone='frozen': only heads train, on cached features; there is nothing to plan")
+        raise ValueError(
+            "config.model.backbone='frozen': only heads train, on cached features; there is nothing to plan"
+        )
     decoder.require_positions("config.data.max_length", config.data.max_length)
     spec, accumulate = config.model.spec(), config.optimizer.accumulate
     if spec.head == "verdict":

@@ -1,10 +1,10 @@
 """What a run is made of: typed dataclasses that ``configs/*.py`` fill and that flags of the command line override.
 
-    fit.py        `Config`: a preference model
-    improve.py    `ImproveConfig`: a policy
-    parts.py      what both share: backbone, optimiser, mesh, hosts, checkpoints
-    file.py       a config file → its config
-    overrides.py  ``--config=FILE --config.model.dim=4``
+fit.py        `Config`: a preference model
+improve.py    `ImproveConfig`: a policy
+parts.py      what both share: backbone, optimiser, mesh, hosts, checkpoints
+file.py       a config file → its config
+overrides.py  ``--config=FILE --config.model.dim=4``
 """
 
 from gpmjax.config.file import load_config as load_config

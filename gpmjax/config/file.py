@@ -27,7 +27,9 @@ def load_config(path: str | Path) -> Experiment:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {'is a directory, no' if path.is_dir() else 'no such'} config file")
     name = f"config_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path, loader=importlib.machinery.SourceFileLoader(name, str(path)))
+    spec = importlib.util.spec_from_file_location(
+        name, path, loader=importlib.machinery.SourceFileLoader(name, str(path))
+    )
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -73,7 +73,14 @@ class ModelConfig(BackboneConfig):
         """The scalar baseline of this model: the same but for its head."""
         scalar = PreferenceSpec.bradley_terry()
         return dataclasses.replace(
-            self, kind=scalar.kind, dim=scalar.dim, gate=scalar.gate, normalise=scalar.normalise, tau=scalar.tau, gamma=1.0, gate_at=scalar.gate_at
+            self,
+            kind=scalar.kind,
+            dim=scalar.dim,
+            gate=scalar.gate,
+            normalise=scalar.normalise,
+            tau=scalar.tau,
+            gamma=1.0,
+            gate_at=scalar.gate_at,
         )
 
     def spec(self) -> PreferenceSpec:
@@ -98,7 +105,9 @@ class ModelConfig(BackboneConfig):
         if self.backbone == "frozen" and self.lora_rank:
             raise ValueError(f"config.model.lora_rank={self.lora_rank}: must be 0 with backbone='frozen'")
         if self.backbone == "frozen" and self.head == "verdict":
-            raise ValueError("config.model.head='verdict': has nothing to train with backbone='frozen'; start_heads='verdict' has")
+            raise ValueError(
+                "config.model.head='verdict': has nothing to train with backbone='frozen'; start_heads='verdict' has"
+            )
         if self.start_heads == "verdict" and not (self.head == "linear" and self.dim == 1 and self.question):
             raise ValueError("config.model.start_heads='verdict': must have a question, head='linear' and dim=1")
         self.spec()
@@ -140,10 +149,14 @@ class DataConfig:
         at_least("data.rows", self.rows, 1)
         at_least("data.max_responses", self.max_responses, 2, 2**16)
         if self.row_length and self.row_length < self.max_length:
-            raise ValueError(f"config.data.row_length={self.row_length}: must be at least max_length={self.max_length}, or 0")
+            raise ValueError(
+                f"config.data.row_length={self.row_length}: must be at least max_length={self.max_length}, or 0"
+            )
         slots = self.row_length or self.max_length * (1 if self.packing == "single" else 2)
         if self.rows * slots > LARGEST_INT:
-            raise ValueError(f"config.data.rows={self.rows}: with {slots} token slots a row it must be at most {LARGEST_INT // slots}")
+            raise ValueError(
+                f"config.data.rows={self.rows}: with {slots} token slots a row it must be at most {LARGEST_INT // slots}"
+            )
         require_one_of("config.data.packing", self.packing, ("pack", "single"))
         require_one_of("config.data.template", self.template, TEMPLATES)
         require_one_of("config.data.order", self.order, ORDERS)
@@ -186,7 +199,9 @@ class LossConfig:
         except (TypeError, ValueError):
             price = math.nan
         if not (0 <= price <= LARGEST_FLOAT or price == math.inf):
-            raise ValueError(f"config.loss.{name}={shown(value)}: must be a number ≥ 0 (finite in float32), 'inf', or 'auto'")
+            raise ValueError(
+                f"config.loss.{name}={shown(value)}: must be a number ≥ 0 (finite in float32), 'inf', or 'auto'"
+            )
         return price
 
     def validate(self) -> None:
@@ -247,12 +262,16 @@ class Config(Experiment):
         for part in (self.model, self.data, self.loss, self.optimizer, self.mesh, self.distributed, self.checkpoint):
             part.validate()
         if self.loss.centering and self.model.kind not in ("bt", "hybrid"):
-            raise ValueError(f"config.loss.centering={self.loss.centering}: must be 0 unless model.kind is 'bt' or 'hybrid'")
+            raise ValueError(
+                f"config.loss.centering={self.loss.centering}: must be 0 unless model.kind is 'bt' or 'hybrid'"
+            )
         if self.model.kind != "hybrid":
             if self.loss.strength("curl") != 0:
                 raise ValueError(f"config.loss.curl={self.loss.curl!r}: must be 0 unless model.kind='hybrid'")
             if self.optimizer.cyclic_rate != 1:
-                raise ValueError(f"config.optimizer.cyclic_rate={self.optimizer.cyclic_rate}: must be 1 unless model.kind='hybrid'")
+                raise ValueError(
+                    f"config.optimizer.cyclic_rate={self.optimizer.cyclic_rate}: must be 1 unless model.kind='hybrid'"
+                )
         if self.model.gate == "none" and self.loss.strength("gate_penalty") != 0:
             raise ValueError(f"config.loss.gate_penalty={self.loss.gate_penalty!r}: must be 0 with model.gate='none'")
         if self.model.backbone == "frozen" and self.loss.lm_coefficient:
@@ -260,7 +279,9 @@ class Config(Experiment):
                 f"config.loss.lm_coefficient={self.loss.lm_coefficient}: must be 0 with model.backbone='frozen'"
             )
         if self.loss.objective == "verdict" and not (self.model.question and self.model.kind in ("bt", "pairwise")):
-            raise ValueError("config.loss.objective='verdict': must have a model.question, and model.kind 'bt' or 'pairwise'")
+            raise ValueError(
+                "config.loss.objective='verdict': must have a model.question, and model.kind 'bt' or 'pairwise'"
+            )
         if self.model.question and self.loss.lm_coefficient:
             raise ValueError(f"config.loss.lm_coefficient={self.loss.lm_coefficient}: must be 0 with a model.question")
         if self.data.rows % self.optimizer.accumulate:

@@ -105,7 +105,9 @@ class RolloutConfig:
         try:
             self.model_of(1)
         except (LookupError, ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"config.rollout.endpoint_model={self.endpoint_model!r}: may hold {{iteration}} alone") from error
+            raise ValueError(
+                f"config.rollout.endpoint_model={self.endpoint_model!r}: may hold {{iteration}} alone"
+            ) from error
 
     def model_of(self, iteration: int) -> str:
         """The name under which the endpoint holds the policy that an iteration samples from."""
@@ -178,7 +180,12 @@ class ScorerConfig:
             raise ValueError(f"config.{name}.function={self.function!r}: must be written module:name")
         if self.tau:
             number(f"config.{name}.tau", self.tau, least=TAU_RANGE[0], most=TAU_RANGE[1])
-        for field, allowed in (("gate", GATES), ("normalise", NORMALISATIONS), ("head", HEADS), ("gate_at", GATE_PLACES)):
+        for field, allowed in (
+            ("gate", GATES),
+            ("normalise", NORMALISATIONS),
+            ("head", HEADS),
+            ("gate_at", GATE_PLACES),
+        ):
             require_one_of(f"config.{name}.{field}", getattr(self, field), ("", *allowed))
         require_one_of(f"config.{name}.bos_tokens", self.bos_tokens, BOS_TOKENS)
         if len(self.verdicts) not in (0, 2):
@@ -195,7 +202,9 @@ class ScorerConfig:
                 f"cyclic_start below 1 and cyclic_until of 2 or more"
             )
         if self.cyclic_until > 1 and self.function:
-            raise ValueError(f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function, which has no γ")
+            raise ValueError(
+                f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function, which has no γ"
+            )
         at_least(f"{name}.rows", self.rows, 1, MOST_ROWS)
         require_one_of(f"config.{name}.template", self.template, TEMPLATES)
 

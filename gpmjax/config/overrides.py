@@ -49,7 +49,9 @@ def config_path(arguments: Sequence[str]) -> str | None:
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Flags as absl parses them, after a look at the config file and at the fields that the command line names."""
-    if any(argument.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort", "helpxml") for argument in arguments[1:]):
+    if any(
+        argument.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort", "helpxml") for argument in arguments[1:]
+    ):
         return app.parse_flags_with_usage(list(arguments))
     path = config_path(arguments)
     if not path:

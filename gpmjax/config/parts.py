@@ -67,7 +67,9 @@ class BackboneConfig:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"config.{name}.freeze={self.freeze!r}: {pattern!r} is no regular expression ({error})") from error
+                raise ValueError(
+                    f"config.{name}.freeze={self.freeze!r}: {pattern!r} is no regular expression ({error})"
+                ) from error
         at_least(f"{name}.lora_rank", self.lora_rank, 0, 2**16)
         positive(f"{name}.lora_alpha", self.lora_alpha)
         self.runtime()
@@ -98,7 +100,9 @@ class OptimizerConfig:
         require_one_of("config.optimizer.name", self.name, OPTIMIZERS)
         require_one_of("config.optimizer.moment_dtype", self.moment_dtype, DTYPES)
         if self.moment_dtype != "float32" and self.name != "adamw":
-            raise ValueError(f"config.optimizer.moment_dtype={self.moment_dtype!r}: must be 'float32' but with name='adamw'")
+            raise ValueError(
+                f"config.optimizer.moment_dtype={self.moment_dtype!r}: must be 'float32' but with name='adamw'"
+            )
         require_one_of("config.optimizer.schedule", self.schedule, SCHEDULES)
         positive("optimizer.learning_rate", self.learning_rate)
         for name in ("warmup_fraction", "b1", "b2"):

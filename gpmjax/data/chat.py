@@ -83,10 +83,14 @@ class ChatFormat:
         if self.bos_tokens > 0 and self.tokenizer.bos_token is None:
             raise ValueError(f"bos_tokens={self.bos_tokens}: must be 0 or -1, the tokenizer has no BOS token")
         if self.template == "chat" and not self.tokenizer.chat_template:
-            raise ValueError("template='chat': the tokenizer has no chat template; use 'raw', or a tokenizer that has one")
+            raise ValueError(
+                "template='chat': the tokenizer has no chat template; use 'raw', or a tokenizer that has one"
+            )
         if self.template == "chat":
             if (length := len(template := self._template(()))) > MOST_CHARACTERS:
-                raise ValueError(f"the chat template{self._file} has {length} characters, must have at most {MOST_CHARACTERS}")
+                raise ValueError(
+                    f"the chat template{self._file} has {length} characters, must have at most {MOST_CHARACTERS}"
+                )
             if re.search(r"strftime_now\s*\(", TODAY.sub("", template)):  # an exported template could not say it again
                 raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
 
@@ -186,7 +190,10 @@ class ChatFormat:
         try:
             if len(set(templates)) == 1:
                 return render(templates[0], items, variables, self.date.isoformat())
-            return [render(text, [item], variables, self.date.isoformat())[0] for text, item in zip(templates, items, strict=True)]
+            return [
+                render(text, [item], variables, self.date.isoformat())[0]
+                for text, item in zip(templates, items, strict=True)
+            ]
         except TemplateError as error:
             verb, roles = "refuses" if error.refused else "fails on", ", ".join(error.roles)
             raise ValueError(f"the chat template{self._file} {verb} messages of {roles} ({error.reason})") from error
@@ -211,7 +218,10 @@ class ChatFormat:
         if self.template == "raw":
             first = [self.begin(f"{_SPEAKERS.get(prompt[0].role)}: {prompt[0].content}") for prompt in prompts]
         else:
-            first = [self._begun(text) for (text,) in self._render([Ends(tuple(prompt[:1]), [((), False)]) for prompt in prompts])]
+            first = [
+                self._begun(text)
+                for (text,) in self._render([Ends(tuple(prompt[:1]), [((), False)]) for prompt in prompts])
+            ]
         placed = []
         for prompt, text, ids in zip(prompts, self._tokenize(first), tokens, strict=True):
             if len(prompt) == 1:
@@ -236,7 +246,9 @@ class ChatFormat:
             plain = self.begin(prompt[0].content)
             return Texts(plain, plain + "\n", "", tuple(response.rstrip() for response in responses))
         if spoken := [message.role for message in prompt if message.role not in _SPEAKERS]:
-            raise ValueError(f"template='raw' takes turns of user and assistant, not of {', '.join(spoken)}; use 'chat'")
+            raise ValueError(
+                f"template='raw' takes turns of user and assistant, not of {', '.join(spoken)}; use 'chat'"
+            )
         plain = self.begin("\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in prompt))
         return Texts(plain, plain + "\n\nAssistant:", "", tuple(" " + response.rstrip() for response in responses))
 

@@ -51,7 +51,9 @@ def chat_texts(items: Sequence[tuple[Sequence[Message], Sequence[str]]], render:
     written = []
     for (prompt, responses), (plain, header, probe, *fulls) in zip(items, render(asked), strict=True):
         if not header.startswith(plain):
-            raise ValueError("the chat template's generation header rewrites the prompt, so there is no boundary to read")
+            raise ValueError(
+                "the chat template's generation header rewrites the prompt, so there is no boundary to read"
+            )
         _check_prompt(prompt, header)
         shared, closing = _boundary(plain, header, probe)
         opening = header[len(shared) :]
@@ -101,7 +103,9 @@ def _check_prompt(prompt: Sequence[Message], header: str) -> None:
         if message.role == "assistant":  # earlier reasoning, which templates leave out on purpose
             text = text.rpartition(_CLOSE)[2]
         if not _holds(header, text):
-            raise ValueError(f"the chat template leaves out the {_short(message.role)[1:-1]} message {_short(text)}, or part of it")
+            raise ValueError(
+                f"the chat template leaves out the {_short(message.role)[1:-1]} message {_short(text)}, or part of it"
+            )
 
 
 def _holds(written: str, text: str) -> bool:
@@ -161,14 +165,24 @@ def _without(message: Message) -> Iterator[tuple[str, tuple[Message, ...]]]:
                 function = call.get("function", call)
                 if function.get("arguments"):
                     bare = {**function, "arguments": {}}
-                    yield name, put(name, [*calls[:n], {**call, "function": bare} if "function" in call else bare, *calls[n + 1 :]])
+                    yield (
+                        name,
+                        put(
+                            name,
+                            [*calls[:n], {**call, "function": bare} if "function" in call else bare, *calls[n + 1 :]],
+                        ),
+                    )
 
 
 def _said_elsewhere(field: str, messages: tuple[Message, ...], place: int, render: Render) -> bool:
     """Whether a field may be left out: a tool's name that its call has, and earlier reasoning of templates that write it once."""
     message = messages[place]
     if field == "name" and message.role == "tool":
-        calls = [call for earlier in messages[:place] for call in getattr(earlier.content, "fields", {}).get("tool_calls", ())]
+        calls = [
+            call
+            for earlier in messages[:place]
+            for call in getattr(earlier.content, "fields", {}).get("tool_calls", ())
+        ]
         return any(call.get("function", call)["name"] == message.content.fields["name"] for call in calls)
     if field in REASONING and place < len(messages) - 1:
         asked, bare = Message("user", "a"), Message("assistant", "b")

@@ -35,7 +35,18 @@ SYSTEM = ("system", "system_prompt", "system_message")
 BESIDE = ("history", "tools", *SYSTEM)
 
 _MAY_NOT_BE_LOST = frozenset(
-    (*REQUESTS, *CONVERSATIONS, *BESIDE, "dialogue", "dialog", "documents", "passage", "passages", "background", "functions")
+    (
+        *REQUESTS,
+        *CONVERSATIONS,
+        *BESIDE,
+        "dialogue",
+        "dialog",
+        "documents",
+        "passage",
+        "passages",
+        "background",
+        "functions",
+    )
     + ("tool_calls", "function_call", "reasoning_content", "prefill", "prefix", "assistant_prefix")
 )
 _NO_TEXT = frozenset(("role", "from")) | DESCRIPTIVE
@@ -51,14 +62,18 @@ def request_column(fields: Mapping[str, Any], columns: Sequence[str] = REQUESTS 
     return next((name for name in there if not empty(fields[name])), there[0] if there else None)
 
 
-def request(fields: Mapping[str, Any], name: str, where: str, document_prompt: str = "{document}") -> tuple[Message, ...]:
+def request(
+    fields: Mapping[str, Any], name: str, where: str, document_prompt: str = "{document}"
+) -> tuple[Message, ...]:
     """The turns of the column ``name``, with alpaca's ``input`` behind an ``instruction``."""
     if name == "document" and isinstance(text := text_or_messages(fields, name, where), str):
         return user(document_prompt.replace("{document}", text))
     turns = conversation(fields, name, where)
     if name == "instruction" and not empty(fields.get("input")):
         if not isinstance(fields["input"], str) or turns != user(turns[0].content):
-            raise RowError(where, "input", f"must be a string behind an instruction that is one, is {kind(fields['input'])}")
+            raise RowError(
+                where, "input", f"must be a string behind an instruction that is one, is {kind(fields['input'])}"
+            )
         return user(f"{turns[0].content}\n{fields['input']}")  # as LLaMA-Factory joins them
     return turns
 
@@ -102,11 +117,19 @@ def refuse_lost(
         if read is None:
             read = "\n".join([*(message.content for message in prompt), *responses])
         if not all(text.strip() in read for text in _texts(value)):
-            column = next((column for column in REQUESTS + CONVERSATIONS if column in taken and column in fields), "chosen")
-            raise RowError(where, name, f"may be part of the conversation, and is not read beside {column!r}; write it in there, or drop it")
+            column = next(
+                (column for column in REQUESTS + CONVERSATIONS if column in taken and column in fields), "chosen"
+            )
+            raise RowError(
+                where,
+                name,
+                f"may be part of the conversation, and is not read beside {column!r}; write it in there, or drop it",
+            )
 
 
-def read_prompt(fields: Mapping[str, Any], where: str, *, column: str | None = None, responses: Sequence[str] = ()) -> tuple[Message, ...]:
+def read_prompt(
+    fields: Mapping[str, Any], where: str, *, column: str | None = None, responses: Sequence[str] = ()
+) -> tuple[Message, ...]:
     """A row's whole prompt, for rows whose responses are read elsewhere: the request (in ``column``), and what stands beside it.
 
     >>> [message.role for message in read_prompt({"system": "Be brief.", "question": "Why?"}, "f.jsonl:1")]
@@ -147,7 +170,9 @@ def _history(value: Any, where: str) -> tuple[Message, ...]:
     if isinstance(value, tuple):
         return value
     if isinstance(value, list) and value and all(_is_pair(item) for item in value):
-        return tuple(Message(role, text) for pair in value for role, text in zip(("user", "assistant"), pair, strict=True))
+        return tuple(
+            Message(role, text) for pair in value for role, text in zip(("user", "assistant"), pair, strict=True)
+        )
     if not isinstance(value, list):
         raise RowError(where, "history", f"must be pairs [[asked, answered], …], or messages, is {shown(value)}")
     return conversation({"history": value}, "history", where)

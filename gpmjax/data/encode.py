@@ -216,7 +216,9 @@ def _cut_group(group: Group, tokens: Tokens, chat: ChatFormat, max_length: int) 
 
 def _ask_group(group: Group, asked: Asked) -> tuple[EncodedGroup, EncodeReport]:
     kept = [question for question, differ in zip(asked.comparisons, asked.differ, strict=True) if differ]
-    read = [ReadText(part.tokens, part.lost, lost) for part, lost in zip(asked.responses, asked.prompt_lost, strict=True)]
+    read = [
+        ReadText(part.tokens, part.lost, lost) for part, lost in zip(asked.responses, asked.prompt_lost, strict=True)
+    ]
     return _encoded(group, (asked.prompt, len(asked.prompt) - 1, asked.questions), kept, read, ())
 
 

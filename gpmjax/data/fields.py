@@ -67,7 +67,9 @@ def too_deep(value: Any) -> bool:
     """
     level = [value]
     for _ in range(DEEPEST):
-        nested = [value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)]
+        nested = [
+            value.values() if isinstance(value, dict) else value for value in level if isinstance(value, dict | list)
+        ]
         level = [item for items in nested for item in items]
     return any(isinstance(value, dict | list) for value in level)
 

@@ -26,7 +26,18 @@ from gpmjax.data.messages import reply, roles, text_or_messages, transcript_turn
 LAYOUTS = "chosen + rejected (or reject), responses + comparisons, responses + prefer, completions"
 
 READ = frozenset(
-    (*REQUESTS, *CONVERSATIONS, *BESIDE, "chosen", "rejected", "reject", "margin", "chosen_probs", "responses", "comparisons")
+    (
+        *REQUESTS,
+        *CONVERSATIONS,
+        *BESIDE,
+        "chosen",
+        "rejected",
+        "reject",
+        "margin",
+        "chosen_probs",
+        "responses",
+        "comparisons",
+    )
     + ("prefer", "completions")
 )
 """Columns that are no tags."""
@@ -84,7 +95,10 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
     names = ("chosen", "reject" if "reject" in fields else "rejected")
     sides = [text_or_messages(fields, name, where) for name in names]
     # With or without a prompt column: "\n\nHuman: …" is no reply, but a conversation that ends with one.
-    sides = [transcript_turns(side) or side if isinstance(side, str) and side.startswith("\n\nHuman:") else side for side in sides]
+    sides = [
+        transcript_turns(side) or side if isinstance(side, str) and side.startswith("\n\nHuman:") else side
+        for side in sides
+    ]
     if type(sides[0]) is not type(sides[1]):
         raise RowError(where, names[1], f"must be {kind(sides[0])} like {names[0]!r}, is {kind(sides[1])}")
     whole = isinstance(sides[0], tuple) and any(len(side) > 1 for side in sides)
@@ -119,7 +133,9 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
     if prompt is None and not shared:
         raise RowError(where, "prompt", f"missing, and {names[0]!r} and {names[1]!r} share no leading message")
     if (prompt or shared)[-1].role == "assistant":
-        raise RowError(where, names[0], "is a message of its own after an assistant's turn; a string would continue that turn")
+        raise RowError(
+            where, names[0], "is a message of its own after an assistant's turn; a string would continue that turn"
+        )
     # A system message may stand before what the prompt column repeats.
     if prompt is not None and shared and shared[-len(prompt) :] != prompt:
         raise RowError(where, "prompt", f"differs from the messages that {names[0]!r} and {names[1]!r} share")
@@ -127,7 +143,9 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
 
 
 def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
-    responses = [reply(text, f"responses[{n}]", where) for n, text in enumerate(items(fields["responses"], "responses", where))]
+    responses = [
+        reply(text, f"responses[{n}]", where) for n, text in enumerate(items(fields["responses"], "responses", where))
+    ]
     if "comparisons" in fields:
         comparisons = _index_comparisons(fields["comparisons"], len(responses), where)
     elif "prefer" in fields:
@@ -138,7 +156,9 @@ def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) ->
     prompt = request(fields, column, where, reading.document_prompt)
     if column == "context" and "comparisons" not in fields and prompt == user(fields["context"]):
         prompt = user(reading.dialogue_prompt.replace("{context}", fields["context"]))
-    return _group(fields, where, reading, _Found(column, prompt, responses, comparisons, ("comparisons", "prefer", "responses")))
+    return _group(
+        fields, where, reading, _Found(column, prompt, responses, comparisons, ("comparisons", "prefer", "responses"))
+    )
 
 
 def _index_comparisons(value: Any, count: int, where: str) -> tuple[Comparison, ...]:
@@ -202,7 +222,12 @@ class _Found(NamedTuple):
 def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Found) -> Group:
     """The group, with the columns that stand beside the request, and with no part of the conversation lost."""
     prompt, responses = beside(fields, found.prompt, where), found.responses
-    taken = {*found.used, *BESIDE, *([found.column] if found.column else []), *(["input"] if found.column == "instruction" else [])}
+    taken = {
+        *found.used,
+        *BESIDE,
+        *([found.column] if found.column else []),
+        *(["input"] if found.column == "instruction" else []),
+    }
     refuse_lost(fields, taken, prompt, responses, where)
     if prompt[-1].role == "assistant":
         prompt, responses = _continued(prompt, responses, reading, where)
@@ -220,7 +245,11 @@ def _continued(
     if reading.prefill == "refuse":
         raise RowError(where, "prompt", "ends with an assistant's turn; a prompt ends with the user's")
     if any(isinstance(text, RichText) for text in (begun, *responses)):
-        raise RowError(where, "prompt", "ends with an assistant's turn that cannot be continued, for more than text is in it or a reply")
+        raise RowError(
+            where,
+            "prompt",
+            "ends with an assistant's turn that cannot be continued, for more than text is in it or a reply",
+        )
     if len(prompt) == 1:
         raise RowError(where, "prompt", "is an assistant's turn alone; there must be one before it")
     return prompt[:-1], [begun + response for response in responses]

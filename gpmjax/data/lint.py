@@ -88,11 +88,17 @@ def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
         groups.append(group)
         in_strings += [where] * _holds_messages(row.fields)
         tags |= dict.fromkeys(group.tags)
-        unread |= dict.fromkeys(name for name, value in row.fields.items() if name not in READ | group.tags.keys() and not empty(value))
+        unread |= dict.fromkeys(
+            name for name, value in row.fields.items() if name not in READ | group.tags.keys() and not empty(value)
+        )
     findings = [
         *_found("error", "unreadable rows", broken, ""),
-        *_found("warning", "messages in strings", in_strings, "a column holds messages as text; they are read as messages"),
-        *_listed("warning", "columns not read", [name for name in unread if name not in tags], "neither text nor numbers"),
+        *_found(
+            "warning", "messages in strings", in_strings, "a column holds messages as text; they are read as messages"
+        ),
+        *_listed(
+            "warning", "columns not read", [name for name in unread if name not in tags], "neither text nor numbers"
+        ),
         *_listed("info", "columns taken for tags", list(tags), "no part of what a model reads"),
     ]
     return number_comparisons(groups), findings
@@ -118,7 +124,9 @@ def _label_findings(groups: Sequence[Group]) -> list[Finding]:
             if i < j and (j, i) in seen:
                 contradictions.append(f"{group.where}: {_short(group.responses[i])} and {_short(group.responses[j])}")
             if times > 1:
-                repeated.append(f"{group.where}: {_short(group.responses[i])} ≻ {_short(group.responses[j])}, {times} times")
+                repeated.append(
+                    f"{group.where}: {_short(group.responses[i])} ≻ {_short(group.responses[j])}, {times} times"
+                )
         blank += [f"{group.where}: an empty response" for text in group.responses if not text.strip()]
     silent = [group.where for group in groups if not all(message.content.strip() for message in group.prompt)]
     unlabelled = [group.where for group in groups if not group.comparisons]
@@ -135,7 +143,9 @@ def _label_findings(groups: Sequence[Group]) -> list[Finding]:
 def _tokenizer_findings(chat: ChatFormat) -> list[Finding]:
     findings = []
     if chat.writes_date:
-        findings += [Finding("warning", "date in template", 1, f"the template writes the day; it is always told {chat.date}")]
+        findings += [
+            Finding("warning", "date in template", 1, f"the template writes the day; it is always told {chat.date}")
+        ]
     if not chat.ends_turn:
         findings += [Finding("warning", "missing EOS", 1, "the template does not end a reply with EOS; it is appended")]
     return findings

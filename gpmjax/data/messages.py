@@ -26,7 +26,18 @@ DESCRIPTIVE = frozenset(
 )
 """Fields of a message that say something about it and are no part of what was said; they are not read."""
 
-MEDIA = ("image", "images", "image_url", "input_image", "audio", "audios", "input_audio", "video", "videos", "video_url")
+MEDIA = (
+    "image",
+    "images",
+    "image_url",
+    "input_image",
+    "audio",
+    "audios",
+    "input_audio",
+    "video",
+    "videos",
+    "video_url",
+)
 """What this library does not read yet, in messages, in parts of them, or in columns."""
 
 _SHAREGPT = {
@@ -48,7 +59,9 @@ def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | 
     """
     value = fields.get(name)
     if value is None:
-        raise RowError(where, name, f"missing; there is {', '.join(key for key in fields if key != name) or 'no other'}")
+        raise RowError(
+            where, name, f"missing; there is {', '.join(key for key in fields if key != name) or 'no other'}"
+        )
     if isinstance(value, str):
         value = held_messages(value, name, where)
     if isinstance(value, str):
@@ -160,7 +173,9 @@ def _message(item: Any, name: str, where: str) -> Message:
         raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
     if role == TOOLS:
         return tools_message(item.get(what), f"{name}.{what}", where)
-    fields = {key: value for key, value in item.items() if key not in (who, what) and _part_of_what_was_said(key, value)}
+    fields = {
+        key: value for key, value in item.items() if key not in (who, what) and _part_of_what_was_said(key, value)
+    }
     for key in fields:
         if key in MEDIA:
             raise RowError(where, f"{name}.{key}", "is not supported; messages are text")
@@ -184,7 +199,9 @@ def _content(value: Any, more: bool, name: str, where: str) -> str:
     if empty(value) and more:  # calls alone
         return ""
     if not isinstance(value, list) or not value:
-        raise RowError(where, name, f"must be a string or a list of parts {{'type': 'text', 'text': string}}, is {kind(value)}")
+        raise RowError(
+            where, name, f"must be a string or a list of parts {{'type': 'text', 'text': string}}, is {kind(value)}"
+        )
     texts = []
     for n, part in enumerate(value):
         part = {"type": "text", "text": part} if isinstance(part, str) else part
@@ -201,12 +218,16 @@ def _tool_calls(value: Any, name: str, where: str) -> list[dict[str, Any]]:
     """Calls as templates expect them: arguments are an object, not a string that holds one."""
     value = literal(value) if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
-        raise RowError(where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, is {kind(value)}")
+        raise RowError(
+            where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, is {kind(value)}"
+        )
     calls = []
     for call in value:
         function = call.get("function", call)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise RowError(where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, has {shown(call)}")
+            raise RowError(
+                where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, has {shown(call)}"
+            )
         arguments = function.get("arguments")
         parsed = literal(arguments) if isinstance(arguments, str) and arguments.lstrip().startswith("{") else arguments
         function = dict(function) | ({"arguments": parsed} if isinstance(parsed, Mapping) else {})

@@ -25,11 +25,16 @@ def mixture(counts: Sequence[int], weights: Sequence[float] | None, *, seed: int
         return np.arange(counts.sum())
     weights = np.asarray(weights, np.float64)
     if weights.shape != counts.shape or not np.all((weights > 0) & np.isfinite(weights)):
-        raise ValueError(f"weights={weights.tolist()}: must be one positive number for each of the {len(counts)} sources")
+        raise ValueError(
+            f"weights={weights.tolist()}: must be one positive number for each of the {len(counts)} sources"
+        )
     shares = _shares(int(counts.sum()), weights / weights.sum())
     starts = np.cumsum(counts) - counts
     return np.concatenate(
-        [start + _stream(n, source, share, seed, epoch) for source, (start, n, share) in enumerate(zip(starts, counts, shares))]
+        [
+            start + _stream(n, source, share, seed, epoch)
+            for source, (start, n, share) in enumerate(zip(starts, counts, shares))
+        ]
     )
 
 

@@ -70,7 +70,9 @@ def prepare(
     return Prepared(encoded, report, places)
 
 
-def fit_shape(groups: Sequence[EncodedGroup], *, rows: int, tokens: int | None = None, packing: str = "pack") -> BatchShape:
+def fit_shape(
+    groups: Sequence[EncodedGroup], *, rows: int, tokens: int | None = None, packing: str = "pack"
+) -> BatchShape:
     """The smallest shape in which ``groups`` pack as densely as ``tokens`` slots a row allow.
 
     ``tokens`` None is the longest group's. Only tokens limit a trial packing; its fullest row sets the other two.

@@ -48,9 +48,7 @@ class Question:
 
 QUESTIONS = {
     # Jiang et al. 2023 (arXiv 2306.02561): segments with separators, for a head on the last token.
-    "candidates": Question(
-        "<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"
-    ),
+    "candidates": Question("<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"),
     # Munos et al. 2023 (arXiv 2312.00886), their template for summaries. With a space at its end: tokenizers that split digits have
     # no token for a space and a digit.
     "one_or_two": Question(
@@ -62,9 +60,7 @@ QUESTIONS = {
     # Dong et al. 2024 (arXiv 2405.07863): the released pairwise preference models.
     "a_or_b": Question("[CONTEXT] {prompt} [RESPONSE A] {first} [RESPONSE B] {second} \n", ("A", "B")),
     # Zhang et al. 2024 (arXiv 2408.15240): the verifier's question.
-    "yes_or_no": Question(
-        "Question: {prompt}\nAnswer: {response}\nIs the answer correct (Yes/No)?", ("Yes", "No")
-    ),
+    "yes_or_no": Question("Question: {prompt}\nAnswer: {response}\nIs the answer correct (Yes/No)?", ("Yes", "No")),
 }
 
 
@@ -122,7 +118,9 @@ def verdict_tokens(verdicts: Sequence[str], tokenizer: Any) -> tuple[int, int]:
     ids = [tokenizer(verdict, add_special_tokens=False)["input_ids"] for verdict in verdicts]
     for verdict, tokens in zip(verdicts, ids, strict=True):
         if len(tokens) != 1:
-            raise ValueError(f"verdicts={tuple(verdicts)!r}: {verdict!r} is {len(tokens)} tokens for this tokenizer, must be 1")
+            raise ValueError(
+                f"verdicts={tuple(verdicts)!r}: {verdict!r} is {len(tokens)} tokens for this tokenizer, must be 1"
+            )
     if ids[0] == ids[1]:
         raise ValueError(f"verdicts={tuple(verdicts)!r}: must differ")
     return ids[0][0], ids[1][0]
@@ -215,7 +213,9 @@ class QuestionFormat:
             prompt_lost=lost,
         )
 
-    def _fill(self, request: Piece, sides: Sequence[Sequence[Piece]], max_length: int) -> list[tuple[list[int], list[Part]]]:
+    def _fill(
+        self, request: Piece, sides: Sequence[Sequence[Piece]], max_length: int
+    ) -> list[tuple[list[int], list[Part]]]:
         """Each question's tokens, and what it holds: of the request, and of its one or two responses."""
         room = max_length - self._frame - _SPARE
         if room < 4:
@@ -228,9 +228,13 @@ class QuestionFormat:
             kept = _keep_end(request, max(room - sum(lengths), room - room // 2))
             cuts = shares(lengths, room - kept.tokens)
             parts[n] = [kept, *(_keep_start(side, limit) for side, limit in zip(sides[n], cuts, strict=True))]
-        for n, tokens in zip(long, self._tokenize([self._render(*(part.text for part in parts[n])) for n in long]), strict=True):
+        for n, tokens in zip(
+            long, self._tokenize([self._render(*(part.text for part in parts[n])) for n in long]), strict=True
+        ):
             if len(tokens) > max_length:
-                raise ValueError(f"max_length={max_length}: a question takes {len(tokens)} tokens after its parts were cut")
+                raise ValueError(
+                    f"max_length={max_length}: a question takes {len(tokens)} tokens after its parts were cut"
+                )
             ids[n] = tokens
         return list(zip(ids, parts, strict=True))
 
@@ -290,7 +294,9 @@ class QuestionFormat:
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
     def _pieces(self, texts: list[str]) -> list[Piece]:
-        places = self.tokenizer(texts, add_special_tokens=False, verbose=False, return_offsets_mapping=True)["offset_mapping"]
+        places = self.tokenizer(texts, add_special_tokens=False, verbose=False, return_offsets_mapping=True)[
+            "offset_mapping"
+        ]
         return list(zip(texts, places, strict=True))
 
 
@@ -322,9 +328,7 @@ def _keep_start(piece: Piece, limit: int) -> Part:
     return _whole(piece) if lost <= 0 else Part(text[: places[limit - 1][1]], limit, lost)
 
 
-def response_format(
-    chat: ChatFormat, question: str, kind: str, *, order: str = "both"
-) -> ChatFormat | QuestionFormat:
+def response_format(chat: ChatFormat, question: str, kind: str, *, order: str = "both") -> ChatFormat | QuestionFormat:
     """How a preference model of this kind reads responses: as replies (no ``question``), or through questions about them."""
     asked = question_for(question, kind)
     return chat if asked is None else QuestionFormat(chat, asked, order)

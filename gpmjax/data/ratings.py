@@ -103,7 +103,9 @@ def _rated_completions(row: Row) -> RatedGroup:
     texts, each = rated_completions(row.fields, row.where)
     aspects = list(dict.fromkeys(aspect for ratings in each for aspect in ratings))
     ratings = {aspect: [given.get(aspect, math.nan) for given in each] for aspect in aspects}
-    return RatedGroup(Group(read_prompt(row.fields, row.where, responses=texts), tuple(texts), (), {}, row.where), ratings)
+    return RatedGroup(
+        Group(read_prompt(row.fields, row.where, responses=texts), tuple(texts), (), {}, row.where), ratings
+    )
 
 
 def _rated_responses(row: Row) -> RatedGroup:

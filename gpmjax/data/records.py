@@ -92,7 +92,10 @@ def _row(group: Group) -> dict:
         row |= dict(zip(("chosen", "rejected"), written, strict=True))
         row |= _unless_default(chosen_probs=(lone.target, 1.0), margin=(lone.margin, 0.0))
     else:
-        row |= {"responses": list(map(_response, group.responses)), "comparisons": [_comparison(c) for c in group.comparisons]}
+        row |= {
+            "responses": list(map(_response, group.responses)),
+            "comparisons": [_comparison(c) for c in group.comparisons],
+        }
     return row | {name: value for name, value in group.tags.items() if name not in row}
 
 

@@ -27,9 +27,7 @@ _AFTER = "{{ '' }}{% endset %}"
 _GENERATION = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
-def ending_at_eos(
-    template: str, *, eos: str, date: datetime.date, bos: str | None = None, bos_tokens: int = -1
-) -> str:
+def ending_at_eos(template: str, *, eos: str, date: datetime.date, bos: str | None = None, bos_tokens: int = -1) -> str:
     """``template``, with finished replies that end in ``eos``; it may be one that this function made.
 
     Args:
@@ -44,7 +42,9 @@ def ending_at_eos(
     True
     """
     own = own_template(template)
-    begun = "gpmjax_text" if bos_tokens < 0 or bos is None else f"{bos * bos_tokens!r} + gpmjax_text.removeprefix({bos!r})"
+    begun = (
+        "gpmjax_text" if bos_tokens < 0 or bos is None else f"{bos * bos_tokens!r} + gpmjax_text.removeprefix({bos!r})"
+    )
     return "".join(
         [
             _OPENING,

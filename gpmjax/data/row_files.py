@@ -57,7 +57,9 @@ def read_file(path: Path, label: str, refuse: Refuse) -> Iterator[Row]:
 
     try:
         # Bytes that are no UTF-8 come out as surrogates, so that the line they stand in can be named.
-        with opener(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="" if kind == ".csv" else None) as file:
+        with opener(
+            path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="" if kind == ".csv" else None
+        ) as file:
             if kind == ".csv":
                 yield from _read_csv(counted(file), label, refuse)
             elif kind == ".jsonl":
@@ -155,7 +157,9 @@ def _checked(where: str, fields: Any, doubts: _Doubts) -> Row:
     if doubts.half:
         for name, value in fields.items():
             if half := _half_character(name) or _half_character(value):
-                raise ValueError(f"{where}: field {name!a}: holds half a character ({half!a}), which UTF-8 cannot write")
+                raise ValueError(
+                    f"{where}: field {name!a}: holds half a character ({half!a}), which UTF-8 cannot write"
+                )
     return Row(where, fields)
 
 

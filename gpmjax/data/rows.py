@@ -117,7 +117,9 @@ def _read_dataset(name: str, split: str, label: str) -> Iterator[Row]:
         dataset = datasets.load_dataset(name, split=split)
     except Exception as error:  # a missing name, split or network each raise something else
         reason = _first_line(error)
-        raise FileNotFoundError(f"{label}: no such file, and `datasets` cannot load its split {split!r} ({reason})") from error
+        raise FileNotFoundError(
+            f"{label}: no such file, and `datasets` cannot load its split {split!r} ({reason})"
+        ) from error
     number = 0
     try:
         for number, fields in enumerate(dataset, start=1):

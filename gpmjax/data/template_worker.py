@@ -38,7 +38,9 @@ def main() -> None:
             try:
                 answer = json.dumps(texts(request, item))
             except MemoryError:
-                answer = json.dumps({"error": f"needs more than {MEMORY >> 30} GiB of memory", "end": 0, "refused": False})
+                answer = json.dumps(
+                    {"error": f"needs more than {MEMORY >> 30} GiB of memory", "end": 0, "refused": False}
+                )
             sys.stdout.write(answer + "\n")
             sys.stdout.flush()  # what is written is not lost when the next one is stopped
 
@@ -90,7 +92,9 @@ def compiled(template: str, date: str):
 
         def parse(self, parser):
             line = next(parser.stream).lineno
-            return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(line)
+            return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(
+                line
+            )
 
     class Dictionary:
         """``dict`` as a function alone: the class would open Python to the template."""

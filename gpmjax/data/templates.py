@@ -131,7 +131,9 @@ class _Worker:
         self._stop()
         if process.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
             return f"takes more than {template_worker.SECONDS} seconds of processor time"
-        return f"needs more than {template_worker.MEMORY >> 30} GiB of memory, or nests too deeply ({process.returncode})"
+        return (
+            f"needs more than {template_worker.MEMORY >> 30} GiB of memory, or nests too deeply ({process.returncode})"
+        )
 
     def _stop(self) -> None:
         process, self._process = self._process, None

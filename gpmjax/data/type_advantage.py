@@ -61,7 +61,9 @@ def load_rule(species_file: str | Path, matrix_file: str | Path) -> Rule:
         if one.types not in place:
             raise ValueError(f"{matrix_file}: field 'combos': lacks {list(one.types)}, the types of {one.name}")
     if multiplier.shape != (len(place), len(place)):
-        raise ValueError(f"{matrix_file}: field 'best_multiplier': must be [{len(place)}, {len(place)}], is {multiplier.shape}")
+        raise ValueError(
+            f"{matrix_file}: field 'best_multiplier': must be [{len(place)}, {len(place)}], is {multiplier.shape}"
+        )
     index = [place[one.types] for one in species]
     return Rule(species, multiplier[np.ix_(index, index)])
 
@@ -93,7 +95,9 @@ def among(rule: Rule, names: Sequence[str]) -> Rule:
     members = []
     for name in dict.fromkeys(names):
         if name not in place:
-            raise ValueError(f"{name!r}: no species of this name; there are {len(place)}, such as {', '.join(sorted(place)[:3])}")
+            raise ValueError(
+                f"{name!r}: no species of this name; there are {len(place)}, such as {', '.join(sorted(place)[:3])}"
+            )
         members.append(place[name])
     if len(members) < 2:
         raise ValueError(f"{len(members)} species: a pair needs 2")

@@ -43,7 +43,9 @@ def cut_prompt(
     head = next(place for place, token in enumerate([*ids, None]) if token != bos)
     if head + excess > prompt_end:
         least = head + len(ids) - prompt_end
-        raise ValueError(f"{limit} tokens for the prompt are too few, its template alone takes {least}; raise max_length")
+        raise ValueError(
+            f"{limit} tokens for the prompt are too few, its template alone takes {least}; raise max_length"
+        )
     left = ids[head + excess :]
     if left[0] == bos:
         head -= 1

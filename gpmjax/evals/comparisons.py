@@ -187,7 +187,9 @@ def measure_scored(
 def judged_comparisons(judge: Judge, groups: Sequence[Group]) -> Iterator[Scored]:
     """A judge's scores of the groups' comparisons, for `measure_scored`."""
     for group, verdict in zip(groups, judge(groups), strict=True):
-        chosen, rejected = (np.array([getattr(c, side) for c in group.comparisons], int) for side in ("chosen", "rejected"))
+        chosen, rejected = (
+            np.array([getattr(c, side) for c in group.comparisons], int) for side in ("chosen", "rejected")
+        )
         gap = None if verdict.asked is None else verdict.asked[chosen, rejected] + verdict.asked[rejected, chosen]
         yield Scored(
             row=np.array([c.row for c in group.comparisons], int),

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gpmjax.data.groups import Comparison, Group
+from gpmjax.evals.comparisons import BREAKDOWN, Kept, judged_comparisons, measure_scored
 from gpmjax.evals.held_out import HeldOut, held_out
-from gpmjax.judges.judge import Judge
-from gpmjax.evals.comparisons import judged_comparisons
-from gpmjax.judges.open import JudgePlan, as_judge, open_model
-from gpmjax.evals.comparisons import BREAKDOWN, Kept, measure_scored
 from gpmjax.evals.result_files import RowsFile, data_identity, rows_path
 from gpmjax.files import write_json
+from gpmjax.judges.judge import Judge
+from gpmjax.judges.open import JudgePlan, as_judge, open_model
 from gpmjax.progress import track
 
 # A summary names this many dropped comparisons and counts the rest.

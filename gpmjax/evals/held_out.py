@@ -12,8 +12,8 @@ from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.data.records import read_groups
-from gpmjax.evals.intervals import prompt_name
 from gpmjax.evals.comparisons import BREAKDOWN, Facts, measure
+from gpmjax.evals.intervals import prompt_name
 from gpmjax.judges.forward import Batch, Scorer
 from gpmjax.judges.readout import SHORT_ROW
 

@@ -47,7 +47,11 @@ class Interval(NamedTuple):
 def prompt_name(group: Group) -> str:
     """What a group's comparisons share: its tag ``group``, such as the side of a debate, otherwise its prompt (a short digest)."""
     named = group.tags.get(GROUP_TAG)
-    return str(named) if named is not None else hashlib.sha256(repr(group.prompt).encode(errors="surrogatepass")).hexdigest()[:16]
+    return (
+        str(named)
+        if named is not None
+        else hashlib.sha256(repr(group.prompt).encode(errors="surrogatepass")).hexdigest()[:16]
+    )
 
 
 def wilson_interval(

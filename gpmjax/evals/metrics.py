@@ -151,7 +151,8 @@ def _figures(score, target, tau, lengths, tie_width, table, prompts) -> dict:
         "ece": expected_calibration_error(table),
         "mean_margin": float((side * score)[decided].mean()) if decided.any() else None,
         "longer_wins": {
-            measure: accuracy_figures(chosen - rejected, target, prompts) for measure, (chosen, rejected) in lengths.items()
+            measure: accuracy_figures(chosen - rejected, target, prompts)
+            for measure, (chosen, rejected) in lengths.items()
         },
     }
 

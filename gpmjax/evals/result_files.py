@@ -72,7 +72,12 @@ class RowsFile:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Raises OSError, naming the file, when the disk takes no more; the records before this one are kept."""
-        append_line(self._file, self._path, json.dumps(record, ensure_ascii=False, allow_nan=False), "the last record is not written")
+        append_line(
+            self._file,
+            self._path,
+            json.dumps(record, ensure_ascii=False, allow_nan=False),
+            "the last record is not written",
+        )
 
     def _read_kept(self) -> list[dict[str, Any]]:
         if self._identity is None or not (self._path.is_file() and self._plan.is_file()):
@@ -94,4 +99,6 @@ class RowsFile:
         try:
             return json.loads(line)
         except ValueError as error:
-            raise ValueError(f"{self._path}:{number}: not JSON ({line[:40]!r}); delete the file to begin again") from error
+            raise ValueError(
+                f"{self._path}:{number}: not JSON ({line[:40]!r}); delete the file to begin again"
+            ) from error

@@ -20,12 +20,12 @@ from scipy import special
 
 from gpmjax.arrays import Array, FeatureBatch
 from gpmjax.config import LossConfig
+from gpmjax.fit.folds import Folds, chosen_elsewhere, standard_error
+from gpmjax.fit.step import Penalties, batch_loss, batch_totals, batch_weighs
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput, pair_scores
 from gpmjax.preference.held_out_gain import held_out_gain
-from gpmjax.fit.folds import Folds, chosen_elsewhere, standard_error
 from gpmjax.train.state import TrainState
-from gpmjax.fit.step import Penalties, batch_loss, batch_totals, batch_weighs
 from gpmjax.train.step import make_step
 
 CURLS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, math.inf)
@@ -163,7 +163,9 @@ def targets_of(groups: Sequence[Any], comparisons: int) -> Targets:
     return Targets(target, weight)
 
 
-def measured_path(points: Sequence[Price], log_odds: np.ndarray, targets: Targets, folds: Folds) -> list[dict[str, Any]]:
+def measured_path(
+    points: Sequence[Price], log_odds: np.ndarray, targets: Targets, folds: Folds
+) -> list[dict[str, Any]]:
     """Held-out figures of every price from log-odds [prices, N]."""
     part = np.isfinite(log_odds).all(axis=0) & (targets.weight > 0)
     z, target, weight = log_odds[:, part].astype(np.float64), targets.target[part], targets.weight[part]
@@ -197,7 +199,11 @@ def gain_over_bradley_terry(
     if folds.unit != "prompts":
         return None
     part = np.isfinite(log_odds).all(axis=0) & (targets.weight > 0)
-    z, target, weight = log_odds[:, part].astype(np.float64), targets.target[part].astype(np.float64), targets.weight[part]
+    z, target, weight = (
+        log_odds[:, part].astype(np.float64),
+        targets.target[part].astype(np.float64),
+        targets.weight[part],
+    )
     cyclic = np.array([price.curl < math.inf for price in points])
     loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
     picked = chosen_elsewhere(loss[cyclic], weight, folds.held_out[:, part].argmax(axis=0))
@@ -238,7 +244,12 @@ def fit_members(
         weighs=lambda given: batch_weighs(seen(given), config),
         totals=lambda given: batch_totals(seen(given), config),
         loss=lambda params, given, totals: batch_loss(
-            _Weighed(model, given.member.cyclic), params, seen(given), totals, config, Penalties(given.member.curl, given.member.gate)
+            _Weighed(model, given.member.cyclic),
+            params,
+            seen(given),
+            totals,
+            config,
+            Penalties(given.member.curl, given.member.gate),
         ),
         optimizer=optimizer,
     )
@@ -250,7 +261,9 @@ def fit_members(
     over = _Given(None, _Member(0, 0, 0, 0))
     every = jax.jit(jax.vmap(step, in_axes=(0, over)), donate_argnums=0)
     stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(members), *leaf.shape)), {"heads": heads})
-    state = jax.jit(jax.vmap(lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))))(stacked)
+    state = jax.jit(jax.vmap(lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))))(
+        stacked
+    )
     for n, batch in enumerate(train):
         rows = np.asarray(batch.comparisons.row)
         keep = (folds.fit[:, rows] & (rows >= 0))[fold]

@@ -129,7 +129,9 @@ def features_in_memory(
         batch = pipeline.batch(step)
         response, prompt = encode(batch)
         keys = [key for row in pipeline.rows(step) for group in row for key in group_keys(group)]
-        found |= dict(zip(keys, zip(response[batch.response_mask], prompt[batch.response_mask], strict=True), strict=True))
+        found |= dict(
+            zip(keys, zip(response[batch.response_mask], prompt[batch.response_mask], strict=True), strict=True)
+        )
 
     def read(group: EncodedGroup) -> tuple[np.ndarray, np.ndarray]:
         response, prompt = zip(*(found[key] for key in group_keys(group)), strict=True)

@@ -23,24 +23,24 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline
 from gpmjax.data.questions import response_format
 from gpmjax.distributed import any_host, is_first_host
+from gpmjax.feature_store import FeatureStore
+from gpmjax.fit.examples import example
+from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
+from gpmjax.fit.inputs import OpenHeldOut, batch_shape, fit_data
+from gpmjax.fit.regulariser import Regulariser
+from gpmjax.fit.step import Batch, make_train_step
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.progress import ProgressBar
 from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
-from gpmjax.fit.examples import example
-from gpmjax.feature_store import FeatureStore
-from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
 from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
-from gpmjax.fit.inputs import OpenHeldOut, batch_shape, fit_data
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
 from gpmjax.train.record import fit_record, refuse_changes
-from gpmjax.fit.regulariser import Regulariser
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
-from gpmjax.fit.step import Batch, make_train_step
 from gpmjax.train.workdir import owned_workdir
 
 EXAMPLES = 6
@@ -248,7 +248,9 @@ class Run:
     @functools.cached_property
     def _apply(self):
         model = self.model
-        return jax.jit(lambda params, batch: model.apply({"params": params}, batch), out_shardings=replicated(self.mesh))
+        return jax.jit(
+            lambda params, batch: model.apply({"params": params}, batch), out_shardings=replicated(self.mesh)
+        )
 
     def _fit_cyclic_part(self, params: Any) -> Any:
         """Stage two of a fit in two stages: changes what the model declares, and returns the parameters."""
@@ -281,7 +283,9 @@ class Run:
     @functools.cached_property
     def _record(self) -> dict[str, Any]:
         ranked_by = self.held_out[self.config.data.eval[0]].pipeline.groups if self.held_out else None
-        return fit_record(self.config, self.backbone.model.spec, self.steps, self.base.result(), self.sources, ranked_by)
+        return fit_record(
+            self.config, self.backbone.model.spec, self.steps, self.base.result(), self.sources, ranked_by
+        )
 
     @property
     def _choice(self) -> dict[str, Any]:

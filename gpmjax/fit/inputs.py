@@ -10,8 +10,8 @@ from gpmjax.data.encode import EncodeReport
 from gpmjax.data.grouping import weigh_groups_alike
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
 from gpmjax.data.questions import QuestionFormat
-from gpmjax.models.scores import PreferenceOutput
 from gpmjax.fit.step import Batch
+from gpmjax.models.scores import PreferenceOutput
 
 Scorer = Callable[[Batch], PreferenceOutput]
 

@@ -15,15 +15,15 @@ from gpmjax.config import Config
 from gpmjax.data.assemble import BatchShape, Rows, assemble_features
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape
-from gpmjax.models.preference_model import PreferenceModel
-from gpmjax.progress import ProgressBar
 from gpmjax.fit.curl_path import choose_price, targets_of
 from gpmjax.fit.features import features_in_memory
 from gpmjax.fit.folds import make_folds
 from gpmjax.fit.inputs import batch_shape
+from gpmjax.fit.second_stage import fit_cyclic_part, leave_out, with_choice
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.progress import ProgressBar
 from gpmjax.train.metrics import write_json
 from gpmjax.train.optimizer import make_optimizer
-from gpmjax.fit.second_stage import fit_cyclic_part, leave_out, with_choice
 
 FILE = "regularisation.json"
 """What was chosen, in the work directory."""
@@ -79,7 +79,9 @@ class Regulariser:
                 self.figures = json.loads(self._file.read_text(encoding="utf-8"))
             else:
                 self.figures = write_json(self._file, self._choose(model, heads, steps, assemble))
-            self.loss = dataclasses.replace(loss, **{name: str(self.figures[name]) for name in ("curl", "gate_penalty")})
+            self.loss = dataclasses.replace(
+                loss, **{name: str(self.figures[name]) for name in ("curl", "gate_penalty")}
+            )
         if self.loss.strength("curl") == math.inf:
             return model.clone(spec=dataclasses.replace(model.spec, gamma=0.0))
         return model
@@ -97,7 +99,10 @@ class Regulariser:
         whole = model.clone(spec=dataclasses.replace(model.spec, gamma=1.0))
         shape = batch_shape(self.config, self.train)
         features = features_in_memory(
-            groups + self._left_out, lambda batch: encode(self._checked(batch)), rows=shape.rows, row_length=shape.tokens
+            groups + self._left_out,
+            lambda batch: encode(self._checked(batch)),
+            rows=shape.rows,
+            row_length=shape.tokens,
         )
         assemble = lambda rows, shape: assemble_features(rows, shape, features, hidden_size=model.config.hidden_size)
         pairs = fit_shape(groups, rows=STAGE_ROWS, packing="single")

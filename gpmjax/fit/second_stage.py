@@ -19,11 +19,11 @@ from scipy import special
 from gpmjax.arrays import FeatureBatch
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.encode import EncodedGroup
+from gpmjax.fit.curl_path import CURLS, DOUBT, Price, Targets, default_price, fit_members, named_curl, prices
+from gpmjax.fit.folds import Folds, chosen_elsewhere, make_folds, standard_error
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import cyclic_scores, pair_scores
 from gpmjax.preference.held_out_gain import held_out_gain
-from gpmjax.fit.curl_path import CURLS, DOUBT, Price, Targets, default_price, fit_members, named_curl, prices
-from gpmjax.fit.folds import Folds, chosen_elsewhere, make_folds, standard_error
 from gpmjax.train.optimizer import make_optimizer, scale_head_updates
 
 EPOCHS = 20
@@ -109,8 +109,12 @@ def fit_cyclic_part(
     rule = make_optimizer(OptimizerConfig(learning_rate=RATE, clip_norm=1.0), steps)
     optimizer = optax.chain(rule, scale_head_updates(reward=0.0, other=0.0))
     comparisons = len(targets.target)
-    everything = Folds("prompts", np.ones((1, comparisons), bool), np.zeros((1, comparisons), bool), *[np.zeros(comparisons, int)] * 2)
-    members = fit_members(model, heads, optimizer, config, [(price, 0) for price in points], everything, train(steps))["heads"]
+    everything = Folds(
+        "prompts", np.ones((1, comparisons), bool), np.zeros((1, comparisons), bool), *[np.zeros(comparisons, int)] * 2
+    )
+    members = fit_members(model, heads, optimizer, config, [(price, 0) for price in points], everything, train(steps))[
+        "heads"
+    ]
     pick = lambda n: jax.tree.map(lambda leaf: leaf[n], members)
     tau = math.exp(float(heads["log_tau"])) if "log_tau" in heads else model.spec.tau
     if not groups:
@@ -183,7 +187,9 @@ def chosen_weights(
     return rows, _gain(np.stack([score for _, _, score in candidates]), taus, target, weight, unit)
 
 
-def _gain(score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.ndarray, unit: np.ndarray) -> dict[str, Any]:
+def _gain(
+    score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.ndarray, unit: np.ndarray
+) -> dict[str, Any]:
     """`held_out_gain` of candidates [C, n], of which the first is Bradley–Terry; choices are made on other prompts, in five parts."""
     part = np.random.default_rng(0).permutation(unit.max() + 1)[unit] % PARTS
     z = score[:, None, :] / taus[None, :, None]
@@ -197,7 +203,9 @@ def _gain(score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.nd
     return {name: value for name, value in found.items() if name != "per_prompt"}
 
 
-def _parts(model: PreferenceModel, members: Any, held_out: Sequence[FeatureBatch]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _parts(
+    model: PreferenceModel, members: Any, held_out: Sequence[FeatureBatch]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reward differences [n], cyclic scores [members, n], and rows [n] of the held-out comparisons."""
 
     def read(heads: Any, batch: FeatureBatch) -> tuple[jax.Array, jax.Array]:

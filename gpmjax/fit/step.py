@@ -61,7 +61,9 @@ def comparison_losses(
     else:
         losses = _preference_losses(scores, output.tau, comparisons.margin, comparisons.target, config)
     if config.centering:
-        sides = [jnp.take_along_axis(output.reward, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)]
+        sides = [
+            jnp.take_along_axis(output.reward, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)
+        ]
         losses += config.centering * reward.centering_penalty(*sides)
     penalties = Penalties.of(config) if penalties is None else penalties
     if not penalties.none():
@@ -98,9 +100,7 @@ def _preference_losses(scores: Array, tau: Array, margin: Array, target: Array, 
     return reward.preference_loss(scores, **common, label_smoothing=config.label_smoothing)
 
 
-def question_losses(
-    output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig
-) -> Array:
+def question_losses(output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig) -> Array:
     """[B, C] f32: mean loss of the two questions of a comparison, yes to the chosen response (or order), no to the other.
 
     Each has a loss of its own. Were a pairwise model fitted by the mean of its two orders, nothing would keep it from always

@@ -46,7 +46,9 @@ def _check_replaceable(target: Path) -> None:
         raise FileExistsError(f"{target}: is a file; name a directory")
     for entry in sorted(target.iterdir()):
         if entry.is_dir() or not any(fnmatch.fnmatch(entry.name, pattern) for pattern in MODEL_FILES):
-            raise FileExistsError(f"{target}: holds {entry.name}, no part of a model; name a new or an exported directory")
+            raise FileExistsError(
+                f"{target}: holds {entry.name}, no part of a model; name a new or an exported directory"
+            )
 
 
 def _replace(fresh: Path, target: Path) -> None:

@@ -126,7 +126,9 @@ def _refuse_unknown(hf: Mapping[str, Any], model_type: str) -> None:
         if value is None or known or neutral_layers(hf, name, FAMILIES[model_type]):
             continue
         if name not in NEUTRAL:
-            raise ValueError(f"config attribute {shown(name)} ({shown(value)}) is not known for model_type {model_type!r}")
+            raise ValueError(
+                f"config attribute {shown(name)} ({shown(value)}) is not known for model_type {model_type!r}"
+            )
         if not any(value == neutral and type(value) is type(neutral) for neutral in NEUTRAL[name]):
             allowed = ", ".join(map(repr, (None, *NEUTRAL[name])))
             raise ValueError(f"config attribute {name!r} is {shown(value)}; allowed: {allowed}")

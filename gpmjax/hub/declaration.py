@@ -51,7 +51,9 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
         spec = _from_dict(standard | fields, f"{source.label}/{CONFIG_FILE}: {DECLARATION}")
         for name, value in standard.items():
             if getattr(spec, name) != value:
-                raise ValueError(f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{name} is {getattr(spec, name)}, {_OPENRLHF[name]} {value}")
+                raise ValueError(
+                    f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{name} is {getattr(spec, name)}, {_OPENRLHF[name]} {value}"
+                )
         said = spec.to_dict()
         for name, value in declare.items():
             if name in said and said[name] != value:
@@ -83,7 +85,9 @@ def resolved(spec: PreferenceSpec, tokenizer: Any) -> PreferenceSpec:
         return spec
     found = verdict_tokens(spec.verdicts, tokenizer)
     if spec.verdict_tokens not in ((), found):
-        raise ValueError(f"verdict_tokens={spec.verdict_tokens}: must be {found}, as the tokenizer writes {spec.verdicts}")
+        raise ValueError(
+            f"verdict_tokens={spec.verdict_tokens}: must be {found}, as the tokenizer writes {spec.verdicts}"
+        )
     return dataclasses.replace(spec, verdict_tokens=found)
 
 
@@ -98,7 +102,9 @@ def _seen(source: Source, said: Mapping[str, Any]) -> dict[str, Any]:
         if any(is_head_tensor(name) for name in names):
             raise ValueError(f"{source.label}: head is declared as 'verdict', but the model holds a head of its own")
         return {"dim": 1, "head": "verdict", "mlp_widths": [], "gate": "none"}
-    nets = sorted(int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.([0-9]{1,4})\.weight", name)))
+    nets = sorted(
+        int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.([0-9]{1,4})\.weight", name))
+    )
     if nets:
         rows = [_outputs(source, f"value_head.net.{layer}.weight") for layer in nets]
         seen = {"dim": rows[-1], "head": "mlp", "mlp_widths": rows[:-1]}

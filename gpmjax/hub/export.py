@@ -26,11 +26,11 @@ from safetensors.numpy import save_file
 from gpmjax.hub.atomic import atomic_directory
 from gpmjax.hub.config_map import hf_config
 from gpmjax.hub.declaration import LOG_TAU
+from gpmjax.hub.fitting import fitting
 from gpmjax.hub.lines import one_line
 from gpmjax.hub.param_map import Leaf, decoder_leaves, leaves, required_tensors, write_leaf
 from gpmjax.hub.source import CONFIG_FILE, DECLARATION
 from gpmjax.hub.tensors import INDEX_FILE, SINGLE_FILE
-from gpmjax.hub.fitting import fitting
 from gpmjax.hub.tokenizer import with_own_pad
 from gpmjax.hub.tokenizer_files import read_at_eos, with_own_template, write_tokenizer
 from gpmjax.models.config import DecoderConfig, LoRA, require_one_of

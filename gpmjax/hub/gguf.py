@@ -128,5 +128,7 @@ def _values(tensor: gguf.ReaderTensor, label: str, rows: np.ndarray | slice = sl
     try:
         values = gguf.dequantize(tensor.data[rows], tensor.tensor_type)
     except NotImplementedError as error:
-        raise ValueError(f"{label}: tensor {tensor.name} has type {tensor.tensor_type.name}, which gguf cannot dequantise") from error
+        raise ValueError(
+            f"{label}: tensor {tensor.name} has type {tensor.tensor_type.name}, which gguf cannot dequantise"
+        ) from error
     return np.asarray(values, np.float32)

@@ -113,7 +113,9 @@ def _gemma(arch: str, config: dict, own: Mapping[str, Any], label: str) -> dict:
         "full_attention" if (layer + 1) % period == 0 else "sliding_attention" for layer in range(depth)
     ]
     wide = depth == _DEPTH_OF_27B[arch]
-    implied["query_pre_attn_scalar"] = config["hidden_size"] // config["num_attention_heads"] if wide else config["head_dim"]
+    implied["query_pre_attn_scalar"] = (
+        config["hidden_size"] // config["num_attention_heads"] if wide else config["head_dim"]
+    )
     if arch == "gemma3":
         implied["rope_local_base_freq"] = _shortest(own.get("rope.freq_base_swa", 10_000.0))
     return implied

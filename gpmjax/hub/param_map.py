@@ -51,7 +51,9 @@ def leaves(config: DecoderConfig, spec: PreferenceSpec | None = None, form: Form
     if spec is None:
         return decoder
     heads = head_leaves(spec, config.hidden_size, form)
-    return {f"decoder/{path}": leaf for path, leaf in decoder.items()} | {f"heads/{p}": leaf for p, leaf in heads.items()}
+    return {f"decoder/{path}": leaf for path, leaf in decoder.items()} | {
+        f"heads/{p}": leaf for p, leaf in heads.items()
+    }
 
 
 def decoder_leaves(config: DecoderConfig) -> dict[str, Leaf]:

@@ -50,7 +50,9 @@ def read_rope(
     if gemma3 and (_FULL in given or _SLIDING in given):
         given, local = (_object(f"rope_parameters.{kind}", given.get(kind)) for kind in (_FULL, _SLIDING))
         if _read_scaling(local, max_positions) is not None:
-            raise ValueError(f"rope_parameters.{_SLIDING} is {dict(local)}; sliding layers take rope_type 'default' only")
+            raise ValueError(
+                f"rope_parameters.{_SLIDING} is {dict(local)}; sliding layers take rope_type 'default' only"
+            )
     theta = _first("rope_theta", given.get("rope_theta"), hf.get("rope_theta"), 1_000_000.0 if gemma3 else 10_000.0)
     local_theta = None
     if gemma3:

@@ -69,7 +69,7 @@ def open_source(source: str) -> Source:
         return _from_directory(path, source)
     if re.fullmatch(r"[\w.-]+/[\w.-]+(@[\w./-]+)?", source) and not path.exists():
         return _from_directory(_download(source), source)
-    raise FileNotFoundError(f"{source}: no model, looked for a directory, a .gguf file, a hub id and \"smollm2\"")
+    raise FileNotFoundError(f'{source}: no model, looked for a directory, a .gguf file, a hub id and "smollm2"')
 
 
 def load_tokenizer(source: str):
@@ -116,7 +116,9 @@ def _from_directory(directory: Path, label: str) -> Source:
     except ValueError as error:
         raise ValueError(f"{file}: {one_line(error)}") from error
     if extras := passed_over(hf_config):
-        logging.warning("%s: attributes that leave the forward pass alone, and are not read: %s", file, ", ".join(extras))
+        logging.warning(
+            "%s: attributes that leave the forward pass alone, and are not read: %s", file, ", ".join(extras)
+        )
     tensors = SafetensorsTensors(directory)
     return Source(
         label=label,
@@ -137,4 +139,6 @@ def _download(source: str) -> Path:
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_DOWNLOADED)))
     except (OSError, ValueError) as error:  # all of the hub's own errors are one or the other
-        raise FileNotFoundError(f"{source}: no such directory, and the hub does not give it ({one_line(error)})") from error
+        raise FileNotFoundError(
+            f"{source}: no such directory, and the hub does not give it ({one_line(error)})"
+        ) from error

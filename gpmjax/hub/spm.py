@@ -37,10 +37,14 @@ def spm_tokenizer(metadata: Mapping[str, Any], label: str) -> Tokenizer:
     vocabulary: dict[str, int] = {}
     for place, token in enumerate(tokens):
         if vocabulary.setdefault(token, place) != place:
-            raise ValueError(f"{label}: tokenizer.ggml.tokens {vocabulary[token]} and {place} are both {token!r}; they must differ")
+            raise ValueError(
+                f"{label}: tokenizer.ggml.tokens {vocabulary[token]} and {place} are both {token!r}; they must differ"
+            )
     for name in ("precompiled_charsmap", "remove_extra_whitespaces"):
         if metadata.get(f"tokenizer.ggml.{name}"):
-            raise ValueError(f"{label}: tokenizer.ggml.{name} is set; allowed: not (load the tokenizer from a directory)")
+            raise ValueError(
+                f"{label}: tokenizer.ggml.{name} is set; allowed: not (load the tokenizer from a directory)"
+            )
     unknown = metadata.get("tokenizer.ggml.unknown_token_id")
     scores = {
         token: score

@@ -97,12 +97,20 @@ def _weight_map(index: Path) -> Mapping[str, str]:
     """
     weight_map = json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f'{index}: not an index, looked for a JSON object with "weight_map", an object that is not empty')
+        raise ValueError(
+            f'{index}: not an index, looked for a JSON object with "weight_map", an object that is not empty'
+        )
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not file.endswith(".safetensors") or "\0" in file:
-            raise ValueError(f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be the name of a .safetensors file")
-        if PureWindowsPath(file).anchor or ".." in re.split(r"[/\\]", file):  # knows of both kinds of slash, and of drives
-            raise ValueError(f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be a file inside {index.parent}")
+            raise ValueError(
+                f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be the name of a .safetensors file"
+            )
+        if PureWindowsPath(file).anchor or ".." in re.split(
+            r"[/\\]", file
+        ):  # knows of both kinds of slash, and of drives
+            raise ValueError(
+                f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be a file inside {index.parent}"
+            )
     return weight_map
 
 

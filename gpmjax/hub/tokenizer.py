@@ -49,7 +49,10 @@ def directory_tokenizer(directory: Path):
         FileNotFoundError: there is none.
         ValueError: there is one that cannot be read.
     """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # imports torch where it is installed, so not before it is wanted
+    from transformers import (
+        AutoTokenizer,
+        PreTrainedTokenizerFast,
+    )  # imports torch where it is installed, so not before it is wanted
 
     if not any((directory / name).is_file() for name in DIRECTORY_FILES):
         raise FileNotFoundError(f"{directory}: no tokenizer, looked for {', '.join(DIRECTORY_FILES)}")
@@ -103,10 +106,18 @@ def gguf_tokenizer(metadata: Mapping[str, Any], label: str):
 
     special = {
         name: tokens[metadata[f"tokenizer.ggml.{key}_token_id"]]
-        for name, key in (("bos_token", "bos"), ("eos_token", "eos"), ("pad_token", "padding"), ("unk_token", "unknown"))
+        for name, key in (
+            ("bos_token", "bos"),
+            ("eos_token", "eos"),
+            ("pad_token", "padding"),
+            ("unk_token", "unknown"),
+        )
         if f"tokenizer.ggml.{key}_token_id" in metadata
     }
-    adds = {"bos_token": metadata.get("tokenizer.ggml.add_bos_token", adds_bos), "eos_token": metadata.get("tokenizer.ggml.add_eos_token", False)}
+    adds = {
+        "bos_token": metadata.get("tokenizer.ggml.add_bos_token", adds_bos),
+        "eos_token": metadata.get("tokenizer.ggml.add_eos_token", False),
+    }
     bos, eos = (special.get(name, "") if adds[name] else "" for name in adds)
     if bos or eos:
         one = f"{bos} $A {eos}".strip()
@@ -123,12 +134,16 @@ def gguf_tokenizer(metadata: Mapping[str, Any], label: str):
 def _require_parts(metadata: Mapping[str, Any], names: tuple[str, ...], label: str) -> None:
     for name in names:
         if not isinstance(metadata.get(f"tokenizer.ggml.{name}"), list):
-            raise ValueError(f"{label}: tokenizer.ggml.{name} is missing (--tokenizer takes a tokenizer from a directory)")
+            raise ValueError(
+                f"{label}: tokenizer.ggml.{name} is missing (--tokenizer takes a tokenizer from a directory)"
+            )
     count = len(metadata["tokenizer.ggml.tokens"])
     for name in names[1:]:
         if name != "merges" and len(metadata[f"tokenizer.ggml.{name}"]) != count:
             given = len(metadata[f"tokenizer.ggml.{name}"])
-            raise ValueError(f"{label}: tokenizer.ggml.{name} has {given} entries; allowed: one for each of the {count} tokens")
+            raise ValueError(
+                f"{label}: tokenizer.ggml.{name} has {given} entries; allowed: one for each of the {count} tokens"
+            )
     for name in ("bos", "eos", "padding", "unknown"):
         place = metadata.get(f"tokenizer.ggml.{name}_token_id", 0)
         if not 0 <= place < count:
@@ -176,7 +191,9 @@ def with_own_pad(tokenizer: Any, rows: int | None = None):
         and token.content not in template
     ]
     if not free:
-        raise ValueError(f"tokenizer pads with its EOS token {tokenizer.eos_token!r}, and has no other special token to spare")
+        raise ValueError(
+            f"tokenizer pads with its EOS token {tokenizer.eos_token!r}, and has no other special token to spare"
+        )
     # A token made for padding if there is one, then the unknown token, then whichever comes first.
     best = min(free, key=lambda token: ("pad" not in token, token != tokenizer.unk_token))
     copied = copy.deepcopy(tokenizer)

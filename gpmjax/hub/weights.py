@@ -43,7 +43,9 @@ def load_tree(
         for name in leaf.sources:
             shape = tensors.shape(stored_as[name])
             if shape != leaf.source_shape:
-                raise ValueError(f"{tensors.label}: tensor {name} has shape {shape}, its config asks for {leaf.source_shape}")
+                raise ValueError(
+                    f"{tensors.label}: tensor {name} has shape {shape}, its config asks for {leaf.source_shape}"
+                )
     read = lambda name, index: tensors.read(stored_as[name], index)
     flat = {
         path: place(path, leaf.shape, np.float32, lambda index, leaf=leaf: read_leaf(leaf, read, index))

@@ -12,14 +12,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.prompts import EncodedPrompt
-from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.improve import stages
-from gpmjax.train.backbone import OpenDecoder
 from gpmjax.improve.figures import lengths
-from gpmjax.judges.scoring import open_scorer
 from gpmjax.improve.tables import Rows
+from gpmjax.judges.scoring import open_scorer
+from gpmjax.train.backbone import OpenDecoder
 
 
 class Run(Protocol):
@@ -35,7 +35,9 @@ class Run(Protocol):
     def read_prompts(self, config: PromptsConfig, name: str) -> list[EncodedPrompt]: ...
     def facts(self, stage: str, iteration: int) -> dict[str, str]: ...
     def sampling_seed(self, *key: int) -> int: ...
-    def open_rollout(self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat) -> stages.Rollout: ...
+    def open_rollout(
+        self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat
+    ) -> stages.Rollout: ...
 
 
 class Judge:
@@ -102,4 +104,8 @@ def win_rates(found: stages.Scores) -> dict[str, float | None]:
     by_prompt = (0.5 + 0.5 * np.tanh(between / 2)).mean(axis=(1, 2))  # σ, without overflow
     error = by_prompt.std(ddof=1) / np.sqrt(len(by_prompt)) if len(by_prompt) > 1 else None
     preferred = (0.5 + 0.5 * np.sign(between)).mean()
-    return {"win_rate": float(by_prompt.mean()), "standard_error": error if error is None else float(error), "preferred": float(preferred)}
+    return {
+        "win_rate": float(by_prompt.mean()),
+        "standard_error": error if error is None else float(error),
+        "preferred": float(preferred),
+    }

@@ -29,31 +29,32 @@ import jax
 import numpy as np
 
 from gpmjax import hub
+from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.prompts import EncodedPrompt, encode_prompts, part_of, read_prompts
 from gpmjax.distributed import is_first_host
-from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
-from gpmjax.sharding import make_mesh, put_whole_batch
 from gpmjax.improve import stages
-from gpmjax.train.backbone import OpenDecoder, open_decoder
-from gpmjax.train.checkpoint import Checkpoints
+from gpmjax.improve.batch import Example
+from gpmjax.improve.contest import Judge
+from gpmjax.improve.data import Batches, scored_samples, training_examples
 from gpmjax.improve.figures import iteration_figures
 from gpmjax.improve.record import check_record, prompts_identity, scorer_identity
-from gpmjax.improve.contest import Judge
+from gpmjax.improve.signals import Drift, Scored, block_drift, signals
+from gpmjax.improve.step import make_policy_step
+from gpmjax.improve.tables import Rows
+from gpmjax.judges.scoring import look_at_scorer, open_scorer
+from gpmjax.sharding import make_mesh, put_whole_batch
+from gpmjax.train.backbone import OpenDecoder, open_decoder
+from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.flops import dense_work, hardware_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
-from gpmjax.improve.batch import Example
-from gpmjax.improve.data import Batches, scored_samples, training_examples
-from gpmjax.improve.signals import Drift, Scored, block_drift, signals
-from gpmjax.improve.step import make_policy_step
-from gpmjax.judges.scoring import look_at_scorer, open_scorer
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import init_state, jit_step
-from gpmjax.improve.tables import Rows
 from gpmjax.train.workdir import owned_workdir
 from gpmjax.version import __version__
+
 
 def improve(config: ImproveConfig, workdir: str | Path) -> dict[str, Any]:
     """Runs ``config.iterations`` of sample → score → update, or goes on where an earlier call stopped.
@@ -196,7 +197,9 @@ class Improvement:
             wanted["previous"] = iteration - 2
         for name, maker in wanted.items():
             if maker not in known:
-                known[maker] = forward(self.folder(iteration) / name, policy=self.policy(maker), facts=self.facts(name, iteration))
+                known[maker] = forward(
+                    self.folder(iteration) / name, policy=self.policy(maker), facts=self.facts(name, iteration)
+                )
         return {name: known[maker] for name, maker in wanted.items()}
 
     def open_rollout(self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat) -> stages.Rollout:
@@ -229,7 +232,11 @@ class Improvement:
         state = init_state(trainable, optimizer, self.mesh)
         tightening = drift.tightening if drift and config.loss.method == "gprl" else 1.0
         step = make_policy_step(
-            policy.model, optimizer, config.loss.at(iteration), accumulate=config.optimizer.accumulate, tightening=tightening
+            policy.model,
+            optimizer,
+            config.loss.at(iteration),
+            accumulate=config.optimizer.accumulate,
+            tightening=tightening,
         )
         step = jit_step(step, state, self.mesh)
         with Checkpoints(folder / "train" / "checkpoints", config.checkpoint) as checkpoints:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from gpmjax import hub
+from gpmjax.config.improve import ImproveConfig, ScorerConfig
 from gpmjax.data.prompts import EncodedPrompt
 from gpmjax.files import fingerprint
-from gpmjax.config.improve import ImproveConfig, ScorerConfig
 from gpmjax.train.record import flat, recorded_fields, refuse_changes
 
 MAY_CHANGE = (
@@ -23,7 +23,14 @@ MAY_CHANGE = (
 NOT_SAMPLES = ("rows", "endpoint", "endpoint_model", "timeout", "retries")
 NOT_SCORES = ("rows", "model")
 """Fields of rollouts and scorers that alter no sample and no score; and a name, whose files' contents are recorded."""
-NAMES = ("policy.source", "policy.tokenizer", "prompts.source", "scorer.model", "judge.prompts.source", "judge.scorer.model")
+NAMES = (
+    "policy.source",
+    "policy.tokenizer",
+    "prompts.source",
+    "scorer.model",
+    "judge.prompts.source",
+    "judge.scorer.model",
+)
 """What there is to compare with the config of a run from before contents were recorded."""
 
 
@@ -39,7 +46,9 @@ def scorer_identity(config: ScorerConfig, name: str) -> str:
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError) as error:
-        raise ValueError(f"config.{name}.function={config.function!r}: {module} cannot be imported ({error})") from error
+        raise ValueError(
+            f"config.{name}.function={config.function!r}: {module} cannot be imported ({error})"
+        ) from error
     if spec is None:
         raise ValueError(f"config.{name}.function={config.function!r}: there is no module {module} on the Python path")
     return fingerprint([Path(spec.origin)] if spec.has_location else [], module)
@@ -74,7 +83,10 @@ def improve_record(config: ImproveConfig, contents: Mapping[str, str]) -> dict[s
     }
     if config.judge.asked:
         judge = recorded_fields(config.judge, without=("scorer", "prompts"))
-        judge |= {"scorer": recorded_fields(config.judge.scorer, without=NOT_SCORES), "prompts": recorded_fields(config.judge.prompts)}
+        judge |= {
+            "scorer": recorded_fields(config.judge.scorer, without=NOT_SCORES),
+            "prompts": recorded_fields(config.judge.prompts),
+        }
         record["judge"] = judge
     return json.loads(json.dumps(flat(record) | dict(contents)))
 
@@ -115,4 +127,6 @@ def _earlier(path: Path) -> dict[str, Any] | None:
     try:
         return flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path}: garbled, so that it is not known what the run was begun with; restore it, or use a new --workdir") from error
+        raise ValueError(
+            f"{path}: garbled, so that it is not known what the run was begun with; restore it, or use a new --workdir"
+        ) from error

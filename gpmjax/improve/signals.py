@@ -85,7 +85,9 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
         signal = policy.group_advantages(mean, scale="std" if config.method == "grpo" else "none")
     elif config.method == "gprl":
         if scored.embedding is None:
-            raise ValueError("config.loss.method='gprl': needs embeddings; config.scorer must be a general preference model")
+            raise ValueError(
+                "config.loss.method='gprl': needs embeddings; config.scorer must be a general preference model"
+            )
         multiplier = None if drift is None else jnp.asarray(drift.multiplier)
         signal = policy.block_advantages(scored.embedding, scored.scale, multiplier=multiplier)
         decided = _blocks_tell_apart(scored.embedding, scored.scale)

@@ -15,24 +15,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jax.sharding import Mesh
 
+from gpmjax.config.improve import RolloutConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Message
 from gpmjax.data.prompts import EncodedPrompt, Prompt
 from gpmjax.distributed import is_first_host
 from gpmjax.files import replacing
-from gpmjax.config.improve import RolloutConfig
+from gpmjax.improve import tables
+from gpmjax.improve.batch import Example, assemble_policy, fit_policy_shape
+from gpmjax.improve.signals import response_facts
+from gpmjax.improve.step import response_logprobs
+from gpmjax.improve.tables import Rows
+from gpmjax.judges.scoring import Scorer, Scores
 from gpmjax.sampling.endpoint import HttpRollout
 from gpmjax.sampling.http import Server
 from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sampling.rollout import LocalRollout, Rollout, RolloutFailed, Rollouts
 from gpmjax.sharding import put_whole_batch, replicated
-from gpmjax.improve import tables
 from gpmjax.train.backbone import OpenDecoder
-from gpmjax.improve.batch import Example, assemble_policy, fit_policy_shape
-from gpmjax.improve.signals import response_facts
-from gpmjax.improve.step import response_logprobs
-from gpmjax.judges.scoring import Scorer, Scores
-from gpmjax.improve.tables import Rows
 
 KEPT = "kept.parquet"
 """What a rollout that failed had drawn until then."""

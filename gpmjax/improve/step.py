@@ -9,12 +9,12 @@ import optax
 
 from gpmjax.arrays import Array
 from gpmjax.config.improve import GROUP_RELATIVE, PAIRWISE, PolicyLossConfig
+from gpmjax.improve.batch import PolicyBatch
 from gpmjax.losses import policy
 from gpmjax.losses.tokens import token_logprobs
 from gpmjax.models.preference_model import at_slots
 from gpmjax.models.transformer import Decoder, unembedding
 from gpmjax.train.flops import Work, effort, layer_work
-from gpmjax.improve.batch import PolicyBatch
 from gpmjax.train.state import TrainState
 from gpmjax.train.step import make_step
 
@@ -98,7 +98,12 @@ def batch_totals(batch: PolicyBatch, config: PolicyLossConfig) -> dict[str, Arra
 
 
 def batch_loss(
-    model: Decoder, params: Any, batch: PolicyBatch, totals: dict[str, Array], config: PolicyLossConfig, tightening: float
+    model: Decoder,
+    params: Any,
+    batch: PolicyBatch,
+    totals: dict[str, Array],
+    config: PolicyLossConfig,
+    tightening: float,
 ) -> tuple[Array, dict[str, Array]]:
     """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
 

@@ -35,7 +35,9 @@ class RemoteRewards:
         if not completions:
             return np.zeros(0)
         plain = [len(prompt) == 1 and prompt[0].role == "user" for prompt, *_ in completions]
-        prompts = [p[0].content if one else [m._asdict() for m in p] for one, (p, *_) in zip(plain, completions, strict=True)]
+        prompts = [
+            p[0].content if one else [m._asdict() for m in p] for one, (p, *_) in zip(plain, completions, strict=True)
+        ]
         fields = {
             "query": [p + c.text if one else c.text for one, p, c in zip(plain, prompts, completions, strict=True)],
             "prompts": prompts,

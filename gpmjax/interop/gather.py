@@ -43,7 +43,9 @@ class Gathered:
 
     def __init__(self, score: Scoring, size: int, timeout: float):
         if size < 2:
-            raise ValueError(f"group size {size}: must be at least 2, the completions that a trainer samples for a prompt")
+            raise ValueError(
+                f"group size {size}: must be at least 2, the completions that a trainer samples for a prompt"
+            )
         self._score, self._size, self._timeout = score, size, timeout
         self._open: dict[tuple, _Group] = {}
         self._lock = threading.Lock()
@@ -64,7 +66,9 @@ class Gathered:
             for entry in entries:
                 if not entry.group.done.wait(max(0.0, deadline - time.monotonic())):
                     came = len(entry.group.waiting)
-                    raise Incomplete(f"waited {self._timeout:g} s for {self._size} completions of a prompt, {came} came")
+                    raise Incomplete(
+                        f"waited {self._timeout:g} s for {self._size} completions of a prompt, {came} came"
+                    )
                 if entry.group.failure is not None:
                     raise entry.group.failure
         finally:

@@ -40,7 +40,9 @@ class RewardFunction:
     as_tensor: Callable[[list[float]], Any] = list
     """What becomes of the rewards: torch.tensor, or a list."""
 
-    def __call__(self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], **_: Any) -> dict[str, Any]:
+    def __call__(
+        self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], **_: Any
+    ) -> dict[str, Any]:
         """{"rewards": [N], "scores": [N], "extra_logs": {}}; labels are the references, where rewards are against one."""
         score, header = self.model.opened()
         completions = read_completions(
@@ -76,7 +78,9 @@ def read_completions(fields: dict[str, Any], header: str | None = None, ending: 
     for n, (query, prompt, label) in enumerate(zip(queries, prompts, labels, strict=True)):
         if isinstance(prompt, str):
             if not query.startswith(prompt):
-                raise RowError(where, f"query[{n}]", f"must begin with its prompt, {prompt!r:.60}, begins {query!r:.60}")
+                raise RowError(
+                    where, f"query[{n}]", f"must begin with its prompt, {prompt!r:.60}, begins {query!r:.60}"
+                )
             text = query.removeprefix(prompt)
         else:
             text = query
@@ -88,7 +92,9 @@ def read_completions(fields: dict[str, Any], header: str | None = None, ending: 
     return made
 
 
-def reply(score: Scoring, completions: Sequence[Completion], as_tensor: Callable[[list[float]], Any] = list) -> dict[str, Any]:
+def reply(
+    score: Scoring, completions: Sequence[Completion], as_tensor: Callable[[list[float]], Any] = list
+) -> dict[str, Any]:
     """What OpenRLHF reads: rewards for the advantage, scores for its dynamic filter, nothing more to log."""
     rewards = np.asarray(score(completions), np.float64).tolist()
     return {"rewards": as_tensor(rewards), "scores": as_tensor(rewards), "extra_logs": {}}

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards, Scoring
 from gpmjax.interop.templated import templated
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.models.config import require_one_of
 
 PREFIX = "GPMJAX_"
@@ -78,7 +78,9 @@ class RewardModel:
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
         """See `rewards.Scoring`. Raises ValueError where prompts are declared templated: these are conversations."""
         if self.prompts == "templated":
-            raise ValueError("prompts='templated' is for the strings of OpenRLHF and rewardbench; for conversations say 'user'")
+            raise ValueError(
+                "prompts='templated' is for the strings of OpenRLHF and rewardbench; for conversations say 'user'"
+            )
         return self.opened().score(completions)
 
     def opened(self) -> Opened:
@@ -96,7 +98,13 @@ class RewardModel:
             return Opened(RemoteRewards(self.url))
         judge = open_judge(
             JudgePlan(
-                self.model, dict(self.declare), self.max_length, self.rows_per_batch, self.dtype, self.template, tokenizer=self.tokenizer
+                self.model,
+                dict(self.declare),
+                self.max_length,
+                self.rows_per_batch,
+                self.dtype,
+                self.template,
+                tokenizer=self.tokenizer,
             )
         )
         plan = RewardPlan(self.against, self.units)
@@ -121,7 +129,9 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> RewardModel:
             continue
         name = variable.removeprefix(PREFIX).lower()
         if name not in fields:
-            raise ValueError(f"{variable}: no such setting; there are {', '.join(PREFIX + field.upper() for field in fields)}")
+            raise ValueError(
+                f"{variable}: no such setting; there are {', '.join(PREFIX + field.upper() for field in fields)}"
+            )
         try:
             given[name] = declarations(value) if name == "declare" else fields[name](value)
         except ValueError as error:

@@ -53,7 +53,9 @@ def pair_entry(as_tensor: Callable[[np.ndarray], Any], max_length: int = 2048, *
 
 def scalar_entry(max_length: int = 2048, **settings: Any) -> dict[str, Any]:
     """An entry of REWARD_MODEL_CONFIG for a model with a reward of a single response; arguments as of `pair_entry`."""
-    build = functools.partial(_build, settings | {"against": "nothing", "prompts": "templated", "max_length": max_length})
+    build = functools.partial(
+        _build, settings | {"against": "nothing", "prompts": "templated", "max_length": max_length}
+    )
     return {
         "model_builder": build,
         "pipeline_builder": ScalarPipeline,
@@ -86,7 +88,11 @@ class PairPipeline:
         self.task, self.model, self.tokenizer, self.as_tensor = task, model, tokenizer, as_tensor
 
     def __call__(
-        self, candidates_A: Sequence[Conversation], candidates_B: Sequence[Conversation], output_logits: bool = False, **kwargs: Any
+        self,
+        candidates_A: Sequence[Conversation],
+        candidates_B: Sequence[Conversation],
+        output_logits: bool = False,
+        **kwargs: Any,
     ) -> Any:
         """[N] booleans as a tensor, or with ``output_logits`` the list of log-odds s(A ≻ B)/τ.
 
@@ -97,7 +103,9 @@ class PairPipeline:
         for n, (first, second) in enumerate(zip(candidates_A, candidates_B, strict=True)):
             where = f"pair {n}"
             if list(first[:-1]) != list(second[:-1]):
-                raise ValueError(f"{where}: the two conversations differ before their last turn, so they do not answer one prompt")
+                raise ValueError(
+                    f"{where}: the two conversations differ before their last turn, so they do not answer one prompt"
+                )
             prompt = messages_of(list(first[:-1]), "prompt", where)
             made.append(Completion(prompt, reply([first[-1]], "A", where), reply([second[-1]], "B", where), where))
         log_odds = self.model.opened.score(made)

@@ -62,7 +62,9 @@ class RewardPlan:
         require_one_of("against", self.against, AGAINST)
         require_one_of("units", self.units, UNITS)
         if self.against == "nothing" and self.units == "win_rate":
-            raise ValueError("units is 'win_rate' with against='nothing'; a win needs an opponent: 'group' or 'reference'")
+            raise ValueError(
+                "units is 'win_rate' with against='nothing'; a win needs an opponent: 'group' or 'reference'"
+            )
 
 
 class Rewards:

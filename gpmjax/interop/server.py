@@ -46,7 +46,12 @@ class RewardServer(ThreadingHTTPServer):
     request_queue_size = 1024
 
     def __init__(
-        self, address: tuple[str, int], score: Scoring, header: str | None = None, ending: str = "", max_body: int = MAX_BODY
+        self,
+        address: tuple[str, int],
+        score: Scoring,
+        header: str | None = None,
+        ending: str = "",
+        max_body: int = MAX_BODY,
     ):
         self.answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: reply(
             score, read_completions(fields, header, ending)

@@ -28,13 +28,19 @@ def templated(judge: Judge) -> tuple[Judge, str]:
     """
     chat = getattr(judge, "chat", None)
     if not isinstance(chat, ChatFormat) or chat.template != "chat":
-        raise ValueError("prompts='templated': this model does not read prompt and response by a chat template; say 'user'")
+        raise ValueError(
+            "prompts='templated': this model does not read prompt and response by a chat template; say 'user'"
+        )
     if chat.gate_at != "prompt":
-        raise ValueError(f"prompts='templated': gate_at={chat.gate_at!r} needs the messages, which a text does not tell apart; say 'user'")
+        raise ValueError(
+            f"prompts='templated': gate_at={chat.gate_at!r} needs the messages, which a text does not tell apart; say 'user'"
+        )
     plain, full = (chat.write(_PROBE, header=header) for header in (False, True))
     header = full.removeprefix(plain)
     if not header:
-        raise ValueError("prompts='templated': the model's chat template opens no answer, so texts cannot be cut there; say 'user'")
+        raise ValueError(
+            "prompts='templated': the model's chat template opens no answer, so texts cannot be cut there; say 'user'"
+        )
     tokenizer = copy.copy(chat.tokenizer)
     tokenizer.chat_template = _AS_IT_STANDS.replace("HEADER", repr(header))
     return dataclasses.replace(judge, chat=dataclasses.replace(chat, tokenizer=tokenizer)), header

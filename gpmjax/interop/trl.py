@@ -43,13 +43,17 @@ class RewardFunction:
         Raises ValueError, one line naming the completion and what is wrong with it.
         """
         if len(prompts) != len(completions):
-            raise ValueError(f"{len(prompts)} prompts with {len(completions)} completions; there must be one prompt for each")
+            raise ValueError(
+                f"{len(prompts)} prompts with {len(completions)} completions; there must be one prompt for each"
+            )
         references = self._references(columns, len(prompts))
         made = []
         for n, (prompt, completion, reference) in enumerate(zip(prompts, completions, references, strict=True)):
             where = f"completion {n}"
             made.append(
-                Completion(messages_of(prompt, "prompt", where), reply(completion, "completion", where), reference, where)
+                Completion(
+                    messages_of(prompt, "prompt", where), reply(completion, "completion", where), reference, where
+                )
             )
         return [float(number) for number in self.score(made)]
 

@@ -45,7 +45,9 @@ def compute_score(
       ValueError: one line naming the field that is missing or malformed.
       OSError: one line naming the URL, where a server is asked that does not answer.
     """
-    (number,) = compute_score_batched([data_source], [solution_str], [ground_truth], [extra_info], prompt_key=prompt_key)
+    (number,) = compute_score_batched(
+        [data_source], [solution_str], [ground_truth], [extra_info], prompt_key=prompt_key
+    )
     return number
 
 

@@ -39,7 +39,9 @@ class AnswerCache:
                 except json.JSONDecodeError:
                     continue  # half a line
                 if not (isinstance(entry, dict) and {"key", "answer"} <= entry.keys()):
-                    raise ValueError(f"{self._path}:{number}: must be an object with key and answer, is no cache of answers")
+                    raise ValueError(
+                        f"{self._path}:{number}: must be an object with key and answer, is no cache of answers"
+                    )
                 self._answers[entry["key"]] = entry["answer"]
 
     def get(self, key: str) -> Any | None:

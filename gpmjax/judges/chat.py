@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Group
-from gpmjax.judges.judge import Pairs, Verdict
 from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion, ChatReply
 from gpmjax.judges.chat_prompts import PairPrompt
+from gpmjax.judges.judge import Pairs, Verdict
 
 CHUNK = 32
 """Groups that are asked about together, and handed over together."""
@@ -42,7 +42,9 @@ class ChatJudge:
         for start in range(0, len(groups), CHUNK):
             chunk = groups[start : start + CHUNK]
             wanted = [_ordered_pairs(group, pairs) for group in chunk]
-            questions = [self._question(group, *p) for group, several in zip(chunk, wanted, strict=True) for p in several]
+            questions = [
+                self._question(group, *p) for group, several in zip(chunk, wanted, strict=True) for p in several
+            ]
             replies = iter(self.endpoint.ask(questions))
             for group, several in zip(chunk, wanted, strict=True):
                 yield self._verdict(len(group.responses), several, list(itertools.islice(replies, len(several))))

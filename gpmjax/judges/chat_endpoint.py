@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from gpmjax.judges.answer_cache import AnswerCache, request_key
 from gpmjax.hub.lines import one_line
+from gpmjax.judges.answer_cache import AnswerCache, request_key
 from gpmjax.sampling.http import Server, side_by_side
 
 MILLION = 1_000_000

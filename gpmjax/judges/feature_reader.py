@@ -13,9 +13,9 @@ import numpy as np
 
 from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch
 from gpmjax.data.encode import EncodedGroup
+from gpmjax.feature_store import FeatureStore, text_key
 from gpmjax.judges.forward import Scorer
 from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, Output, read_groups
-from gpmjax.feature_store import FeatureStore, text_key
 
 
 class Features(NamedTuple):
@@ -56,7 +56,9 @@ class FeatureReader:
         wanted: set[bytes] = set()
         missing, names = [], []
         for group, own in zip(groups, keys, strict=True):
-            new = [n for n, key in enumerate(own) if key not in self.store and key not in wanted and not wanted.add(key)]
+            new = [
+                n for n, key in enumerate(own) if key not in self.store and key not in wanted and not wanted.add(key)
+            ]
             if new:
                 missing.append(group.take(new))
                 names += [own[n] for n in new]
@@ -85,7 +87,9 @@ class FeatureReader:
 def decoder_fingerprint(config: Any, dtype: str, decoder: Any) -> str:
     """A name for a backbone by its weights, its config and what it computes in; the same whatever heads or files it comes with."""
     digest = hashlib.sha256(repr((config, dtype)).encode())
-    for path, leaf in sorted((jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(decoder)):
+    for path, leaf in sorted(
+        (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(decoder)
+    ):
         array = np.ascontiguousarray(leaf)
         digest.update(repr((path, array.shape, str(array.dtype))).encode())
         digest.update(array.view(np.uint8).data)

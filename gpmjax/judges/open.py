@@ -11,16 +11,16 @@ from jax.sharding import Mesh
 from gpmjax.checks import whole
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.questions import QuestionFormat, response_format
-from gpmjax.judges.embedding import EmbeddingJudge
-from gpmjax.judges.feature_reader import FeatureReader, Features, decoder_fingerprint
-from gpmjax.judges.judge import Judge
-from gpmjax.judges.pairwise import PairwiseJudge
-from gpmjax.judges.forward import Scorer, make_scorer
-from gpmjax.judges.rationales import RationalePlan, RationaleReader
-from gpmjax.judges.readout import PackedReader
 from gpmjax.feature_store import FeatureStore
 from gpmjax.files import fingerprint
 from gpmjax.hub import load_preference_model, open_source
+from gpmjax.judges.embedding import EmbeddingJudge
+from gpmjax.judges.feature_reader import FeatureReader, Features, decoder_fingerprint
+from gpmjax.judges.forward import Scorer, make_scorer
+from gpmjax.judges.judge import Judge
+from gpmjax.judges.pairwise import PairwiseJudge
+from gpmjax.judges.rationales import RationalePlan, RationaleReader
+from gpmjax.judges.readout import PackedReader
 from gpmjax.models.attention.grouped_query import AUTO, preferred
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.precision import full_precision
@@ -30,7 +30,6 @@ from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import generate
 from gpmjax.sampling.logits import SamplingPlan, textless
 from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated
-
 
 DEFAULT_WINDOW = 2048
 
@@ -88,7 +87,9 @@ def open_model(plan: JudgePlan) -> OpenModel:
       FileNotFoundError, ValueError: one line naming the model, or the field and what is allowed.
     """
     mesh = make_mesh()
-    runtime = Runtime(dtype=plan.dtype, attention=preferred(plan.attention), mesh=mesh if mesh.size > 1 else None).validate()
+    runtime = Runtime(
+        dtype=plan.dtype, attention=preferred(plan.attention), mesh=mesh if mesh.size > 1 else None
+    ).validate()
     source = open_source(plan.model)
     window = window_of(plan.max_length, source.config)
     loaded = load_preference_model(source, dict(plan.declare), place_leaf(mesh), tokenizer=plan.tokenizer)
@@ -154,11 +155,15 @@ def as_judge(model: OpenModel, plan: JudgePlan) -> Judge:
 
 def _cached(model: OpenModel, plan: JudgePlan) -> FeatureReader:
     if plan.rationales is not None:
-        raise ValueError(f"feature_cache={plan.feature_cache!r}: must be empty with rationales, which are new texts each time")
+        raise ValueError(
+            f"feature_cache={plan.feature_cache!r}: must be empty with rationales, which are new texts each time"
+        )
     runtime = model.model.runtime
     name = decoder_fingerprint(model.model.config, runtime.dtype, model.params["decoder"])
     encode = jax.jit(
-        full_precision(runtime.dtype, lambda params, batch: model.model.apply({"params": params}, batch, method="features")),
+        full_precision(
+            runtime.dtype, lambda params, batch: model.model.apply({"params": params}, batch, method="features")
+        ),
         in_shardings=(None, batch_sharding(model.mesh)),
         out_shardings=replicated(model.mesh),
     )
@@ -172,7 +177,9 @@ def _cached(model: OpenModel, plan: JudgePlan) -> FeatureReader:
 
 def _thinking(model: OpenModel, read: PackedReader, plan: RationalePlan) -> RationaleReader:
     if model.spec.head != "verdict":
-        raise ValueError(f"rationales: need a model that is read by its verdict, head='verdict'; its head is {model.spec.head!r}")
+        raise ValueError(
+            f"rationales: need a model that is read by its verdict, head='verdict'; its head is {model.spec.head!r}"
+        )
     tokenizer = model.format.tokenizer
     sampling = SamplingPlan(
         max_new_tokens=plan.max_new_tokens,

@@ -39,9 +39,7 @@ class PackedReader:
         return read_groups(self.scorer, groups, self.rows_per_batch)
 
 
-def read_groups(
-    scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int
-) -> Iterator[tuple[Output, int]]:
+def read_groups(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[tuple[Output, int]]:
     """What ``scorer`` says of each group's responses, and the tokens that it took; see `PackedReader`."""
     if not groups:
         return

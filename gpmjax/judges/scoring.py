@@ -18,6 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from gpmjax import hub
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, encode_groups
@@ -25,7 +26,6 @@ from gpmjax.data.groups import Group
 from gpmjax.data.prompts import Prompt
 from gpmjax.data.questions import response_format
 from gpmjax.hub.declaration import resolved, saved_spec
-from gpmjax.config.improve import ScorerConfig
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
@@ -126,7 +126,9 @@ class PreferenceScorer:
     """
 
     def __init__(self, config: ScorerConfig, mesh: Mesh, cyclic_share: float = 1.0):
-        loaded = hub.load_preference_model(config.model, config.declared() or None, place_leaf(mesh), tokenizer=config.tokenizer)
+        loaded = hub.load_preference_model(
+            config.model, config.declared() or None, place_leaf(mesh), tokenizer=config.tokenizer
+        )
         self._window = _window(config, loaded.config, "scorer")
         self._spec = loaded.spec if not config.tau else dataclasses.replace(loaded.spec, tau=config.tau)
         if config.cyclic_until > 1 and self._spec.kind != "hybrid":
@@ -135,7 +137,9 @@ class PreferenceScorer:
                 f"only a hybrid model has a cyclic part of its own"
             )
         self._spec = dataclasses.replace(self._spec, gamma=self._spec.gamma * cyclic_share)
-        runtime = Runtime(dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None).validate()
+        runtime = Runtime(
+            dtype=config.dtype, attention=config.attention, mesh=mesh if mesh.size > 1 else None
+        ).validate()
         self._model = PreferenceModel(loaded.config, self._spec, runtime)
         self._params, self._mesh, self._config = loaded.params, mesh, config
         chat = ChatFormat(loaded.tokenizer, template=config.template, **self._spec.encoding())
@@ -186,7 +190,9 @@ class PreferenceScorer:
 def _read_once(group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:
     """The group with each distinct sequence of tokens once, and where each of its responses is among them."""
     first: dict[tuple[int, bytes], int] = {}
-    places = [first.setdefault((group.own(n), tokens.tobytes()), len(first)) for n, tokens in enumerate(group.responses)]
+    places = [
+        first.setdefault((group.own(n), tokens.tobytes()), len(first)) for n, tokens in enumerate(group.responses)
+    ]
     kept = [places.index(n) for n in range(len(first))]
     own = tuple(group.own_prompt[n] for n in kept) if group.own_prompt else ()
     return group._replace(responses=tuple(group.responses[n] for n in kept), own_prompt=own), places
@@ -206,11 +212,15 @@ def checked(found: Scores, prompts: Sequence[Prompt], responses: int, label: str
     """
     scores = found.scores
     if scores.shape != (len(prompts), responses, responses):
-        raise ValueError(f"{label}: gave scores of shape {scores.shape}, expected {(len(prompts), responses, responses)}")
+        raise ValueError(
+            f"{label}: gave scores of shape {scores.shape}, expected {(len(prompts), responses, responses)}"
+        )
     for prompt, matrix in zip(prompts, scores, strict=True):
         if not np.isfinite(matrix).all():
             i, j = np.argwhere(~np.isfinite(matrix))[0]
-            raise ValueError(f"{label}: {prompt.where}: score of responses {i} and {j} is {matrix[i, j]}; it must be finite")
+            raise ValueError(
+                f"{label}: {prompt.where}: score of responses {i} and {j} is {matrix[i, j]}; it must be finite"
+            )
         gap = np.abs(matrix + matrix.T)
         if gap.max() > max(SKEW_TOLERANCE * np.abs(matrix).max(), SMALLEST_GAP * found.tau):
             i, j = np.unravel_index(gap.argmax(), gap.shape)

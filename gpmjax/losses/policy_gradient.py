@@ -14,9 +14,7 @@ from gpmjax.preference.inputs import float32_or_wider, require_same_shape
 MAX_LOG_RATIO = 20.0
 
 
-def log_ratio(
-    logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*batch"]
-) -> Float[jax.Array, "*batch"]:
+def log_ratio(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*batch"]) -> Float[jax.Array, "*batch"]:
     """log π − log π_ref [...] float32, of one shape or a ValueError.
 
     >>> float(log_ratio(jnp.array(-1.0), jnp.array(-3.0)))

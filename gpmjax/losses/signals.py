@@ -146,9 +146,7 @@ def group_advantages(
     return centred / (jnp.sqrt(jnp.mean(jnp.square(centred), axis=-1, keepdims=True)) + epsilon)
 
 
-def tells_apart(
-    signal: Float[Array, "*batch K"], size: Float[Array, "*batch"]
-) -> Bool[jax.Array, "*batch"]:
+def tells_apart(signal: Float[Array, "*batch K"], size: Float[Array, "*batch"]) -> Bool[jax.Array, "*batch"]:
     """Whether a prompt's K signals differ by more than float32's rounding: max − min > `ROUNDING` · size.
 
     Equal signals have nothing to say. What rounding leaves of them would still be scaled up, by a division by their standard

@@ -85,9 +85,7 @@ def _backward(vocab_axis, softcap, chunk, residuals, gradient_N):
 
     def unfold(carry, c):
         d_hidden_ND, d_unembedding = carry
-        weights, logits_NC, local_N, is_new_C = _chunk(
-            vocab_axis, softcap, chunk, hidden_ND, targets_N, unembedding, c
-        )
+        weights, logits_NC, local_N, is_new_C = _chunk(vocab_axis, softcap, chunk, hidden_ND, targets_N, unembedding, c)
         is_target_NC = (local_N[:, None] == jnp.arange(chunk)[None, :]).astype(jnp.float32)
         d_logits_NC = gradient_N[:, None] * (is_target_NC - jnp.exp(logits_NC - log_total_N[:, None]))
         if softcap is not None:

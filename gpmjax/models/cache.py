@@ -23,9 +23,7 @@ class Past(NamedTuple):
     response_k: Float[Array, "*L B K M N d"]
     response_v: Float[Array, "*L B K M N d"]
 
-    def written(
-        self, step: Int[Array, ""], k: Float[Array, "L B K N d"], v: Float[Array, "L B K N d"]
-    ) -> "Past":
+    def written(self, step: Int[Array, ""], k: Float[Array, "L B K N d"], v: Float[Array, "L B K N d"]) -> "Past":
         """A stack with the new tokens' keys and values in response slot ``step``; in place, inside a compiled loop."""
         put = lambda cache, new: jax.lax.dynamic_update_slice_in_dim(cache, new[:, :, :, None], step, axis=3)
         return self._replace(response_k=put(self.response_k, k), response_v=put(self.response_v, v))
@@ -39,7 +37,9 @@ class DecodeStep(NamedTuple):
     """Tokens that each response has in the cache."""
 
 
-def empty_past(prompt_k: Float[Array, "L B P N d"], prompt_v: Float[Array, "L B P N d"], responses: int, slots: int) -> Past:
+def empty_past(
+    prompt_k: Float[Array, "L B P N d"], prompt_v: Float[Array, "L B P N d"], responses: int, slots: int
+) -> Past:
     """A stack with room for ``slots`` tokens of each of ``responses`` responses to the prompts given."""
     layers, batch, _, heads, size = prompt_k.shape
     room = jnp.zeros((layers, batch, responses, slots, heads, size), prompt_k.dtype)

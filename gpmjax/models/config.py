@@ -158,7 +158,9 @@ class DecoderConfig:
         whole("window", self.window, 0)
         require_one_of("activation", self.activation, ACTIVATIONS)
         if self.num_heads % self.num_kv_heads:
-            raise ValueError(f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads {self.num_kv_heads}")
+            raise ValueError(
+                f"num_heads is {self.num_heads}; it must be a multiple of num_kv_heads {self.num_kv_heads}"
+            )
         if self.head_dim % 2:
             raise ValueError(f"head_dim is {self.head_dim}; rotary positions need an even one")
         if len(self.layer_types) != self.num_layers:

@@ -105,7 +105,9 @@ class PreferenceHeads(nn.Module):
     @nn.compact
     def __call__(self, response: Float[Array, "*batch R D"], prompt: Float[Array, "*batch R D"]) -> PreferenceOutput:
         spec = self.spec.validate()
-        embedding = Head(spec, spec.outputs, drawn_reward_first if spec.kind == "hybrid" else drawn, name="value")(response.astype(jnp.float32))
+        embedding = Head(spec, spec.outputs, drawn_reward_first if spec.kind == "hybrid" else drawn, name="value")(
+            response.astype(jnp.float32)
+        )
         if (spec.reward_mean, spec.reward_std) != (0, 1):
             embedding = (embedding - jnp.float32(spec.reward_mean)) / jnp.float32(spec.reward_std)
         reward = embedding[..., 0] if spec.kind in ("bt", "hybrid") else None

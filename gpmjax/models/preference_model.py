@@ -46,7 +46,9 @@ class PreferenceModel(nn.Module):
         """Heads on hidden states already computed; with ``encode``, for a loss that reads both."""
         return self._read(*read_features(hidden, batch))
 
-    def _read(self, response: Float[Array, "B R D"], prompt: Float[Array, "B R D"]) -> PreferenceOutput | PairwiseOutput:
+    def _read(
+        self, response: Float[Array, "B R D"], prompt: Float[Array, "B R D"]
+    ) -> PreferenceOutput | PairwiseOutput:
         if self.spec.head == "verdict":
             logits = self.decoder.logits(response.astype(self.runtime.dtype))
             odds, mass = verdict_log_odds(logits, self.spec.verdict_tokens)

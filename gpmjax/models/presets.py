@@ -10,7 +10,13 @@ from gpmjax.models.config import DecoderConfig, RopeScaling
 
 def _llama(**fields) -> DecoderConfig:
     return DecoderConfig(
-        **{"vocab_size": 128_256, "norm_eps": 1e-5, "rope_theta": 500_000.0, "max_positions": 131_072, "num_kv_heads": 8}
+        **{
+            "vocab_size": 128_256,
+            "norm_eps": 1e-5,
+            "rope_theta": 500_000.0,
+            "max_positions": 131_072,
+            "num_kv_heads": 8,
+        }
         | fields
     )
 

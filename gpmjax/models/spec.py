@@ -76,7 +76,10 @@ class PreferenceSpec:
     @classmethod
     def pairwise(cls, question: str, **changes: Any) -> "PreferenceSpec":
         """A model that reads two responses at once: P = σ(r(i, j)/τ)."""
-        return cls(**{"kind": "pairwise", "dim": 1, "gate": "none", "normalise": "none", "tau": 1.0, "question": question} | changes)
+        return cls(
+            **{"kind": "pairwise", "dim": 1, "gate": "none", "normalise": "none", "tau": 1.0, "question": question}
+            | changes
+        )
 
     def encoding(self) -> dict[str, Any]:
         """The fields that say how text becomes tokens, under the names that ``gpmjax.data.chat.ChatFormat`` takes."""
@@ -123,7 +126,9 @@ class PreferenceSpec:
         if self.kind != "bt" or self.head == "verdict":
             for name, value in (("reward_mean", 0), ("reward_std", 1)):
                 if getattr(self, name) != value:
-                    raise ValueError(f"{name} is {getattr(self, name)}; only kind='bt' with a head of its own has one, so it must be {value}")
+                    raise ValueError(
+                        f"{name} is {getattr(self, name)}; only kind='bt' with a head of its own has one, so it must be {value}"
+                    )
         if self.kind not in EMBEDDING_KINDS:
             require_one_of("dim", self.dim, (1,))
             require_one_of("gate", self.gate, ("none",))
@@ -132,7 +137,9 @@ class PreferenceSpec:
         if self.kind == "pairwise" and not self.question:
             raise ValueError("question is ''; a pairwise model needs one with places for two responses")
         if self.question and self.gate != "none":
-            raise ValueError(f"gate is {self.gate!r}; a question has no prompt of its own to read it at, so it must be 'none'")
+            raise ValueError(
+                f"gate is {self.gate!r}; a question has no prompt of its own to read it at, so it must be 'none'"
+            )
         require_one_of("bos_tokens", self.bos_tokens, BOS_TOKENS)
         require_one_of("gate_at", self.gate_at, GATE_PLACES if self.gate != "none" else GATE_PLACES[:1])
         self._validate_verdicts()
@@ -142,7 +149,9 @@ class PreferenceSpec:
         if self.head == "verdict":
             require_one_of("kind", self.kind, ("bt", "pairwise"))
             if not self.question or len(self.verdicts) != 2 or not all(self.verdicts):
-                raise ValueError(f"verdicts is {self.verdicts!r}; a verdict head needs two, and a question that asks for them")
+                raise ValueError(
+                    f"verdicts is {self.verdicts!r}; a verdict head needs two, and a question that asks for them"
+                )
         elif self.verdicts:
             raise ValueError(f"verdicts is {self.verdicts!r}; only a verdict head has any")
         if self.verdict_tokens and (len(self.verdict_tokens) != 2 or self.verdict_tokens[0] == self.verdict_tokens[1]):

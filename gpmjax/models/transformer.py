@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
+from gpmjax.models.attention.flash import KEPT
 from gpmjax.models.attention.grouped_query import NO_WINDOW, attention, cached_attention
 from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.models.attention.flash import KEPT
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
 from gpmjax.models.rotary import rotary_tables, rotate_planes
 from gpmjax.sharding import look_up, split_rows
@@ -75,7 +75,9 @@ class Block(nn.Module):
     runtime: Runtime
 
     @nn.compact
-    def __call__(self, hidden: Float[Array, "B T D"], layer: dict[str, Any], layout: TokenLayout | DecodeStep, cos, sin):
+    def __call__(
+        self, hidden: Float[Array, "B T D"], layer: dict[str, Any], layout: TokenLayout | DecodeStep, cos, sin
+    ):
         c = self.config
         norm = lambda name: RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name=name)
         post = lambda name, x: norm(name)(x) if c.post_norms else x

@@ -29,7 +29,9 @@ from gpmjax.preference.votes import Block
 _SHRINKAGE = 1e-3
 
 
-def held_out_votes(block: Block, wins: np.ndarray, ridge: float, directed: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def held_out_votes(
+    block: Block, wins: np.ndarray, ridge: float, directed: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Every vote of B data sets, predicted from the others.
 
     Args:
@@ -76,7 +78,9 @@ def held_out_votes(block: Block, wins: np.ndarray, ridge: float, directed: bool)
     return np.stack(features, axis=-1), both(target, 0.0) * weighted, weighted
 
 
-def likelihood_ratio(features: np.ndarray, wins: np.ndarray, total: np.ndarray, *, directed: bool = False) -> np.ndarray:
+def likelihood_ratio(
+    features: np.ndarray, wins: np.ndarray, total: np.ndarray, *, directed: bool = False
+) -> np.ndarray:
     """T [B] in nats, of features [B, N, q] with d first, weighted wins and votes [B, N]; at least 0."""
     scale = np.sqrt((np.square(features) * total[..., None]).sum(1, keepdims=True) / total.sum(1)[:, None, None])
     features = features / np.where(scale > 1e-9, scale, np.inf)

@@ -142,7 +142,9 @@ def _fit(data: list[Block], wins: list[np.ndarray], seed: int) -> tuple[float, l
                 found += bradley_terry.centred_energy(refit.reward, block.present)[0] / runs
         return float(found)
 
-    target = sum(float(bradley_terry.centred_energy(reward[None], there)[0]) for reward, there in zip(fits, present, strict=True))
+    target = sum(
+        float(bradley_terry.centred_energy(reward[None], there)[0]) for reward, there in zip(fits, present, strict=True)
+    )
     stretch = bradley_terry.match_spread(energy, target)
     return ridge, [stretch * reward for reward in fits], stretch
 
@@ -150,11 +152,18 @@ def _fit(data: list[Block], wins: list[np.ndarray], seed: int) -> tuple[float, l
 def _draw(block: Block, reward: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """[count, M] votes for i that Bradley–Terry would have given."""
     log_odds = reward[block.group, block.i] - reward[block.group, block.j]
-    return block.votes * redraw(np.broadcast_to(log_odds, (count, len(log_odds))), block.wins / block.votes, rng, votes=block.votes)
+    return block.votes * redraw(
+        np.broadcast_to(log_odds, (count, len(log_odds))), block.wins / block.votes, rng, votes=block.votes
+    )
 
 
 def _null(
-    data: list[Block], rewards: list[np.ndarray], ridge: float, replicates: int, rng: np.random.Generator, directed: bool
+    data: list[Block],
+    rewards: list[np.ndarray],
+    ridge: float,
+    replicates: int,
+    rng: np.random.Generator,
+    directed: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """T* and cyclic triads of labels drawn from the rewards, [B] each."""
     largest = max(block.present.size * block.size for block in data)

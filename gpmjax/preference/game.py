@@ -51,9 +51,7 @@ def von_neumann_winner(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "
     return _equilibria(flat).reshape(game.shape[:-1])
 
 
-def exploitability(
-    policy: Float[Array, "*batch K"], scores: Float[Array, "*batch K K"]
-) -> Float[jax.Array, "*batch"]:
+def exploitability(policy: Float[Array, "*batch K"], scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch"]:
     """What the best response to a policy gains: max_j s(j ≻ p) − s(p ≻ p) = max_j (S p)_j − pᵀS p.
 
     Args:

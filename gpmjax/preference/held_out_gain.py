@@ -21,7 +21,15 @@ the former as they were fitted to the real ones, and returns the held-out (log-o
 
 
 def held_out_gain(
-    hybrid, bradley_terry, target, groups, *, weight=None, refit: Refit | None = None, replicates: int = REPLICATES, seed: int = 0
+    hybrid,
+    bradley_terry,
+    target,
+    groups,
+    *,
+    weight=None,
+    refit: Refit | None = None,
+    replicates: int = REPLICATES,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Held-out log-likelihood ratio of a hybrid to Bradley–Terry, per prompt, and whether chance explains it.
 
@@ -50,14 +58,20 @@ def held_out_gain(
     >>> round(found["gain"]["value"], 3), found["null"], found["prompts_for"]
     (0.566, 'signs', 2)
     """
-    everywhere, (hybrid, bradley_terry, target, weight, prompt), names = _checked(hybrid, bradley_terry, target, groups, weight)
+    everywhere, (hybrid, bradley_terry, target, weight, prompt), names = _checked(
+        hybrid, bradley_terry, target, groups, weight
+    )
     if replicates < 1:
         raise ValueError(f"replicates={replicates}: must be at least 1")
     gain = weight * (_log_likelihood(hybrid, target) - _log_likelihood(bradley_terry, target))
     sums, totals = np.bincount(prompt, gain, len(names)), np.bincount(prompt, weight, len(names))
     rng = np.random.default_rng(seed)
     drawn = rng.integers(len(names), size=(RESAMPLES, len(names)))
-    interval = np.quantile(sums[drawn].sum(1) / totals[drawn].sum(1), [ALPHA / 2, 1 - ALPHA / 2]).tolist() if len(names) > 1 else None
+    interval = (
+        np.quantile(sums[drawn].sum(1) / totals[drawn].sum(1), [ALPHA / 2, 1 - ALPHA / 2]).tolist()
+        if len(names) > 1
+        else None
+    )
     if refit is not None:
         simulated = np.array([_total(*refit(rng), everywhere) for _ in range(replicates)])
         null, p = "refit", _p_value(simulated, sums.sum())
@@ -83,7 +97,11 @@ def held_out_gain(
 def describe(found: dict[str, Any]) -> str:
     """The answer in plain words."""
     gain = found["gain"]
-    interval = "" if gain["interval"] is None else f" (95 % over {found['prompts']} prompts: {gain['interval'][0]:+.4f} to {gain['interval'][1]:+.4f})"
+    interval = (
+        ""
+        if gain["interval"] is None
+        else f" (95 % over {found['prompts']} prompts: {gain['interval'][0]:+.4f} to {gain['interval'][1]:+.4f})"
+    )
     start = f"hybrid over Bradley–Terry, held out: {gain['value']:+.4f} nats a comparison{interval}"
     if found["p"] is None:
         return f"{start}; one prompt and no refit: chance cannot be told"
@@ -96,7 +114,9 @@ def describe(found: dict[str, Any]) -> str:
 def _total(hybrid, bradley_terry, target, weight: np.ndarray) -> float:
     hybrid, bradley_terry, target = (np.asarray(values, np.float64) for values in (hybrid, bradley_terry, target))
     if not hybrid.shape == bradley_terry.shape == target.shape == weight.shape:
-        raise ValueError(f"refit: returned {hybrid.shape}, {bradley_terry.shape}, {target.shape}; must be {weight.shape} each")
+        raise ValueError(
+            f"refit: returned {hybrid.shape}, {bradley_terry.shape}, {target.shape}; must be {weight.shape} each"
+        )
     return float(np.sum(weight * (_log_likelihood(hybrid, target) - _log_likelihood(bradley_terry, target))))
 
 

@@ -29,7 +29,9 @@ from gpmjax.preference.operator import rotate, scale_blocks
 from gpmjax.preference.score import bt_embedding
 
 
-def hybrid_embedding(reward: Float[Array, "*batch"], cyclic: Float[Array, "*batch dim"]) -> Float[jax.Array, "*batch out"]:
+def hybrid_embedding(
+    reward: Float[Array, "*batch"], cyclic: Float[Array, "*batch dim"]
+) -> Float[jax.Array, "*batch out"]:
     """The embedding of k + 1 blocks whose score is a reward difference plus a cyclic score: v = (r, 1, c).
 
     Args:
@@ -68,7 +70,9 @@ def hybrid_scale(
 
 
 def reward_within(
-    v: Float[Array, "*batch K dim"], scale: Float[Array, "*batch k"] | None = None, weight: Float[Array, "*batch K"] | None = None
+    v: Float[Array, "*batch K dim"],
+    scale: Float[Array, "*batch k"] | None = None,
+    weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch K"]:
     """The reward that a general preference model holds of K responses: f_i = ⟨R D² v_i, v̄⟩, the mean score of i.
 
@@ -89,7 +93,9 @@ def reward_within(
 
 
 def curl_scores(
-    v: Float[Array, "*batch K dim"], scale: Float[Array, "*batch k"] | None = None, weight: Float[Array, "*batch K"] | None = None
+    v: Float[Array, "*batch K dim"],
+    scale: Float[Array, "*batch k"] | None = None,
+    weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch K K"]:
     """What no reward explains of the scores of K responses: ⟨R D² (v_i − v̄), v_j − v̄⟩, the scores of centred embeddings.
 
@@ -109,7 +115,9 @@ def curl_scores(
 
 
 def curl_energy(
-    v: Float[Array, "*batch K dim"], scale: Float[Array, "*batch k"] | None = None, weight: Float[Array, "*batch K"] | None = None
+    v: Float[Array, "*batch K dim"],
+    scale: Float[Array, "*batch k"] | None = None,
+    weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch"]:
     """Mean squared curl over all pairs of K responses, Σ_ij w_i w_j curl_ij² = tr(R D² Σ (R D²)ᵀ Σ), without making the pairs.
 

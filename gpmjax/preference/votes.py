@@ -119,7 +119,9 @@ def blocks(groups: Sequence, *, directions: Sequence | None = None) -> list[Bloc
         table = _checked(rows, g)
         extra = np.zeros(len(table)) if directions is None else np.asarray(directions[g], np.float64)
         if extra.shape != (len(table),) or not np.isfinite(extra).all():
-            raise ValueError(f"directions[{g}]: must be one finite number for each of the group's {len(table)} comparisons")
+            raise ValueError(
+                f"directions[{g}]: must be one finite number for each of the group's {len(table)} comparisons"
+            )
         counted = (table[:, 0] != table[:, 1]) & (table[:, 3] > 0)
         if len(kept := _closed(np.column_stack([table, extra])[counted])):
             parsed.append(kept)
@@ -160,7 +162,9 @@ def _checked(rows, g: int) -> np.ndarray:
         if not (votes >= 1 and votes == int(votes)):
             raise ValueError(f"{where}: votes={votes}: must be a whole number of at least 1")
         if votes > 1 and abs(target * votes - round(target * votes)) > 1e-6:
-            raise ValueError(f"{where}: target={target} of {votes} votes is {target * votes} votes, must be a whole number")
+            raise ValueError(
+                f"{where}: target={target} of {votes} votes is {target * votes} votes, must be a whole number"
+            )
     return np.array(full, np.float64).reshape(-1, 5)
 
 

@@ -43,14 +43,19 @@ class HttpRollout:
         """See ``Rollout``; log-probabilities are None, as servers tell those of another distribution than they draw from."""
         ids = range(len(prompts)) if ids is None else ids
         bodies = [
-            self._body(tokens, seed, number) for tokens, number in zip(prompt_tokens(self.chat, prompts), ids, strict=True)
+            self._body(tokens, seed, number)
+            for tokens, number in zip(prompt_tokens(self.chat, prompts), ids, strict=True)
         ]
-        read = functools.partial(_choices, samples=self.samples, longest=self.plan.max_new_tokens + 1)  # EOS is sent or not
+        read = functools.partial(
+            _choices, samples=self.samples, longest=self.plan.max_new_tokens + 1
+        )  # EOS is sent or not
         ask = lambda body: self.server.post("completions", body, read)
         answers, failure = side_by_side(ask, bodies, self.server.concurrency)
         kept = {place: self._read(prompts[place], choices) for place, choices in answers.items()}
         if failure is not None:
-            raise RolloutFailed(f"{failure} ({len(kept)} of {len(prompts)} prompts answered, and kept)", kept) from failure
+            raise RolloutFailed(
+                f"{failure} ({len(kept)} of {len(prompts)} prompts answered, and kept)", kept
+            ) from failure
         return [kept[place] for place in range(len(prompts))]
 
     def _body(self, tokens: np.ndarray, seed: int, number: int) -> dict[str, Any]:
@@ -99,7 +104,9 @@ def _choices(answer: Any, samples: int, longest: int) -> list[Mapping[str, Any]]
 
 
 def _is_choice(choice: Any) -> bool:
-    if not (isinstance(choice, dict) and isinstance(choice.get("text"), str) and isinstance(choice.get("index", 0), int)):
+    if not (
+        isinstance(choice, dict) and isinstance(choice.get("text"), str) and isinstance(choice.get("index", 0), int)
+    ):
         return False
     ids = choice.get("token_ids")
     return ids is None or (isinstance(ids, list) and all(type(token) is int for token in ids))

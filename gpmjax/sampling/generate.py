@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from gpmjax.arrays import Array
 from gpmjax.models.cache import DecodeStep, Past, empty_past
@@ -120,7 +121,9 @@ def _batch(prompts: Sequence[np.ndarray], ids: Sequence[int], rows: int, slots: 
     return batch
 
 
-def _check(model: Decoder, params: Any, prompts: Sequence[np.ndarray], samples: int, plan: SamplingPlan, rows: int) -> None:
+def _check(
+    model: Decoder, params: Any, prompts: Sequence[np.ndarray], samples: int, plan: SamplingPlan, rows: int
+) -> None:
     config = model.config
     if not len(prompts):
         raise ValueError("prompts=[]: there must be at least one")
@@ -142,7 +145,9 @@ def _check(model: Decoder, params: Any, prompts: Sequence[np.ndarray], samples: 
             raise ValueError(f"prompt {n} has token ids outside the model's vocabulary, [0, {config.vocab_size})")
     for token in plan.stop_tokens:
         if token >= config.vocab_size:
-            raise ValueError(f"stop_tokens={plan.stop_tokens}: must be below the model's vocabulary, {config.vocab_size}")
+            raise ValueError(
+                f"stop_tokens={plan.stop_tokens}: must be below the model's vocabulary, {config.vocab_size}"
+            )
 
 
 class _State(NamedTuple):

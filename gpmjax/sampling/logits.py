@@ -100,9 +100,7 @@ def filtered(logits: Float[Array, "*batch V"], plan: SamplingPlan) -> Float[Arra
     return logits
 
 
-def draw(
-    keys: Array, logits: Float[Array, "B V"], plan: SamplingPlan
-) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
+def draw(keys: Array, logits: Float[Array, "B V"], plan: SamplingPlan) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
     """A token of each row, drawn with the row's own key, and its log-probability.
 
     With one key a row, what a row draws does not depend on which other rows there are.

@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 
 from gpmjax import hub
 from gpmjax.config import BackboneConfig, ModelConfig
-from gpmjax.files import fingerprint
 from gpmjax.data.questions import verdict_tokens
+from gpmjax.files import fingerprint
 from gpmjax.hub.declaration import is_head_tensor, resolved
 from gpmjax.models.config import DecoderConfig, require_one_of
 from gpmjax.models.heads import PreferenceHeads

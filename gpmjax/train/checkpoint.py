@@ -33,7 +33,6 @@ from gpmjax.sharding import path_name
 from gpmjax.train.digest import digest
 from gpmjax.train.state import TrainState, state_shardings
 
-
 HANDLERS = {
     "params": ocp.StandardCheckpointHandler,
     "optimizer": ocp.StandardCheckpointHandler,
@@ -186,7 +185,12 @@ class Checkpoints:
                 broken.append((step, error))
                 continue
             for number, error in broken:
-                logging.warning("%s; going on from the one of step %d, the broken one is now %s", error, step, self._set_aside(number))
+                logging.warning(
+                    "%s; going on from the one of step %d, the broken one is now %s",
+                    error,
+                    step,
+                    self._set_aside(number),
+                )
             if broken:
                 np.asarray(any_host(False))  # every host waits for the moves
                 self._manager.reload()
@@ -233,7 +237,9 @@ class Checkpoints:
             broken = error
         # One host may be alone in reading the damaged part.
         if np.any(np.asarray(any_host(broken is not None))):
-            raise broken or BrokenCheckpoint(f"{self._directory / str(step)}: broken checkpoint (another host cannot read it)")
+            raise broken or BrokenCheckpoint(
+                f"{self._directory / str(step)}: broken checkpoint (another host cannot read it)"
+            )
         self._check_digest(step, saved)
         step_array = jax.device_put(jax.numpy.asarray(step, jax.numpy.int32), target.step.sharding)
         return TrainState(step_array, saved["params"], saved["optimizer"])
@@ -241,7 +247,9 @@ class Checkpoints:
     def _check_digest(self, step: int, saved: dict[str, Any]) -> None:
         expected = self.record(step).get("digest")
         if expected is None:
-            logging.warning("%s: made before checkpoints had digests; its bits are not checked", self._directory / str(step))
+            logging.warning(
+                "%s: made before checkpoints had digests; its bits are not checked", self._directory / str(step)
+            )
             return
         for name, tree in saved.items():
             if digest(tree) != expected.get(name):
@@ -277,7 +285,9 @@ class Checkpoints:
             metadata = HANDLERS[item]().metadata(self._directory / str(step) / item).tree
             return {path_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(metadata)}
         except Exception as error:
-            raise BrokenCheckpoint(f"{self._directory / str(step)}: broken checkpoint (no readable {item} metadata)") from error
+            raise BrokenCheckpoint(
+                f"{self._directory / str(step)}: broken checkpoint (no readable {item} metadata)"
+            ) from error
 
 
 def _reason(error: Exception) -> str:

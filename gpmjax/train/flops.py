@@ -23,8 +23,8 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from gpmjax.arrays import Array, FeatureBatch, TokenBatch, TokenLayout
-from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.attention.flash import visited_pairs
+from gpmjax.models.config import DecoderConfig, Runtime
 
 # Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
 PEAKS: tuple[tuple[str, float], ...] = (

@@ -53,7 +53,9 @@ class MetricsWriter:
         """Raises OSError, naming file and step, when the disk takes no more lines; TensorBoard is gone on without."""
         if not self._open:
             return
-        files.append_line(self._file, self._path, json.dumps({"step": step, **values}), f"the line of step {step} is not written")
+        files.append_line(
+            self._file, self._path, json.dumps({"step": step, **values}), f"the line of step {step} is not written"
+        )
         self._tensorboard.write(step, _scalars(values))
 
     def close(self) -> None:

@@ -116,7 +116,9 @@ def split(params: dict, freeze: Sequence[str]) -> tuple[dict, dict]:
     flat = traverse_util.flatten_dict(params, sep="/")
     for pattern in freeze:
         if not any(re.search(pattern, path) for path in flat):
-            raise ValueError(f"config.model.freeze pattern {pattern!r}: found in no parameter path, e.g. {next(iter(flat))}")
+            raise ValueError(
+                f"config.model.freeze pattern {pattern!r}: found in no parameter path, e.g. {next(iter(flat))}"
+            )
 
     frozen = {path: leaf for path, leaf in flat.items() if any(re.search(pattern, path) for pattern in freeze)}
     trainable = {path: leaf for path, leaf in flat.items() if path not in frozen}

@@ -38,7 +38,13 @@ def data_identity(sources: Sequence[Sequence[EncodedGroup]]) -> str:
     for source in sources:
         for group in source:
             groups, comparisons = groups + 1, comparisons + len(group.comparisons)
-            lengths = [len(group.prompt), group.prompt_end, len(group.responses), *map(len, group.responses), len(group.comparisons)]
+            lengths = [
+                len(group.prompt),
+                group.prompt_end,
+                len(group.responses),
+                *map(len, group.responses),
+                len(group.comparisons),
+            ]
             for numbers in (lengths, group.prompt, *group.responses):
                 found.update(np.asarray(numbers, "<i4").tobytes())
             labels = [[c.chosen, c.rejected, c.target, c.margin, c.weight] for c in group.comparisons]
@@ -61,7 +67,9 @@ def fit_record(
       base: the base model's fingerprint.
       ranked_by: the groups of the first evaluation set, whose figures checkpoints are ranked by.
     """
-    model = recorded_fields(config.model, without=("source", *(field.name for field in dataclasses.fields(PreferenceSpec))))
+    model = recorded_fields(
+        config.model, without=("source", *(field.name for field in dataclasses.fields(PreferenceSpec)))
+    )
     data = recorded_fields(config.data, without=("eval",))
     record = {
         "seed": config.seed,
@@ -69,7 +77,8 @@ def fit_record(
         "model": model | {"base": base},
         "data": data | {"content": data_identity(train)},
         "loss": recorded_fields(config.loss),
-        "optimizer": recorded_fields(config.optimizer, without=("warmup_fraction",)) | schedule_facts(config.optimizer, steps),
+        "optimizer": recorded_fields(config.optimizer, without=("warmup_fraction",))
+        | schedule_facts(config.optimizer, steps),
     }
     if ranked_by is not None:
         record["ranked_by"] = data_identity([ranked_by])
@@ -82,7 +91,9 @@ def schedule_facts(config: OptimizerConfig, steps: int) -> dict[str, int]:
     return warmup if config.schedule == "constant" else warmup | {"steps": steps}
 
 
-def refuse_changes(place: str, saved: Mapping[str, Any], mine: Mapping[str, Any], may_change: str = FIT_MAY_CHANGE) -> None:
+def refuse_changes(
+    place: str, saved: Mapping[str, Any], mine: Mapping[str, Any], may_change: str = FIT_MAY_CHANGE
+) -> None:
     """Compares the record of a run with that of its resumption. Fields that were not recorded then are said not to be checked.
 
     Raises:
@@ -99,7 +110,11 @@ def refuse_changes(place: str, saved: Mapping[str, Any], mine: Mapping[str, Any]
             )
     if unknown := [name for name in later if name not in earlier]:
         named = ", ".join(unknown[:6]) + (f" and {len(unknown) - 6} more" if len(unknown) > 6 else "")
-        logging.warning("%s: was begun by another version, which did not record %s; whether they changed is not checked", place, named)
+        logging.warning(
+            "%s: was begun by another version, which did not record %s; whether they changed is not checked",
+            place,
+            named,
+        )
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

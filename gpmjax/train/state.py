@@ -11,7 +11,6 @@ from jax.sharding import Mesh
 from gpmjax.arrays import Array
 from gpmjax.sharding import replicated, tree_shardings
 
-
 TPU_OPTIONS = {"xla_tpu_enable_windowed_einsum_for_all_gather": False}
 """Weights are gathered whole, then multiplied. By default XLA multiplies part by part as they come in, and reads and writes
 the sums of all parts before in HBM each time: more than twice the traffic of a whole Gemma-2B step (gpmjax/aot)."""
@@ -38,9 +37,7 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh)
 
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Shardings for a state, or for its shapes."""
-    return TrainState(
-        replicated(mesh), tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer)
-    )
+    return TrainState(replicated(mesh), tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer))
 
 
 def jit_step(step: Callable, state: TrainState, mesh: Mesh) -> Callable:

@@ -65,7 +65,9 @@ class TensorBoard:
         self._writer.write(event.SerializeToString())
 
     def _give_up(self, error: OSError) -> None:
-        logging.warning("%s: cannot be written (%s); the run goes on without TensorBoard", self._directory, error.strerror or error)
+        logging.warning(
+            "%s: cannot be written (%s); the run goes on without TensorBoard", self._directory, error.strerror or error
+        )
         writer, self._writer = self._writer, None
         if writer is not None:
             with contextlib.suppress(OSError):  # what is still in its buffer

@@ -30,7 +30,9 @@ def owned_workdir(workdir: Path) -> Iterator[None]:
             except OSError as error:
                 refusal = error
         if np.any(np.asarray(any_host(refusal is not None))):
-            raise refusal or OSError(f"{workdir}: the first host cannot have this work directory; its own words say why")
+            raise refusal or OSError(
+                f"{workdir}: the first host cannot have this work directory; its own words say why"
+            )
         yield
 
 

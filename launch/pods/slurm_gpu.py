@@ -44,7 +44,7 @@ def script(train: str, workdir: str) -> str:
     # One lost task is every task's loss: the others would wait in a collective for ever.
     run = f"srun --kill-on-bad-exit=1 {train}"
     # A run that saved and stopped has not failed, so Slurm by itself would let it be.
-    stopped = f"grep --quiet '\"status\": \"interrupted\"' {shlex.quote(workdir + '/summary.json')}"
+    stopped = f'grep --quiet \'"status": "interrupted"\' {shlex.quote(workdir + "/summary.json")}'
     again = f'if {stopped}; then scontrol requeue "$SLURM_JOB_ID"; fi'
     return "\n".join(["#!/bin/bash", *lines, "set -e", run, again, ""])
 

@@ -31,11 +31,23 @@ def test_loops_count_as_often_as_they_turn():
         # A matrix product, [4, 6] × [6, 5].
         ("4,6", "6,5", "4,5", "dim_labels=bf_io->bf", 2 * 4 * 6 * 5),
         # Three of them, one an image row: a window of three over three rows that are set apart meets each once.
-        ("3,4,6", "3,6,5", "3,4,5", "window={size=3 stride=2 lhs_dilate=3}, dim_labels=0bf_0io->0bf", 3 * 2 * 4 * 6 * 5),
+        (
+            "3,4,6",
+            "3,6,5",
+            "3,4,5",
+            "window={size=3 stride=2 lhs_dilate=3}, dim_labels=0bf_0io->0bf",
+            3 * 2 * 4 * 6 * 5,
+        ),
         # A sum over two rows is a window that fits once.
         ("2,4,6", "2,6,5", "1,4,5", "window={size=2}, dim_labels=0bf_0io->0bf", 2 * 2 * 4 * 6 * 5),
         # An outer product over rows: all but one of each window's places are padding.
-        ("1,4,6", "7,6,5", "7,4,5", "window={size=7 pad=6_6 rhs_reversal=1}, dim_labels=0bf_0io->0bf", 7 * 2 * 4 * 6 * 5),
+        (
+            "1,4,6",
+            "7,6,5",
+            "7,4,5",
+            "window={size=7 pad=6_6 rhs_reversal=1}, dim_labels=0bf_0io->0bf",
+            7 * 2 * 4 * 6 * 5,
+        ),
     ],
     ids=["matrix", "batch", "contraction", "outer"],
 )

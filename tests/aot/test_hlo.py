@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec as P
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from gpmjax.aot.hlo import Module, shape_bytes
 from gpmjax.aot.traffic import collectives, hbm_bytes, sent_by_kind
@@ -85,7 +86,9 @@ def test_hbm_traffic_leaves_out_the_chip_and_what_is_not_sliced():
 
 
 def test_a_slice_that_is_fetched_ahead_moves_itself_and_not_the_whole():
-    slice_ = "%cut = ((f32[8,128]{1,0}), f32[2,128]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:128]}"
+    slice_ = (
+        "%cut = ((f32[8,128]{1,0}), f32[2,128]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:128]}"
+    )
     text = TPU_TEXT.replace("  %begun =", f"  {slice_}\n  %begun =")
     assert hbm_bytes(Module(text)) == hbm_bytes(Module(TPU_TEXT)) + 4 * 2 * 128
 
@@ -95,7 +98,9 @@ def test_a_loop_that_does_not_tell_its_turns_is_an_error():
         Module(TPU_TEXT.replace("direction=LT", "direction=NE")).runs()
 
 
-@pytest.mark.parametrize("shape, size", [("f32[2,3]{1,0}", 24), ("(s8[5], pred[2])", 7), ("bf16[]", 2), ("token[]", 0), ("f8e4m3fn[3]", 3)])
+@pytest.mark.parametrize(
+    "shape, size", [("f32[2,3]{1,0}", 24), ("(s8[5], pred[2])", 7), ("bf16[]", 2), ("token[]", 0), ("f8e4m3fn[3]", 3)]
+)
 def test_sizes(shape, size):
     assert shape_bytes(shape) == size
 

@@ -46,7 +46,9 @@ def test_the_abstract_state_is_a_fits_own():
     state, frozen, batch = abstract_arguments(experiment, workload(experiment), mesh)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
     drawn = jax.tree.map(
-        lambda leaf, place: jax.device_put(np.zeros(leaf.shape, leaf.dtype), place), shapes, tree_shardings(mesh, shapes)
+        lambda leaf, place: jax.device_put(np.zeros(leaf.shape, leaf.dtype), place),
+        shapes,
+        tree_shardings(mesh, shapes),
     )
     trainable, rest = split(drawn, frozen_patterns(experiment.model))
     real = init_state(trainable, make_optimizer(experiment.optimizer, 10), mesh)
@@ -81,7 +83,9 @@ def test_a_report_of_figures(compiled):
     one = report("v5e:2x4", chip, 8, workload(config()), compiled)
     assert one.fits and one.bound == max(one.bounds.values()) > 0
     assert one.collectives["all-gather"]["times"] >= TINY.num_layers
-    assert one.hardware_flops == pytest.approx(one.compiled_flops, rel=0.01)  # heads' products are not counted to the last one
+    assert one.hardware_flops == pytest.approx(
+        one.compiled_flops, rel=0.01
+    )  # heads' products are not counted to the last one
     assert one.to_dict()["bytes_sent_over_needed"] == one.sent / one.needed.total >= 1
     assert one.to_dict()["memory"]["peak"] == one.memory.peak and reports_table([one], "tiny").row_count == 1
     small = dataclasses.replace(one, hbm=1000)
@@ -99,7 +103,10 @@ def test_flops_are_those_of_full_rows():
 def test_advice_is_about_this_config():
     large = dataclasses.replace(config(attention="xla", remat="none"), optimizer=OptimizerConfig(name="adamw"))
     text = " ".join(advice(large, workload(large), 8, state_first=False))
-    assert all(word in text for word in ("more chips", "remat=full", "attention=chunked", "lora_rank", "adafactor", "row_length"))
+    assert all(
+        word in text
+        for word in ("more chips", "remat=full", "attention=chunked", "lora_rank", "adafactor", "row_length")
+    )
     small = dataclasses.replace(config(lora_rank=2, attention="chunked"), optimizer=OptimizerConfig(name="adafactor"))
     text = " ".join(advice(small, workload(small), 8, state_first=True))
     assert not any(word in text for word in ("remat", "attention=", "lora_rank", "adafactor"))

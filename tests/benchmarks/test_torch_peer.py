@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from transformers import AutoTokenizer
 
 from benchmarks.speed.rows import one_response_rows, paired_loss
 from benchmarks.torch_peer import TorchPeer, Trainer, pair_rows
@@ -12,12 +13,11 @@ from gpmjax.config import LossConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import Comparison
+from gpmjax.fit.step import batch_loss, batch_totals
 from gpmjax.hub import save_preference_model
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
-from gpmjax.fit.step import batch_loss, batch_totals
-from transformers import AutoTokenizer
 
 CONFIG = DecoderConfig(
     vocab_size=260, hidden_size=24, num_layers=2, num_heads=4, num_kv_heads=2, mlp_size=40, tie_embeddings=True

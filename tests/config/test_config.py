@@ -53,14 +53,23 @@ ids = lambda case: case.__name__ if callable(case) else case
 
 def test_the_tables_hold_what_they_should():
     assert all(make().validate() for make in CONFIGS)
-    assert len(NUMBERS) > 60 and (improve_config, "judge.scorer.tau") in NUMBERS and (fit_config, "optimizer.b1") in NUMBERS
+    assert (
+        len(NUMBERS) > 60
+        and (improve_config, "judge.scorer.tau") in NUMBERS
+        and (fit_config, "optimizer.b1") in NUMBERS
+    )
 
 
 @pytest.mark.parametrize(("make", "name"), NUMBERS, ids=ids)
 def test_numbers(make, name):
     for value in (True, "1", None, math.nan, math.inf, -math.inf, 10**400, -(10**400), [1]):
         message = refusal(make, name, value)
-        assert message.startswith(f"config.{name}=") and "must be" in message and "\n" not in message and len(message) < 200
+        assert (
+            message.startswith(f"config.{name}=")
+            and "must be" in message
+            and "\n" not in message
+            and len(message) < 200
+        )
     if not MINUS_ONE.search(name):
         assert refusal(make, name, -1).startswith(f"config.{name}")
 
@@ -85,12 +94,22 @@ def test_texts(make, name):
         (fit_config, "optimizer.b2", 1.0, "config.optimizer.b2=1.0: must be in [0, 1)"),
         (fit_config, "optimizer.eps", 0.0, "config.optimizer.eps=0.0: must be positive and finite"),
         (fit_config, "optimizer.eps", 1e-300, "config.optimizer.eps=1e-300: must be positive in float32"),
-        (fit_config, "optimizer.learning_rate", 1e300, "config.optimizer.learning_rate=1e+300: must be finite in float32"),
+        (
+            fit_config,
+            "optimizer.learning_rate",
+            1e300,
+            "config.optimizer.learning_rate=1e+300: must be finite in float32",
+        ),
         (fit_config, "optimizer.weight_decay", -0.1, "config.optimizer.weight_decay=-0.1: must be at least 0"),
         (fit_config, "loss.centering", -0.5, "config.loss.centering=-0.5: must be at least 0"),
         (fit_config, "model.tau", 0.0, "config.model.tau=0.0: must be in [1e-06, 1000000.0]"),
         (fit_config, "model.dim", 10**9, "config.model.dim=1000000000: must be at least 1 and at most 65536"),
-        (fit_config, "model.lora_rank", 10**9, "config.model.lora_rank=1000000000: must be at least 0 and at most 65536"),
+        (
+            fit_config,
+            "model.lora_rank",
+            10**9,
+            "config.model.lora_rank=1000000000: must be at least 0 and at most 65536",
+        ),
         (fit_config, "model.lora_alpha", 0.0, "config.model.lora_alpha=0.0: must be positive"),
         (fit_config, "model.freeze", ("(",), "config.model.freeze=('(',): '(' is no regular expression (missing )"),
         (fit_config, "model.freeze", "lora", "config.model.freeze='lora': must be a tuple"),
@@ -101,20 +120,55 @@ def test_texts(make, name):
         (fit_config, "data.weights", (math.nan,), "config.data.weights[0]=nan: must be finite"),
         (fit_config, "data.weights", (0.0,), "config.data.weights[0]=0.0: must be positive"),
         (fit_config, "data.train", "pairs.jsonl", "config.data.train='pairs.jsonl': must be a tuple"),
-        (fit_config, "data.rows", 10**9, "config.data.rows=1000000000: with 4096 token slots a row it must be at most 524287"),
-        (fit_config, "data.max_length", 10**9, "config.data.max_length=1000000000: must be at least 2 and at most 16777216"),
+        (
+            fit_config,
+            "data.rows",
+            10**9,
+            "config.data.rows=1000000000: with 4096 token slots a row it must be at most 524287",
+        ),
+        (
+            fit_config,
+            "data.max_length",
+            10**9,
+            "config.data.max_length=1000000000: must be at least 2 and at most 16777216",
+        ),
         (fit_config, "model", DataConfig(), "must be a ModelConfig"),
         (improve_config, "policy.freeze", ("*",), "config.policy.freeze=('*',): '*' is no regular expression"),
         (improve_config, "rollout.top_p", 0.0, "config.rollout.top_p=0.0: must be in (0, 1]"),
-        (improve_config, "rollout.endpoint", "localhost:8000", "config.rollout.endpoint='localhost:8000': must begin with http://"),
-        (improve_config, "rollout.endpoint_model", "{nope}", "config.rollout.endpoint_model='{nope}': may hold {iteration} alone"),
-        (improve_config, "rollout.endpoint_model", "{", "config.rollout.endpoint_model='{': may hold {iteration} alone"),
-        (improve_config, "rollout.max_new_tokens", 10**9, "config.rollout.max_new_tokens=1000000000: must be at least 1"),
+        (
+            improve_config,
+            "rollout.endpoint",
+            "localhost:8000",
+            "config.rollout.endpoint='localhost:8000': must begin with http://",
+        ),
+        (
+            improve_config,
+            "rollout.endpoint_model",
+            "{nope}",
+            "config.rollout.endpoint_model='{nope}': may hold {iteration} alone",
+        ),
+        (
+            improve_config,
+            "rollout.endpoint_model",
+            "{",
+            "config.rollout.endpoint_model='{': may hold {iteration} alone",
+        ),
+        (
+            improve_config,
+            "rollout.max_new_tokens",
+            10**9,
+            "config.rollout.max_new_tokens=1000000000: must be at least 1",
+        ),
         (improve_config, "scorer.dtype", "float8", "config.scorer.dtype is 'float8'; allowed: 'float32', 'bfloat16'"),
         (improve_config, "scorer.gate", "soft", "config.scorer.gate is 'soft'; allowed: '', 'none'"),
         (improve_config, "scorer.tau", 1e-30, "config.scorer.tau=1e-30: must be in"),
         (improve_config, "judge.scorer.attention", "eager", "config.judge.scorer.attention is 'eager'; allowed: 'xla'"),
-        (improve_config, "judge.responses", 10**6, "config.judge.responses=1000000: must be at least 1 and at most 4096"),
+        (
+            improve_config,
+            "judge.responses",
+            10**6,
+            "config.judge.responses=1000000: must be at least 1 and at most 4096",
+        ),
     ],
     ids=lambda case: None if callable(case) else str(case)[:30],
 )

@@ -37,7 +37,9 @@ def test_questions_too(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
     for name in ("yes_or_no", "candidates"):
         asked = [
-            QuestionFormat(ChatFormat(tokenizer, bos_tokens=count), QUESTIONS[name]).ask(Group(user("Hi"), ("a", "b")), 512)
+            QuestionFormat(ChatFormat(tokenizer, bos_tokens=count), QUESTIONS[name]).ask(
+                Group(user("Hi"), ("a", "b")), 512
+            )
             for count in (-1, 2)
         ]
         assert [tokenizer.bos_token_id, *asked[0].prompt] == asked[1].prompt
@@ -94,7 +96,9 @@ def test_a_cut_prompt_keeps_both(make_tokenizer, gate_at, bos_tokens):
 def test_a_window_too_small_for_the_first_message_is_refused(make_tokenizer):
     chat = ChatFormat(make_tokenizer("gemma"), gate_at="first_message")
     group = Group((Message("user", "a" * 400), *TURNS[1:]), ("b" * 300,), where="p:1")
-    with pytest.raises(ValueError, match="p:1: .* tokens for the prompt are too few, its first message, at which the gate is read"):
+    with pytest.raises(
+        ValueError, match="p:1: .* tokens for the prompt are too few, its first message, at which the gate is read"
+    ):
         encode_groups([group], chat, max_length=300)
 
 
@@ -102,10 +106,11 @@ def test_refusals(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
     with pytest.raises(ValueError, match="gate_at='end': must be one of 'prompt', 'first_message'"):
         ChatFormat(tokenizer, gate_at="end")
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if loop.last %}[{% endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
-    )
-    with pytest.raises(ValueError, match="gate_at='first_message': the chat template writes the first message .* another way than alone"):
+    tokenizer.chat_template = "{% for m in messages %}{% if loop.last %}[{% endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
+    with pytest.raises(
+        ValueError,
+        match="gate_at='first_message': the chat template writes the first message .* another way than alone",
+    ):
         ChatFormat(tokenizer, gate_at="first_message").encode(TURNS, "a")
     tokenizer.bos_token = None
     with pytest.raises(ValueError, match="bos_tokens=2: must be 0 or -1, the tokenizer has no BOS token"):

@@ -10,7 +10,10 @@ from gpmjax.data.rows import Row
 def row(*ratings):
     """One row; ratings[i] are response i's on the four aspects, as UltraFeedback writes them."""
     completions = [
-        {"response": f"r{i}", "annotations": {a: {"Rating": str(value)} for a, value in zip(ASPECTS, values, strict=True)}}
+        {
+            "response": f"r{i}",
+            "annotations": {a: {"Rating": str(value)} for a, value in zip(ASPECTS, values, strict=True)},
+        }
         for i, values in enumerate(ratings)
     ]
     return Row("u.jsonl:1", {"instruction": "Q", "completions": completions})

@@ -30,9 +30,9 @@ def encoded(prompt, back, responses, labels):
 
 
 RESPONSE = st.tuples(st.just(np.zeros(0, np.int32)) | IDS, IDS)
-GROUP = st.builds(encoded, IDS, st.integers(1, 4), st.lists(RESPONSE, min_size=2, max_size=3), st.lists(LABEL, max_size=4)).filter(
-    lambda group: 0 in (group.own_prompt or (0,))
-)
+GROUP = st.builds(
+    encoded, IDS, st.integers(1, 4), st.lists(RESPONSE, min_size=2, max_size=3), st.lists(LABEL, max_size=4)
+).filter(lambda group: 0 in (group.own_prompt or (0,)))
 ROWS = st.lists(st.lists(GROUP, max_size=2), min_size=3, max_size=3)
 
 

@@ -178,7 +178,9 @@ def test_templates_write_what_messages_hold_beside_text(with_template):
     told = Message("tool", RichText({"content": "4 C", "name": "get_weather", "tool_call_id": "x1"}))
     prompt, reply, _ = texts(chat, (TOOLS_FIRST, *user("Weather?"), CALLED, told), "It is 4 C.", "No idea.")
     assert '<tools>[{"type": "function", "function": {"name": "get_weather", "parameters": {}}}]</tools>' in prompt
-    assert '<|im_start|>assistant\n<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call><|im_end|>' in prompt
+    assert (
+        '<|im_start|>assistant\n<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call><|im_end|>' in prompt
+    )
     assert "<|im_start|>tool\n4 C<|im_end|>" in prompt and reply == "It is 4 C.<|im_end|>"
     asked, called, not_called = texts(chat, user("Weather?"), CALLED.content, "I cannot know.")
     assert called == '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call><|im_end|>'
@@ -195,10 +197,18 @@ def test_templates_write_what_messages_hold_beside_text(with_template):
         ((TOOLS_FIRST, *PROMPT), "a", "leaves out tools"),
         ((*PROMPT, CALLED, Message("tool", "4 C")), "a", "leaves out 'tool_calls' of the assistant message"),
         (PROMPT, CALLED.content, "leaves out 'tool_calls' of the assistant message"),
-        (PROMPT, RichText({"content": "51", "reasoning_content": "17 * 3"}), "leaves out 'reasoning_content' of the assistant"),
+        (
+            PROMPT,
+            RichText({"content": "51", "reasoning_content": "17 * 3"}),
+            "leaves out 'reasoning_content' of the assistant",
+        ),
         (PROMPT, RichText({"content": "51", "thinking": "17 * 3"}), "leaves out 'thinking' of the assistant"),
         ((Message("user", RichText({"content": "Hi", "name": "Ann"})),), "a", "leaves out 'name' of the user message"),
-        ((Message("user", RichText({"content": "Hi", "mood": "angry"})),), "a", "leaves out 'mood' of the user message"),
+        (
+            (Message("user", RichText({"content": "Hi", "mood": "angry"})),),
+            "a",
+            "leaves out 'mood' of the user message",
+        ),
     ],
 )
 @pytest.mark.parametrize("responses", [1, 0])

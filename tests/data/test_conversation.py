@@ -7,8 +7,8 @@ import pytest
 from gpmjax.data.conversation import read_prompt
 from gpmjax.data.fields import RowError
 from gpmjax.data.formats import Reading, parse_row
-from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.grouping import merge_groups
+from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import read_prompts
 
 SIDES = {"chosen": "good", "rejected": "bad"}
@@ -96,7 +96,11 @@ def test_what_is_in_the_prompt(fields, prompt):
 def test_what_would_be_lost_is_refused(fields, message, answered):
     with pytest.raises(RowError) as refused:
         parse_row({**fields, **SIDES}, "f:7") if answered else read_prompt(fields, "f:7")
-    assert str(refused.value).startswith("f:7: field ") and message in str(refused.value) and "\n" not in str(refused.value)
+    assert (
+        str(refused.value).startswith("f:7: field ")
+        and message in str(refused.value)
+        and "\n" not in str(refused.value)
+    )
 
 
 def test_equal_instructions_on_different_inputs_stay_apart():
@@ -104,8 +108,18 @@ def test_equal_instructions_on_different_inputs_stay_apart():
     ask = "Is this review positive or negative?"
     rows = [
         {"instruction": ask, "input": "I loved every minute of it.", "chosen": "Positive.", "rejected": "Negative."},
-        {"instruction": ask, "input": "Two hours that I shall not get back.", "chosen": "Negative.", "rejected": "Positive."},
-        {"instruction": "Translate into French.", "input": "Good morning", "chosen": "Bonjour", "rejected": "Bonne nuit"},
+        {
+            "instruction": ask,
+            "input": "Two hours that I shall not get back.",
+            "chosen": "Negative.",
+            "rejected": "Positive.",
+        },
+        {
+            "instruction": "Translate into French.",
+            "input": "Good morning",
+            "chosen": "Bonjour",
+            "rejected": "Bonne nuit",
+        },
         {"instruction": "Translate into French.", "input": "Good night", "chosen": "Bonne nuit", "rejected": "Bonjour"},
     ]
     groups = merge_groups(parse_row(row, "f:1") for row in rows)
@@ -114,7 +128,10 @@ def test_equal_instructions_on_different_inputs_stay_apart():
 
 
 def test_columns_stand_before_conversations_without_a_prompt_column():
-    sides = {"chosen": [ASK, {"role": "assistant", "content": "good"}], "rejected": [ASK, {"role": "assistant", "content": "bad"}]}
+    sides = {
+        "chosen": [ASK, {"role": "assistant", "content": "good"}],
+        "rejected": [ASK, {"role": "assistant", "content": "bad"}],
+    }
     group = parse_row({**sides, "system": "S", "tools": [TOOL], "history": [["Q", "A"]]}, "f:1")
     assert group.prompt == (TOOL_MESSAGE, SYSTEM, *EARLIER, *user("Q")) and group.responses == ("good", "bad")
     assert parse_row({**sides, "messages": [*sides["chosen"]]}, "f:1").prompt == user("Q")
@@ -137,17 +154,28 @@ def test_a_begun_answer_is_continued():
 def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
     begun, reply = [ASK, SAID], lambda text: [{"role": "assistant", "content": text}]
     rows = [
-        ({"prompt": begun, "chosen": reply("x"), "rejected": reply("y")}, "'chosen': is a message of its own after an assistant's"),
-        ({"chosen": [*begun, *reply("x")], "rejected": [*begun, *reply("y")]}, "'chosen': is a message of its own after"),
+        (
+            {"prompt": begun, "chosen": reply("x"), "rejected": reply("y")},
+            "'chosen': is a message of its own after an assistant's",
+        ),
+        (
+            {"chosen": [*begun, *reply("x")], "rejected": [*begun, *reply("y")]},
+            "'chosen': is a message of its own after",
+        ),
         ({"prompt": [SAID], **SIDES}, "'prompt': is an assistant's turn alone"),
-        ({"prompt": [ASK, SAID | {"reasoning_content": "Hm."}], **SIDES}, "'prompt': ends with an assistant's turn that cannot be"),
+        (
+            {"prompt": [ASK, SAID | {"reasoning_content": "Hm."}], **SIDES},
+            "'prompt': ends with an assistant's turn that cannot be",
+        ),
     ]
     for row, message in rows:
         with pytest.raises(RowError, match=message):
             parse_row(row, "f:1")
     for row in ({"prompt": begun}, {"prompt": begun, **SIDES}, {"prompt": "Human: Q\n\nAssistant: Well", **SIDES}):
         (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
-        with pytest.raises(RowError, match=r"p.jsonl:1: field 'prompt': ends with an assistant's turn; a prompt ends with"):
+        with pytest.raises(
+            RowError, match=r"p.jsonl:1: field 'prompt': ends with an assistant's turn; a prompt ends with"
+        ):
             read_prompts(str(tmp_path / "p.jsonl"))
     with pytest.raises(ValueError, match="prefill='drop': must be one of 'continue', 'refuse'"):
         Reading(prefill="drop")
@@ -172,6 +200,8 @@ def test_policies_prompts_hold_all_of_it(tmp_path):
 
 def test_more_than_text_tells_messages_apart():
     calls = lambda city: [{"type": "function", "function": {"name": "f", "arguments": {"city": city}}}]
-    said = [Message("assistant", RichText({"content": "", "tool_calls": calls(city)})) for city in ("Oslo", "Rome", "Oslo")]
+    said = [
+        Message("assistant", RichText({"content": "", "tool_calls": calls(city)})) for city in ("Oslo", "Rome", "Oslo")
+    ]
     assert said[0] == said[2] != said[1] and len(set(said)) == 2
     assert all(message.content for message in said) and Message.unpacked(**said[0].packed()) == said[0]

@@ -11,9 +11,7 @@ from gpmjax.data.groups import Comparison, Group, user
 
 
 def test_letters_are_the_sources_six_groups():
-    pairs = [
-        "".join(g.responses[side] for side in (c.chosen, c.rejected)) for g in letters() for c in g.comparisons
-    ]
+    pairs = ["".join(g.responses[side] for side in (c.chosen, c.rejected)) for g in letters() for c in g.comparisons]
     assert pairs[:8] == ["AB", "BC", "CD", "DA", "EF", "FG", "GH", "HE"] and pairs[-1] == "XU" and len(pairs) == 24
 
 
@@ -31,7 +29,9 @@ def test_transitive_and_rock_paper_scissors():
     assert beats == {("rock", "scissors"), ("scissors", "paper"), ("paper", "rock")}
 
 
-LABELS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from([1.0, 0.0, 0.5])), min_size=1, max_size=14)
+LABELS = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 4), st.sampled_from([1.0, 0.0, 0.5])), min_size=1, max_size=14
+)
 
 
 @given(labels=LABELS)

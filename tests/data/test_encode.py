@@ -23,11 +23,17 @@ def whole_and_cut(tokenizer, prompt, text, max_length):
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-@given(prompt=st.integers(0, 200), lengths=st.lists(st.integers(0, 160), min_size=2, max_size=5), max_length=st.integers(120, 220))
+@given(
+    prompt=st.integers(0, 200),
+    lengths=st.lists(st.integers(0, 160), min_size=2, max_size=5),
+    max_length=st.integers(120, 220),
+)
 def test_a_sequence_depends_on_its_own_prompt_and_response_alone(tokenizer, prompt, lengths, max_length):
     texts = tuple(chr(97 + n) * (1 + length) for n, length in enumerate(lengths))
     labels = tuple(Comparison(i, j) for i in range(len(texts)) for j in range(i))
-    ((group, report),) = encode_each([Group(user("p" * prompt), texts, labels)], ChatFormat(tokenizer), max_length=max_length)
+    ((group, report),) = encode_each(
+        [Group(user("p" * prompt), texts, labels)], ChatFormat(tokenizer), max_length=max_length
+    )
     assert len(group.comparisons) == len(labels)  # none is lost for want of a common prompt
     lost = 0
     for n, text in enumerate(texts):
@@ -39,12 +45,18 @@ def test_a_sequence_depends_on_its_own_prompt_and_response_alone(tokenizer, prom
         gone = len(prompt_ids) + len(response_ids) - len(cut_ids) - len(cut_response_ids)
         assert excess <= gone <= excess + bool(excess)
         # The response is cut last: only what half of the window, or the prompt, leaves no room for.
-        assert len(cut_response_ids) >= min(len(response_ids), max_length // 2, max_length - min(len(prompt_ids), max_length // 2))
+        assert len(cut_response_ids) >= min(
+            len(response_ids), max_length // 2, max_length - min(len(prompt_ids), max_length // 2)
+        )
         assert len(cut_response_ids) == len(response_ids) or len(cut_ids) <= max_length - max_length // 2
         assert cut_response_ids[-1] == tokenizer.eos_token_id
         assert cut_ids[0] == tokenizer.bos_token_id and cut_ids[1] != tokenizer.bos_token_id
         assert len(cut_ids) - cut_end == len(prompt_ids) - end
-        assert group.read[n] == (len(cut_response_ids), len(response_ids) - len(cut_response_ids), len(prompt_ids) - len(cut_ids))
+        assert group.read[n] == (
+            len(cut_response_ids),
+            len(response_ids) - len(cut_response_ids),
+            len(prompt_ids) - len(cut_ids),
+        )
         lost += gone
     assert (report.tokens_cut, report.responses, report.groups_cut) == (lost, len(texts), int(lost > 0))
 
@@ -52,12 +64,18 @@ def test_a_sequence_depends_on_its_own_prompt_and_response_alone(tokenizer, prom
 def test_a_long_prompt_keeps_all_that_a_short_answer_leaves(make_tokenizer):
     """The needless cut: more than half of the window is the prompt's, and both fit."""
     tokenizer = make_tokenizer("gemma")
-    (prompt, _, long), (_, _, short) = (ChatFormat(tokenizer).encode(user("p" * 90), text) for text in ("r" * 40, "yes"))
+    (prompt, _, long), (_, _, short) = (
+        ChatFormat(tokenizer).encode(user("p" * 90), text) for text in ("r" * 40, "yes")
+    )
     window = len(prompt) + len(short) + 10
     assert len(prompt) > window - window // 2 and len(prompt) + len(long) > window
     (group,), report = encode([Group(user("p" * 90), ("yes", "r" * 40, "no"), (Comparison(0, 1),))], tokenizer, window)
     assert [len(group.sequence(n)[0]) for n in range(3)] == [len(prompt), window - len(long), len(prompt)]
-    assert group.prompt.tolist() == prompt and group.own_prompt == (0, window - len(long), 0)  # the common one is laid out once
+    assert group.prompt.tolist() == prompt and group.own_prompt == (
+        0,
+        window - len(long),
+        0,
+    )  # the common one is laid out once
     excess = len(prompt) + len(long) - window
     assert report == EncodeReport(1, 1, prompts_cut=1, groups_cut=1, responses=3, sequences_cut=1, tokens_cut=excess)
     assert (report + report).cut_line(99) == (
@@ -76,7 +94,9 @@ def test_a_part_of_a_group_keeps_its_sequences(make_tokenizer):
         part = group.take(members)
         assert part.size[0] == group.slots(members) == len(part.prompt) + sum(map(len, part.responses))
         for n, member in enumerate(members):
-            assert [np.array(x).tolist() for x in part.sequence(n)] == [np.array(x).tolist() for x in group.sequence(member)]
+            assert [np.array(x).tolist() for x in part.sequence(n)] == [
+                np.array(x).tolist() for x in group.sequence(member)
+            ]
         assert not part.responses or not all(map(part.own, range(len(members))))  # a prompt that is laid out is read
 
 

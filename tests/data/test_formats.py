@@ -76,11 +76,17 @@ def test_prefer_over_a_document_or_a_dialogue():
     assert parse_row({"context": "D", **cycle}, "f:1").prompt == user("Write the next reply in this conversation.\n\nD")
     assert parse_row({"context": [ASK], **cycle}, "f:1").prompt == user("Q")
     assert parse_row({"prompt": "Q", **cycle}, "f:1").prompt == user("Q")
-    assert parse_row({"document": "D", **cycle}, "f:1", Reading(document_prompt="TL;DR {document}")).prompt == user("TL;DR D")
+    assert parse_row({"document": "D", **cycle}, "f:1", Reading(document_prompt="TL;DR {document}")).prompt == user(
+        "TL;DR D"
+    )
 
 
 def test_ranked_completions():
-    completions = [{"rank": 2, "completion": "b"}, {"rank": 1, "completion": [reply("a")]}, {"rank": 2, "completion": "c"}]
+    completions = [
+        {"rank": 2, "completion": "b"},
+        {"rank": 1, "completion": [reply("a")]},
+        {"rank": 2, "completion": "c"},
+    ]
     fields = {"context": [SYSTEM, ASK], "completions": completions}
     group = parse_row(fields, "f:1")
     assert group.responses == ("b", "a", "c") and len(group.prompt) == 2
@@ -103,18 +109,33 @@ def test_ranked_completions():
         (pair(margin=float("nan")), "field 'margin': must be a finite number, is nan"),
         (pair(chosen_probs=1.2), r"field 'chosen_probs': must be a finite number in [0, 1], is 1.2"),
         ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing, and 'chosen' is no conversation"),
-        ({"chosen": [reply("a")], "rejected": [reply("b")]}, "field 'prompt': missing, and 'chosen' and 'rejected' share no"),
-        ({"chosen": [ASK, reply("a"), ASK, reply("c")], "rejected": [ASK, reply("b")]}, "must be one assistant message after"),
+        (
+            {"chosen": [reply("a")], "rejected": [reply("b")]},
+            "field 'prompt': missing, and 'chosen' and 'rejected' share no",
+        ),
+        (
+            {"chosen": [ASK, reply("a"), ASK, reply("c")], "rejected": [ASK, reply("b")]},
+            "must be one assistant message after",
+        ),
         ({"chosen": [ASK, ASK], "rejected": [ASK, reply("b")]}, "field 'chosen': must be one assistant message"),
         (pair(prompt="other", chosen=[ASK, reply("a")], rejected=[ASK, reply("b")]), "field 'prompt': differs from"),
-        ({"prompt": "Q", "responses": ["a", 1], "prefer": []}, "field 'responses[1]': must be a string or a list of messages, is int 1"),
+        (
+            {"prompt": "Q", "responses": ["a", 1], "prefer": []},
+            "field 'responses[1]': must be a string or a list of messages, is int 1",
+        ),
         ({"prompt": "Q", "responses": ["a", "b"]}, "field 'comparisons': missing"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [[0, 2]]}, "field 'prefer[0]': must be the index"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [[0, -(10**400)]]}, "1, is an integer of 401 digits"),
         ({"prompt": "Q", "responses": ["a", "b"], "prefer": [3]}, r"field 'prefer[0]': must be two indices"),
-        ({"prompt": "Q", "responses": ["a"], "comparisons": [{"chosen_idx": 0}]}, "'comparisons[0].rejected_idx': must be"),
+        (
+            {"prompt": "Q", "responses": ["a"], "comparisons": [{"chosen_idx": 0}]},
+            "'comparisons[0].rejected_idx': must be",
+        ),
         ({"responses": ["a", "b"], "prefer": [[0, 1]]}, "field 'prompt': missing"),
-        ({"context": "Q", "completions": [{"completion": "a"}]}, "field 'completions[0].rank': must be a finite number"),
+        (
+            {"context": "Q", "completions": [{"completion": "a"}]},
+            "field 'completions[0].rank': must be a finite number",
+        ),
         ({"context": "Q", "completions": [{"rank": 1}]}, "field 'completions[0].completion': missing"),
         ({"context": "Q", "completions": "a"}, "field 'completions': must be a list, is a string"),
     ],
@@ -122,7 +143,9 @@ def test_ranked_completions():
 def test_refusals_name_place_field_and_value(fields, message):
     with pytest.raises(RowError) as caught:
         parse_row(fields, "f.jsonl:7")
-    assert str(caught.value).startswith("f.jsonl:7: ") and message in str(caught.value) and "\n" not in str(caught.value)
+    assert (
+        str(caught.value).startswith("f.jsonl:7: ") and message in str(caught.value) and "\n" not in str(caught.value)
+    )
 
 
 def test_reading_refuses_unknown_choices():

@@ -34,7 +34,9 @@ def test_sections_stay_apart_and_tags_agree():
     def pair(**tags):
         return Group(user("Q"), ("a", "b"), (Comparison(0, 1),), tags)
 
-    groups = merge_groups([pair(subset="x", id=1, source="s"), pair(subset="y", id=2), pair(subset="x", id=3, source="s")])
+    groups = merge_groups(
+        [pair(subset="x", id=1, source="s"), pair(subset="y", id=2), pair(subset="x", id=3, source="s")]
+    )
     assert [dict(group.tags) for group in groups] == [{"subset": "x", "source": "s"}, {"subset": "y", "id": 2}]
     assert len(merge_groups([pair(subset="x"), pair(subset="y")], sections=())) == 1
 
@@ -42,14 +44,21 @@ def test_sections_stay_apart_and_tags_agree():
 def encoded(lengths, labels, prompt=3, own=()):
     """Responses of ``lengths`` tokens behind a prompt of 3, or behind their own of ``own`` tokens where that is not 0."""
     behind = [np.full(size, 99, np.int32) for size in own or [0] * len(lengths)]
-    responses = tuple(np.concatenate([b, np.full(length, n, np.int32)]) for n, (b, length) in enumerate(zip(behind, lengths, strict=True)))
+    responses = tuple(
+        np.concatenate([b, np.full(length, n, np.int32)])
+        for n, (b, length) in enumerate(zip(behind, lengths, strict=True))
+    )
     comparisons = tuple(Comparison(i, j, row=n) for n, (i, j) in enumerate(labels))
-    return EncodedGroup(np.full(prompt, 99, np.int32), prompt - 1, responses, comparisons, {}, "f:9", (), tuple(own) if any(own) else ())
+    return EncodedGroup(
+        np.full(prompt, 99, np.int32), prompt - 1, responses, comparisons, {}, "f:9", (), tuple(own) if any(own) else ()
+    )
 
 
 @given(
     lengths=st.lists(st.integers(1, 10), min_size=6, max_size=6),
-    labels=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda pair: pair[0] != pair[1]), max_size=25),
+    labels=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 5)).filter(lambda pair: pair[0] != pair[1]), max_size=25
+    ),
     row_length=st.integers(23, 40),
     max_responses=st.none() | st.integers(2, 4),
     max_comparisons=st.none() | st.integers(1, 4),
@@ -65,10 +74,14 @@ def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, 
         assert tokens == len(piece.prompt) + sum(map(len, piece.responses)) or piece is group
         for n in range(responses):  # each behind the prompt that it had
             prompt, _, response = piece.sequence(n)
-            assert len(prompt) == (own[response[0]] or 3) and len(response) == lengths[response[0]] and set(prompt) == {99}
+            assert (
+                len(prompt) == (own[response[0]] or 3) and len(response) == lengths[response[0]] and set(prompt) == {99}
+            )
         assert split_group(piece, **limits) == [piece]
     kept = ((piece.responses, c) for piece in pieces for c in piece.comparisons)
-    assert sorted((c.row, int(r[c.chosen][-1]), int(r[c.rejected][-1])) for r, c in kept) == [(n, i, j) for n, (i, j) in enumerate(labels)]
+    assert sorted((c.row, int(r[c.chosen][-1]), int(r[c.rejected][-1])) for r, c in kept) == [
+        (n, i, j) for n, (i, j) in enumerate(labels)
+    ]
     if not labels:
         assert sorted(int(r[-1]) for p in pieces for r in p.responses) == list(range(6))
 
@@ -93,7 +106,9 @@ def test_weights_scaled_before_splitting_add_up_to_one_over_the_pieces(weights, 
 def test_the_groups_prompt_takes_room_as_soon_as_a_response_follows_it():
     pieces = split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=18)
     assert [piece.size for piece in pieces] == [(11, 2, 1), (14, 2, 1)]  # equal own prompts are laid out once
-    assert [piece.size for piece in split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=20)] == [(20, 3, 2)]
+    assert [
+        piece.size for piece in split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=20)
+    ] == [(20, 3, 2)]
 
 
 def test_a_group_that_fits_is_left_alone():
@@ -110,7 +125,10 @@ def test_a_piece_may_fill_a_row_to_the_last_token():
     # The first pair leaves 6 tokens of room, exactly the third response's; the fourth is too long by one.
     star = encoded([4, 5, 6, 7], [(0, 1), (0, 2), (0, 3)])
     assert [piece.size for piece in split_group(star, row_length=18)] == [(18, 3, 2), (14, 2, 1)]
-    assert [piece.size for piece in split_group(encoded([4, 5], [(0, 1)] * 3), row_length=12, max_comparisons=2)] == [(12, 2, 2), (12, 2, 1)]
+    assert [piece.size for piece in split_group(encoded([4, 5], [(0, 1)] * 3), row_length=12, max_comparisons=2)] == [
+        (12, 2, 2),
+        (12, 2, 1),
+    ]
     # Without comparisons: consecutive responses, 3 + 4 + 5 fills a row of 12, and 3 + 9 does too.
     assert [piece.size[:2] for piece in split_group(encoded([4, 5, 9], []), row_length=12)] == [(12, 2), (12, 1)]
     alone = split_group(encoded([1, 1, 1, 1, 1], []), row_length=99, max_responses=2)
@@ -118,7 +136,9 @@ def test_a_piece_may_fill_a_row_to_the_last_token():
 
 
 def test_a_pair_too_long_for_any_row_is_named():
-    with pytest.raises(ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length always suffices"):
+    with pytest.raises(
+        ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length always suffices"
+    ):
         split_group(encoded([10, 10], [(0, 1)]), row_length=20)
     with pytest.raises(ValueError, match=r"^f:9: prompt and response take 13 tokens, a row has 12"):
         split_group(encoded([10, 1], []), row_length=12)

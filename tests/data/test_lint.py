@@ -92,8 +92,13 @@ def test_messages(found, details):
     assert found([pair(prompt=turns)])["empty turns"] == ("warning", 1)
     lost = [{"role": "assistant", "content": "51", "reasoning_content": text} for text in ("a", "b")]
     findings = found([pair(), pair([lost[0]], [lost[1]]), pair(context="The text.")])
-    assert findings["rows without a place in the template"] == ("error", 1) and findings["unreadable rows"] == ("error", 1)
-    assert details["rows without a place in the template"].startswith("p.jsonl:2: the chat template leaves out 'reasoning_content'")
+    assert findings["rows without a place in the template"] == ("error", 1) and findings["unreadable rows"] == (
+        "error",
+        1,
+    )
+    assert details["rows without a place in the template"].startswith(
+        "p.jsonl:2: the chat template leaves out 'reasoning_content'"
+    )
     assert details["unreadable rows"].startswith("p.jsonl:3: field 'context': may be part of the conversation")
     assert findings["rows"] == ("info", 1)
 
@@ -102,8 +107,14 @@ def test_messages(found, details):
     "line, problem",
     [
         (b'{"prompt": "Say hi.", "chosen": "Hi \\ud83d", "rejected": "No."}', "field 'chosen': holds half a character"),
-        (b'{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1' + b"0" * 400 + b"}", "field 'margin': must be a finite"),
-        (b'{"prompt": "q", "margin": 1' + b"0" * 5000 + b"}", "cannot be read as JSON (a number of more than 4300 digits)"),
+        (
+            b'{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1' + b"0" * 400 + b"}",
+            "field 'margin': must be a finite",
+        ),
+        (
+            b'{"prompt": "q", "margin": 1' + b"0" * 5000 + b"}",
+            "cannot be read as JSON (a number of more than 4300 digits)",
+        ),
         (b'{"prompt": ' + b"[" * 100_000, "cannot be read as JSON (lists or objects nested too deeply)"),
         (b'{"prompt": "\xff"}', "not UTF-8 (byte 0xff)"),
         (b"{", "not valid JSON"),

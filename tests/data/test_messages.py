@@ -45,7 +45,10 @@ def test_spellings(message, content):
         ({"content": None, "tool_calls": [CALL]}, CALLED),
         ({"tool_calls": [CALL]}, CALLED),
         ({"content": "", "tool_calls": [CALL_IN_STRING]}, CALLED),
-        ({"content": "", "tool_calls": [CALL["function"]]}, RichText({"content": "", "tool_calls": [CALL["function"]]})),
+        (
+            {"content": "", "tool_calls": [CALL["function"]]},
+            RichText({"content": "", "tool_calls": [CALL["function"]]}),
+        ),
         ({"content": "51", "reasoning_content": "17 * 3"}, RichText({"content": "51", "reasoning_content": "17 * 3"})),
         ({"content": "51", "refusal": "No."}, RichText({"content": "51", "refusal": "No."})),
     ],
@@ -59,7 +62,9 @@ def test_what_a_reply_holds_beside_text(fields, content):
 
 
 def test_a_reply_reads_as_everything_in_it():
-    said = RichText({"content": "It is cold.", "reasoning_content": "Oslo.", "tool_calls": [CALL], "name": "Bot", "refusal": "No."})
+    said = RichText(
+        {"content": "It is cold.", "reasoning_content": "Oslo.", "tool_calls": [CALL], "name": "Bot", "refusal": "No."}
+    )
     assert said == (
         "Bot: <think>\nOslo.\n</think>\n\nIt is cold.\n<tool_call>\n"
         '{"arguments": {"city": "Oslo"}, "name": "get_weather"}\n</tool_call>\n<refusal>\nNo.\n</refusal>'
@@ -79,11 +84,17 @@ def test_a_reply_reads_as_everything_in_it():
             {"role": "user", "content": [{"type": "text", "text": "What is it?"}, {"type": "image", "image": "a.png"}]},
             "field 'prompt[0].content[1]': must be a part of type 'text'; 'image' is not supported",
         ),
-        ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}, "'image_url' is not supported"),
+        (
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]},
+            "'image_url' is not supported",
+        ),
         ({"role": "user", "content": "Look", "images": ["a.png"]}, "field 'prompt[0].images': is not supported"),
         ({"role": "user", "content": "Hear", "audio": {"id": "x"}}, "field 'prompt[0].audio': is not supported"),
         ({"role": "assistant", "tool_calls": "f()"}, "field 'prompt[0].tool_calls': must be a list of calls"),
-        ({"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]}, "field 'prompt[0].tool_calls': must be a list of calls"),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"arguments": "{}"}}]},
+            "field 'prompt[0].tool_calls': must be a list of calls",
+        ),
         ({"from": "function_call", "value": "f()"}, "field 'prompt[0].from': must be one of human, "),
         ({"role": "tools", "content": "a hammer"}, "field 'prompt[0].content': must be a list of functions' schemas"),
     ],
@@ -127,7 +138,9 @@ def test_texts_that_only_begin_like_messages_stay_texts(text):
 
 
 def test_numpy_writes_messages_without_commas():
-    with pytest.raises(RowError, match="field 'chosen': looks like messages inside a string, but is neither JSON nor a Python"):
+    with pytest.raises(
+        RowError, match="field 'chosen': looks like messages inside a string, but is neither JSON nor a Python"
+    ):
         reply("[{'content': 'a', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]", "chosen", "f:1")
 
 

@@ -74,7 +74,9 @@ def test_every_window_is_shuffled_by_a_key_of_its_own(monkeypatch):
     (batch,) = plan(sizes, capacity=CAPACITY, rows_per_batch=64)
     ids = permutation(64, 0, 0, 0)
     # Equal sizes are packed in the window's order, so a row's place in it is the group's.
-    windows = [[ids[w * 16 : w * 16 + 16].tolist().index(row[0]) for row in batch[w * 16 : w * 16 + 16]] for w in range(4)]
+    windows = [
+        [ids[w * 16 : w * 16 + 16].tolist().index(row[0]) for row in batch[w * 16 : w * 16 + 16]] for w in range(4)
+    ]
     assert windows == [permutation(16, 0, 0, 1 + w).tolist() for w in range(4)]
     assert len({tuple(window) for window in windows}) == 4
 
@@ -84,7 +86,9 @@ def test_permutation_is_fixed_for_ever():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="group 1 takes 21 tokens, 2 responses, 1 comparisons, more than a row's 20 tokens"):
+    with pytest.raises(
+        ValueError, match="group 1 takes 21 tokens, 2 responses, 1 comparisons, more than a row's 20 tokens"
+    ):
         plan([(3, 2, 1), (21, 2, 1)], capacity=CAPACITY, rows_per_batch=1)
     with pytest.raises(ValueError, match="order='random'"):
         plan([], capacity=CAPACITY, rows_per_batch=1, order="random")

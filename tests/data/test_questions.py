@@ -9,7 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
 from gpmjax.data.groups import Comparison, Group, user
-from gpmjax.data.questions import QUESTIONS, QuestionFormat, question_for, question_named, response_format, verdict_tokens
+from gpmjax.data.questions import (
+    QUESTIONS,
+    QuestionFormat,
+    question_for,
+    question_named,
+    response_format,
+    verdict_tokens,
+)
 
 PAIRWISE = [name for name, question in QUESTIONS.items() if question.pairwise]
 GROUP = Group(
@@ -30,7 +37,9 @@ def ask(tokenizer, name, group=GROUP, *, max_length=400, order="both"):
 
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_every_question_reads_as_its_template_does(tokenizer, name):
-    asked = ask(tokenizer, name, dataclasses.replace(GROUP, responses=GROUP.responses[:2], comparisons=(Comparison(1, 0),)))
+    asked = ask(
+        tokenizer, name, dataclasses.replace(GROUP, responses=GROUP.responses[:2], comparisons=(Comparison(1, 0),))
+    )
     question = QUESTIONS[name]
     pairs = [(1, 0), (0, 1)] if question.pairwise else [(0,), (1,)]
     names = ("first", "second") if question.pairwise else ("response",)
@@ -46,7 +55,12 @@ def test_what_questions_share_is_their_prompt_and_each_keeps_a_token(make_tokeni
     assert len(asked.questions) == 4 and all(asked.questions)
     heads = {tuple(question[:1]) for question in asked.questions}
     assert len(heads) > 1  # else there would be more to share
-    alone = ask(make_tokenizer("chatml"), "one_or_two", dataclasses.replace(GROUP, comparisons=GROUP.comparisons[:1]), order="shuffled")
+    alone = ask(
+        make_tokenizer("chatml"),
+        "one_or_two",
+        dataclasses.replace(GROUP, comparisons=GROUP.comparisons[:1]),
+        order="shuffled",
+    )
     assert len(alone.questions) == 1 and len(alone.questions[0]) == 1
 
 
@@ -97,7 +111,9 @@ def test_a_question_fits_and_depends_on_its_own_texts_alone(make_tokenizer, prom
 
 def test_a_question_gives_way_at_the_request_first_and_shares_what_is_left(make_tokenizer):
     tokenizer = make_tokenizer("chatml")
-    held = lambda request, *texts: ask(tokenizer, "a_or_b", Group(user("q" * request), texts, (Comparison(0, 1),)), max_length=400)
+    held = lambda request, *texts: ask(
+        tokenizer, "a_or_b", Group(user("q" * request), texts, (Comparison(0, 1),)), max_length=400
+    )
     lost = lambda asked: (asked.prompt_lost[0], *(part.lost for part in asked.responses))
     (question, _) = held(0, "", "").questions
     room = 400 - len(held(0, "", "").prompt) - len(question)
@@ -113,7 +129,9 @@ def test_comparisons_of_what_has_become_equal_are_dropped_and_counted(make_token
     chat = ChatFormat(make_tokenizer("chatml"))
     long = "word " * 100
     group = Group(
-        user("q"), ("same", "same", long + "1", long + "2"), (Comparison(0, 1), Comparison(2, 3), Comparison(0, 2, row=7))
+        user("q"),
+        ("same", "same", long + "1", long + "2"),
+        (Comparison(0, 1), Comparison(2, 3), Comparison(0, 2, row=7)),
     )
     for name in QUESTIONS:
         for order in ("both", "shuffled"):
@@ -151,7 +169,10 @@ def test_one_asks_in_ones_own_words(make_tokenizer):
         (lambda t: question_named("maybe"), "question='maybe': must be one of 'candidates'"),
         (lambda t: question_named("{prompt} {first}"), "or a template with"),
         (lambda t: question_named("{prompt} {response"), "or a template with"),
-        (lambda t: question_for("a_or_b", "bt"), "question='a_or_b': is about two responses, which does not go with kind='bt'"),
+        (
+            lambda t: question_for("a_or_b", "bt"),
+            "question='a_or_b': is about two responses, which does not go with kind='bt'",
+        ),
         (lambda t: question_for("yes_or_no", "pairwise"), "is about one response"),
         (lambda t: verdict_tokens(("Yes",), t), "must be two"),
         (lambda t: verdict_tokens(("Yes", "No"), t), "'Yes' is 3 tokens for this tokenizer, must be 1"),

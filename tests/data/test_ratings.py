@@ -37,8 +37,12 @@ def test_ultrafeedback_rows():
     assert same(found.ratings, {"honesty": [4.0, 2.0], "wit": [NAN, NAN]})
 
 
-@pytest.mark.parametrize("prompt", [{"document": "d"}, {"context": "c"}, {"prompt": [{"role": "user", "content": "q"}]}], ids=str)
-@pytest.mark.parametrize("labels", [{}, {"prefer": [[1, 0]]}, {"comparisons": [{"chosen_idx": 1, "rejected_idx": 0}]}], ids=str)
+@pytest.mark.parametrize(
+    "prompt", [{"document": "d"}, {"context": "c"}, {"prompt": [{"role": "user", "content": "q"}]}], ids=str
+)
+@pytest.mark.parametrize(
+    "labels", [{}, {"prefer": [[1, 0]]}, {"comparisons": [{"chosen_idx": 1, "rejected_idx": 0}]}], ids=str
+)
 def test_prompts_are_those_of_the_labelled_row(prompt, labels):
     fields = {**prompt, "responses": ["x", "y"], **labels}
     expected = parse_row(fields if labels else {"prefer": [], **fields}, "f.jsonl:1")
@@ -60,7 +64,10 @@ def test_ratings_are_found_by_prompt_and_text():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"responses": ["x"], "ratings": {"wit": [1, 2]}}, "'ratings.wit': must have one number for each of 1 responses, has 2"),
+        (
+            {"responses": ["x"], "ratings": {"wit": [1, 2]}},
+            "'ratings.wit': must have one number for each of 1 responses, has 2",
+        ),
         ({"responses": ["x"], "ratings": {"wit": 3}}, "'ratings.wit': must be a list, is int 3"),
         ({"responses": ["x"], "ratings": [3]}, "'ratings': must be an object"),
         ({"responses": ["x"]}, "'ratings': must be an object"),
@@ -79,7 +86,10 @@ def test_what_fits_neither_layout_is_named(fields, message):
 def test_ratings_that_are_no_32_bit_numbers_are_named(layout, value):
     rows = {
         "responses": {"prompt": "?", "responses": ["x", "y"], "ratings": {"wit": [5, value]}},
-        "completions": {"instruction": "?", "completions": [{"response": "x", "annotations": {"wit": {"Rating": value}}}]},
+        "completions": {
+            "instruction": "?",
+            "completions": [{"response": "x", "annotations": {"wit": {"Rating": value}}}],
+        },
     }
     with pytest.raises(ValueError, match=r"^f:7: field '.*ratings.wit.*': must be a finite number, is .{1,40}$"):
         rated_groups([Row("f:7", rows[layout])])

@@ -48,14 +48,27 @@ def test_written_groups_read_back(tmp_path, groups):
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}
 CALLED = RichText({"content": "", "tool_calls": [CALL]})
 HARD = {
-    "a prompt that is a transcript": Group((Message("user", "Human: a\n\nAssistant:"),), ("b", "c"), (Comparison(0, 1),)),
-    "a prompt that is messages": Group((Message("user", '[{"role": "user", "content": "a"}]'),), ("b", "c"), (Comparison(0, 1),)),
-    "a reply that is messages": Group((Message("user", "a"),), ('[{"role": "user", "content": "b"}]', "c"), (Comparison(0, 1),)),
-    "a reply that is a transcript": Group((Message("user", "a"),), ("\n\nHuman: b\n\nAssistant: d", "c"), (Comparison(0, 1),)),
+    "a prompt that is a transcript": Group(
+        (Message("user", "Human: a\n\nAssistant:"),), ("b", "c"), (Comparison(0, 1),)
+    ),
+    "a prompt that is messages": Group(
+        (Message("user", '[{"role": "user", "content": "a"}]'),), ("b", "c"), (Comparison(0, 1),)
+    ),
+    "a reply that is messages": Group(
+        (Message("user", "a"),), ('[{"role": "user", "content": "b"}]', "c"), (Comparison(0, 1),)
+    ),
+    "a reply that is a transcript": Group(
+        (Message("user", "a"),), ("\n\nHuman: b\n\nAssistant: d", "c"), (Comparison(0, 1),)
+    ),
     "a call for a reply": Group((Message("user", "a"),), ("b", CALLED), (Comparison(1, 0),)),
     "calls among replies": Group((Message("user", "a"),), ("b", CALLED, "c"), (Comparison(1, 0),)),
     "tools and calls": Group(
-        (Message(TOOLS, '[{"type": "function"}]'), Message("user", "a"), Message("assistant", CALLED), Message("tool", "4 C")),
+        (
+            Message(TOOLS, '[{"type": "function"}]'),
+            Message("user", "a"),
+            Message("assistant", CALLED),
+            Message("tool", "4 C"),
+        ),
         ("b", RichText({"content": "c", "reasoning_content": "d"})),
         (Comparison(0, 1),),
     ),
@@ -67,7 +80,9 @@ def test_nothing_is_read_back_as_something_else(tmp_path, group):
     write_groups(tmp_path / "g.jsonl", [group])
     (back,) = read_groups(str(tmp_path / "g.jsonl"))
     pairs = [(c.chosen, c.rejected) for c in back.comparisons]
-    assert back.prompt == group.prompt and [back.responses[i] for i, _ in pairs] == [group.responses[c.chosen] for c in group.comparisons]
+    assert back.prompt == group.prompt and [back.responses[i] for i, _ in pairs] == [
+        group.responses[c.chosen] for c in group.comparisons
+    ]
     assert sorted(back.responses) == sorted(group.responses)
     fields = lambda texts: [getattr(text, "fields", None) for text in sorted(texts)]
     assert fields(back.responses) == fields(group.responses)
@@ -80,7 +95,9 @@ def test_rows_count_on():
 
 def test_errors_name_file_line_and_field(tmp_path):
     (tmp_path / "p.jsonl").write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a", "chosen": 7}\n')
-    with pytest.raises(ValueError, match=r"p.jsonl:2: field 'chosen': must be a string or a list of messages, is int 7"):
+    with pytest.raises(
+        ValueError, match=r"p.jsonl:2: field 'chosen': must be a string or a list of messages, is int 7"
+    ):
         read_groups(str(tmp_path / "p.jsonl"))
 
 

@@ -85,7 +85,6 @@ def pair(request, make_tokenizer):
     return own, read
 
 
-
 @pytest.mark.parametrize("conversation", CONVERSATIONS, ids=lambda c: repr(c[-1]["content"]))
 def test_unchanged_output_is_what_the_model_reads(pair, conversation):
     own, read = pair
@@ -105,7 +104,8 @@ def test_prompts_and_generation_headers_are_the_models_own(pair):
     told = {"date_string": "26 Jul 2024"} if "date_string" in own.chat_template else {}
     conversations = [ASKED, list(CONVERSATIONS[-1][:3])] if "messages[1]" not in own.chat_template else [ASKED]
     answered = tuple(
-        tokenizer.apply_chat_template(list(CONVERSATIONS[0]), tokenize=False, add_generation_prompt=True, **told) for tokenizer in pair
+        tokenizer.apply_chat_template(list(CONVERSATIONS[0]), tokenize=False, add_generation_prompt=True, **told)
+        for tokenizer in pair
     )
     assert answered[0] == answered[1] or "strftime_now" in own.chat_template
     for conversation in conversations:

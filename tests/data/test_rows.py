@@ -86,11 +86,27 @@ BROKEN = [
     ("r.csv", b"a,b\n1,2\n3,\xe9\n", "r.csv:3: not UTF-8 (byte 0xe9)"),
     ("r.csv", b"a, a\n1,2\n", "r.csv:1: two columns are named 'a'"),
     ("r.jsonl", b'{"a": 1}\n{"a": ' + DEEP + b"}\n", "r.jsonl:2: cannot be read as JSON (lists or objects nested too"),
-    ("r.json", b'[{"a": 1}, {"a": ' + DEEP + b"}]", "r.json: row 2: cannot be read as JSON (lists or objects nested too"),
+    (
+        "r.json",
+        b'[{"a": 1}, {"a": ' + DEEP + b"}]",
+        "r.json: row 2: cannot be read as JSON (lists or objects nested too",
+    ),
     ("r.jsonl", b'{"a": ' + DEEP[99_800:100_200] + b"}", "r.jsonl:1: lists or objects are nested more than 100 deep"),
-    ("r.json", b'[{"a": ' + DEEP[99_800:100_200] + b"}]", "r.json: row 1: lists or objects are nested more than 100 deep"),
-    ("r.jsonl", b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}\n", "r.jsonl:2: cannot be read as JSON (a number of more than 4300"),
-    ("r.json", b'[{"a": 1}, {"a": ' + b"1" * 5000 + b"}]", "r.json: row 2: cannot be read as JSON (a number of more than"),
+    (
+        "r.json",
+        b'[{"a": ' + DEEP[99_800:100_200] + b"}]",
+        "r.json: row 1: lists or objects are nested more than 100 deep",
+    ),
+    (
+        "r.jsonl",
+        b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}\n",
+        "r.jsonl:2: cannot be read as JSON (a number of more than 4300",
+    ),
+    (
+        "r.json",
+        b'[{"a": 1}, {"a": ' + b"1" * 5000 + b"}]",
+        "r.json: row 2: cannot be read as JSON (a number of more than",
+    ),
     ("r.json", b'[{"a": 1}, {"a": nan}]', "r.json: row 2: not valid JSON"),
     ("r.jsonl", b'{"a": 1}\n{"a": {"b": ["x\\uD83D"]}}\n', "r.jsonl:2: field 'a': holds half a character ('\\ud83d')"),
     ("r.json", b'[{"a": 1}, {"\\udc00": 1}]', "r.json: row 2: field '\\udc00': holds half a character"),
@@ -102,7 +118,11 @@ BROKEN = [
     ("r.csv", b"a,b\n1\n", "r.csv:2: must have 2 columns"),
     ("r.csv", b'a,b\n"1\n\n\n', "r.csv:2: not valid csv"),
     ("r.parquet", b"PAR1", "r.parquet: not valid parquet"),
-    ("r.parquet", b"PAR1" + b"\xff" * 99 + b"\x20\0\0\0PAR1", "r.parquet: not valid parquet (Couldn't deserialize thrift"),
+    (
+        "r.parquet",
+        b"PAR1" + b"\xff" * 99 + b"\x20\0\0\0PAR1",
+        "r.parquet: not valid parquet (Couldn't deserialize thrift",
+    ),
     ("r.txt", b"text", "r.txt: unknown kind of file; allowed: .jsonl, "),
 ]
 
@@ -133,7 +153,9 @@ def test_blanks_round_csv_headers_are_not_part_of_the_names(tmp_path):
 
 def test_a_row_of_parquet_that_is_no_text_is_named(tmp_path):
     offsets, letters = np.array([0, 1, 2, 3], np.int32), b"a\xffb"
-    column = pyarrow.Array.from_buffers(pyarrow.string(), 3, [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(letters)])
+    column = pyarrow.Array.from_buffers(
+        pyarrow.string(), 3, [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(letters)]
+    )
     pyarrow.parquet.write_table(pyarrow.table({"prompt": column}), tmp_path / "r.parquet")
     with pytest.raises(ValueError, match=r"r.parquet: row 2: cannot be read \('utf-8' codec can't decode byte 0xff"):
         list(read_rows(str(tmp_path / "r.parquet")))
@@ -149,14 +171,18 @@ def test_reading_goes_on_after_rows_that_are_handed_over(tmp_path):
         refused = []
         rows = list(read_rows(str(tmp_path / name), refuse=refused.append))
         assert [int(row.fields["a"]) for row in rows] == [1, 5]
-        assert [line.partition(": ")[0][-1] for line in refused] == {"r.jsonl": ["2", "3", "4"], "r.csv": ["3", "4"]}[name]
+        assert [line.partition(": ")[0][-1] for line in refused] == {"r.jsonl": ["2", "3", "4"], "r.csv": ["3", "4"]}[
+            name
+        ]
 
 
 def test_text_is_utf8_whatever_the_locale(tmp_path):
     path = write(tmp_path / "r.jsonl")
     program = f"from gpmjax.data.rows import read_rows; print(ascii(next(read_rows({path!r})).fields['prompt']))"
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout == "'Gr\\xf6\\xdfe?'\n"
 
 
@@ -196,6 +222,8 @@ def test_a_preferred_split_is_read_where_the_source_names_none(tmp_path, monkeyp
         with pytest.raises(FileNotFoundError, match="cannot load its split"):
             prompts(source, **prefer)
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name, split: asked.append(split) or datasets.Dataset.from_list(ROWS))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, split: asked.append(split) or datasets.Dataset.from_list(ROWS)
+    )
     assert len(prompts("owner/name", prefer="dev")) == len(prompts("owner/name:test", prefer="dev")) == 2
     assert asked == ["dev", "test"]

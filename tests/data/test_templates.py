@@ -81,7 +81,12 @@ def test_a_template_that_runs_for_ever_is_stopped():
     loops = "{% for i in range(99999) %}{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
     both = "{% if messages[1:] %}" + loops + "{% else %}fine{% endif %}"
     with pytest.raises(TemplateError, match="^takes more than 2 seconds of processor time$") as caught:
-        render(both, [Ends(ASK, [((), False)]), Ends(ASK, [((), False), ((Message("tool", "x"),), False)])], {}, "2024-07-26")
+        render(
+            both,
+            [Ends(ASK, [((), False)]), Ends(ASK, [((), False), ((Message("tool", "x"),), False)])],
+            {},
+            "2024-07-26",
+        )
     assert "user" in caught.value.roles
     assert write(both) == "fine"
 
@@ -110,7 +115,9 @@ def test_a_process_that_is_gone_is_started_again_and_threads_take_turns():
     templates._WORKER._process.wait()
     assert write("b") == "b"
     found = {}
-    work = lambda n: found.update({n: [write("{{ messages[0].content }}", [Message("user", f"{n}.{k}")]) for k in range(20)]})
+    work = lambda n: found.update(
+        {n: [write("{{ messages[0].content }}", [Message("user", f"{n}.{k}")]) for k in range(20)]}
+    )
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()

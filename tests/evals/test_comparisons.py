@@ -11,8 +11,8 @@ from scipy import special
 
 from gpmjax.arrays import Comparisons, FeatureBatch
 from gpmjax.evals import comparisons as preference
-from gpmjax.reports.tables.evaluation import MAX_PARTS, summary_table
 from gpmjax.models.scores import PreferenceOutput
+from gpmjax.reports.tables.evaluation import MAX_PARTS, summary_table
 
 TAU = 0.5
 
@@ -45,7 +45,9 @@ def make_batch(embedding, comparisons, *, places):
 
 def facts(count):
     return {
-        row: preference.Facts(f"f.jsonl:{row + 1}", (row + 2, 1), (row, 9), {"subset": "even" if row % 2 == 0 else "odd"})
+        row: preference.Facts(
+            f"f.jsonl:{row + 1}", (row + 2, 1), (row, 9), {"subset": "even" if row % 2 == 0 else "odd"}
+        )
         for row in range(count)
     }
 
@@ -75,7 +77,9 @@ def test_a_record_says_all_there_is():
     batch = make_batch(circle(3), CYCLE[1:2], places=1)
     (record,) = preference.rows(preference.score_batches(features_as_embeddings, [batch]), facts(3))
     score = np.sin(2 * np.pi / 3)
-    assert record["score"] == pytest.approx(score) and record["probability"] == pytest.approx(special.expit(score / TAU))
+    assert record["score"] == pytest.approx(score) and record["probability"] == pytest.approx(
+        special.expit(score / TAU)
+    )
     assert {key: record[key] for key in record if key not in ("score", "probability")} == {
         "row": 1,
         "source": "f.jsonl:2",
@@ -94,9 +98,7 @@ def test_a_record_says_all_there_is():
 def test_figures_do_not_depend_on_how_comparisons_are_batched():
     whole = make_batch(circle(3), CYCLE, places=3)
     split = [make_batch(circle(3), [comparison], places=2) for comparison in reversed(CYCLE)]
-    one, other = (
-        preference.measure(features_as_embeddings, batches, facts(3)) for batches in ([whole], split)
-    )
+    one, other = (preference.measure(features_as_embeddings, batches, facts(3)) for batches in ([whole], split))
     assert one == other
 
 

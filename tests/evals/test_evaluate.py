@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from gpmjax.evals import evaluate as module
-from gpmjax.judges import feature_reader, readout
-from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.judges.open import JudgePlan, open_model
 from gpmjax.evals.comparisons import summarise_rows
+from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.result_files import rows_path
 from gpmjax.hub import save_preference_model
+from gpmjax.judges import feature_reader, readout
+from gpmjax.judges.open import JudgePlan, open_model
 
 
 @pytest.fixture(scope="module")
@@ -54,35 +54,46 @@ def test_how_attention_is_computed_changes_no_figure(saved, pairs, write_rows):
     assert plain["accuracy"] == blockwise["accuracy"] and plain["nll"] == pytest.approx(blockwise["nll"], abs=1e-5)
 
 
-def test_models_on_one_backbone_share_its_features(saved, pairs, write_rows, tmp_path, monkeypatch, model_and_params, chat):
+def test_models_on_one_backbone_share_its_features(
+    saved, pairs, write_rows, tmp_path, monkeypatch, model_and_params, chat
+):
     """The second model reads nothing but its heads, and no figure moves; another backbone finds nothing of theirs."""
     model, params = model_and_params
     data, cache = write_rows(pairs), str(tmp_path / "features")
     read = []
     whole = feature_reader.read_groups
-    monkeypatch.setattr(feature_reader, "read_groups", lambda scorer, groups, rows: read.extend(groups) or whole(scorer, groups, rows))
+    monkeypatch.setattr(
+        feature_reader, "read_groups", lambda scorer, groups, rows: read.extend(groups) or whole(scorer, groups, rows)
+    )
     plain, cached = evaluate(plan(saved, data)), evaluate(plan(saved, data, feature_cache=cache))
     texts = {(row["prompt"], row[side]) for row in pairs for side in ("chosen", "rejected")}
     assert sum(len(group.responses) for group in read) == len(texts)
     assert cached["accuracy"] == plain["accuracy"] and cached["nll"] == pytest.approx(plain["nll"], abs=1e-5)
     read.clear()
-    turned = jax.tree.map(lambda leaf: -leaf, params["heads"]) | {"gate": params["heads"]["gate"]} if "gate" in params["heads"] else {
-        "value": jax.tree.map(lambda leaf: -leaf, params["heads"]["value"])
-    }
+    turned = (
+        jax.tree.map(lambda leaf: -leaf, params["heads"]) | {"gate": params["heads"]["gate"]}
+        if "gate" in params["heads"]
+        else {"value": jax.tree.map(lambda leaf: -leaf, params["heads"]["value"])}
+    )
     other = str(tmp_path / "other")
     save_preference_model(other, params | {"heads": turned}, model.config, model.spec, chat.tokenizer)
     figures = evaluate(plan(other, data, feature_cache=cache))
     assert not read
     assert figures["nll"] == pytest.approx(evaluate(plan(other, data))["nll"], abs=1e-5)
     moved = jax.tree.map(lambda leaf: leaf * np.float32(1.01), params["decoder"])
-    save_preference_model(str(tmp_path / "moved"), params | {"decoder": moved}, model.config, model.spec, chat.tokenizer)
+    save_preference_model(
+        str(tmp_path / "moved"), params | {"decoder": moved}, model.config, model.spec, chat.tokenizer
+    )
     evaluate(plan(str(tmp_path / "moved"), data, feature_cache=cache))
     assert sum(len(group.responses) for group in read) == len(texts)
 
 
 def test_progress_is_said_in_plain_lines_where_there_is_no_terminal(saved, pairs, write_rows, capsys):
     evaluate(plan(saved, write_rows(pairs)))
-    assert [line.split("  ")[0] for line in capsys.readouterr().err.splitlines() if "judging" in line] == ["judging 0/3", "judging 3/3"]
+    assert [line.split("  ")[0] for line in capsys.readouterr().err.splitlines() if "judging" in line] == [
+        "judging 0/3",
+        "judging 3/3",
+    ]
 
 
 def test_an_interrupted_evaluation_goes_on(saved, pairs, write_rows, tmp_path, monkeypatch):

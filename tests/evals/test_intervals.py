@@ -74,7 +74,9 @@ def test_one_prompt_says_nothing_of_prompts():
 
 
 def test_the_prompt_is_the_debate_side_where_there_is_one():
-    assert prompt_name(Group(user("a"), ("x",), (), {"group": "pro"})) == prompt_name(Group(user("b"), ("y",), (), {"group": "pro"}))
+    assert prompt_name(Group(user("a"), ("x",), (), {"group": "pro"})) == prompt_name(
+        Group(user("b"), ("y",), (), {"group": "pro"})
+    )
     assert prompt_name(Group(user("a"), ("x",))) == prompt_name(Group(user("a"), ("y",), (), {"subset": "s"}))
     assert prompt_name(Group(user("a"), ("x",))) != prompt_name(Group((Message("system", "s"), *user("a")), ("x",)))
 
@@ -82,12 +84,18 @@ def test_the_prompt_is_the_debate_side_where_there_is_one():
 def test_summaries_say_what_their_intervals_are_over():
     score = [1.0, 1.0, -1.0, 2.0, 0.0, 1.0]
     prompts, tags = list("aabbcc"), [{"group": "g"}] * 2 + [{"group": "h"}] * 4
-    figures = summarise(score, [1.0] * 5 + [0.5], 1.0, prompts=prompts, tags=tags, lengths={"tokens": ([2] * 6, [1] * 6)})
+    figures = summarise(
+        score, [1.0] * 5 + [0.5], 1.0, prompts=prompts, tags=tags, lengths={"tokens": ([2] * 6, [1] * 6)}
+    )
     assert (figures["prompts"], figures["interval_over"]) == (3, "prompts")
     assert figures["accuracy_interval"] == share_interval([1, 1, 0, 1, 0.5], prompts[:5]).ends
     low, high = figures["nll_interval"]
     assert low < figures["nll"] < high
     assert figures["longer_wins"]["tokens"]["interval_over"] == "prompts"
     parts = figures["by"]["group"]
-    assert (parts["g"]["interval_over"], parts["g"]["prompts"], parts["h"]["interval_over"]) == ("comparisons", 1, "prompts")
+    assert (parts["g"]["interval_over"], parts["g"]["prompts"], parts["h"]["interval_over"]) == (
+        "comparisons",
+        1,
+        "prompts",
+    )
     assert summarise(score, [1.0] * 6, 1.0)["interval_over"] == "comparisons"

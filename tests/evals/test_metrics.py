@@ -130,7 +130,10 @@ def test_summary_is_strict_json_and_absent_tags_are_absent():
         (dict(score=[1.0], target=[1.5], tau=1.0), r"target: 1.5 at comparison 0, must be in \[0, 1\]"),
         (dict(score=[1.0], target=[1.0], tau=0.0), "tau: 0.0, must be above 0"),
         (dict(score=[1.0], target=[1.0], tau=1.0, bins=0), "bins: 0"),
-        (dict(score=[1.0], target=[1.0], tau=1.0, lengths={"tokens": ([1, 2], [1])}), r"lengths\[tokens\]\[0\]: 2 entries"),
+        (
+            dict(score=[1.0], target=[1.0], tau=1.0, lengths={"tokens": ([1, 2], [1])}),
+            r"lengths\[tokens\]\[0\]: 2 entries",
+        ),
     ],
 )
 def test_refusals_name_the_value(arguments, words):

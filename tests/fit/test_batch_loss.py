@@ -12,8 +12,8 @@ from scipy import special
 
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig
-from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.fit.step import batch_loss, batch_totals
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 
 B, R, C, T, D, VOCAB, TAU = 2, 3, 6, 5, 3, 7, 0.6
 
@@ -92,7 +92,10 @@ def one_comparison(kind, params, config, b, chosen, rejected, target, margin):
         centre = config.centering * (value[chosen] + value[rejected]) ** 2
         return score, loss(score, margin, target, smoothed) + centre
     if kind == "pairwise":
-        questions = [loss(value[chosen], margin, target, smoothed), loss(value[rejected], -margin, 1 - target, 1 - smoothed)]
+        questions = [
+            loss(value[chosen], margin, target, smoothed),
+            loss(value[rejected], -margin, 1 - target, 1 - smoothed),
+        ]
     else:
         mass = params["mass"][b]
         questions = [cross_entropy(value[chosen] / TAU, smoothed) - mass[chosen]]
@@ -100,7 +103,9 @@ def one_comparison(kind, params, config, b, chosen, rejected, target, margin):
     if chosen == rejected and kind.startswith("pairwise"):
         return value[chosen], questions[0]
     score = value[chosen] - value[rejected]
-    return score / 2 if kind.startswith("pairwise") else score, questions[0] if chosen == rejected else np.mean(questions)
+    return score / 2 if kind.startswith("pairwise") else score, questions[0] if chosen == rejected else np.mean(
+        questions
+    )
 
 
 def formula(kind, params, batch, config):
@@ -184,7 +189,9 @@ def test_halves_add_up_to_the_whole():
 
 def test_nothing_counts_in_an_empty_batch():
     batch = token_batch()
-    batch = batch._replace(comparisons=batch.comparisons._replace(weight=np.zeros((B, C), np.float32)), lm_weight=0 * LM_WEIGHT)
+    batch = batch._replace(
+        comparisons=batch.comparisons._replace(weight=np.zeros((B, C), np.float32)), lm_weight=0 * LM_WEIGHT
+    )
     config = LossConfig(lm_coefficient=0.25)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), parameters())
     loss, metrics = batch_loss(Outputs("gpm"), params, batch, batch_totals(batch, config), config)

@@ -8,9 +8,9 @@ import numpy as np
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
 from gpmjax.data.groups import Group, user
+from gpmjax.fit.examples import LABEL_LENGTH, example
 from gpmjax.hub import load_tokenizer
 from gpmjax.models.scores import PreferenceOutput
-from gpmjax.fit.examples import LABEL_LENGTH, example
 
 RESPONSES = ("short", "a response that is longer than its label may be, by <b>some</b> letters", "x")
 

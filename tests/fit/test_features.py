@@ -7,9 +7,9 @@ from gpmjax.data.assemble import BatchShape, assemble, assemble_features
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
 from gpmjax.data.groups import Comparison, Group, user
-from gpmjax.hub import load_tokenizer
 from gpmjax.feature_store import FeatureStore
 from gpmjax.fit.features import GroupFeatures, encode_missing, group_keys
+from gpmjax.hub import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,10 @@ def test_features_are_read_where_the_layout_says(tokenizer, tmp_path):
 
     def hidden(batch):
         state = np.stack([batch.tokens, batch.layout.positions], -1).astype(np.float32)
-        return tuple(np.stack([row[slots] for row, slots in zip(state, ends, strict=True)]) for ends in (batch.response_end, batch.prompt_end))
+        return tuple(
+            np.stack([row[slots] for row, slots in zip(state, ends, strict=True)])
+            for ends in (batch.response_end, batch.prompt_end)
+        )
 
     store = FeatureStore(tmp_path, "f", 2)
     assert encode_missing([encoded], store, hidden, rows=1, row_length=125) == len(TEXTS)

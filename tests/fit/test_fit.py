@@ -14,12 +14,12 @@ import orbax.checkpoint as ocp
 import pytest
 
 from gpmjax.evals.held_out import held_out
-from gpmjax.hub import load_preference_model
-from gpmjax.owner import InUse, owned_directory
 from gpmjax.fit import fit as fitting
-from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.fit.features import group_keys
 from gpmjax.fit.fit import fit
+from gpmjax.hub import load_preference_model
+from gpmjax.owner import InUse, owned_directory
+from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.loop import TrainingDiverged
 from gpmjax.train.metrics import read_metrics
 
@@ -33,7 +33,9 @@ def saved_params(workdir, config):
     with Checkpoints(workdir / "checkpoints", config.checkpoint) as checkpoints:
         step = checkpoints.latest()
     tree = ocp.StandardCheckpointer().restore(workdir / "checkpoints" / str(step) / "params")
-    return step, {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+    return step, {
+        jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
 
 
 def test_it_learns_and_leaves_everything_behind(config, tmp_path):
@@ -160,7 +162,10 @@ def test_what_is_cut_is_said(config, tmp_path, caplog):
     report = run.train.report
     assert 0 < report.sequences_cut <= report.responses and report.tokens_cut
     said = f"{report.sequences_cut} of {report.responses} sequences lost {report.tokens_cut} tokens"
-    assert [said in line for line in caplog.messages if "max_length=40" in line] == [True, True]  # to train on, to measure
+    assert [said in line for line in caplog.messages if "max_length=40" in line] == [
+        True,
+        True,
+    ]  # to train on, to measure
     assert "config.data.train: " in caplog.text
 
 
@@ -184,7 +189,9 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
         "model.freeze=[], this config has ['gate']": lambda c: setattr(c.model, "freeze", ("gate",)),
         "seed=0, this config has 1": lambda c: setattr(c, "seed", 1),
         "spec.tau=": lambda c: setattr(c.model, "tau", 0.7),
-        "data.content=": lambda c: pairs.write_text("".join(pairs_file.read_text(encoding="utf-8").splitlines(True)[1:]), encoding="utf-8"),
+        "data.content=": lambda c: pairs.write_text(
+            "".join(pairs_file.read_text(encoding="utf-8").splitlines(True)[1:]), encoding="utf-8"
+        ),
     }
     for message, change in refused.items():
         config = copy.deepcopy(before)
@@ -192,7 +199,10 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
         with pytest.raises(ValueError) as error:
             fit(config, run, held_out)
         assert f"{run}: was begun with {message}" in str(error.value) and "\n" not in str(error.value)
-    assert re.search(r"data.content=8 groups, 24 comparisons, digest \w+, this config has 8 groups, 23 comparisons, digest", str(error.value))
+    assert re.search(
+        r"data.content=8 groups, 24 comparisons, digest \w+, this config has 8 groups, 23 comparisons, digest",
+        str(error.value),
+    )
 
     config = copy.deepcopy(before)
     moved = tmp_path / "moved.jsonl"

@@ -9,8 +9,8 @@ import pytest
 from gpmjax.config import Config
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline
-from gpmjax.hub import load_tokenizer
 from gpmjax.fit.inputs import batch_shape, fit_data
+from gpmjax.hub import load_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,16 @@ from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import Comparison
 from gpmjax.evals.held_out import held_out
+from gpmjax.fit import curl_path, folds, regulariser, second_stage
+from gpmjax.fit.fit import fit
+from gpmjax.fit.step import comparison_losses, make_train_step
 from gpmjax.hub import load_preference_model
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
-from gpmjax.fit import curl_path, folds, regulariser, second_stage
 from gpmjax.train.backbone import open_backbone
-from gpmjax.fit.fit import fit
 from gpmjax.train.optimizer import make_optimizer, scale_head_updates
-from gpmjax.fit.step import comparison_losses, make_train_step
 from gpmjax.train.state import TrainState
 
 WIDTH, PROMPTS, RESPONSES = 6, 40, 4
@@ -51,7 +51,8 @@ def labelled(rule, seed=0, noise=0.0):
     features = rng.normal(size=(PROMPTS, RESPONSES, WIDTH)).astype(np.float32)
     index = lambda values: np.array(values, np.int32).reshape(PROMPTS, -1)
     chosen, rejected, row = (
-        index([getattr(c, name) for group in groups for c in group.comparisons]) for name in ("chosen", "rejected", "row")
+        index([getattr(c, name) for group in groups for c in group.comparisons])
+        for name in ("chosen", "rejected", "row")
     )
     sides = [np.take_along_axis(features, side[..., None], axis=1) for side in (chosen, rejected)]
     wins = (rule(*sides) > 0) ^ (rng.random(chosen.shape) < noise)
@@ -179,9 +180,13 @@ def test_standard_errors_know_what_values_share():
     residual = weight * (value - np.average(value, weights=weight))
     share = lambda a, b: bool({first[a], second[a]} & {first[b], second[b]})
     dyadic = sum(residual[a] * residual[b] for a in range(50) for b in range(50) if share(a, b))
-    np.testing.assert_allclose(folds.standard_error(value, weight, first, second), np.sqrt(max(dyadic, 0)) / weight.sum(), rtol=1e-9)
+    np.testing.assert_allclose(
+        folds.standard_error(value, weight, first, second), np.sqrt(max(dyadic, 0)) / weight.sum(), rtol=1e-9
+    )
     clustered = sum(residual[first == unit].sum() ** 2 for unit in range(8))
-    np.testing.assert_allclose(folds.standard_error(value, weight, first, first), np.sqrt(clustered) / weight.sum(), rtol=1e-9)
+    np.testing.assert_allclose(
+        folds.standard_error(value, weight, first, first), np.sqrt(clustered) / weight.sum(), rtol=1e-9
+    )
 
 
 # The path
@@ -195,7 +200,13 @@ def test_a_member_of_the_path_is_the_fit_at_its_price():
     found, heads, optimizer = folds.make_folds([groups], count, 4, seed=0), heads_of(spec), make_optimizer(PLAIN, 20)
     members = [(curl_path.Price(0.0, 0.0), 0), (curl_path.Price(0.3, 0.5), 2), (curl_path.Price(math.inf, 0.5), 1)]
     together = curl_path.fit_members(
-        PreferenceModel(TINY, spec), heads, optimizer, LossConfig(curl="auto"), members, found, (batch for _ in range(20))
+        PreferenceModel(TINY, spec),
+        heads,
+        optimizer,
+        LossConfig(curl="auto"),
+        members,
+        found,
+        (batch for _ in range(20)),
     )["heads"]
     for n, (price, fold) in enumerate(members):
         alone = dataclasses.replace(spec, gamma=0.0) if math.isinf(price.curl) else spec
@@ -247,7 +258,12 @@ def test_the_gate_is_chosen_with_the_curl():
 
 @pytest.fixture
 def hybrid(config):
-    config.model.kind, config.model.gate, config.model.normalise, config.model.tau = "hybrid", "scaled_softmax", "none", 1.0
+    config.model.kind, config.model.gate, config.model.normalise, config.model.tau = (
+        "hybrid",
+        "scaled_softmax",
+        "none",
+        1.0,
+    )
     config.loss.curl = config.loss.gate_penalty = "auto"
     return config
 
@@ -283,9 +299,13 @@ def test_a_fit_that_trains_its_backbone_takes_two_stages(hybrid, tmp_path):
     figures = summary["regularisation"]
     assert figures["held_out"] == "prompts" and figures["held_out_groups"] in (2, 3)
     loaded = load_preference_model(str(tmp_path / "run" / "model"))
-    assert (loaded.spec.gamma, loaded.spec.tau) == (figures["gamma"], figures["tau"]) and summary["tau"] == figures["tau"]
+    assert (loaded.spec.gamma, loaded.spec.tau) == (figures["gamma"], figures["tau"]) and summary["tau"] == figures[
+        "tau"
+    ]
     # Stage two keeps stage one's reward and moves the cyclic part.
-    stage_one = ocp.StandardCheckpointer().restore(tmp_path / "run" / "checkpoints" / "12" / "params")["heads"]["value"]["kernel"]
+    stage_one = ocp.StandardCheckpointer().restore(tmp_path / "run" / "checkpoints" / "12" / "params")["heads"][
+        "value"
+    ]["kernel"]
     exported = loaded.params["heads"]["value"]["kernel"]
     np.testing.assert_array_equal(exported[:, 0], stage_one[:, 0])
     assert np.abs(exported[:, 1:] - stage_one[:, 1:]).max() > 1e-4
@@ -304,7 +324,8 @@ def test_without_a_price_for_cycles_below_infinity_the_fit_is_bradley_terrys(hyb
     after, bt = (loaded[name].params["heads"]["value"]["kernel"] for name in ("hybrid", "bt"))
     np.testing.assert_allclose(after[:, :1], bt, atol=1e-5)
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), *(loaded[name].params["decoder"] for name in ("hybrid", "bt"))
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+        *(loaded[name].params["decoder"] for name in ("hybrid", "bt")),
     )
     backbone = open_backbone(hybrid.model, make_mesh(fsdp=1, devices=jax.devices()[:1]), hybrid.seed)
     start = backbone.load_heads()["value"]["kernel"]

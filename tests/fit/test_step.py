@@ -11,6 +11,7 @@ from gpmjax.arrays import Comparisons
 from gpmjax.config import OPTIMIZERS, LossConfig, OptimizerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline, fit_shape, prepare
+from gpmjax.fit.step import batch_weighs, comparison_losses, make_train_step
 from gpmjax.hub import load_tokenizer
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -19,7 +20,6 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, put_batch
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge, schedule, split
 from gpmjax.train.state import TrainState, init_state
-from gpmjax.fit.step import batch_weighs, comparison_losses, make_train_step
 from gpmjax.train.step import make_step
 
 LOSS = LossConfig(lm_coefficient=0.1, label_smoothing=0.1)
@@ -91,7 +91,9 @@ def test_comparisons_of_weight_zero_change_nothing(model, params, batch, referen
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_batch_in_which_nothing_weighs_is_no_step(name):
     """After a real step, so that the optimiser remembers one: its moments, parameters and schedule stay as they are."""
-    config = OptimizerConfig(name=name, learning_rate=1e-2, weight_decay=0.1 if name == "adamw" else 0.0, warmup_fraction=0.5)
+    config = OptimizerConfig(
+        name=name, learning_rate=1e-2, weight_decay=0.1 if name == "adamw" else 0.0, warmup_fraction=0.5
+    )
     optimizer, params = make_optimizer(config, 10), {"kernel": jnp.ones((2, 3))}
 
     def loss(params, weight, totals):

@@ -5,8 +5,8 @@ import pytest
 from gpmjax.config import ModelConfig
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.held_out import held_out
-from gpmjax.judges.open import JudgePlan
 from gpmjax.fit.fit import fit
+from gpmjax.judges.open import JudgePlan
 from gpmjax.train.metrics import read_metrics
 
 PAIRWISE = dict(kind="pairwise", dim=1, gate="none", normalise="none", tau=1.0, question="candidates")

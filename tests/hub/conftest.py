@@ -19,7 +19,11 @@ _SIZES = dict(
     num_key_value_heads=2, max_position_embeddings=64, rms_norm_eps=1e-4, rope_theta=3000.0, tie_word_embeddings=False,
 )  # fmt: skip
 _LATER_GEMMA = _SIZES | dict(
-    head_dim=8, tie_word_embeddings=True, sliding_window=4, query_pre_attn_scalar=12, hidden_activation="gelu_pytorch_tanh"
+    head_dim=8,
+    tie_word_embeddings=True,
+    sliding_window=4,
+    query_pre_attn_scalar=12,
+    hidden_activation="gelu_pytorch_tanh",
 )
 _LLAMA3 = dict(
     rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16

@@ -131,9 +131,21 @@ def test_published_extras_are_harmless():
 @pytest.mark.parametrize(
     ("model_type", "extras"),
     [
-        ("llama", dict(attn_implementation="flash_attention_2", _commit_hash="0123", keys_to_ignore_at_inference=["past_key_values"])),
+        (
+            "llama",
+            dict(
+                attn_implementation="flash_attention_2",
+                _commit_hash="0123",
+                keys_to_ignore_at_inference=["past_key_values"],
+            ),
+        ),
         ("llama", dict(neftune_noise_alpha=5, gradient_checkpointing=True, resid_pdrop=0.1, model_max_length=4096)),
-        ("llama", dict(layer_types=["full_attention"] * 4, use_sliding_window=False, sliding_window=4096, max_window_layers=28)),
+        (
+            "llama",
+            dict(
+                layer_types=["full_attention"] * 4, use_sliding_window=False, sliding_window=4096, max_window_layers=28
+            ),
+        ),
         ("gemma", dict(layer_types=["full_attention"] * 4)),
         ("mistral", dict(sliding_window=None, layer_types=["full_attention"] * 4, use_sliding_window=False)),
         ("qwen2", dict(qkv_bias=False, alibi=False, rotary_pct=1.0, is_causal=True, use_mrope=False)),

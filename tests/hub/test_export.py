@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from gpmjax.data.groups import Group, Message
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout, unembedding
@@ -84,12 +84,16 @@ TEMPLATES = {
     "today": "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}\n{{ m.role }}: {{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}\nassistant: {% endif %}",
 }
-GROUP = Group((Message("user", "Why?"), Message("assistant", "So."), Message("user", "How?")), ("Like this.", "No\nidea."))
+GROUP = Group(
+    (Message("user", "Why?"), Message("assistant", "So."), Message("user", "How?")), ("Like this.", "No\nidea.")
+)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("form", export.FORMS)
-def test_others_read_the_same_token_of_what_the_chat_template_gives(tmp_path, config, tiny_params, tokenizer, form, template):
+def test_others_read_the_same_token_of_what_the_chat_template_gives(
+    tmp_path, config, tiny_params, tokenizer, form, template
+):
     # Nobody strips what `apply_chat_template` gives. A classifier reads its last token, as does code for value heads, which reads
     # the gate at the last token of the prompt alone.
     config = dataclasses.replace(config, max_positions=256)
@@ -113,9 +117,13 @@ def test_others_read_the_same_token_of_what_the_chat_template_gives(tmp_path, co
         ids = [theirs.apply_chat_template(text, return_tensors="pt", return_dict=False) for text in texts]
         states = [model.model(one).last_hidden_state[0] for one in ids]
         gate = len(theirs.apply_chat_template(messages, return_dict=False)) - 1
-        embeddings = [torch.nn.functional.normalize(state[-1] @ heads["value_head.weight"].T, dim=0) for state in states]
+        embeddings = [
+            torch.nn.functional.normalize(state[-1] @ heads["value_head.weight"].T, dim=0) for state in states
+        ]
         np.testing.assert_allclose(np.stack(embeddings), ours.embedding, atol=1e-5)
-        np.testing.assert_allclose(torch.softmax(states[0][gate] @ heads["prompt_head.weight"].T, 0), ours.scale, atol=1e-5)
+        np.testing.assert_allclose(
+            torch.softmax(states[0][gate] @ heads["prompt_head.weight"].T, 0), ours.scale, atol=1e-5
+        )
 
 
 def test_the_own_chat_template_lies_beside_and_is_a_policys(tmp_path, config, tiny_params, tokenizer):
@@ -190,20 +198,28 @@ def without(tree, *path):
     ("choose", "complaint"),
     [
         (lambda params: (params, "onnx", {}), "form is 'onnx'; allowed: 'native', 'sequence_classification'"),
-        (lambda params: (params, "native", {"dtype": "int8"}), "dtype is 'int8'; allowed: 'float32', 'bfloat16', 'float16'"),
+        (
+            lambda params: (params, "native", {"dtype": "int8"}),
+            "dtype is 'int8'; allowed: 'float32', 'bfloat16', 'float16'",
+        ),
         (lambda params: (without(params, "heads", "value"), "native", {}), "params lack heads/value/kernel"),
         (
             lambda params: (without(params, "decoder", "lm_head"), "native", {}),
             "params hold no lm_head, which form 'native' needs; allowed: 'sequence_classification'",
         ),
-        (lambda params: (params | {"more": params["heads"]["value"]}, "native", {}), "params hold an unknown more/kernel"),
+        (
+            lambda params: (params | {"more": params["heads"]["value"]}, "native", {}),
+            "params hold an unknown more/kernel",
+        ),
         (
             lambda params: (params | {"heads": {"value": {"kernel": np.zeros((24, 2))}}}, "native", {}),
             r"heads/value/kernel has shape \(24, 2\), the config asks for \(24, 4\)",
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, config, tiny_params, tokenizer, choose, complaint):
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path, config, tiny_params, tokenizer, choose, complaint
+):
     params, form, more = choose(tiny_params(config, GPM))
     with pytest.raises(ValueError, match=complaint):
         save_preference_model(tmp_path / "m", params, config, GPM, tokenizer, form, **more)
@@ -212,7 +228,10 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, confi
 
 def test_tokenizer_that_outgrew_the_model(tmp_path, families, tiny_params, tokenizer):
     config = decoder_config(families["llama"] | {"vocab_size": 100})
-    with pytest.raises(ValueError, match="its tokenizer has 259 tokens, its embedding 100 rows; .* is token 100, so this is another model's tokenizer"):
+    with pytest.raises(
+        ValueError,
+        match="its tokenizer has 259 tokens, its embedding 100 rows; .* is token 100, so this is another model's tokenizer",
+    ):
         save_preference_model(tmp_path / "m", tiny_params(config, GPM), config, GPM, tokenizer)
 
 
@@ -251,7 +270,9 @@ def test_a_failure_leaves_the_earlier_export_untouched(tmp_path, config, tiny_pa
         replace = os.replace
         monkeypatch.setattr(atomic.os, "replace", lambda a, b: full() if str(a).endswith(".new") else replace(a, b))
     saved = Unsaveable() if step == "tokenizer" else tokenizer
-    with pytest.raises(OSError, match=r"^/.*m: not written, nothing there was changed \(.*No space left on device\)") as caught:
+    with pytest.raises(
+        OSError, match=r"^/.*m: not written, nothing there was changed \(.*No space left on device\)"
+    ) as caught:
         save_preference_model(target, tiny_params(config, BT), config, BT, saved)
     assert "\n" not in str(caught.value)
     assert contents(target) == before
@@ -282,7 +303,9 @@ except OSError as error:
 
 def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path, config, tiny_params, tokenizer):
     (tmp_path / "notes.csv").write_text("mine")
-    with pytest.raises(FileExistsError, match="holds notes.csv, no part of a model; name a new or an exported directory"):
+    with pytest.raises(
+        FileExistsError, match="holds notes.csv, no part of a model; name a new or an exported directory"
+    ):
         save_preference_model(tmp_path, tiny_params(config, GPM), config, GPM, tokenizer)
     with pytest.raises(FileExistsError, match="notes.csv: is a file; name a directory"):
         save_preference_model(tmp_path / "notes.csv", tiny_params(config, GPM), config, GPM, tokenizer)

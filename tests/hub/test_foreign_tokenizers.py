@@ -46,14 +46,18 @@ OPENERS = {
     "sample, answer": lambda model: open_source(model).tokenizer(),
     "evaluate, serve, scorer": lambda model: load_preference_model(model).tokenizer,
     "fit, improve": lambda model: open_decoder(BackboneConfig(source=model), make_mesh(), 0).tokenizer,
-    "a tokenizer named apart": lambda model: open_decoder(BackboneConfig(source=model, tokenizer=model), make_mesh(), 0).tokenizer,
+    "a tokenizer named apart": lambda model: (
+        open_decoder(BackboneConfig(source=model, tokenizer=model), make_mesh(), 0).tokenizer
+    ),
 }
 
 
 @pytest.mark.parametrize("opened", OPENERS.values(), ids=OPENERS)
 def test_larger_than_the_embedding_is_refused_at_the_start(tmp_path, families, tokenizer, opened):
     model = write_model(tmp_path, families, tokenizer, rows=250)
-    with pytest.raises(ValueError, match="its tokenizer has 259 tokens, its embedding 250 rows; '.*' is token 250, so this is") as error:
+    with pytest.raises(
+        ValueError, match="its tokenizer has 259 tokens, its embedding 250 rows; '.*' is token 250, so this is"
+    ) as error:
         opened(model)
     assert str(error.value).startswith(model) and "\n" not in str(error.value)
 
@@ -76,7 +80,10 @@ def test_special_tokens_beyond_it_may_not_be_used(tmp_path, families, grown, ope
         lambda t: t.add_tokens(["word"]),  # an ordinary token
         lambda t: t.add_special_tokens({"eos_token": "<|over|>"}),
         lambda t: t.add_special_tokens({"bos_token": "<|over|>"}),
-        lambda t: (t.add_special_tokens({"additional_special_tokens": ["<|over|>"]}), setattr(t, "chat_template", "<|over|>{{ x }}")),
+        lambda t: (
+            t.add_special_tokens({"additional_special_tokens": ["<|over|>"]}),
+            setattr(t, "chat_template", "<|over|>{{ x }}"),
+        ),
     ],
     ids=["ordinary", "eos", "bos", "template"],
 )
@@ -103,7 +110,9 @@ def test_it_is_exported_as_transformers_does(tmp_path, families, tiny_params, gr
     assert len(theirs) == 262 and theirs("a<|image|>").input_ids == grown("a<|image|>").input_ids
     assert described.eos_token_id == grown.eos_token_id
     # A row that is not there cannot pad.
-    assert described.pad_token_id == (grown.convert_tokens_to_ids("<|spare|>") if form == "sequence_classification" else None)
+    assert described.pad_token_id == (
+        grown.convert_tokens_to_ids("<|spare|>") if form == "sequence_classification" else None
+    )
     assert load_tokenizer(str(tmp_path / "m"))("a").input_ids == grown("a").input_ids
 
 
@@ -140,8 +149,15 @@ for directory in {[str(directory) for directory in directories]}:
         print(error)
 """
     typed = {"input": answer} if answer else {"stdin": subprocess.DEVNULL}
-    environment = {"HF_MODULES_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1", "PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, **typed)
+    environment = {
+        "HF_MODULES_CACHE": str(tmp_path / "cache"),
+        "HF_HUB_OFFLINE": "1",
+        "PATH": "/usr/bin:/bin",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, env=environment, **typed
+    )
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.rglob("it_ran"))
     assert "[y/N]" not in done.stdout + done.stderr

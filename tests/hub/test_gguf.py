@@ -150,7 +150,9 @@ def test_unknown_architecture(tmp_path):
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.close()
-    with pytest.raises(ValueError, match="general.architecture is 'mamba'; allowed: llama, qwen2, qwen3, gemma, gemma2, gemma3"):
+    with pytest.raises(
+        ValueError, match="general.architecture is 'mamba'; allowed: llama, qwen2, qwen3, gemma, gemma2, gemma3"
+    ):
         GgufTensors(tmp_path / "m.gguf")
 
 

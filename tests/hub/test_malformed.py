@@ -85,7 +85,13 @@ def test_index_without_a_map(tmp_path, weight_map):
     assert 'not an index, looked for a JSON object with "weight_map"' in complaint(SafetensorsTensors, tmp_path)
 
 
-OUTSIDE = ("/etc/one.safetensors", "../one.safetensors", "a/../../one.safetensors", "..\\one.safetensors", "C:\\one.safetensors")
+OUTSIDE = (
+    "/etc/one.safetensors",
+    "../one.safetensors",
+    "a/../../one.safetensors",
+    "..\\one.safetensors",
+    "C:\\one.safetensors",
+)
 
 
 @pytest.mark.parametrize("file", [*OUTSIDE, None, 7, ["one.safetensors"], "", "passwd", "one\0.safetensors"])
@@ -118,7 +124,14 @@ def test_of_two_shards_with_one_name_the_index_says_which(tmp_path):
     assert SafetensorsTensors(tmp_path).read("a").tolist() == [0, 0]
 
 
-SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings")
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+)
 NULLABLE = ("num_key_value_heads", "head_dim", "sliding_window", "max_window_layers", "sliding_window_pattern")
 POSITIVE = ("rms_norm_eps", "rope_theta", "query_pre_attn_scalar")
 FLAGS = ("tie_word_embeddings", "attention_bias", "mlp_bias", "use_sliding_window")

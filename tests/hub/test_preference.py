@@ -47,7 +47,14 @@ def assert_same(params, expected):
 
 @pytest.mark.parametrize("form", ["native", "sequence_classification"])
 @pytest.mark.parametrize(
-    "spec", [BT, GPM, PreferenceSpec(dim=6, gate="none", normalise="none"), PreferenceSpec(dim=2, gate="softplus", tau=0.3), HYBRID]
+    "spec",
+    [
+        BT,
+        GPM,
+        PreferenceSpec(dim=6, gate="none", normalise="none"),
+        PreferenceSpec(dim=2, gate="softplus", tau=0.3),
+        HYBRID,
+    ],
 )
 def test_export_then_import_is_the_identity(tmp_path, family, tiny_params, tokenizer, form, spec):
     config = decoder_config(family)
@@ -82,7 +89,10 @@ def test_published_checkpoint_loads_once_declared(published, config, tiny_params
 @pytest.mark.parametrize(
     ("declare", "asked"),
     [
-        (None, r"nothing declares gate and normalise; pass declare with gate: one of none, softmax, .*; normalise: one of none, l2$"),
+        (
+            None,
+            r"nothing declares gate and normalise; pass declare with gate: one of none, softmax, .*; normalise: one of none, l2$",
+        ),
         ({"gate": "softmax"}, r"nothing declares normalise; pass declare with normalise: one of none, l2$"),
     ],
 )
@@ -112,7 +122,9 @@ def test_a_fork_with_mlp_heads(published, config):
                 tensors[f"{head}.net.{2 * depth}.bias"] = torch.randn(width, generator=rng)
 
     directory = published(change)
-    with pytest.raises(ValueError, match="nothing declares mlp_activation; pass declare with mlp_activation: one of relu"):
+    with pytest.raises(
+        ValueError, match="nothing declares mlp_activation; pass declare with mlp_activation: one of relu"
+    ):
         load_preference_model(directory, DECLARED)
     model = load_preference_model(directory, DECLARED | {"mlp_activation": "relu"})
     assert (model.spec.dim, model.spec.mlp_widths) == (64, (8, 7, 6))
@@ -124,7 +136,9 @@ def test_a_fork_with_mlp_heads(published, config):
 def test_reward_classifiers_need_no_declaration(published, config, tiny_params):
     model = load_preference_model(published(spec=BT, form="sequence_classification"))
     assert model.spec == BT
-    np.testing.assert_array_equal(model.params["heads"]["value"]["kernel"], tiny_params(config, BT)["heads"]["value"]["kernel"])
+    np.testing.assert_array_equal(
+        model.params["heads"]["value"]["kernel"], tiny_params(config, BT)["heads"]["value"]["kernel"]
+    )
 
 
 def test_other_classifiers_must_be_called_preference_models(published):
@@ -138,7 +152,9 @@ def test_a_hybrid_is_read_from_its_declaration_alone(published, config, tiny_par
     directory = published(spec=HYBRID)
     with pytest.raises(ValueError, match=r"the head gives 5 numbers; .* declared as kind='hybrid'"):
         load_preference_model(directory, DECLARED)
-    declared = {name: value for name, value in HYBRID.to_dict().items() if name in ("kind", "gate", "normalise", "tau", "gamma")}
+    declared = {
+        name: value for name, value in HYBRID.to_dict().items() if name in ("kind", "gate", "normalise", "tau", "gamma")
+    }
     model = load_preference_model(directory, declared)
     assert model.spec == HYBRID
     assert_same(model.params, tiny_params(config, HYBRID))
@@ -149,7 +165,9 @@ def test_odd_embedding_dimension(published):
     def change(tensors):
         tensors["value_head.weight"] = tensors["value_head.weight"][:3].clone()
 
-    with pytest.raises(ValueError, match=r"the head gives 3 numbers; allowed: 1 \(a reward\), an even number \(2k\), or an odd"):
+    with pytest.raises(
+        ValueError, match=r"the head gives 3 numbers; allowed: 1 \(a reward\), an even number \(2k\), or an odd"
+    ):
         load_preference_model(published(change), DECLARED)
 
 
@@ -178,13 +196,17 @@ def test_a_backbone_is_no_preference_model(published):
     def change(tensors):
         del tensors["prompt_head.weight"], tensors["value_head.weight"]
 
-    with pytest.raises(ValueError, match="no saved head, looked for value_head.weight, value_head.net.0.weight and score.weight"):
+    with pytest.raises(
+        ValueError, match="no saved head, looked for value_head.weight, value_head.net.0.weight and score.weight"
+    ):
         load_preference_model(published(change), DECLARED)
 
 
 def test_a_saved_head_is_only_dropped_on_request(published, config, tiny_params):
     source = open_source(published())
-    with pytest.raises(ValueError, match=r"holds a trained head \(prompt_head.weight\); load_preference_model keeps it"):
+    with pytest.raises(
+        ValueError, match=r"holds a trained head \(prompt_head.weight\); load_preference_model keeps it"
+    ):
         load_decoder(source)
     assert_same(load_decoder(source, saved_heads="drop"), tiny_params(config, GPM)["decoder"])
     with pytest.raises(ValueError, match="saved_heads is 'ignore'; allowed: 'refuse', 'drop'"):
@@ -307,7 +329,9 @@ def openrlhf(tmp_path, config, tiny_params, tokenizer):
     save_preference_model(tmp_path / "m", params, config, BT, tokenizer, "sequence_classification")
     file = tmp_path / "m" / "config.json"
     described = {name: value for name, value in json.loads(file.read_text()).items() if name != "gpmjax"}
-    file.write_text(json.dumps(described | {"mean": MEAN, "std": STD, "normalize_reward": False, "value_head_prefix": "score"}))
+    file.write_text(
+        json.dumps(described | {"mean": MEAN, "std": STD, "normalize_reward": False, "value_head_prefix": "score"})
+    )
     return str(tmp_path / "m"), params["heads"]["value"]["kernel"][:, 0]
 
 
@@ -323,7 +347,9 @@ def test_a_standard_reward_is_applied_and_leaves_probabilities_alone(openrlhf, c
     output, r = rewards_of(model, hidden), hidden @ w
     np.testing.assert_allclose(output.reward, (r - MEAN) / STD, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(output.embedding[..., 0], output.reward)
-    np.testing.assert_allclose(group_scores(output)[0] / output.tau, r[0][:, None] - r[0][None, :], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        group_scores(output)[0] / output.tau, r[0][:, None] - r[0][None, :], rtol=1e-4, atol=1e-5
+    )
     plain = load_preference_model(directory, {"reward_mean": 0.0, "reward_std": 1.0})
     np.testing.assert_allclose(rewards_of(plain, hidden).reward, r, rtol=1e-5, atol=1e-6)
     assert plain.spec == BT

@@ -50,7 +50,9 @@ def test_hub_id_is_downloaded_once_named(model, monkeypatch):
 
 
 def test_hub_that_cannot_be_reached():
-    with pytest.raises(FileNotFoundError, match=r"^nobody/nothing: no such directory, and the hub does not give it \(.*\)$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"^nobody/nothing: no such directory, and the hub does not give it \(.*\)$"
+    ):
         open_source("nobody/nothing")
 
 

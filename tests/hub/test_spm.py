@@ -11,12 +11,31 @@ SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>"]
 FOUND_FIRST = ["\n", "\n\n", "\n\n\n", f"{SPACE}{SPACE}", f"{SPACE}{SPACE}{SPACE}", "<b>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 # Best first. "aaa" and "▁the" can be made in two ways.
-PIECES = ["he", "th", "the", f"{SPACE}t", f"{SPACE}the", "aa", "aaa", "ab", "中文", "bab", f"a{SPACE}", "<0", "<0x", "<0x4", "1>", *f"{SPACE}abehtx<>中文é014"]
+PIECES = [
+    "he",
+    "th",
+    "the",
+    f"{SPACE}t",
+    f"{SPACE}the",
+    "aa",
+    "aaa",
+    "ab",
+    "中文",
+    "bab",
+    f"a{SPACE}",
+    "<0",
+    "<0x",
+    "<0x4",
+    "1>",
+    *f"{SPACE}abehtx<>中文é014",
+]
 
 
 def metadata(**changes):
     tokens = [*SPECIAL, *FOUND_FIRST, *BYTES, *PIECES]
-    types = [CONTROL] * 3 + [UNKNOWN, CONTROL] + [USER_DEFINED] * len(FOUND_FIRST) + [BYTE] * 256 + [NORMAL] * len(PIECES)
+    types = (
+        [CONTROL] * 3 + [UNKNOWN, CONTROL] + [USER_DEFINED] * len(FOUND_FIRST) + [BYTE] * 256 + [NORMAL] * len(PIECES)
+    )
     scores = [-1000.0] * (len(tokens) - len(PIECES)) + [-float(place) for place in range(len(PIECES))]
     given = dict(
         model="llama", pre="default", tokens=tokens, token_type=types, scores=scores, add_space_prefix=False,
@@ -72,7 +91,9 @@ def test_as_sentencepiece_cuts(spm, text):
 def prefixed():
     """As Llama 2's: no user-defined pieces, and a space before every text."""
     tokens, types = metadata()["tokenizer.ggml.tokens"], metadata()["tokenizer.ggml.token_type"]
-    tokens = [f"<unused{place}>" if kind == USER_DEFINED else token for place, (token, kind) in enumerate(zip(tokens, types))]
+    tokens = [
+        f"<unused{place}>" if kind == USER_DEFINED else token for place, (token, kind) in enumerate(zip(tokens, types))
+    ]
     types = [CONTROL if kind == USER_DEFINED else kind for kind in types]
     return gguf_tokenizer(metadata(add_space_prefix=None, tokens=tokens, token_type=types), "m.gguf")
 

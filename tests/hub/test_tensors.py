@@ -39,14 +39,18 @@ def test_shards_are_one_model(tmp_path):
 
 
 def test_no_weights_says_what_was_looked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no weights, looked for model.safetensors and model.safetensors.index.json"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no weights, looked for model.safetensors and model.safetensors.index.json"
+    ):
         SafetensorsTensors(tmp_path)
 
 
 def test_missing_shard_is_named(tmp_path):
     write_sharded(tmp_path)
     (tmp_path / "two.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"shard two.safetensors, named by model.safetensors.index.json, is missing"):
+    with pytest.raises(
+        FileNotFoundError, match=r"shard two.safetensors, named by model.safetensors.index.json, is missing"
+    ):
         SafetensorsTensors(tmp_path)
 
 

@@ -87,7 +87,10 @@ def test_llama3_begins_with_bos_and_groups_three_digits():
 @pytest.mark.parametrize(
     ("metadata", "complaint"),
     [
-        ({"tokenizer.ggml.model": "t5"}, r"m.gguf: tokenizer.ggml.model is 't5'; allowed: 'gpt2', 'llama' \(--tokenizer takes"),
+        (
+            {"tokenizer.ggml.model": "t5"},
+            r"m.gguf: tokenizer.ggml.model is 't5'; allowed: 'gpt2', 'llama' \(--tokenizer takes",
+        ),
         (
             small_metadata("falcon"),
             r"m.gguf: tokenizer.ggml.pre is 'falcon'; allowed: 'smollm', 'qwen2', 'llama-bpe' \(--tokenizer takes",
@@ -122,7 +125,9 @@ def test_own_pad(tokenizer, smollm2):
 
 def test_no_token_to_pad_with():
     tokenizer = gguf_tokenizer(small_metadata("smollm"), "m.gguf")
-    with pytest.raises(ValueError, match=r"tokenizer pads with its EOS token '<\|end\|>', and has no other special token"):
+    with pytest.raises(
+        ValueError, match=r"tokenizer pads with its EOS token '<\|end\|>', and has no other special token"
+    ):
         with_own_pad(tokenizer)
 
 

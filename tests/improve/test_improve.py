@@ -10,17 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gpmjax.hub import load_decoder
 from gpmjax.config.improve import ScorerConfig
-from gpmjax.owner import InUse, owned_directory
-from gpmjax.sampling.rollout import RolloutFailed
+from gpmjax.hub import load_decoder
 from gpmjax.improve import improve as improving
 from gpmjax.improve import stages, tables
+from gpmjax.improve.data import Batches
 from gpmjax.improve.figures import iteration_figures
 from gpmjax.improve.improve import improve
-from gpmjax.train.metrics import read_metrics
-from gpmjax.improve.data import Batches
 from gpmjax.improve.signals import Scored, Signals
+from gpmjax.owner import InUse, owned_directory
+from gpmjax.sampling.rollout import RolloutFailed
+from gpmjax.train.metrics import read_metrics
 
 
 @pytest.fixture
@@ -37,7 +37,9 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     config.scorer.function = "own_scorer:cycle"
     config.loss.halve_every = 1.0
     steps, make_step = [], improving.make_policy_step
-    monkeypatch.setattr(improving, "make_policy_step", lambda *given, **options: steps.append(given[2]) or make_step(*given, **options))
+    monkeypatch.setattr(
+        improving, "make_policy_step", lambda *given, **options: steps.append(given[2]) or make_step(*given, **options)
+    )
     summary = improve(config, run)
     assert [loss.beta for loss in steps] == [1.0, 2.0]
     assert summary["status"] == "finished" and summary["step"] == 2 and len(summary["iterations"]) == 2
@@ -46,7 +48,9 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     assert [table.num_rows for table in samples] == [3, 1]  # half of 8 prompts, three a file
     assert all(table.schema.equals(tables.SAMPLES) for table in samples)
     assert samples[0].schema.metadata[b"iteration"] == b"1"
-    ids = [{row["prompt_id"] for row in tables.read(path, tables.SAMPLES)} for path in run.glob("iteration-*/samples/0*")]
+    ids = [
+        {row["prompt_id"] for row in tables.read(path, tables.SAMPLES)} for path in run.glob("iteration-*/samples/0*")
+    ]
     assert set.union(*ids) == set(range(8))
 
     (scores, _) = [tables.read(path, tables.SCORES) for path in sorted((run / "iteration-1" / "scores").glob("*"))]
@@ -76,7 +80,9 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
         "prompts.content=8 prompts, digest": lambda c: shorten(c.prompts),
         "judge.responses=2, this config has 3": lambda c: setattr(c.judge, "responses", 3),
         "judge.prompts.content=8 prompts, digest": lambda c: shorten(c.judge.prompts),
-        "scorer.function=own_scorer:cycle, this config has toy_scorers:cycle": lambda c: setattr(c.scorer, "function", "toy_scorers:cycle"),
+        "scorer.function=own_scorer:cycle, this config has toy_scorers:cycle": lambda c: setattr(
+            c.scorer, "function", "toy_scorers:cycle"
+        ),
         "scorer.content=": lambda c: own.write_text(f"{source}# changed\n", encoding="utf-8"),
     }
 
@@ -104,7 +110,10 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
         improve(another, run)
     caplog.clear()
     assert improve(config, run)["iterations"] == summary["iterations"]
-    assert "was begun by another version, which did not record policy.base, prompts.content, scorer.content, " in caplog.text
+    assert (
+        "was begun by another version, which did not record policy.base, prompts.content, scorer.content, "
+        in caplog.text
+    )
     another.checkpoint.every, another.rollout.rows, another.log_every = 5, 4, 7
     assert improve(another, run)["iterations"] == summary["iterations"]
     another.judge.prompts.source = ""
@@ -232,7 +241,12 @@ def test_ties_leave_nothing_to_learn(config, tmp_path, monkeypatch, method):
 
 
 def test_figures_count_repeated_texts_and_prompts_that_nothing_is_learnt_from():
-    row = lambda *texts: {"responses": list(texts), "response_tokens": [[2], [3, 4], [5]], "stopped": [True] * 3, "logprobs": None}
+    row = lambda *texts: {
+        "responses": list(texts),
+        "response_tokens": [[2], [3, 4], [5]],
+        "stopped": [True] * 3,
+        "logprobs": None,
+    }
     sampled = [row("a", "b", "a"), row("c", "c", "c"), row("d", "e", "f")]
     scores = [{"mean_score": [0.0] * 3, "win_rate": [0.5] * 3, "cyclic_share": 0.0} for _ in sampled]
     weight = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 0]], np.float32)
@@ -273,7 +287,10 @@ def _said(prompts, seed, ids=None, responses=3):
     one = lambda n, k: np.array([2 + (n + k) % 200, 0], np.int32)
     texts = lambda n: tuple(f"{n} {k}" for k in range(responses))
     logprobs = tuple(np.zeros(2, np.float32) for _ in range(responses))
-    return [stages.Rollouts(texts(n), tuple(one(n, k) for k in range(responses)), logprobs, (True,) * responses) for n in ids]
+    return [
+        stages.Rollouts(texts(n), tuple(one(n, k) for k in range(responses)), logprobs, (True,) * responses)
+        for n in ids
+    ]
 
 
 def _sample_nothing(monkeypatch):

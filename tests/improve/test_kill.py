@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
-CONFIG = '''
+CONFIG = """
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
 from gpmjax.config.improve import *
 
@@ -32,7 +32,7 @@ def get_config():
         checkpoint=CheckpointConfig(every=1, keep=1),
         judge=JudgeConfig(scorer, PromptsConfig(source="{prompts}", max_length=64, limit=1), responses=1),
     )
-'''
+"""
 # What is there when the run is killed: within a stage, or between one and the next.
 STAGES = (
     "iteration-1/samples/00000.parquet",

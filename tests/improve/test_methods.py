@@ -182,7 +182,11 @@ CASES = [(method, {"estimator": estimator}) for method in FORMULAS for estimator
 CASES = [(m, options) for m, options in CASES if m not in ("ppo", "grpo", "gprl") or options["estimator"] == "all"]
 CASES += [(method, {"score": "score"}) for method in ("gpo", "rebel", "sppo", "ppo", "dpo")]
 CASES += [(method, {"log_partition": "estimate"}) for method in ("gpo", "sppo", "nash_md")]
-CASES += [(m, {"log_partition": "zero", "estimator": e}) for m in ("gpo", "sppo", "nash_md") for e in ("all", "best_and_worst")]
+CASES += [
+    (m, {"log_partition": "zero", "estimator": e})
+    for m in ("gpo", "sppo", "nash_md")
+    for e in ("all", "best_and_worst")
+]
 CASES += [("nash_md", {"moved": True, "mixture": 0.4}), ("comal", {"moved": True, "mixture": 0.4})]
 CASES += [("comal", {"optimistic": True, "moved": True, "estimator": e}) for e in ("all", "best_and_worst")]
 CASES += [(method, {"kl": 0.3, "clip": 0.1}) for method in ("ppo", "grpo", "gprl")]
@@ -232,7 +236,12 @@ def test_a_prompt_whose_signals_are_all_equal_is_left_out(method, noise):
         kept = [example.prompt_id for example in training_examples(rows[0], *rows[2:], found)]
         assert not found.counts[3].any()
         if method == "nash_md":
-            assert kept == [10, 11, 12, 91]  # its opponent is not the mean of the samples: in the cycle there is a signal
+            assert kept == [
+                10,
+                11,
+                12,
+                91,
+            ]  # its opponent is not the mean of the samples: in the cycle there is a signal
         elif method in ("sppo_hard", "dpo", "ipo") and estimator != "best_and_worst":
             assert kept == [10, 11, 12, 91]  # who wins a pair is decided; each response is chosen and rejected once
             chosen, rejected = found.pair_weight[4].sum(axis=1), found.pair_weight[4].sum(axis=0)
@@ -259,7 +268,11 @@ def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
     scored = scored_samples(scores, current, base, **others)
     drift = block_drift(scored, np.array([0.05, 0.95], np.float32)) if drifted else None
     assert not drifted or (drift.tightening > 1.2 and np.ptp(drift.multiplier) > 0.3)
-    options |= {"tightening": drift.tightening, "multiplier": drift.multiplier} if drifted else {"tightening": 1.0, "multiplier": np.ones(2)}
+    options |= (
+        {"tightening": drift.tightening, "multiplier": drift.multiplier}
+        if drifted
+        else {"tightening": 1.0, "multiplier": np.ones(2)}
+    )
     examples = training_examples(sampled, current, base, signals(scored, config, drift))
     batch = assemble_policy(examples[::-1], fit_policy_shape(examples, 4))
 

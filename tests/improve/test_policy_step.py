@@ -8,13 +8,13 @@ import pytest
 
 from gpmjax.config import load_config
 from gpmjax.config.improve import METHODS, PAIRWISE, ImproveConfig, PolicyLossConfig
+from gpmjax.improve.batch import PolicyShape, assemble_policy, fit_policy_shape
+from gpmjax.improve.signals import Scored, block_drift, response_facts, signals
+from gpmjax.improve.step import batch_loss, batch_totals, make_policy_step, response_logprobs, response_losses
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
-from gpmjax.improve.batch import PolicyShape, assemble_policy, fit_policy_shape
-from gpmjax.improve.signals import Scored, block_drift, response_facts, signals
-from gpmjax.improve.step import batch_loss, batch_totals, make_policy_step, response_logprobs, response_losses
 from gpmjax.train.state import TrainState
 
 MODEL = Decoder(DecoderConfig(vocab_size=256, hidden_size=16, num_layers=1, num_heads=2, mlp_size=16))
@@ -35,7 +35,9 @@ def batch(example):
 
 def test_logprobs_are_those_of_each_sequence_alone(params, example, batch):
     found = np.asarray(jax.jit(lambda p, b: response_logprobs(MODEL, p, b))(params, batch))
-    sequences = [(n, r, e.prompt, tokens) for n, e in enumerate(map(example, range(3))) for r, tokens in enumerate(e.responses)]
+    sequences = [
+        (n, r, e.prompt, tokens) for n, e in enumerate(map(example, range(3))) for r, tokens in enumerate(e.responses)
+    ]
     slots = max(len(prompt) + len(tokens) for *_, prompt, tokens in sequences)
     rows = np.array([np.pad(np.concatenate([p, t]), (0, slots - len(p) - len(t))) for *_, p, t in sequences])
     lengths = jnp.array([len(p) + len(t) for *_, p, t in sequences])
@@ -114,7 +116,9 @@ def test_signals_take_the_scale_that_the_config_names():
     rates = signals(found, PolicyLossConfig(method="sppo", score="score", estimator="all"))
     np.testing.assert_allclose(rates.signal, (1 / (1 + np.exp(-found.scores / 0.1))).mean(axis=-1), rtol=1e-5)
     assert (rates.log_partition == 0.5).all()
-    assert [fact["win_rate"] for fact in response_facts(found.scores, 0.1)][0] == pytest.approx(rates.signal[0].tolist())
+    assert [fact["win_rate"] for fact in response_facts(found.scores, 0.1)][0] == pytest.approx(
+        rates.signal[0].tolist()
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -145,7 +149,9 @@ def test_every_config_is_valid_and_its_step_has_the_right_shapes(name):
     trainable, frozen = split(params, frozen_patterns(config.policy))
     rows, count, length = config.batch, config.rollout.responses, config.rollout.max_new_tokens
     shape = PolicyShape(rows, config.prompts.max_length + count * length, count, length)
-    batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), assemble_policy([], shape._replace(rows=1)))
+    batch = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), assemble_policy([], shape._replace(rows=1))
+    )
     optimizer = make_optimizer(config.optimizer, steps=100)
     state = TrainState(ints(), trainable, jax.eval_shape(optimizer.init, trainable))
     step = make_policy_step(model, optimizer, config.loss, accumulate=config.optimizer.accumulate)

@@ -9,18 +9,25 @@ import pytest
 from gpmjax import hub
 from gpmjax.config import BackboneConfig
 from gpmjax.config.improve import JudgeConfig, PolicyLossConfig
-from gpmjax.sharding import make_mesh
 from gpmjax.improve import improve as improving
 from gpmjax.improve import stages, tables
-from gpmjax.train.backbone import open_decoder
 from gpmjax.improve.improve import improve
+from gpmjax.sharding import make_mesh
+from gpmjax.train.backbone import open_decoder
 
 
 @pytest.fixture
 def comal(config):
     """Four iterations on the same four prompts, the reference moved before the third."""
     config.loss = PolicyLossConfig(
-        method="comal", estimator="all", beta=0.5, mixture=0.2, reference_every=2, optimistic=True, halve_after=2, halve_every=1.0
+        method="comal",
+        estimator="all",
+        beta=0.5,
+        mixture=0.2,
+        reference_every=2,
+        optimistic=True,
+        halve_after=2,
+        halve_every=1.0,
     )
     config.iterations, config.epochs, config.judge = 4, 1, JudgeConfig()
     config.prompts.limit, config.prompts.parts = 4, 1
@@ -31,7 +38,9 @@ def comal(config):
 def nudge(run, iteration, policy, examples, drift):
     """In place of training: exports another policy."""
     moved = jax.tree.map(lambda x: x * (1 + 0.1 * iteration), policy.load())
-    hub.save_decoder(run.folder(iteration) / "policy", {"decoder": moved}, policy.model.config, policy.tokenizer, dtype="float32")
+    hub.save_decoder(
+        run.folder(iteration) / "policy", {"decoder": moved}, policy.model.config, policy.tokenizer, dtype="float32"
+    )
 
 
 def test_every_iteration_gets_the_policies_that_its_loss_asks_for(comal, tmp_path, monkeypatch):
@@ -72,7 +81,10 @@ def test_every_iteration_gets_the_policies_that_its_loss_asks_for(comal, tmp_pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (dict(method="comal", log_partition="zero"), "config.loss.log_partition='zero': must be 'centred' with method='comal'"),
+        (
+            dict(method="comal", log_partition="zero"),
+            "config.loss.log_partition='zero': must be 'centred' with method='comal'",
+        ),
         (dict(method="sppo", reference_every=3), "config.loss.reference_every=3: must be 0 with method='sppo'"),
         (dict(method="nash_md", optimistic=True), "config.loss.optimistic=True: must be False with method='nash_md'"),
         (dict(method="dpo", halve_every=2.0), "config.loss.halve_every=2.0: must be 0.0 with method='dpo'"),

@@ -4,8 +4,8 @@ import numpy as np
 
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import EncodedPrompt, Prompt
-from gpmjax.sampling.rollout import Rollouts
 from gpmjax.improve.stages import prompt_of, samples
+from gpmjax.sampling.rollout import Rollouts
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}
 MESSAGES = (
@@ -18,7 +18,10 @@ MESSAGES = (
 
 def test_sampled_prompts_come_back_with_everything_in_them(tmp_path):
     drawn = Rollouts(("a", "b"), (np.array([1], np.int32),) * 2, None, (True, True))
-    prompts = [EncodedPrompt(n, Prompt(messages, f"f:{n}"), np.array([1], np.int32)) for n, messages in enumerate([MESSAGES, user("Q")])]
+    prompts = [
+        EncodedPrompt(n, Prompt(messages, f"f:{n}"), np.array([1], np.int32))
+        for n, messages in enumerate([MESSAGES, user("Q")])
+    ]
     rows = samples(
         tmp_path,
         prompts,

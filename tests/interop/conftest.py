@@ -8,8 +8,8 @@ import pytest
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.evals.held_out import held_out
-from gpmjax.judges.judge import Verdict
 from gpmjax.hub import load_tokenizer, save_preference_model
+from gpmjax.judges.judge import Verdict
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec

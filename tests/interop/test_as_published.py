@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Group, Message
 from gpmjax.data.prompts import Prompt
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_preference_model, load_tokenizer, save_preference_model
-from gpmjax.config.improve import ScorerConfig
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import templated
+from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.scoring import open_scorer
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
-from gpmjax.judges.scoring import open_scorer
 
 TRAINED = {"bos_tokens": 2, "gate_at": "first_message"}
 TURNS = (Message("user", "Why?"), Message("assistant", "So."), Message("user", "How?"))
@@ -93,5 +93,7 @@ def test_another_tokenizer(saved, tmp_path):
     with pytest.raises(FileNotFoundError, match="no tokenizer"):
         open_judge(JudgePlan(str(tmp_path / "m")))
     judge = open_judge(JudgePlan(str(tmp_path / "m"), tokenizer=saved["gpm"]))
-    np.testing.assert_array_equal(next(judge([GROUP])).scores, next(open_judge(JudgePlan(saved["gpm"]))([GROUP])).scores)
+    np.testing.assert_array_equal(
+        next(judge([GROUP])).scores, next(open_judge(JudgePlan(saved["gpm"]))([GROUP])).scores
+    )
     assert judge.identity["tokenizer"] == saved["gpm"]

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from gpmjax.data.groups import user
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop import openrlhf, reward_model
 from gpmjax.interop.openrlhf import RewardFunction, read_completions
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
+from gpmjax.judges.open import JudgePlan, open_judge
 
 SHORT = {"max_length": 64, "rows_per_batch": 1}
 ANSWERS = ("yes", "no, never", "perhaps")
@@ -50,7 +50,9 @@ def expected(judge):
 @pytest.fixture
 def environ(saved, monkeypatch):
     def say(**fields):
-        for name, value in ({"MODEL": saved["gpm"], "AGAINST": "reference", "MAX_LENGTH": 64, "ROWS_PER_BATCH": 1} | fields).items():
+        for name, value in (
+            {"MODEL": saved["gpm"], "AGAINST": "reference", "MAX_LENGTH": 64, "ROWS_PER_BATCH": 1} | fields
+        ).items():
             monkeypatch.setenv(f"GPMJAX_{name}", str(value))
 
     monkeypatch.setattr(reward_model, "_OPENED", {})
@@ -106,8 +108,14 @@ def test_a_call_that_holds_a_group(saved, judge):
         ({"query": ["a"]}, "request: field 'prompts': must be a list"),
         ({"query": ["a"], "prompts": []}, "field 'prompts': must have as many entries as 'query', 1, has 0"),
         ({"query": ["a"], "prompts": ["a"], "labels": []}, "field 'labels': must have as many entries"),
-        ({"query": ["b: answer"], "prompts": ["a: "]}, r"field 'query\[0\]': must begin with its prompt, 'a: ', begins 'b: answer'"),
-        ({"query": ["a"], "prompts": [{"role": "user"}]}, r"field 'prompts\[0\]': must be a string or a list of messages"),
+        (
+            {"query": ["b: answer"], "prompts": ["a: "]},
+            r"field 'query\[0\]': must begin with its prompt, 'a: ', begins 'b: answer'",
+        ),
+        (
+            {"query": ["a"], "prompts": [{"role": "user"}]},
+            r"field 'prompts\[0\]': must be a string or a list of messages",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_field(fields, words):

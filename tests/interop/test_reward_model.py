@@ -9,13 +9,13 @@ import pytest
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer
 from gpmjax.interop import reward_model as module
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.reward_model import RewardModel, from_environment
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import split_at_header, templated, without_header
+from gpmjax.judges.open import JudgePlan, open_judge
 
 HEADER = "<|start|>assistant:"
 SHORT = {"max_length": 64, "rows_per_batch": 1}
@@ -96,7 +96,9 @@ def test_templated_texts_score_as_their_conversations(judge, ending):
     expected = Rewards(judge, RewardPlan("group"))(asked)
     as_is, header = templated(judge)
     assert header == HEADER
-    written = tokenizer.apply_chat_template([{"role": "user", "content": "Is it so?"}], tokenize=False, add_generation_prompt=True)
+    written = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Is it so?"}], tokenize=False, add_generation_prompt=True
+    )
     prompt = without_header(written, header, "prompt 0")
     found = Rewards(as_is, RewardPlan("group"))([Completion(prompt, c.text + ending) for c in asked])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
@@ -112,7 +114,10 @@ def test_a_whole_text_is_cut_where_the_answer_begins():
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: without_header("Is it?", HEADER, "prompts[3]"), r"prompts\[3\]: ends in 'Is it\?', not in '<\|start\|>assistant:'"),
+        (
+            lambda: without_header("Is it?", HEADER, "prompts[3]"),
+            r"prompts\[3\]: ends in 'Is it\?', not in '<\|start\|>assistant:'",
+        ),
         (lambda: split_at_header("Is it?", HEADER, "text 3"), "text 3: nowhere '<"),
         (lambda: templated(object()), "does not read prompt and response by a chat template"),
     ],

@@ -5,15 +5,20 @@ import pytest
 import torch
 
 from gpmjax.data.groups import Group, user
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.interop.rewardbench import pair_entry, scalar_entry
+from gpmjax.judges.open import JudgePlan, open_judge
 
 WINDOW = 64
 KWARGS = {
     "batch_size": 2, "truncation": True, "padding": True, "max_length": WINDOW, "function_to_apply": "none",
     "return_token_type_ids": False,
 }  # fmt: skip
-PAIRS = [("Is it?", "yes", "no"), ("Is it?", "never", "no"), ("Was it?", "it was", "I cannot say"), ("Tie?", "same", "same")]
+PAIRS = [
+    ("Is it?", "yes", "no"),
+    ("Is it?", "never", "no"),
+    ("Was it?", "it was", "I cannot say"),
+    ("Tie?", "same", "same"),
+]
 
 
 def build(entry, name, tokenizer):
@@ -76,8 +81,14 @@ def test_texts_as_a_sequence_classifier(known):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda pipe: pipe([dialogue("p", "a")], [dialogue("q", "a")], **KWARGS), "pair 0: the two conversations differ"),
-        (lambda pipe: pipe([dialogue("p", "a")[:1]], [dialogue("p", "a")[:1]], **KWARGS), "pair 0: field 'prompt': must be"),
+        (
+            lambda pipe: pipe([dialogue("p", "a")], [dialogue("q", "a")], **KWARGS),
+            "pair 0: the two conversations differ",
+        ),
+        (
+            lambda pipe: pipe([dialogue("p", "a")[:1]], [dialogue("p", "a")[:1]], **KWARGS),
+            "pair 0: field 'prompt': must be",
+        ),
         (lambda pipe: pipe([], [], **KWARGS | {"max_length": 512}), "max_length=512: the model was opened with 64"),
     ],
 )

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import special
 
-from gpmjax.data.messages import reply
 from gpmjax.data.groups import Group, Message, user
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.data.messages import reply
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.texts import messages_of
+from gpmjax.judges.open import JudgePlan, open_judge
 
 ASK = user("Choose!")
 
@@ -65,7 +65,11 @@ def test_references_of_one_prompt_may_differ(judge):
     ("plan", "asked", "words"),
     [
         (RewardPlan("group"), completions("rock"), "completion 0: the only completion of its prompt .*'reference'"),
-        (RewardPlan("reference"), completions("rock"), "completion 0: field 'reference': must be a text .* is NoneType None"),
+        (
+            RewardPlan("reference"),
+            completions("rock"),
+            "completion 0: field 'reference': must be a text .* is NoneType None",
+        ),
         (RewardPlan("reference"), completions("rock", reference=["a"]), "must be a text"),
         (RewardPlan("nothing"), completions("rock"), "against='nothing': this model has no reward"),
     ],
@@ -80,7 +84,9 @@ def test_what_cannot_be_said_is_refused_in_one_line(judge, plan, asked, words):
 @pytest.mark.parametrize("against", ["group", "reference"])
 def test_equal_texts_have_equal_numbers_whatever_rounding_made_of_their_scores(judge, against, units):
     noise = np.random.default_rng(0).normal(size=(8, 8)) * 1e-7
-    rounded = lambda groups, pairs: (v._replace(scores=v.scores + noise[: len(v.scores), : len(v.scores)]) for v in judge(groups, pairs))
+    rounded = lambda groups, pairs: (
+        v._replace(scores=v.scores + noise[: len(v.scores), : len(v.scores)]) for v in judge(groups, pairs)
+    )
     asked = completions("rock", "scissors", "rock", "rock", reference="paper")
     found = Rewards(rounded, RewardPlan(against, units))(asked)
     assert found[0] == found[2] == found[3] != found[1]
@@ -90,7 +96,9 @@ def test_equal_texts_have_equal_numbers_whatever_rounding_made_of_their_scores(j
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_is_refused(judge, bad):
-    spoilt = lambda groups, pairs: (v._replace(scores=np.where(v.scores == 1.0, bad, v.scores)) for v in judge(groups, pairs))
+    spoilt = lambda groups, pairs: (
+        v._replace(scores=np.where(v.scores == 1.0, bad, v.scores)) for v in judge(groups, pairs)
+    )
     with pytest.raises(ValueError, match="completion 0: a score of the model is not finite"):
         Rewards(spoilt, RewardPlan("group"))(completions("rock", "scissors"))
 
@@ -121,11 +129,23 @@ def test_prompts_and_completions_are_read_alike():
 @pytest.mark.parametrize(
     ("read", "value", "words"),
     [
-        (messages_of, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "ends with an assistant's turn"),
-        (messages_of, [{"role": "user", "content": [{"type": "image"}]}], r"w: field 'x\[0\].content\[0\]': .* 'image' is not supported"),
+        (
+            messages_of,
+            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+            "ends with an assistant's turn",
+        ),
+        (
+            messages_of,
+            [{"role": "user", "content": [{"type": "image"}]}],
+            r"w: field 'x\[0\].content\[0\]': .* 'image' is not supported",
+        ),
         (messages_of, 3, "w: field 'x': must be a string or a list of messages, is int 3"),
         (messages_of, None, "w: field 'x': missing"),
-        (reply, [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}], "one assistant message, is .*tool"),
+        (
+            reply,
+            [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}],
+            "one assistant message, is .*tool",
+        ),
         (reply, [], "must be a string or a list of messages"),
     ],
 )

@@ -13,7 +13,9 @@ from gpmjax.interop.trl import RewardFunction
 
 def calculate_rewards(reward_func, inputs, prompts, completions):
     """As trl/trainer/grpo_trainer.py's _calculate_rewards does it: every further column goes along, by keyword."""
-    columns = {key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion", "completion_ids")}
+    columns = {
+        key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion", "completion_ids")
+    }
     columns |= {"trainer_state": object(), "log_extra": print, "log_metric": print}
     output = reward_func(prompts=prompts, completions=completions, completion_ids=[[1]] * len(prompts), **columns)
     output = [reward if reward is not None else torch.nan for reward in output]

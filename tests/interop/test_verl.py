@@ -59,13 +59,19 @@ def opened(monkeypatch):
     """Puts a scorer behind the environment's model."""
     monkeypatch.setenv("GPMJAX_MODEL", "a model")
     monkeypatch.setenv("GPMJAX_AGAINST", "reference")
-    return lambda score: monkeypatch.setattr(reward_model.RewardModel, "_open", lambda self: Opened(score)) or monkeypatch.setattr(
-        reward_model, "_OPENED", {}
+    return lambda score: (
+        monkeypatch.setattr(reward_model.RewardModel, "_open", lambda self: Opened(score))
+        or monkeypatch.setattr(reward_model, "_OPENED", {})
     )
 
 
 def row(solution, prompt=CHAT, truth="scissors", key="prompt"):
-    return {"data_source": "games", "solution": solution, "ground_truth": truth, "extra_info": {"index": 3, key: prompt}}
+    return {
+        "data_source": "games",
+        "solution": solution,
+        "ground_truth": truth,
+        "extra_info": {"index": 3, key: prompt},
+    }
 
 
 PATHS = ["pkg://gpmjax.interop.verl", inspect.getsourcefile(importlib.import_module("gpmjax.interop.verl"))]
@@ -91,7 +97,9 @@ def test_a_group_whose_completions_are_asked_about_at_the_same_time(judge, opene
     async def together():
         return await asyncio.gather(*(run_single(compute_score, row) for row in rows))
 
-    np.testing.assert_allclose(np.reshape(asyncio.run(together()), (3, 50)), np.repeat([[-2 / 3], [1 / 3], [1 / 3]], 50, axis=1))
+    np.testing.assert_allclose(
+        np.reshape(asyncio.run(together()), (3, 50)), np.repeat([[-2 / 3], [1 / 3], [1 / 3]], 50, axis=1)
+    )
 
 
 def test_the_batch_manager_hands_over_groups(judge, opened):
@@ -109,11 +117,18 @@ def test_the_batch_manager_hands_over_groups(judge, opened):
 
 
 def test_a_saved_model_named_by_the_environment(saved, monkeypatch):
-    for name, value in {"MODEL": saved["gpm"], "AGAINST": "reference", "MAX_LENGTH": "64", "ROWS_PER_BATCH": "1"}.items():
+    for name, value in {
+        "MODEL": saved["gpm"],
+        "AGAINST": "reference",
+        "MAX_LENGTH": "64",
+        "ROWS_PER_BATCH": "1",
+    }.items():
         monkeypatch.setenv(f"GPMJAX_{name}", value)
     monkeypatch.setattr(reward_model, "_OPENED", {})
     compute_score = load(PATHS[0], "compute_score")
-    first, second = (asyncio.run(run_single(compute_score, row(*texts))) for texts in (("yes", CHAT, "no"), ("no", CHAT, "yes")))
+    first, second = (
+        asyncio.run(run_single(compute_score, row(*texts))) for texts in (("yes", CHAT, "no"), ("no", CHAT, "yes"))
+    )
     assert first == pytest.approx(-second, rel=1e-4) and abs(first) > 1e-3
     assert len(reward_model._OPENED) == 1
 
@@ -121,7 +136,10 @@ def test_a_saved_model_named_by_the_environment(saved, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"extra_info": {"index": 3}}, "games, completion 0: field 'extra_info': has no 'prompt', there is index; put .*prompt_key"),
+        (
+            {"extra_info": {"index": 3}},
+            "games, completion 0: field 'extra_info': has no 'prompt', there is index; put .*prompt_key",
+        ),
         ({"extra_info": None}, "has no 'prompt', there is nothing"),
         ({"extra_info": {"prompt": 3}}, "games, completion 0: field 'extra_info.prompt': must be a string or a list"),
         ({"solution_str": 3}, "games, completion 0: field 'solution_str': must be a string"),

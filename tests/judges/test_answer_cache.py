@@ -22,7 +22,8 @@ def test_the_whole_request_is_its_name():
     body = {"model": "m", "messages": [{"role": "user", "content": "é"}], "temperature": 0.0}
     keys = {request_key("http://a/v1", body), request_key("http://b/v1", body)}
     keys |= {
-        request_key("http://a/v1", body | change) for change in ({"model": "n"}, {"temperature": 0.5}, {"top_logprobs": 5})
+        request_key("http://a/v1", body | change)
+        for change in ({"model": "n"}, {"temperature": 0.5}, {"top_logprobs": 5})
     }
     assert len(keys) == 5
 

@@ -4,16 +4,18 @@ import numpy as np
 import pytest
 
 from gpmjax.data.groups import Comparison, Group, Message, user
-from gpmjax.judges.chat_endpoint import ChatReply, SaidToken
-from gpmjax.judges.chat import ChatJudge
-from gpmjax.judges.chat_prompts import CERTAIN, PAIR_PROMPTS
 from gpmjax.evals.policies.win_rate import preference
+from gpmjax.judges.chat import ChatJudge
+from gpmjax.judges.chat_endpoint import ChatReply, SaidToken
+from gpmjax.judges.chat_prompts import CERTAIN, PAIR_PROMPTS
 
 LETTER, REASONS = PAIR_PROMPTS["letter"], PAIR_PROMPTS["reasons"]
 
 
 def reply(text, *tokens):
-    return ChatReply(text, tuple(SaidToken(token, {t: np.log(p) for t, p in tops.items()}) for token, tops in tokens), 0, 0)
+    return ChatReply(
+        text, tuple(SaidToken(token, {t: np.log(p) for t, p in tops.items()}) for token, tops in tokens), 0, 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,9 @@ def test_a_letter_is_weighed_by_the_probabilities_where_it_was_said():
 
 
 def test_texts_stand_in_the_prompt_as_they_are():
-    text = LETTER.write((*user("Q {first}?"), Message("assistant", "a"), Message("user", "more")), "{second} \\1", "two")
+    text = LETTER.write(
+        (*user("Q {first}?"), Message("assistant", "a"), Message("user", "more")), "{second} \\1", "two"
+    )
     assert "User: Q {first}?\n\nAssistant: a\n\nUser: more\n" in text and "<response of A>\n{second} \\1\n" in text
     assert LETTER.identity != REASONS.identity
 
@@ -98,7 +102,9 @@ def test_labelled_pairs_alone_are_asked_in_both_orders(http_server, completion, 
 
 def test_more_groups_than_are_asked_together_keep_their_order(http_server, completion, replying, sides, judge):
     http_server.script = [replying(lambda prompt: completion("A" if "good" in sides(prompt)[0] else "B"))]
-    groups = [Group(user(f"q{n}"), (f"good {n}", f"bad {n}") if n % 3 else (f"bad {n}", f"good {n}")) for n in range(70)]
+    groups = [
+        Group(user(f"q{n}"), (f"good {n}", f"bad {n}") if n % 3 else (f"bad {n}", f"good {n}")) for n in range(70)
+    ]
     shares = [preference(verdict.scores, verdict.tau) for verdict in judge(groups, "all")]
     assert shares == pytest.approx([float(n % 3 > 0) for n in range(70)])
     assert len(http_server.requests) == 140

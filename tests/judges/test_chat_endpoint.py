@@ -63,7 +63,9 @@ def test_what_it_cost(http_server, open_endpoint, completion, replying):
         1,
     )
     assert figures["price"] == pytest.approx((200 * 10 + 4 * 30) / 1e6)
-    assert figures["this_run"]["answers"] == 2 and figures["this_run"]["price"] == pytest.approx((100 * 10 + 2 * 30) / 1e6)
+    assert figures["this_run"]["answers"] == 2 and figures["this_run"]["price"] == pytest.approx(
+        (100 * 10 + 2 * 30) / 1e6
+    )
     with pytest.raises(ValueError, match="price of prompt tokens=-1"):
         Prices(prompt=-1)
 

@@ -7,12 +7,12 @@ from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import encode_each
 from gpmjax.data.groups import Comparison, Group, user
 from gpmjax.data.records import read_groups
+from gpmjax.evals.comparisons import score_batches
+from gpmjax.evals.held_out import held_out
 from gpmjax.judges import readout
 from gpmjax.judges.embedding import EmbeddingJudge
-from gpmjax.evals.held_out import held_out
-from gpmjax.judges.judge import group_record, record_scores
-from gpmjax.evals.comparisons import score_batches
 from gpmjax.judges.forward import make_scorer
+from gpmjax.judges.judge import group_record, record_scores
 from gpmjax.judges.readout import PackedReader
 from gpmjax.sharding import make_mesh
 
@@ -35,7 +35,9 @@ def test_scores_are_those_of_the_labelled_path(scorer, chat, path):
     groups = read_groups(path)
     verdicts = list(judge(scorer, chat)(groups))
     data = held_out(path, chat, max_length=128, rows_per_batch=8)
-    expected = {int(r): s for part in score_batches(scorer, data.batches()) for r, s in zip(part.row, part.score, strict=True)}
+    expected = {
+        int(r): s for part in score_batches(scorer, data.batches()) for r, s in zip(part.row, part.score, strict=True)
+    }
     for group, verdict in zip(groups, verdicts, strict=True):
         (comparison,) = group.comparisons
         assert verdict.scores[0, 1] == pytest.approx(expected[comparison.row], abs=2e-5)
@@ -74,7 +76,9 @@ def test_a_prompt_cut_differently_beside_each_response_moves_no_score(scorer, ch
     assert len(set(encoded.own_prompt)) > 2 and report.sequences_cut
     (verdict,) = judge(scorer, chat, max_length=24)([group])
     assert np.array_equal(verdict.scores, -verdict.scores.T) and verdict.truncated
-    alone = judge(scorer, chat, max_length=24)([Group(prompt, (texts[i], texts[j])) for i in range(5) for j in range(i)])
+    alone = judge(scorer, chat, max_length=24)(
+        [Group(prompt, (texts[i], texts[j])) for i in range(5) for j in range(i)]
+    )
     pairs = ((i, j) for i in range(5) for j in range(i))
     for (i, j), pair in zip(pairs, alone, strict=True):
         assert verdict.scores[i, j] == pytest.approx(pair.scores[0, 1], abs=2e-5)

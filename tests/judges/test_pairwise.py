@@ -10,13 +10,12 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Comparison
 from gpmjax.data.questions import response_format
 from gpmjax.data.records import read_groups
+from gpmjax.evals.comparisons import judged_comparisons, measure_scored
 from gpmjax.evals.held_out import held_out
-from gpmjax.judges.judge import group_record
-from gpmjax.evals.comparisons import judged_comparisons
 from gpmjax.evals.order import order_figures
-from gpmjax.judges.pairwise import PairwiseJudge
-from gpmjax.evals.comparisons import measure_scored
 from gpmjax.judges.forward import make_scorer
+from gpmjax.judges.judge import group_record
+from gpmjax.judges.pairwise import PairwiseJudge
 from gpmjax.judges.readout import PackedReader
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
@@ -113,7 +112,9 @@ def test_the_labelled_path_says_the_same(scorer, chat, path):
 
 def test_a_held_out_set_is_asked_about_in_both_orders(chat, path):
     with pytest.raises(ValueError, match="order='shuffled': a held-out set is asked about in 'both' orders"):
-        held_out(path, response_format(chat, SPEC.question, SPEC.kind, order="shuffled"), max_length=160, rows_per_batch=8)
+        held_out(
+            path, response_format(chat, SPEC.question, SPEC.kind, order="shuffled"), max_length=160, rows_per_batch=8
+        )
 
 
 def test_order_figures_of_extremes():

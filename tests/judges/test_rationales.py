@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from gpmjax.data.encode import encode_each
 from gpmjax.data.records import read_groups
+from gpmjax.hub import load_tokenizer, save_decoder
 from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.judges.rationales import RationalePlan, RationaleReader, pooled
-from gpmjax.hub import load_tokenizer, save_decoder
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.models.transformer import Decoder, sequence_layout
@@ -38,8 +38,15 @@ def language_model(tmp_path_factory, tokenizer_directory):
 
 
 def opened(language_model, kind, **changes):
-    declare = {"head": "verdict", "question": QUESTIONS[kind], "verdicts": ["Y", "N"], "kind": "pairwise" if kind == "pairwise" else "bt"}
-    return open_judge(JudgePlan(language_model, declare, max_length=200, rationales=dataclasses.replace(PLAN, **changes)))
+    declare = {
+        "head": "verdict",
+        "question": QUESTIONS[kind],
+        "verdicts": ["Y", "N"],
+        "kind": "pairwise" if kind == "pairwise" else "bt",
+    }
+    return open_judge(
+        JudgePlan(language_model, declare, max_length=200, rationales=dataclasses.replace(PLAN, **changes))
+    )
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)

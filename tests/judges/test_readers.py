@@ -35,7 +35,15 @@ examples = lambda benchmark: lambda path: read_examples(benchmark, path)
 READERS = {
     "pairs": (
         read_groups,
-        {"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1, "chosen_probs": 0.5, "history": [["a", "b"]], "tools": [CALL]},
+        {
+            "prompt": "q",
+            "chosen": "a",
+            "rejected": "b",
+            "margin": 1,
+            "chosen_probs": 0.5,
+            "history": [["a", "b"]],
+            "tools": [CALL],
+        },
     ),
     "conversations": (
         read_groups,
@@ -46,12 +54,22 @@ READERS = {
     ),
     "groups": (
         read_groups,
-        {"prompt": "q", "responses": ["a", "b"], "comparisons": [{"chosen_idx": 0, "rejected_idx": 1, "target": 1, "weight": 1}]},
+        {
+            "prompt": "q",
+            "responses": ["a", "b"],
+            "comparisons": [{"chosen_idx": 0, "rejected_idx": 1, "target": 1, "weight": 1}],
+        },
     ),
     "preferences": (read_groups, {"document": "q", "responses": ["a", "b"], "prefer": [[0, 1]]}),
-    "ranked": (read_groups, {"context": "q", "completions": [{"rank": 1, "completion": "a"}, {"rank": 2, "completion": "b"}]}),
+    "ranked": (
+        read_groups,
+        {"context": "q", "completions": [{"rank": 1, "completion": "a"}, {"rank": 2, "completion": "b"}]},
+    ),
     "prompts": (read_prompts, {"instruction": "q", "input": "x", "system": "s"}),
-    "rated": (lambda path: rated_groups(read_rows(path)), {"prompt": "q", "responses": ["a", "b"], "ratings": {"a": [1, 2]}}),
+    "rated": (
+        lambda path: rated_groups(read_rows(path)),
+        {"prompt": "q", "responses": ["a", "b"], "ratings": {"a": [1, 2]}},
+    ),
     "completions": (lambda path: rated_groups(read_rows(path)), {"instruction": "q", "completions": [RATED, RATED]}),
     "aspects": (
         lambda path: aspect_cycles(read_rows(path), ("a", "b", "c")),
@@ -64,14 +82,23 @@ READERS = {
         {"question_id": 1, "category": "math", "turns": ["a", "b"], "reference": ["x"], "required_temperature": 0.5},
     ),
     "answers": (read_answers, {"question_id": 1, "model_id": "m", "choices": [{"index": 0, "turns": ["a", "b"]}]}),
-    "difficulty": (read_difficulty, {"index": 1, "instruction_difficulty": 0.5, "preference": 0.5, "std_delta_len": 0.1}),
+    "difficulty": (
+        read_difficulty,
+        {"index": 1, "instruction_difficulty": 0.5, "preference": 0.5, "std_delta_len": 0.1},
+    ),
     "records": (lambda path: labelled(read_records(path)), RECORD),
-    "rewardbench": (examples(REWARDBENCH), {"prompt": "q", "chosen": "a", "rejected": "b", "subset": "hep-go", "id": 1}),
+    "rewardbench": (
+        examples(REWARDBENCH),
+        {"prompt": "q", "chosen": "a", "rejected": "b", "subset": "hep-go", "id": 1},
+    ),
     "rewardbench2": (
         examples(REWARDBENCH2),
         {"prompt": "q", "chosen": ["a", "e"], "rejected": ["b"], "subset": "Ties", "id": "tied:1", "num_correct": 2},
     ),
-    "rm_bench": (examples(RM_BENCH), {"prompt": "q", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"}),
+    "rm_bench": (
+        examples(RM_BENCH),
+        {"prompt": "q", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat"},
+    ),
     "judgebench": (
         examples(JUDGEBENCH),
         {"question": "q", "response_A": "a", "response_B": "b", "label": "A>B", "source": "mmlu-pro", "pair_id": "1"},
@@ -84,7 +111,9 @@ def places(value, place=()):
     """Every place in a row, as keys and indices."""
     if place:
         yield place
-    for key, inside in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+    for key, inside in (
+        value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    ):
         yield from places(inside, (*place, key))
 
 

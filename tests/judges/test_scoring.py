@@ -8,22 +8,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gpmjax.config.improve import ScorerConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.judges import scoring
+from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.scoring import Scores, checked, look_at_scorer, open_scorer
 from gpmjax.losses.blocks import block_mean_scores
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.preference.score import pairwise_scores
 from gpmjax.sharding import make_mesh
-from gpmjax.judges import scoring
-from gpmjax.judges.scoring import Scores, checked, look_at_scorer, open_scorer
 
 PROMPTS = [Prompt(user("why?"), "p:1"), Prompt(user("how are you?"), "p:2")]
 RESPONSES = [["yes", "no", "perhaps"], ["well", "badly, thanks", "who asks?"]]
@@ -48,7 +48,9 @@ def test_a_window_beyond_the_models_positions_is_refused_before_weights_are_read
     directory, *_ = saved
     look_at_scorer(ScorerConfig(model=directory, max_length=2048), "scorer")
     look_at_scorer(ScorerConfig(model=directory), "scorer")
-    with pytest.raises(ValueError, match="^config.judge.scorer.max_length=2049: must be at most 2048, the model's positions$"):
+    with pytest.raises(
+        ValueError, match="^config.judge.scorer.max_length=2049: must be at most 2048, the model's positions$"
+    ):
         look_at_scorer(ScorerConfig(model=directory, max_length=2049), "judge.scorer")
     with pytest.raises(ValueError, match="config.scorer.max_length=2049"):
         open_scorer(ScorerConfig(model=directory, max_length=2049), make_mesh())
@@ -163,13 +165,17 @@ def test_equal_texts_are_read_once_and_share_the_score(saved, monkeypatch):
 
 def test_texts_that_read_alike_once_they_are_cut_share_the_score_too(saved):
     config = ScorerConfig(model=saved[0], dtype="float32", max_length=64)
-    found = open_scorer(config, make_mesh())(PROMPTS[:1], [["same" * 20 + "one", "same" * 20 + "other", "no"]]).scores[0]
+    found = open_scorer(config, make_mesh())(PROMPTS[:1], [["same" * 20 + "one", "same" * 20 + "other", "no"]]).scores[
+        0
+    ]
     assert found[0, 1] == 0 and found[0, 2] == found[1, 2] != 0
 
 
 def test_a_pairwise_models_questions_about_equal_texts_are_asked_once(tmp_path, tokenizer_directory):
     model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.pairwise("{prompt} {first} {second}?"))
-    save_preference_model(tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory)))
+    save_preference_model(
+        tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory))
+    )
     scorer = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=128), make_mesh())
     found = scorer(PROMPTS, REPEATED)
     _repeats(found.scores)
@@ -196,7 +202,9 @@ def test_a_hybrids_reward_is_one_more_block(tmp_path, tokenizer_directory):
     rng = np.random.default_rng(0)
     params["heads"] = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params["heads"])
     save_preference_model(tmp_path / "m", params, model.config, spec, tokenizer)
-    found = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64), make_mesh())(PROMPTS, RESPONSES)
+    found = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64), make_mesh())(
+        PROMPTS, RESPONSES
+    )
     assert found.embedding.shape == (2, 3, 6) and found.scale.shape == (2, 3) and found.tau == 0.5
     np.testing.assert_allclose(found.embedding[..., 1], 1)
     np.testing.assert_allclose(found.scale[:, 0], 1)
@@ -214,7 +222,9 @@ def test_a_hybrids_reward_is_one_more_block(tmp_path, tokenizer_directory):
 def test_a_hybrid_plays_with_as_much_of_its_cycle_as_the_iteration_has_reached(tmp_path, tokenizer_directory, saved):
     spec = PreferenceSpec(kind="hybrid", dim=4, gate="softmax", normalise="none", tau=1.0, gamma=0.8)
     model = PreferenceModel(PRESETS["tiny"], spec)
-    save_preference_model(tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory)))
+    save_preference_model(
+        tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory))
+    )
     config = ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64, cyclic_start=0.25, cyclic_until=4)
     first, second, last, judged = (
         open_scorer(config, make_mesh(), iteration)(PROMPTS, RESPONSES).scores for iteration in (1, 2, 9, None)
@@ -236,7 +246,10 @@ def test_a_hybrid_plays_with_as_much_of_its_cycle_as_the_iteration_has_reached(t
     [
         (dict(model="m", cyclic_start=0.5), "config.scorer: cyclic_start=0.5, cyclic_until=1; a schedule needs both"),
         (dict(model="m", cyclic_until=3), "config.scorer: cyclic_start=1.0, cyclic_until=3; a schedule needs both"),
-        (dict(function="a:b", cyclic_start=0.0, cyclic_until=3), "config.scorer.cyclic_until=3: must be 1 with a function"),
+        (
+            dict(function="a:b", cyclic_start=0.0, cyclic_until=3),
+            "config.scorer.cyclic_until=3: must be 1 with a function",
+        ),
     ],
 )
 def test_schedules_that_would_do_nothing_are_refused(options, message):

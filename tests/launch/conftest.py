@@ -31,7 +31,9 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
 )  # fmt: skip
 # The browser reads DevTools' messages from descriptor 3 and writes them to 4.
-TO_3_AND_4 = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
+TO_3_AND_4 = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
+)
 PATIENCE = 120.0
 
 
@@ -41,7 +43,16 @@ class Browser:
     def __init__(self, program: str, profile: str):
         there, ours = os.pipe()
         mine, back = os.pipe()
-        command = [sys.executable, "-c", TO_3_AND_4, str(there), str(back), program, *FLAGS, f"--user-data-dir={profile}"]
+        command = [
+            sys.executable,
+            "-c",
+            TO_3_AND_4,
+            str(there),
+            str(back),
+            program,
+            *FLAGS,
+            f"--user-data-dir={profile}",
+        ]
         self._process = subprocess.Popen(
             [*command, "about:blank"], pass_fds=(there, back), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -67,7 +78,9 @@ class Browser:
 
     def open(self, address: str, *, width: int, scheme: str = "light", script: bool = True) -> None:
         """Loads a page at a width in CSS pixels, to the end."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.call("Emulation.setScriptExecutionDisabled", value=not script)
         self.events.clear()
@@ -87,7 +100,9 @@ class Browser:
 
     def requests(self) -> list[str]:
         """Addresses that the page asked for, itself included."""
-        return [event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"]
+        return [
+            event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
+        ]
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -124,7 +139,9 @@ class Browser:
 def browser(tmp_path_factory):
     program = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
-        pytest.fail(f"no browser: apt-get install chromium, or set CHROMIUM (looked for {', '.join(NAMES)})", pytrace=False)
+        pytest.fail(
+            f"no browser: apt-get install chromium, or set CHROMIUM (looked for {', '.join(NAMES)})", pytrace=False
+        )
     browser = Browser(program, str(tmp_path_factory.mktemp("profile")))
     yield browser
     browser.close()

@@ -38,7 +38,8 @@ def saved(tmp_path_factory, tokenizer_directory):
         "heads": (PreferenceHeads(spec), (feature, feature)),
     }
     shapes = {
-        name: jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"] for name, (module, inputs) in modules.items()
+        name: jax.eval_shape(module.init, jax.random.key(0), *inputs)["params"]
+        for name, (module, inputs) in modules.items()
     }
     numbers = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: numbers.normal(size=leaf.shape).astype(leaf.dtype), shapes)

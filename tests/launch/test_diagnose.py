@@ -26,7 +26,11 @@ def test_a_table_two_files_and_their_pictures(saved, tmp_path):
     assert "cyclic triads" in done.stdout and "24 triads" in done.stdout
     labels, model = (summary["diagnosis"]["cycles"][kind] for kind in ("labels", "model"))
     assert labels["comparisons"] == model["comparisons"] == 24 and labels["replicates"] == 199
-    assert labels["text"] in done.stdout and model["text"] in done.stdout and "the model's cycles in the labels" in model["text"]
+    assert (
+        labels["text"] in done.stdout
+        and model["text"] in done.stdout
+        and "the model's cycles in the labels" in model["text"]
+    )
     records = tmp_path / "diagnosis.groups.jsonl"
     assert len(records.read_text().splitlines()) == 6
     again = run(f"--records={records}", f"--out={tmp_path / 'again.json'}", "--replicates=0")

@@ -22,7 +22,9 @@ def test_a_table_a_summary_and_rows(saved, tmp_path):
     summary = json.loads(out.read_text())
     assert summary["max_length"] == 128 and summary["comparisons"] == 24
     table = [line.split("│")[1:5] for line in done.stdout.splitlines() if "everything" in line]
-    assert [[cell.strip() for cell in row] for row in table] == [["everything", "24", "6", f"{100 * summary['accuracy']:.1f}"]]
+    assert [[cell.strip() for cell in row] for row in table] == [
+        ["everything", "24", "6", f"{100 * summary['accuracy']:.1f}"]
+    ]
     assert len((tmp_path / "letters.rows.jsonl").read_text().splitlines()) == 24
 
 
@@ -33,7 +35,14 @@ def test_a_published_checkpoint_is_read_as_the_flags_declare(saved, tmp_path):
     (model / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k != "gpmjax"}), encoding="utf-8")
     declared = "--gate=softmax", "--normalise=l2", "--tau=0.1", "--bos_tokens=2", "--gate_at=first_message"
     out = tmp_path / "out.json"
-    done = run(f"--model={model}", "--data=builtin:letters", f"--out={out}", *declared, f"--tokenizer={saved}", "--max_length=128")
+    done = run(
+        f"--model={model}",
+        "--data=builtin:letters",
+        f"--out={out}",
+        *declared,
+        f"--tokenizer={saved}",
+        "--max_length=128",
+    )
     assert done.returncode == 0, done.stderr
     summary = json.loads(out.read_text())
     assert {"bos_tokens": 2, "gate_at": "first_message"}.items() <= summary["spec"].items()
@@ -42,7 +51,8 @@ def test_a_published_checkpoint_is_read_as_the_flags_declare(saved, tmp_path):
 def test_a_benchmark_and_going_on_with_it(saved, tmp_path):
     texts = [f"response {n}" for n in range(4)]
     rows = [
-        {"prompt": f"p {n}", "chosen": texts[:1], "rejected": texts[1:], "subset": "Focus", "id": str(n)} for n in range(3)
+        {"prompt": f"p {n}", "chosen": texts[:1], "rejected": texts[1:], "subset": "Focus", "id": str(n)}
+        for n in range(3)
     ]
     data, out = tmp_path / "rb2.jsonl", tmp_path / "out.json"
     data.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"prompt": "p", "subset": "Focus"}]))

@@ -24,7 +24,9 @@ def test_exit_status_says_whether_there_are_errors(tmp_path):
 
 def test_a_row_s_number_stays_whole_in_narrow_terminals(tmp_path):
     data = tmp_path / ("a_name_that_fills_a_narrow_terminal_by_itself" * 2 + ".jsonl")
-    data.write_text('{"prompt": "Q", "chosen": "a", "rejected": "b"}\n' + "\n" * 123_454 + '{"prompt": "Q"}\n', encoding="utf-8")
+    data.write_text(
+        '{"prompt": "Q", "chosen": "a", "rejected": "b"}\n' + "\n" * 123_454 + '{"prompt": "Q"}\n', encoding="utf-8"
+    )
     for columns in ("30", "80", "200"):
         found = lint_data(f"--data={data}", env=os.environ | {"COLUMNS": columns})
         assert found.returncode == 1 and found.stderr == ""

@@ -14,7 +14,9 @@ def make_data(*flags):
     return subprocess.run([sys.executable, "launch/make_data.py", *flags], capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("kind, flags, ceiling", [("letters", [], 0.75), ("n_cycle", ["--n=5"], 0.8), ("transitive", [], 1.0)])
+@pytest.mark.parametrize(
+    "kind, flags, ceiling", [("letters", [], 0.75), ("n_cycle", ["--n=5"], 0.8), ("transitive", [], 1.0)]
+)
 def test_games(tmp_path, kind, flags, ceiling):
     done = make_data(f"--kind={kind}", f"--out={tmp_path}/deep/g.jsonl.gz", *flags)
     assert done.returncode == 0, done.stderr
@@ -23,7 +25,9 @@ def test_games(tmp_path, kind, flags, ceiling):
 
 def test_several_sets_are_named(tmp_path):
     aspects = ("instruction_following", "honesty", "truthfulness", "helpfulness")
-    completions = [{"response": f"r{i}", "ratings": {a: 5 if i == n else 1 for n, a in enumerate(aspects)}} for i in range(4)]
+    completions = [
+        {"response": f"r{i}", "ratings": {a: 5 if i == n else 1 for n, a in enumerate(aspects)}} for i in range(4)
+    ]
     (tmp_path / "u.jsonl").write_text(json.dumps({"instruction": "Q", "completions": completions}) + "\n")
     done = make_data("--kind=aspect_cycles", f"--input={tmp_path}/u.jsonl", f"--out={tmp_path}/c.jsonl")
     assert done.returncode == 0, done.stderr
@@ -37,7 +41,12 @@ def test_type_advantage(tmp_path):
     (tmp_path / "s.json").write_text(json.dumps([{"name": f"{t}{n}", "types": [t]} for t in types for n in range(5)]))
     matrix = {"combos": [[t] for t in types], "best_multiplier": [[1, 0, 2], [2, 1, 0], [0, 2, 1]]}
     (tmp_path / "m.json").write_text(json.dumps(matrix))
-    flags = [f"--species={tmp_path}/s.json", f"--matrix={tmp_path}/m.json", f"--out={tmp_path}/t.jsonl", "--dev_share=0.4"]
+    flags = [
+        f"--species={tmp_path}/s.json",
+        f"--matrix={tmp_path}/m.json",
+        f"--out={tmp_path}/t.jsonl",
+        "--dev_share=0.4",
+    ]
     done = make_data("--kind=type_advantage", *flags, "--train_pairs=12", "--dev_pairs=3")
     assert done.returncode == 0, done.stderr
     assert [len(read_groups(f"{tmp_path}/t_{part}.jsonl")) for part in ("train", "dev")] == [12, 3]
@@ -50,7 +59,10 @@ def test_type_advantage(tmp_path):
     (tmp_path / "n.txt").write_text("Fire2\nFire9\n")
     done = make_data("--kind=type_advantage", *flags, f"--names={tmp_path}/n.txt")
     assert done.returncode == 1
-    assert done.stderr == f"error: {tmp_path}/n.txt: 'Fire9': no species of this name; there are 15, such as Fire0, Fire1, Fire2\n"
+    assert (
+        done.stderr
+        == f"error: {tmp_path}/n.txt: 'Fire9': no species of this name; there are 15, such as Fire0, Fire1, Fire2\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,24 +9,54 @@ import pytest
 
 from gpmjax.evals.metrics import summarise
 from gpmjax.reports.page import find_chapters, render_page
-from gpmjax.reports.source_tables import read_results, source_tables
 from gpmjax.reports.plots import draw_folders
+from gpmjax.reports.source_tables import read_results, source_tables
 
 MODEL = {"source": "tiny", "kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "tau": 0.1}
-CONFIG = {"seed": 0, "model": MODEL, "loss": {"objective": "cross_entropy"}, "data": {"train": ["a.jsonl"], "max_length": 64}}
+CONFIG = {
+    "seed": 0,
+    "model": MODEL,
+    "loss": {"objective": "cross_entropy"},
+    "data": {"train": ["a.jsonl"], "max_length": 64},
+}
 FIGURES = json.loads(json.dumps(summarise([1.0, -1.0, 2.0], [1.0, 1.0, 1.0], 1.0, tags=[{"subset": "x"}] * 3)))
 SECTION = {"score": 0.75, "interval": [0.7, 0.8]}
 RATES = {"win_rate": 0.6, "standard_error": None}
 GROUP = {"scores": [[0.0, 1.0], [-1.0, 0.0]], "labels": ["A", "B"], "embedding": [[1.0, 0.0], [0.0, 1.0]], "tau": 0.5}
 FILES = {
-    "summary.json": {"status": "finished", "step": 3, "eval": {"dev.jsonl": FIGURES}, "config": CONFIG, "seconds": 3.0, "speed": {"steps": 2.0}},
-    "dev.json": {"model": "m", "data": "dev.jsonl", "spec": MODEL, "max_length": 64, "order": {"consistent": 0.5, "first_wins": 0.5}, **FIGURES},
-    "rewardbench.json": {"benchmark": "rewardbench", "model": "m", "judge": {"spec": MODEL}, "sections": {"Chat": SECTION}, **SECTION},
+    "summary.json": {
+        "status": "finished",
+        "step": 3,
+        "eval": {"dev.jsonl": FIGURES},
+        "config": CONFIG,
+        "seconds": 3.0,
+        "speed": {"steps": 2.0},
+    },
+    "dev.json": {
+        "model": "m",
+        "data": "dev.jsonl",
+        "spec": MODEL,
+        "max_length": 64,
+        "order": {"consistent": 0.5, "first_wins": 0.5},
+        **FIGURES,
+    },
+    "rewardbench.json": {
+        "benchmark": "rewardbench",
+        "model": "m",
+        "judge": {"spec": MODEL},
+        "sections": {"Chat": SECTION},
+        **SECTION,
+    },
     "sheet.json": {"rows": [{"set": "s", "model": "bt", "dim": 1, "accuracy": 0.5}], "bt_ceilings": {"s": 0.75}},
     "table.json": {"table": [{"model": "bt", "set": "s", "accuracy": 0.7, "ceiling": 0.75, "seed": 0}]},
-    "policy.json": {"iterations": [{"iteration": 1, "length": {"mean": 20.0}, "kl_base_k1": 0.1, "judge": {"judge": RATES, "trainer": RATES}}]},
+    "policy.json": {
+        "iterations": [
+            {"iteration": 1, "length": {"mean": 20.0}, "kl_base_k1": 0.1, "judge": {"judge": RATES, "trainer": RATES}}
+        ]
+    },
     "preferences-0.json": GROUP,
-    "dev.groups.jsonl": GROUP | {"source": "dev.jsonl:1", "comparisons": [[0, 1, 1.0]], "tags": {"subset": "x"}, "scale": [1.0]},
+    "dev.groups.jsonl": GROUP
+    | {"source": "dev.jsonl:1", "comparisons": [[0, 1, 1.0]], "tags": {"subset": "x"}, "scale": [1.0]},
     "metrics.jsonl": {"step": 1, "loss": 1.0, "eval": {"dev": {"nll": 0.5}}},
 }
 WRONG = (None, 3, -1.5, "x", [], {}, [1], [[1, 2], 3], {"x": None}, 10**400, float("nan"))
@@ -98,7 +128,9 @@ def test_a_wrong_value_anywhere_is_used_or_refused_by_file(folder, use, tries):
     assert refusals
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b'{"eval": {"dev', b"[" * 100_000, b"[1, 2]\n", b"9" * 5000 + b"\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00\xff\xfe", b'{"eval": {"dev', b"[" * 100_000, b"[1, 2]\n", b"9" * 5000 + b"\n"]
+)
 def test_a_file_that_holds_something_else_is_passed_over_or_refused_by_name(tmp_path, content):
     for name, uses in {"summary.json": (tables, page, pictures), "preferences-0.json": (page, pictures), "dev.groups.jsonl": (page,),
                        "metrics.jsonl": (page, pictures)}.items():  # fmt: skip

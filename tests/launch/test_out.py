@@ -88,7 +88,9 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_work(said, program)
     folder, messages = said
     name = program + suffix(program)
     assert messages[program, "directory"] == f"error: --out={folder / name}: is a directory; name a file"
-    assert messages[program, "below a file"] == f"error: --out={folder}/file/{name}: {folder}/file is a file, no directory"
+    assert (
+        messages[program, "below a file"] == f"error: --out={folder}/file/{name}: {folder}/file is a file, no directory"
+    )
     in_use = f"error: --out={folder}/mine_{name}: in use by process 7 on here since now; wait until it ends, or name another place"
     assert messages[program, "in use"] == in_use
 

@@ -52,7 +52,11 @@ def test_gcloud_creates_copies_installs_and_trains_on_every_host():
 
 def test_xpk_gives_every_slice_a_replica():
     (one,) = lines("gke_xpk.py")
-    assert one[:3] == ["xpk", "workload", "create"] and "--num-slices=1" in one and "--docker-image=registry/image:tag" in one
+    assert (
+        one[:3] == ["xpk", "workload", "create"]
+        and "--num-slices=1" in one
+        and "--docker-image=registry/image:tag" in one
+    )
     assert remote(one) == ["python", "launch/train.py", *TRAINING, "--config.distributed.cluster=tpu"]
     (two,) = lines("gke_xpk.py", "--num_slices=2")
     assert remote(two)[-1] == "--config.mesh.dcn_data=2"
@@ -66,7 +70,9 @@ def test_slurm_script_runs_a_task_a_gpu_and_puts_itself_back_into_the_queue(tmp_
     # Run by a real shell, with srun and scontrol that only say what they got.
     workdir = tmp_path / "my runs"
     workdir.mkdir()
-    script = script.replace("/mnt/my runs/gpm", str(workdir)).replace("srun", "printf '%s\\n'").replace("scontrol", "echo")
+    script = (
+        script.replace("/mnt/my runs/gpm", str(workdir)).replace("srun", "printf '%s\\n'").replace("scontrol", "echo")
+    )
 
     def arguments():
         done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={"SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"})  # fmt: skip

@@ -43,19 +43,37 @@ def runs(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     for name, kind in {"bt": {"kind": "bt", "dim": 1}, "gpm": {"kind": "gpm", "dim": 6}}.items():
         model = {"source": "tiny", "gate": "none", "normalise": "none", "tau": 1.0} | kind
-        config = {"seed": 0, "model": model, "loss": {"objective": "cross_entropy"}, "data": {"train": ["a.jsonl"], "max_length": 64}}
+        config = {
+            "seed": 0,
+            "model": model,
+            "loss": {"objective": "cross_entropy"},
+            "data": {"train": ["a.jsonl"], "max_length": 64},
+        }
         done = {"status": "finished", "step": 30, "eval": {"d/dev.jsonl": figures()}, "config": config, "seconds": 3.0}
         write(root / name / "summary.json", done)
         write(root / name / "metrics.jsonl", *({"step": step, "loss": 1 / step} for step in range(1, 31)))
-    write(root / "gpm" / "preferences-0.json", group(12, 6) | {"labels": [f"{HOSTILE[:40]}{n}" for n in range(12)], "title": HOSTILE[:50]})
-    record = group(3, 2) | {"source": "dev.jsonl:1", "comparisons": [[0, 1, 1.0], [1, 2, 0.0], [0, 2, 0.5]], "tokens": [4, 5, 6]}
+    write(
+        root / "gpm" / "preferences-0.json",
+        group(12, 6) | {"labels": [f"{HOSTILE[:40]}{n}" for n in range(12)], "title": HOSTILE[:50]},
+    )
+    record = group(3, 2) | {
+        "source": "dev.jsonl:1",
+        "comparisons": [[0, 1, 1.0], [1, 2, 0.0], [0, 2, 0.5]],
+        "tokens": [4, 5, 6],
+    }
     record["scores"][0][0], record["tags"] = None, {"subset": HOSTILE}
     bare = {"source": "dev.jsonl:2", "scores": [[0.0, None], [-1.0, 0.0]], "tau": 1.0}
     write(root / "gpm" / "dev.groups.jsonl", record, bare)
-    write(root / "gpm" / "dev.json", {"model": HOSTILE, "data": "dev.jsonl", "spec": {"kind": "gpm"}, "max_length": 64, **figures()})
+    write(
+        root / "gpm" / "dev.json",
+        {"model": HOSTILE, "data": "dev.jsonl", "spec": {"kind": "gpm"}, "max_length": 64, **figures()},
+    )
     section = {"score": 0.75, "interval": [0.7, 0.8]}
     benchmark = {"benchmark": "rewardbench", "model": str(root / "gpm" / "model"), "judge": {"spec": {"kind": "gpm"}}}
-    write(root / "gpm" / "rewardbench.json", benchmark | section | {"sections": {"Chat": section, "Safety": {"score": None}}})
+    write(
+        root / "gpm" / "rewardbench.json",
+        benchmark | section | {"sections": {"Chat": section, "Safety": {"score": None}}},
+    )
     rates = {"win_rate": 0.6, "standard_error": None}
     line = {"iteration": 1, "length": {"mean": 20.0}, "kl_base_k1": 0.1, "judge": {"judge": rates, "trainer": rates}}
     write(root / "policy" / "run" / "summary.json", {"iterations": [line]})
@@ -105,7 +123,9 @@ def test_it_needs_no_script_and_a_keyboard_is_enough(browser, page):
     assert browser.evaluate("location.hash") == "#main"
     assert browser.evaluate("document.scripts.length") == 0
     # Each box that scrolls takes the focus and has a name.
-    assert browser.evaluate("[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)")
+    assert browser.evaluate(
+        "[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)"
+    )
 
 
 def test_its_structure_makes_sense_to_those_who_do_not_see_it(browser, page):
@@ -135,7 +155,13 @@ def test_what_the_runs_hold_is_there(browser, page):
     assert browser.evaluate(labelled) == 2  # of three comparisons one is a tie
     assert browser.evaluate("document.querySelectorAll('.circle img').length") == 2
     text = browser.evaluate("document.body.textContent")
-    words = ("Bradley–Terry", "GPM, 2k = 6", "rewardbench (rewardbench.json)", "no texts of this group", "no score of 'Safety'")
+    words = (
+        "Bradley–Terry",
+        "GPM, 2k = 6",
+        "rewardbench (rewardbench.json)",
+        "no texts of this group",
+        "no score of 'Safety'",
+    )
     assert not [missing for missing in words if missing not in text]
 
 

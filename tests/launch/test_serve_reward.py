@@ -14,10 +14,10 @@ import pytest
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.evals.held_out import held_out
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec

@@ -25,6 +25,9 @@ def test_the_readmes_ablation(tmp_path):
 
 
 def test_mistakes_are_one_line():
-    for flags, words in (("--set=nothing", "--set=nothing: the files have ablation, summeval"), ("--table=2", "nothing for table 2")):
+    for flags, words in (
+        ("--set=nothing", "--set=nothing: the files have ablation, summeval"),
+        ("--table=2", "nothing for table 2"),
+    ):
         done = run(flags, SHEET)
         assert done.returncode == 1 and words in done.stderr and "Traceback" not in done.stderr

@@ -89,7 +89,9 @@ def test_resumed_twice_equals_straight_bitwise_and_nobody_else_writes_there(conf
     assert code == 0 and out.startswith(f"finished at step {STEPS}"), err
     assert finish(straight)[0] == 0
     owner = f"process {straight.pid} on {socket.gethostname()} since "
-    assert second == 1 and f"error: {tmp_path / 'straight'}: in use by {owner}" in refusal and "Traceback" not in refusal
+    assert (
+        second == 1 and f"error: {tmp_path / 'straight'}: in use by {owner}" in refusal and "Traceback" not in refusal
+    )
 
     assert recorded(tmp_path / "resumed") == recorded(tmp_path / "straight")
     expected, found = leaves(tmp_path / "straight"), leaves(tmp_path / "resumed")

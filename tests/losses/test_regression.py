@@ -62,11 +62,15 @@ def test_what_weighs_nothing_moves_nothing_and_double_weights_count_twice(group)
     two = jnp.zeros((3, K)).at[:, jnp.array([1, 4])].set(1.0)
     alone = centred_regression_loss(*(x[:, [1, 4]] for x in (logprob, current, signal)), beta=0.4)
     np.testing.assert_allclose(of(two, jnp.nan)[:, jnp.array([1, 4])], alone, rtol=1e-5)
-    slope = jax.grad(lambda x: jnp.sum(centred_regression_loss(x, current, signal, beta=0.4, weight=two) * two))(logprob)
+    slope = jax.grad(lambda x: jnp.sum(centred_regression_loss(x, current, signal, beta=0.4, weight=two) * two))(
+        logprob
+    )
     assert np.all(np.asarray(slope)[:, [0, 2, 3]] == 0) and np.all(np.asarray(slope)[:, [1, 4]] != 0)
     twice = jnp.ones((3, K)).at[:, 0].set(2.0)
     repeated = [np.concatenate([x, x[:, :1]], axis=1) for x in (logprob, current, np.asarray(signal))]
-    np.testing.assert_allclose(of(twice, 0.0), centred_regression_loss(*repeated, beta=0.4)[:, :K], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        of(twice, 0.0), centred_regression_loss(*repeated, beta=0.4)[:, :K], rtol=1e-4, atol=1e-4
+    )
     assert np.all(np.isfinite(of(jnp.zeros((3, K)), 0.0)))  # a row of padding
 
 
@@ -91,7 +95,9 @@ def test_a_softmax_policy_that_minimises_it_makes_the_exact_step(method):
     if method == "optimistic":
         earlier = mixture_win_rate(scores, of(current), of(previous), mixture=1.0)
     signal = regularised_signal(rate, of(current), of(reference), beta=beta, mixture=m, earlier_win_rate=earlier)
-    loss = lambda logits: jnp.sum(centred_regression_loss(of(jax.nn.log_softmax(logits)), of(current), signal, beta=beta))
+    loss = lambda logits: jnp.sum(
+        centred_regression_loss(of(jax.nn.log_softmax(logits)), of(current), signal, beta=beta)
+    )
     # The loss is quadratic in the logits: one step of Newton's method ends at its minimum.
     start = jnp.zeros(4)
     step = jnp.linalg.lstsq(jax.hessian(loss)(start), -jax.grad(loss)(start))[0]
@@ -99,7 +105,11 @@ def test_a_softmax_policy_that_minimises_it_makes_the_exact_step(method):
 
     gains = jax.nn.sigmoid(SCORES) - 0.5
     if method == "optimistic":
-        log_pi = (1 - m) * current + m * reference + (gains @ POLICIES[0] + (1 - m) * (gains @ (POLICIES[0] - POLICIES[2]))) / beta
+        log_pi = (
+            (1 - m) * current
+            + m * reference
+            + (gains @ POLICIES[0] + (1 - m) * (gains @ (POLICIES[0] - POLICIES[2]))) / beta
+        )
         expected = jax.nn.softmax(log_pi)
     else:
         options = dict(rule=method, step_size=1 / beta, steps=1, magnet=POLICIES[1], strength=m * beta)

@@ -138,7 +138,8 @@ def test_a_hybrid_scores_by_reward_and_weighted_cyclic_part():
     logits = np.asarray(prompt)[:, 0] @ gate / np.sqrt(WIDTH)
     scale = 2 * np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     cyclic = sum(
-        scale[:, l, None, None] * (c[:, :, None, 2 * l] * c[:, None, :, 2 * l + 1] - c[:, :, None, 2 * l + 1] * c[:, None, :, 2 * l])
+        scale[:, l, None, None]
+        * (c[:, :, None, 2 * l] * c[:, None, :, 2 * l + 1] - c[:, :, None, 2 * l + 1] * c[:, None, :, 2 * l])
         for l in range(2)
     )
     np.testing.assert_allclose(group_scores(out), r[:, :, None] - r[:, None, :] + 0.25 * cyclic, atol=1e-4)
@@ -146,7 +147,9 @@ def test_a_hybrid_scores_by_reward_and_weighted_cyclic_part():
     chosen, rejected = np.array([[0, 2], [1, 0]], np.int32), np.array([[1, 1], [2, 1]], np.int32)
     one = np.ones((2, 2), np.float32)
     pairs = Comparisons(chosen, rejected, one, 0 * one, one, chosen)
-    expected = [[0.25 * cyclic[b, i, j] for i, j in zip(*sides)] for b, sides in enumerate(zip(pairs.chosen, pairs.rejected))]
+    expected = [
+        [0.25 * cyclic[b, i, j] for i, j in zip(*sides)] for b, sides in enumerate(zip(pairs.chosen, pairs.rejected))
+    ]
     np.testing.assert_allclose(cyclic_scores(out, pairs), expected, atol=1e-4)
     difference = jnp.take_along_axis(out.reward, pairs.chosen, 1) - jnp.take_along_axis(out.reward, pairs.rejected, 1)
     np.testing.assert_allclose(pair_scores(out, pairs), difference + np.array(expected), atol=1e-4)

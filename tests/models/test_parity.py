@@ -79,7 +79,9 @@ def torch_model(case):
     fields = _SHAPE | CASES[case]
     config = transformers.AutoConfig.for_model(**fields)
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager", dtype=torch.float32).eval()
+    model = transformers.AutoModelForCausalLM.from_config(
+        config, attn_implementation="eager", dtype=torch.float32
+    ).eval()
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim == 2:

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gpmjax.data.assemble import BatchShape, assemble
-from gpmjax.judges.open import JudgePlan
-from gpmjax.judges.forward import make_scorer
 from gpmjax.config.improve import ScorerConfig
+from gpmjax.data.assemble import BatchShape, assemble
+from gpmjax.judges.forward import make_scorer
+from gpmjax.judges.open import JudgePlan
 from gpmjax.models.config import Runtime
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel

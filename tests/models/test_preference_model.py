@@ -10,7 +10,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gpmjax.arrays import FeatureBatch
-from gpmjax.models.attention.grouped_query import grouped_query as attention, blockwise
+from gpmjax.models.attention.grouped_query import blockwise
+from gpmjax.models.attention.grouped_query import grouped_query as attention
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.layers import Linear
 from gpmjax.models.preference_model import PreferenceModel, predictors

@@ -76,7 +76,9 @@ def test_a_bad_config_is_refused_in_one_line(change, words):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("change", [dict(dtype="float16"), dict(remat="some"), dict(unroll="yes"), dict(lora=LoRA(0, 1.0))])
+@pytest.mark.parametrize(
+    "change", [dict(dtype="float16"), dict(remat="some"), dict(unroll="yes"), dict(lora=LoRA(0, 1.0))]
+)
 def test_a_bad_runtime_is_refused(change):
     with pytest.raises(ValueError, match=next(iter(change))):
         Runtime(**change).validate()

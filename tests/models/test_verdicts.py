@@ -73,12 +73,18 @@ def test_scores_are_the_mean_of_both_orders_or_the_one_that_was_asked():
     [
         (dict(kind="pairwise", dim=1), "question is ''; a pairwise model needs one"),
         (dict(kind="pairwise", dim=2, question="?"), "dim is 2; allowed: 1"),
-        (dict(kind="gpm", dim=2, question="?", gate="softmax"), "gate is 'softmax'; a question has no prompt of its own"),
+        (
+            dict(kind="gpm", dim=2, question="?", gate="softmax"),
+            "gate is 'softmax'; a question has no prompt of its own",
+        ),
         (dict(kind="gpm", dim=2, gate="none", head="verdict", question="?", verdicts=("a", "b")), "kind is 'gpm'"),
         (dict(kind="bt", dim=1, head="verdict", question="?"), r"verdicts is \(\); a verdict head needs two"),
         (dict(kind="bt", dim=1, head="verdict", verdicts=("a", "b")), "a verdict head needs two, and a question"),
         (dict(kind="bt", dim=1, verdicts=("a", "b")), "only a verdict head has any"),
-        (dict(kind="bt", dim=1, head="verdict", question="?", verdicts=("a", "b"), verdict_tokens=(1, 1)), "two tokens that differ"),
+        (
+            dict(kind="bt", dim=1, head="verdict", question="?", verdicts=("a", "b"), verdict_tokens=(1, 1)),
+            "two tokens that differ",
+        ),
     ],
     ids=str,
 )

@@ -33,7 +33,9 @@ def main(directory: Path) -> int:
         difference = compare(folder)
         bad += difference > TOLERANCE
         print(f"{folder.name:<40} {difference:.1e}{'' if difference <= TOLERANCE else '  TOO LARGE'}", flush=True)
-    print(f"transformers {transformers.__version__}, torch {torch.__version__}: {'all equal' if not bad else f'{bad} differ'}")
+    print(
+        f"transformers {transformers.__version__}, torch {torch.__version__}: {'all equal' if not bad else f'{bad} differ'}"
+    )
     return int(bad > 0)
 
 

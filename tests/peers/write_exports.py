@@ -15,11 +15,11 @@ from flax.traverse_util import unflatten_dict
 from tokenizers.pre_tokenizers import ByteLevel
 
 from gpmjax.data.groups import Group, Message
-from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.hub import load_decoder, load_tokenizer, open_source, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.hub.param_map import decoder_leaves, head_leaves
 from gpmjax.hub.tokenizer import gguf_tokenizer
+from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.models.spec import PreferenceSpec
 
 FORMS = {
@@ -31,25 +31,42 @@ SIZES = dict(
     hidden_size=24, intermediate_size=40, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
     max_position_embeddings=512, rms_norm_eps=1e-4, rope_theta=3000.0, tie_word_embeddings=False,
 )  # fmt: skip
-LLAMA3 = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+LLAMA3 = dict(
+    rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16
+)
 GEMMA = dict(
-    head_dim=8, tie_word_embeddings=True, sliding_window=16, query_pre_attn_scalar=12, hidden_activation="gelu_pytorch_tanh"
+    head_dim=8,
+    tie_word_embeddings=True,
+    sliding_window=16,
+    query_pre_attn_scalar=12,
+    hidden_activation="gelu_pytorch_tanh",
 )
 FAMILIES = {
     "llama": dict(model_type="llama", rope_scaling=LLAMA3),
     "qwen2": dict(model_type="qwen2", tie_word_embeddings=True),
     "gemma2": GEMMA | dict(model_type="gemma2", attn_logit_softcapping=2.0, final_logit_softcapping=3.0),
-    "gemma3_text": GEMMA | dict(model_type="gemma3_text", rope_local_base_freq=500.0, layer_types=["sliding_attention", "full_attention"] * 2),
+    "gemma3_text": GEMMA
+    | dict(
+        model_type="gemma3_text", rope_local_base_freq=500.0, layer_types=["sliding_attention", "full_attention"] * 2
+    ),
 }
 GROUPS = [
     Group((Message("user", "What is 12 + 30?"),), ("42", "It is 42,\nof course.", "two  spaces  and\n\nlines ")),
-    Group((Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "再见 👋🏽 <b>")), ("👋", "Good-bye, and thank you.")),
+    Group(
+        (Message("user", "Hi"), Message("assistant", "Hello!"), Message("user", "再见 👋🏽 <b>")),
+        ("👋", "Good-bye, and thank you."),
+    ),
 ]
 
 
 def main(directory: Path) -> None:
     """Every model in both forms under ``directory``."""
-    tokenizers = {"llama": load_tokenizer("smollm2"), "qwen2": byte_level("qwen2"), "gemma2": sentence_piece(), "gemma3_text": sentence_piece()}
+    tokenizers = {
+        "llama": load_tokenizer("smollm2"),
+        "qwen2": byte_level("qwen2"),
+        "gemma2": sentence_piece(),
+        "gemma3_text": sentence_piece(),
+    }
     for family, more in FAMILIES.items():
         config = decoder_config(SIZES | dict(vocab_size=len(tokenizers[family])) | more)
         write(directory, family, config, None, tokenizers[family])
@@ -60,7 +77,13 @@ def main(directory: Path) -> None:
 def byte_level(cut: str):
     """Bytes and a few merges, with Qwen's way of cutting words and ChatML."""
     merges = ["Ċ Ċ", "Ġ a", "a n", "1 2"]
-    tokens = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in merges)]
+    tokens = [
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        *sorted(ByteLevel.alphabet()),
+        *(merge.replace(" ", "") for merge in merges),
+    ]
     return _tokenizer(
         dict(model="gpt2", pre=cut, tokens=tokens, token_type=[3] * 3 + [1] * (len(tokens) - 3), merges=merges),
         dict(eos_token_id=2, padding_token_id=0),
@@ -71,8 +94,18 @@ def byte_level(cut: str):
 
 def sentence_piece():
     """A SentencePiece vocabulary with bytes, with Gemma's turns."""
-    special, words = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"], ["▁", "a", "n", "d", "an", "and", "▁and", "▁▁"]
-    tokens = [*special, "\n", "\n\n", *(f"<0x{byte:02X}>" for byte in range(256)), *words, *"bcefghiklmoprstuvwyHWIGT?!,.-+0123456789<>"]
+    special, words = (
+        ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"],
+        ["▁", "a", "n", "d", "an", "and", "▁and", "▁▁"],
+    )
+    tokens = [
+        *special,
+        "\n",
+        "\n\n",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        *words,
+        *"bcefghiklmoprstuvwyHWIGT?!,.-+0123456789<>",
+    ]
     types = [3, 3, 3, 2, 3, 3, 4, 4] + [6] * 256 + [1] * (len(tokens) - 264)
     scores = [0.0] * 264 + [-float(place) for place in range(len(tokens) - 264)]
     return _tokenizer(

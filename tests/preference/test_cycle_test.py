@@ -67,7 +67,9 @@ def test_names_of_responses_and_the_order_of_groups_change_nothing():
     names = np.random.default_rng(1).permutation(5)
     renamed = [[(names[i], names[j], *rest) for i, j, *rest in group] for group in rows][::-1]
     for directions, turned in ((None, None), (cycles, cycles[::-1])):
-        assert cycle_test(renamed, directions=turned, replicates=19) == cycle_test(rows, directions=directions, replicates=19)
+        assert cycle_test(renamed, directions=turned, replicates=19) == cycle_test(
+            rows, directions=directions, replicates=19
+        )
 
 
 def test_which_side_a_row_names_first_does_not_change_the_statistic():
@@ -83,7 +85,10 @@ def test_votes_of_a_pair_may_come_as_one_row_or_as_many():
     rows, _ = simulate(4, 3, 5, votes=3, cyclic=0.5)
     apart = [[(i, j, float(v < round(t * n))) for i, j, t, _, n in group for v in range(n)] for group in rows]
     one, many = cycle_test(rows, replicates=1), cycle_test(apart, replicates=1)
-    assert many["statistic"] == pytest.approx(one["statistic"], abs=1e-4) and many["triads"]["seen"] == one["triads"]["seen"]
+    assert (
+        many["statistic"] == pytest.approx(one["statistic"], abs=1e-4)
+        and many["triads"]["seen"] == one["triads"]["seen"]
+    )
     assert (one["comparisons"], many["comparisons"]) == (30, 90)
 
 
@@ -96,7 +101,10 @@ def test_a_weight_counts_in_the_fit_and_not_as_votes():
 
 def test_soft_labels_that_go_round_are_found():
     rows, cycles = simulate(6, 10, 8, spread=0.0, cyclic=1.5)
-    soft = [[(i, j, expit(c)) for (i, j, *_), c in zip(group, turn, strict=True)] for group, turn in zip(rows, cycles, strict=True)]
+    soft = [
+        [(i, j, expit(c)) for (i, j, *_), c in zip(group, turn, strict=True)]
+        for group, turn in zip(rows, cycles, strict=True)
+    ]
     assert cycle_test(soft, replicates=39)["p"] == 1 / 40
 
 
@@ -109,7 +117,11 @@ def test_undefeated_responses_and_separate_parts_are_no_cycle():
 @pytest.mark.parametrize("groups", [[], [[(0, 1, 1)]], [[(0, 1, 1), (1, 2, 1)], [(0, 1, 1), (0, 1, 0)]]])
 def test_where_no_comparisons_close_a_cycle_there_is_nothing_to_test(groups):
     found = cycle_test(groups)
-    assert found["p"] is None and "no comparisons close a cycle" in found["text"] and found["left_out"] == sum(map(len, groups))
+    assert (
+        found["p"] is None
+        and "no comparisons close a cycle" in found["text"]
+        and found["left_out"] == sum(map(len, groups))
+    )
     assert cycle_test([TRIANGLE, *groups], replicates=1)["left_out"] == sum(map(len, groups))
 
 
@@ -135,7 +147,9 @@ def test_a_vote_held_out_is_predicted_from_the_others_alone():
     possible = total[0] > 0  # a vote for i cannot be left out where there is none
     assert np.abs(features[0, :, 0] - exact)[possible].max() < 0.05
     assert np.abs(features[0, :, 1] - residuals)[possible].max() < 0.05
-    probability = bradley_terry.fit(cycle_statistic.weighted_wins(block, block.wins[None]), block.matrix(block.votes[None] * 1.0, 1)[0], 0.5)
+    probability = bradley_terry.fit(
+        cycle_statistic.weighted_wins(block, block.wins[None]), block.matrix(block.votes[None] * 1.0, 1)[0], 0.5
+    )
     e = block.matrix((block.wins - block.votes * block.pick(probability.probability)[0])[None], -1)[0, 0]
     for m, (i, j) in enumerate(zip(block.i, block.j, strict=True)):
         others = [n for n in range(5) if n not in (i, j)]
@@ -150,7 +164,9 @@ def test_a_vote_held_out_is_predicted_from_the_others_alone():
 )
 def test_false_positives_are_few(groups, size, votes, pairs):
     """At 5 % and 30 sets, 6 or more is 0.3 % likely; the benchmark has thousands."""
-    p = [cycle_test(simulate(seed, groups, size, votes=votes, pairs=pairs)[0], replicates=19)["p"] for seed in range(30)]
+    p = [
+        cycle_test(simulate(seed, groups, size, votes=votes, pairs=pairs)[0], replicates=19)["p"] for seed in range(30)
+    ]
     assert np.sum(np.array(p) <= 0.05) < 6 and np.median(p) > 0.25
 
 
@@ -159,7 +175,9 @@ def test_false_positives_are_few(groups, size, votes, pairs):
     [(6, 12, 1, 2.0), (40, 3, 8, 1.5), (4, 8, 5, 1.0)],
 )
 def test_cycles_are_found(groups, size, votes, cyclic):
-    p = [cycle_test(simulate(seed, groups, size, votes=votes, cyclic=cyclic)[0], replicates=19)["p"] for seed in range(5)]
+    p = [
+        cycle_test(simulate(seed, groups, size, votes=votes, cyclic=cyclic)[0], replicates=19)["p"] for seed in range(5)
+    ]
     assert np.max(p) <= 0.05
 
 
@@ -168,6 +186,9 @@ def test_a_models_cycles_are_found_in_labels_that_alone_show_nothing():
         rows, cycles = simulate(seed, 60, 3, cyclic=1.5)
         other = simulate(seed + 99, 60, 3, cyclic=1.5)[1]
         assert cycle_test(rows, directions=cycles, replicates=19)["p"] == 1 / 20
-        assert cycle_test(rows, replicates=19)["p"] > 1 / 20 and cycle_test(rows, directions=other, replicates=19)["p"] > 1 / 20
+        assert (
+            cycle_test(rows, replicates=19)["p"] > 1 / 20
+            and cycle_test(rows, directions=other, replicates=19)["p"] > 1 / 20
+        )
     nothing = cycle_test(rows, directions=[np.zeros(3)] * 60)
     assert nothing["p"] is None and "no labelled pair is on a cycle of the model" in nothing["text"]

@@ -72,7 +72,9 @@ def refitting(seed, cyclic):
         for _ in range(8):
             p = expit(features @ weights)
             step = features.T @ (wins - 20 * p) - weights
-            weights += np.linalg.solve((features * (20 * p * (1 - p))[:, None]).T @ features + np.eye(len(weights)), step)
+            weights += np.linalg.solve(
+                (features * (20 * p * (1 - p))[:, None]).T @ features + np.eye(len(weights)), step
+            )
         return features @ weights
 
     def both(rng, log_odds):
@@ -80,7 +82,15 @@ def refitting(seed, cyclic):
         return fit(train, np.hstack([design, np.eye(28)])), (bt := fit(train, design)), test / 20, bt
 
     hybrid, bt, target, fitted = both(rng, truth)
-    return held_out_gain(hybrid, bt, target, np.zeros(28), weight=np.full(28, 20.0), refit=lambda rng: both(rng, fitted)[:3], replicates=19)
+    return held_out_gain(
+        hybrid,
+        bt,
+        target,
+        np.zeros(28),
+        weight=np.full(28, 20.0),
+        refit=lambda rng: both(rng, fitted)[:3],
+        replicates=19,
+    )
 
 
 def test_with_a_refit_one_prompt_is_enough():

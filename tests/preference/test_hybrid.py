@@ -83,7 +83,9 @@ def test_two_responses_have_no_curl_and_batches_are_separate():
     np.testing.assert_allclose(
         hybrid.curl_energy(v, scale), [hybrid.curl_energy(one, gate) for one, gate in zip(v, scale)], rtol=1e-5
     )
-    np.testing.assert_allclose(hybrid.curl_scores(v, scale)[1], hybrid.curl_scores(v[1], scale[1]), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        hybrid.curl_scores(v, scale)[1], hybrid.curl_scores(v[1], scale[1]), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_the_reward_within_is_the_mean_score():

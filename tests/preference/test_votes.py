@@ -109,4 +109,6 @@ def test_redrawn_labels_are_bradley_terrys():
     soft = redraw(np.full(4000, 1.0), np.full(4000, 0.75), rng)
     assert set(np.unique(soft)) == {0.25, 0.75} and np.mean(soft == 0.75) == pytest.approx(0.622, abs=0.02)  # σ(½)
     several = redraw(np.full(4000, 1.0), np.full(4000, 0.5), rng, votes=10)
-    assert several.mean() == pytest.approx(0.731, abs=0.01) and several.std() == pytest.approx((0.731 * 0.269 / 10) ** 0.5, abs=0.01)
+    assert several.mean() == pytest.approx(0.731, abs=0.01) and several.std() == pytest.approx(
+        (0.731 * 0.269 / 10) ** 0.5, abs=0.01
+    )

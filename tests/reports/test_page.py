@@ -27,7 +27,12 @@ def cells(example):
 
 
 def test_a_cell_says_who_wins_how_surely_and_whether_the_label_agrees(tmp_path):
-    record = {"source": "/d/a.jsonl:7", "scores": CYCLE, "tau": 2.0, "comparisons": [[0, 1, 1.0], [0, 2, 0.9], [1, 2, 0.5]]}
+    record = {
+        "source": "/d/a.jsonl:7",
+        "scores": CYCLE,
+        "tau": 2.0,
+        "comparisons": [[0, 1, 1.0], [0, 2, 0.9], [1, 2, 0.5]],
+    }
     (example,) = read_group_records(write(tmp_path / "dev.groups.jsonl", record, {"not": "reached"}), limit=1)
     found = cells(example)
     assert found[0][1].probability == pytest.approx(1 / (1 + math.exp(-0.5)))
@@ -91,8 +96,14 @@ def test_runs_beside_each_other_make_a_chapter(tmp_path):
 def test_a_section_gathers_fits_evaluations_and_benchmarks(tmp_path):
     figures = summarise([1.0, -1.0, 2.0], [1.0, 1.0, 1.0], 1.0, tags=[{"subset": s} for s in "aab"])
     config = {"model": {"source": "tiny", "kind": "gpm", "dim": 4, "lora_rank": 2}, "seed": 5}
-    write(tmp_path / "summary.json", {"status": "finished", "step": 3, "eval": {"d/dev.jsonl?x=1": figures}, "config": config})
-    write(tmp_path / "test.json", {"model": "m", "data": "d/test.jsonl", "spec": {"kind": "bt"}, "max_length": 64, **figures})
+    write(
+        tmp_path / "summary.json",
+        {"status": "finished", "step": 3, "eval": {"d/dev.jsonl?x=1": figures}, "config": config},
+    )
+    write(
+        tmp_path / "test.json",
+        {"model": "m", "data": "d/test.jsonl", "spec": {"kind": "bt"}, "max_length": 64, **figures},
+    )
     parts = {"Chat": {"score": 0.5}, "Safety": {"score": None}}
     write(tmp_path / "rb.json", {"benchmark": "rewardbench", "score": 0.5, "sections": parts})
     ((run,),) = (chapter.runs for chapter in find_chapters([tmp_path], 3))
@@ -100,7 +111,9 @@ def test_a_section_gathers_fits_evaluations_and_benchmarks(tmp_path):
     assert found.model == "GPM, 2k = 4"
     assert {"Trained": "LoRA of rank 2 and heads", "Seed": "5"}.items() <= dict(found.facts).items()
     assert {evaluation.set for evaluation in found.evaluations} == {"dev.jsonl?x=1", "test.jsonl"}
-    assert [(tag, [value for value, _ in values]) for tag, values in found.evaluations[0].parts] == [("subset", ["a", "b"])]
+    assert [(tag, [value for value, _ in values]) for tag, values in found.evaluations[0].parts] == [
+        ("subset", ["a", "b"])
+    ]
     assert found.evaluated == [("test", "model m; window of 64 tokens; intervals over comparisons")]
     (benchmark,) = found.benchmarks
     assert benchmark.total.accuracy == 0.5 and benchmark.parts["Safety"] is None

@@ -11,7 +11,15 @@ from gpmjax.reports.source_tables import read_results, source_tables, to_csv, to
 from gpmjax.reports.source_tables.documents import Figure, figure_of
 from gpmjax.reports.source_tables.estimate import estimate
 
-MODEL = {"source": "tiny", "kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "head": "linear", "mlp_widths": []}
+MODEL = {
+    "source": "tiny",
+    "kind": "gpm",
+    "dim": 4,
+    "gate": "softmax",
+    "normalise": "l2",
+    "head": "linear",
+    "mlp_widths": [],
+}
 BT = {"kind": "bt", "dim": 1, "gate": "none", "normalise": "none"}
 SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
 
@@ -29,12 +37,20 @@ def figures(right, of=100):
 def write_fit(path, right, seed=0, data="/data/cycles.jsonl", **model):
     """A finished fit's summary with ``right`` of 100 comparisons right."""
     config = {"seed": seed, "model": MODEL | model, "loss": {"objective": "cross_entropy"}}
-    return write(path / "summary.json", {"status": "finished", "step": 9, "eval": {data: figures(right)}, "config": config})
+    return write(
+        path / "summary.json", {"status": "finished", "step": 9, "eval": {data: figures(right)}, "config": config}
+    )
 
 
 def write_benchmark(path, shares, model, **more):
     sections = {name: {"score": share} for name, share in zip(SECTIONS, shares, strict=True)}
-    document = {"benchmark": "rewardbench", "model": str(model), "judge": {"spec": {}}, "sections": sections, "score": sum(shares) / 4}
+    document = {
+        "benchmark": "rewardbench",
+        "model": str(model),
+        "judge": {"spec": {}},
+        "sections": sections,
+        "score": sum(shares) / 4,
+    }
     return write(path, document | more)
 
 
@@ -148,7 +164,10 @@ def test_an_evaluation_is_of_the_run_that_made_its_model(tmp_path):
     write(tmp_path / "gpm" / "cycles.json", {"model": model, "data": "cycles.jsonl", "spec": {}, **figures(80)})
     (result,) = read_results([tmp_path])[0]  # equal to the fit's own evaluation, hence one
     assert result.seed == 3 and result.settings.base == "tiny"
-    write(tmp_path / "hub.json", {"model": "a/b", "data": "cycles.jsonl", "spec": {"kind": "gpm", "dim": 6}, **figures(70)})
+    write(
+        tmp_path / "hub.json",
+        {"model": "a/b", "data": "cycles.jsonl", "spec": {"kind": "gpm", "dim": 6}, **figures(70)},
+    )
     results, (remark,) = read_results([tmp_path])
     assert remark.startswith(f"{tmp_path}/hub.json: no training summary beside its model 'a/b'")
     assert {r.settings.base: r.seed for r in results} == {"tiny": 3, "a/b": "a/b"}
@@ -190,7 +209,10 @@ def test_cyclic_benchmarks_are_sets_of_table_1(tmp_path):
     write_fit(tmp_path / "gpm", 50, data="other.jsonl")
     subset = lambda right: {"score": right / 100, "interval": [0.9, 1.0], "ceiling": 2 / 3}
     document = {"benchmark": "cyclic", "model": str(tmp_path / "gpm" / "model"), "data": "d/one.jsonl"}
-    for name, subsets in {"two": {"no_honesty": subset(100), "no_truthfulness": subset(99)}, "one": {"everything": subset(98)}}.items():
+    for name, subsets in {
+        "two": {"no_honesty": subset(100), "no_truthfulness": subset(99)},
+        "one": {"everything": subset(98)},
+    }.items():
         write(tmp_path / f"{name}.json", document | {"score": 0.99, "sections": {}, "subsets": subsets})
     table = tables(tmp_path)["table1"]
     assert {row[0]: row[4][:4] for row in printed(table)} == {

@@ -11,7 +11,14 @@ from gpmjax.models.config import DecoderConfig, RopeScaling
 from gpmjax.models.transformer import Decoder, sequence_layout
 
 _SIZES = dict(
-    vocab_size=64, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, mlp_size=24, max_positions=128, rope_theta=3e3
+    vocab_size=64,
+    hidden_size=16,
+    num_layers=3,
+    num_heads=4,
+    num_kv_heads=2,
+    mlp_size=24,
+    max_positions=128,
+    rope_theta=3e3,
 )
 _GEMMA = _SIZES | dict(head_dim=6, activation="gelu_tanh", norm_offset=1.0, embed_scale=4.0, tie_embeddings=True)
 _LATER_GEMMA = _GEMMA | dict(post_norms=True, window=4, layer_types=("sliding", "full", "sliding"))

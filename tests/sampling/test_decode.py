@@ -32,7 +32,9 @@ def test_cached_decode_equals_full_forward(family, full_logits):
         return logits(hidden), jnp.moveaxis(later, 0, 2)
 
     first, later = decode(prompts, responses)
-    sequences = [np.concatenate([prompts[b, : LENGTHS[b]], responses[b, k]]) for b in range(2) for k in range(RESPONSES)]
+    sequences = [
+        np.concatenate([prompts[b, : LENGTHS[b]], responses[b, k]]) for b in range(2) for k in range(RESPONSES)
+    ]
     whole = full_logits(model, params, sequences)
     for place, full in enumerate(whole):
         b, k = divmod(place, RESPONSES)

@@ -110,14 +110,24 @@ def test_ids_without_a_text_are_not_taken_but_the_text_is(server, rollout, chat,
 
 @pytest.mark.parametrize("ids", [7, "ab", [True], [1.5], {"a": 1}])
 def test_ids_that_are_none(server, rollout, ids):
-    server.script = [lambda handler, body: handler.reply(200, json.dumps({"choices": [{"text": "Tea.", "token_ids": ids}]}))]
+    server.script = [
+        lambda handler, body: handler.reply(200, json.dumps({"choices": [{"text": "Tea.", "token_ids": ids}]}))
+    ]
     with pytest.raises(RolloutFailed, match="malformed answer .no list of choices, each with a text., 3 times"):
         rollout(samples=1)(PROMPTS[:1], seed=0)
 
 
 @pytest.mark.parametrize(
     "bad",
-    [status(503), status(429), say("not json"), say('{"choices": [{"text": "a", "index": null}]}'), say("[]"), say('{"choices": []}'), hang_up],
+    [
+        status(503),
+        status(429),
+        say("not json"),
+        say('{"choices": [{"text": "a", "index": null}]}'),
+        say("[]"),
+        say('{"choices": []}'),
+        hang_up,
+    ],
     ids=["503", "429", "no json", "no index", "no object", "too few", "hang up"],
 )
 def test_two_failures_are_survived(server, rollout, bad):
@@ -146,7 +156,9 @@ def test_the_third_is_an_error_that_names_the_url(server, rollout, bad, message)
 
 def test_a_stalled_server_times_out_and_other_prompts_are_kept(server, rollout):
     server.script = [answer, stall]
-    with pytest.raises(RolloutFailed, match=r"no answer within 0.3 s, 2 times \(1 of 2 prompts answered, and kept\)") as caught:
+    with pytest.raises(
+        RolloutFailed, match=r"no answer within 0.3 s, 2 times \(1 of 2 prompts answered, and kept\)"
+    ) as caught:
         rollout(timeout=0.3, retries=1, concurrency=1)(PROMPTS, seed=0)
     assert server.url in str(caught.value)
     assert list(caught.value.kept) == [0] and caught.value.kept[0].stopped == (True, True, False)

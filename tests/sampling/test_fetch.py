@@ -85,14 +85,24 @@ def test_what_no_reader_can_read_is_malformed(http_server, text):
 
 
 def test_half_a_surrogate_pair_becomes_a_replacement_character(http_server):
-    http_server.script = [lambda handler, body: handler.reply(200, json.dumps({"text": "a\ud83d", "b": ["\ude00 \U0001f600"]}))]
+    http_server.script = [
+        lambda handler, body: handler.reply(200, json.dumps({"text": "a\ud83d", "b": ["\ude00 \U0001f600"]}))
+    ]
     found = Server(http_server.url).post("x", {}, lambda answer: answer)
     assert found == {"text": "a\ufffd", "b": ["\ufffd \U0001f600"]}
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("timeout", float("nan")), ("timeout", 1e30), ("total", -1), ("retries", 1.5), ("retries", True), ("backoff", "1"), ("concurrency", 10**9)],
+    [
+        ("timeout", float("nan")),
+        ("timeout", 1e30),
+        ("total", -1),
+        ("retries", 1.5),
+        ("retries", True),
+        ("backoff", "1"),
+        ("concurrency", 10**9),
+    ],
 )
 def test_bad_settings(field, value):
     with pytest.raises(ValueError) as error:

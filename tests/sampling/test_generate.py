@@ -66,7 +66,9 @@ def test_a_sample_does_not_depend_on_its_batch(tiny, prompts, drawn):
     assert (renamed.tokens != one.tokens).any(axis=(1, 2)).all()
 
 
-@pytest.mark.parametrize("sizes", [dict(data=2, fsdp=4), dict(data=2, fsdp=2, tensor=2)], ids=["rows", "rows and heads"])
+@pytest.mark.parametrize(
+    "sizes", [dict(data=2, fsdp=4), dict(data=2, fsdp=2, tensor=2)], ids=["rows", "rows and heads"]
+)
 def test_a_sample_does_not_depend_on_the_mesh(tiny, prompts, drawn, sizes):
     model, params = tiny
     mesh = make_mesh(**sizes)
@@ -165,7 +167,9 @@ def test_buckets_waste_at_most_half():
 
 def test_memory_grows_by_one_response_cache_a_response(with_params):
     layers, head = 16, 64
-    config = DecoderConfig(32, hidden_size=8, num_layers=layers, num_heads=1, head_dim=head, mlp_size=8, max_positions=4096)
+    config = DecoderConfig(
+        32, hidden_size=8, num_layers=layers, num_heads=1, head_dim=head, mlp_size=8, max_positions=4096
+    )
     _, params = with_params(config)
     model = Decoder(config, Runtime(attention="chunked"))
     prompt_cache, response_cache = (2 * layers * head * 4 * slots for slots in (2048, 256))  # keys and values in bytes
@@ -185,7 +189,10 @@ def test_memory_grows_by_one_response_cache_a_response(with_params):
     [
         (dict(prompts=[]), r"prompts=\[\]: there must be at least one"),
         (dict(prompts=[np.array([3]), np.array([], np.int32)]), "prompt 1 is empty"),
-        (dict(prompts=[np.ones(119, np.int32)]), "prompt 0 has 119 tokens: with max_new_tokens=10 it must fit the model's 128"),
+        (
+            dict(prompts=[np.ones(119, np.int32)]),
+            "prompt 0 has 119 tokens: with max_new_tokens=10 it must fit the model's 128",
+        ),
         (dict(prompts=[np.array([64])]), r"prompt 0 has token ids outside the model's vocabulary, \[0, 64\)"),
         (dict(samples=0), "samples=0: must be at least 1"),
         (dict(rows=0), "rows=0: must be at least 1"),

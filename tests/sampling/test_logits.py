@@ -122,7 +122,11 @@ def test_they_are_never_drawn(temperature):
     logits = jnp.array([[1.0, 9.0, 2.0, 0.0, 8.0, 8.0]])
     plan = SamplingPlan(1, temperature=temperature, top_p=1.0, textless=((1, 2), (4, 6))).validate()
     kept = np.isfinite(np.asarray(filtered(logits, plan)))[0]
-    assert kept.tolist() == ([False, False, True] if temperature == 0 else [True, False, True]) + [temperature > 0, False, False]
+    assert kept.tolist() == ([False, False, True] if temperature == 0 else [True, False, True]) + [
+        temperature > 0,
+        False,
+        False,
+    ]
     tokens, logprobs = draw(jax.random.split(jax.random.key(1), 64), jnp.tile(logits, (64, 1)), plan)
     assert set(np.asarray(tokens).tolist()) <= {0, 2, 3}
     expected = scipy.special.log_softmax([1.0, 2.0, 0.0])  # of those that are left

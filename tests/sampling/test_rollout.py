@@ -27,7 +27,9 @@ def rollout(chat, with_params):
     ends = np.zeros(vocabulary, np.float32)
     ends[chat.tokenizer.eos_token_id] = 1.0
     # Logits of EOS alone are large: the hidden states' mean square is 1, and this column follows their sign.
-    kernel = np.asarray(params["lm_head"]["kernel"]) + 4.0 * ends[None, :] * np.sign(params["final_norm"]["scale"])[:, None]
+    kernel = (
+        np.asarray(params["lm_head"]["kernel"]) + 4.0 * ends[None, :] * np.sign(params["final_norm"]["scale"])[:, None]
+    )
     params = params | {"lm_head": {"kernel": jax.numpy.asarray(kernel)}}
     return LocalRollout(model, params, chat, PLAN, samples=8, rows=2)
 
@@ -80,7 +82,11 @@ def test_rows_that_pad_an_embedding_are_never_drawn(chat, with_params):
     kernel = np.array(params["lm_head"]["kernel"])
     kernel[:, vocabulary:] = 8.0 * np.sign(params["final_norm"]["scale"])[:, None]
     params = params | {"lm_head": {"kernel": jax.numpy.asarray(kernel)}}
-    drawn = [tokens for answers in LocalRollout(model, params, chat, PLAN, samples=8, rows=2)(PROMPTS, seed=1) for tokens in answers.tokens]
+    drawn = [
+        tokens
+        for answers in LocalRollout(model, params, chat, PLAN, samples=8, rows=2)(PROMPTS, seed=1)
+        for tokens in answers.tokens
+    ]
     assert len(drawn) == 16 and max(tokens.max() for tokens in drawn) < vocabulary
     bare = dataclasses.replace(PLAN, stop_tokens=(chat.tokenizer.eos_token_id,))
     unmasked = generate(model, params, prompt_tokens(chat, PROMPTS), samples=8, plan=bare, seed=1, rows=2)

@@ -31,5 +31,7 @@ def test_greedy_equals_transformers_token_for_token(tmp_path, chat):
     for prompt, tokens, length in zip(prompts, ours.tokens[:, 0], ours.lengths[:, 0], strict=True):
         ids = torch.tensor(prompt[None], dtype=torch.long)
         with torch.no_grad():
-            theirs = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, eos_token_id=eos)
+            theirs = model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=TOKENS, do_sample=False, eos_token_id=eos
+            )
         assert tokens[:length].tolist() == theirs[0, len(prompt) :].tolist(), chat.tokenizer.decode(tokens)

@@ -18,13 +18,13 @@ import jax.numpy as jnp
 
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.fit.step import make_train_step
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState, jit_step, state_shardings
-from gpmjax.fit.step import make_train_step
 
 # No two sizes are alike, so that a shape tells what it is of.
 LAYERS, WIDTH, INNER, VOCABULARY, ROWS, SLOTS = 3, 64, 160, 512, 16, 24
@@ -81,9 +81,13 @@ def collectives(hlo: str) -> list[dict]:
         if line and not line[0].isspace():
             top = line.startswith("ENTRY")
         line = re.sub(r"/\*.*?\*/", "", line)
-        match = re.search(r" = (\(.*?\)|\S+) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)", line)
+        match = re.search(
+            r" = (\(.*?\)|\S+) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)", line
+        )
         if match:
-            shapes = [[int(size) for size in dims.split(",") if size] for dims in re.findall(r"\w\[([\d,]*)\]", match[1])]
+            shapes = [
+                [int(size) for size in dims.split(",") if size] for dims in re.findall(r"\w\[([\d,]*)\]", match[1])
+            ]
             name = re.search(r'op_name="([^"]*)"', line)
             found.append({"kind": match[2], "shapes": shapes, "top": top, "name": name[1] if name else ""})
     return found

@@ -64,7 +64,9 @@ def test_hosts_that_cannot_be_joined_are_one_line(monkeypatch):
         raise RuntimeError("DEADLINE_EXCEEDED:\n  no coordinator")
 
     monkeypatch.setattr(jax.distributed, "initialize", fails)
-    with pytest.raises(OSError, match="cluster='tpu': the hosts could not be joined .DEADLINE_EXCEEDED: no coordinator"):
+    with pytest.raises(
+        OSError, match="cluster='tpu': the hosts could not be joined .DEADLINE_EXCEEDED: no coordinator"
+    ):
         initialize(cluster="tpu")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.config import LossConfig, OptimizerConfig
+from gpmjax.fit.step import make_train_step
 from gpmjax.models.attention import blockwise
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
@@ -14,7 +15,6 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work, peak_flops
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState
-from gpmjax.fit.step import make_train_step
 
 CONFIG = dict(vocab_size=64, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, mlp_size=24)
 LINEAR = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1)
@@ -30,7 +30,9 @@ def tokens(group=1):
     i = lambda *shape: jnp.zeros(shape, jnp.int32)
     f = lambda *shape: jnp.zeros(shape, jnp.float32)
     layout = TokenLayout(
-        jnp.tile(jnp.arange(SLOTS, dtype=jnp.int32), (ROWS, 1)), jnp.full((ROWS, SLOTS), group, jnp.int32), i(ROWS, SLOTS)
+        jnp.tile(jnp.arange(SLOTS, dtype=jnp.int32), (ROWS, 1)),
+        jnp.full((ROWS, SLOTS), group, jnp.int32),
+        i(ROWS, SLOTS),
     )
     at = i(ROWS, RESPONSES)
     pairs = Comparisons(i(ROWS, 1), i(ROWS, 1), f(ROWS, 1), f(ROWS, 1), f(ROWS, 1), i(ROWS, 1))
@@ -89,19 +91,26 @@ def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, fre
     state = TrainState(jnp.zeros((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
     step = make_train_step(model, optimizer, LossConfig(lm_coefficient=lm))
     traced = products(jax.make_jaxpr(step)(state, frozen, batch).jaxpr)
-    assert hardware_flops(config, model.runtime, trainable, frozen, dense_work(config, ROWS, SLOTS, RESPONSES, lm)) == traced
+    assert (
+        hardware_flops(config, model.runtime, trainable, frozen, dense_work(config, ROWS, SLOTS, RESPONSES, lm))
+        == traced
+    )
 
 
 def test_a_trained_token_costs_six_a_weight_and_attention_what_it_sees():
     config = DecoderConfig(**CONFIG)
-    kernels = {f"decoder/layers/{name}/kernel": 100 for name in ("attention/q", "mlp/up")} | {"decoder/embed/embedding": 999}
+    kernels = {f"decoder/layers/{name}/kernel": 100 for name in ("attention/q", "mlp/up")} | {
+        "decoder/embed/embedding": 999
+    }
     everything, work = model_costs(config, kernels, kernels), needed_work(config, tokens())
     seen = 3 * ROWS * SLOTS * (SLOTS + 1) / 2
     assert work == (ROWS * SLOTS, seen, 0, ROWS * RESPONSES)
     assert everything.of(work) == 6 * 200 * ROWS * SLOTS + 12 * config.q_size * seen
     frozen = model_costs(config, kernels | {"heads/value/kernel": 7}, ["heads/value/kernel"])
     assert frozen == (2 * 200, 4 * config.q_size, 2 * 999, 4 * 7)
-    adapted = model_costs(config, kernels | {"decoder/layers/attention/q/lora_a": 10}, ["decoder/layers/attention/q/lora_a"])
+    adapted = model_costs(
+        config, kernels | {"decoder/layers/attention/q/lora_a": 10}, ["decoder/layers/attention/q/lora_a"]
+    )
     assert adapted.token == 4 * 200 + 6 * 10
 
 
@@ -124,7 +133,9 @@ def test_features_cost_their_heads_alone():
     config = DecoderConfig(**CONFIG)
     features = jnp.zeros((ROWS, RESPONSES, 16))
     batch = FeatureBatch(features, features, jnp.array([[True, True], [True, False]]), tokens().comparisons)
-    metrics = effort(config, {"heads": {"value": {"kernel": jnp.zeros((16, 4))}}}, {}, needed_work(config, batch), "responses")
+    metrics = effort(
+        config, {"heads": {"value": {"kernel": jnp.zeros((16, 4))}}}, {}, needed_work(config, batch), "responses"
+    )
     assert metrics == {"responses": 3, "model_flops": 3 * 4 * 64}
 
 

@@ -101,9 +101,7 @@ def test_a_size_that_does_not_divide_is_named():
         sharding_for(make_mesh(fsdp=4, tensor=2), path, (2, 6, 8))
 
 
-DECODER = DecoderConfig(
-    vocab_size=256, hidden_size=128, num_layers=2, num_heads=4, mlp_size=256, tie_embeddings=True
-)
+DECODER = DecoderConfig(vocab_size=256, hidden_size=128, num_layers=2, num_heads=4, mlp_size=256, tie_embeddings=True)
 SPEC = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1)
 
 

@@ -144,7 +144,14 @@ def test_what_two_hosts_saved_goes_on_anywhere_with_the_same_losses(interrupted,
     for name in ("hosts", "other mesh"):
         shutil.copytree(workdir, tmp_path / name)
     other = run.start(tmp_path / "other mesh", "--config.mesh.tensor=2", devices=4)
-    run(tmp_path / "hosts", "--config.mesh.tensor=2", "--config.mesh.dcn_fsdp=2", "--config.export=native", devices=2, hosts=2)
+    run(
+        tmp_path / "hosts",
+        "--config.mesh.tensor=2",
+        "--config.mesh.dcn_fsdp=2",
+        "--config.export=native",
+        devices=2,
+        hosts=2,
+    )
     run.finish(other)
     for name in ("hosts", "other mesh"):
         assert_same_losses(tmp_path / name, ended[0])

@@ -21,7 +21,10 @@ from gpmjax.train.state import init_state
 
 CONFIG = CheckpointConfig(keep=2)
 PARAMS = {
-    "decoder": {"layers": {"kernel": np.arange(800.0, dtype=np.float32).reshape(8, 100)}, "norm": {"scale": np.ones(7, np.float32)}},
+    "decoder": {
+        "layers": {"kernel": np.arange(800.0, dtype=np.float32).reshape(8, 100)},
+        "norm": {"scale": np.ones(7, np.float32)},
+    },
     "heads": {"value": {"kernel": np.full((5, 2), 0.1, np.float32)}},
 }
 
@@ -60,7 +63,9 @@ def resumed(directory, mesh, like=None):
 
 def files(directory, step=2):
     """Those that can be damaged: all but marks, which say nothing."""
-    return sorted(path for path in (directory / str(step)).rglob("*") if path.is_file() and path.name != "commit_success.txt")
+    return sorted(
+        path for path in (directory / str(step)).rglob("*") if path.is_file() and path.name != "commit_success.txt"
+    )
 
 
 def assert_is_step(found, mesh, step):
@@ -103,7 +108,9 @@ def test_a_damaged_file_costs_one_line_and_no_wrong_bit(directory, mesh, caplog,
         shutil.rmtree(directory.parent / "checkpoints.broken", ignore_errors=True)
         shutil.rmtree(directory)
         shutil.copytree(whole, directory)
-    assert {"2/params/_METADATA", "2/optimizer/_METADATA", "2/record/metadata"} <= {name for name, step in outcomes.items() if step == 1}
+    assert {"2/params/_METADATA", "2/optimizer/_METADATA", "2/record/metadata"} <= {
+        name for name, step in outcomes.items() if step == 1
+    }
     assert not heard and "Traceback" not in capfd.readouterr().err
 
 
@@ -157,7 +164,9 @@ def test_a_whole_checkpoint_of_another_model_or_optimizer_is_refused_and_stays(d
 def test_nothing_is_begun_again_when_no_checkpoint_is_whole(directory, mesh):
     for step in (1, 2):
         truncated(directory / str(step) / "record" / "metadata")
-    with pytest.raises(BrokenCheckpoint, match="checkpoints/2: broken .*there is none before it; delete this directory to begin again"):
+    with pytest.raises(
+        BrokenCheckpoint, match="checkpoints/2: broken .*there is none before it; delete this directory to begin again"
+    ):
         resumed(directory, mesh)
     assert {"1", "2"} <= {path.name for path in directory.iterdir()}
 
@@ -184,7 +193,9 @@ def test_an_evaluation_that_is_made_up_for_ranks_the_step_that_was_saved(tmp_pat
 
 
 def test_a_full_disk_names_the_step_that_was_being_saved(tmp_path, mesh, full_disk, caplog, capfd):
-    with pytest.raises(OSError, match=r"could not save the checkpoint of step 2 \(File too large\); earlier checkpoints are untouched") as refused:
+    with pytest.raises(
+        OSError, match=r"could not save the checkpoint of step 2 \(File too large\); earlier checkpoints are untouched"
+    ) as refused:
         with Checkpoints(tmp_path, CONFIG) as checkpoints:
             checkpoints.save(state(mesh, 1), {})
             checkpoints.wait()

@@ -59,7 +59,13 @@ def test_a_garbled_line_is_left_out_by_name(tmp_path, caplog):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n[]\n{"step": "x"}\n{"step": 2}\n')
     MetricsWriter(tmp_path, resumed_step=2).close()
     assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
-    assert [f"metrics.jsonl:{n}: garbled line" in caplog.text for n in (1, 2, 3, 4, 5)] == [False, True, True, True, False]
+    assert [f"metrics.jsonl:{n}: garbled line" in caplog.text for n in (1, 2, 3, 4, 5)] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_tensorboard_is_gone_on_without_when_the_disk_is_full(tmp_path, full_disk, caplog):
@@ -69,7 +75,10 @@ def test_tensorboard_is_gone_on_without_when_the_disk_is_full(tmp_path, full_dis
             board.write(step, [("loss", 1.0)])
         board.close()
     (record,) = caplog.records
-    assert record.getMessage() == f"{tmp_path / 'tensorboard'}: cannot be written (File too large); the run goes on without TensorBoard"
+    assert (
+        record.getMessage()
+        == f"{tmp_path / 'tensorboard'}: cannot be written (File too large); the run goes on without TensorBoard"
+    )
     blocked = tmp_path / "file"
     blocked.touch()
     TensorBoard(blocked, purge_step=1).write(1, [("loss", 1.0)])
@@ -77,7 +86,10 @@ def test_tensorboard_is_gone_on_without_when_the_disk_is_full(tmp_path, full_dis
 
 def test_a_metrics_file_that_cannot_grow_stops_the_run_by_name_and_keeps_whole_lines(tmp_path, full_disk):
     writer = MetricsWriter(tmp_path)
-    with full_disk(500), pytest.raises(OSError, match=r"metrics.jsonl: the line of step \d+ is not written \(File too large\)"):
+    with (
+        full_disk(500),
+        pytest.raises(OSError, match=r"metrics.jsonl: the line of step \d+ is not written \(File too large\)"),
+    ):
         for step in range(1, 1000):
             writer.write(step, {"loss": 1.0})
     writer.close()

@@ -93,6 +93,8 @@ def judged_record(group: Group, record: Mapping[str, Any], pairs: Pairs) -> Judg
     missing = np.argwhere(wanted & np.isnan(scores))
     if len(missing):
         i, j = missing[0]
-        raise ValueError(f"{group.where}: the judge says nothing of response {i} against response {j}; it must of {pairs} pairs")
+        raise ValueError(
+            f"{group.where}: the judge says nothing of response {i} against response {j}; it must of {pairs} pairs"
+        )
     asked = record_scores({"scores": record["asked"]}) if "asked" in record else None
     return Judged(group, scores, asked)

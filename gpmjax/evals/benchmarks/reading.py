@@ -36,7 +36,9 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
     """
     groups, malformed = [], []
     places = {}  # key → where it was met first
-    rows = ((row, part.fields) for part in benchmark.parts(source) for row in read_rows(part.source, prefer=benchmark.split))
+    rows = (
+        (row, part.fields) for part in benchmark.parts(source) for row in read_rows(part.source, prefer=benchmark.split)
+    )
     for row, common in rows:
         fields = {**common, **{name: value for name, value in row.fields.items() if value is not None}}
         try:

@@ -35,7 +35,9 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
             counts = f"{len(chosen)} and {len(rejected)}"
             raise RowError(where, "chosen", f"a {kind} prompt needs at least {least} right and 1 wrong, has {counts}")
     elif (len(chosen), len(rejected)) != BEST_OF:
-        raise RowError(where, "chosen", f"must hold 1 response and 'rejected' 3, hold {len(chosen)} and {len(rejected)}")
+        raise RowError(
+            where, "chosen", f"must hold 1 response and 'rejected' 3, hold {len(chosen)} and {len(rejected)}"
+        )
     if fields.get("num_correct", len(chosen)) != len(chosen):
         raise RowError(where, "num_correct", f"{shown(fields['num_correct'])}, but 'chosen' holds {len(chosen)}")
     comparisons = (Comparison(i, len(chosen) + j) for i in range(len(chosen)) for j in range(len(rejected)))

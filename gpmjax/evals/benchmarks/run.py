@@ -12,10 +12,10 @@ from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.leaderboard import write_leaderboard
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, judged_record
 from gpmjax.evals.benchmarks.reading import Examples, read_examples
-from gpmjax.judges.judge import Judge, group_record
 from gpmjax.evals.order import order_figures
 from gpmjax.evals.result_files import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
+from gpmjax.judges.judge import Judge, group_record
 from gpmjax.progress import track
 
 # A summary names this many malformed rows and counts the rest.

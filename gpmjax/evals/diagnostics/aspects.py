@@ -36,7 +36,9 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
     >>> found["tests"], found["table"][0]["aspect"], found["table"][0]["spearman"]
     (1, 'wit', 1.0)
     """
-    held = [(record, parts) for record in records if record.get("ratings") and (parts := contributions(record)) is not None]
+    held = [
+        (record, parts) for record in records if record.get("ratings") and (parts := contributions(record)) is not None
+    ]
     if not held:
         return None
     aspects = list(dict.fromkeys(aspect for record, _ in held for aspect in record["ratings"]))
@@ -74,7 +76,9 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
 def _rated(ratings: Mapping[str, Sequence[float | None]], aspects: Sequence[str], count: int) -> np.ndarray:
     """[K] bool: the responses that have a rating on every aspect."""
     columns = [ratings.get(aspect, [None] * count) for aspect in aspects]
-    return np.isfinite(np.array([[np.nan if r is None else r for r in column] for column in columns], np.float64)).all(0)
+    return np.isfinite(np.array([[np.nan if r is None else r for r in column] for column in columns], np.float64)).all(
+        0
+    )
 
 
 def _kept(matrix: np.ndarray, kept: np.ndarray) -> np.ndarray:
@@ -103,5 +107,7 @@ def _chances(ranked: Sequence[Sequence[Ranked]], rho: list[list[float | None]], 
     # Rounding must not turn "as large" into "smaller".
     alone = (1 + (drawn >= observed - 1e-9).sum(0)) / (1 + permutations)
     family = (1 + (drawn.max((1, 2))[:, None, None] >= observed - 1e-9).sum(0)) / (1 + permutations)
-    tell = lambda p: [[None if r is None else float(q) for q, r in zip(*rows, strict=True)] for rows in zip(p, rho, strict=True)]
+    tell = lambda p: [
+        [None if r is None else float(q) for q, r in zip(*rows, strict=True)] for rows in zip(p, rho, strict=True)
+    ]
     return tell(alone), tell(family)

@@ -109,7 +109,9 @@ def _describe(
 def _of_labelled(held: Sequence[tuple[Record, np.ndarray]]) -> tuple[np.ndarray, Labelled]:
     """[k, N] contributions to the labelled comparisons, s(chosen ≻ rejected), and those comparisons."""
     # A comparison's own score plays no part; records of embeddings need not hold any.
-    bare = [{"scores": np.zeros(parts.shape[1:]).tolist(), "comparisons": record["comparisons"]} for record, parts in held]
+    bare = [
+        {"scores": np.zeros(parts.shape[1:]).tolist(), "comparisons": record["comparisons"]} for record, parts in held
+    ]
     wanted = labelled(bare)
     places = zip(wanted.record, wanted.chosen, wanted.rejected, strict=True)
     known = [held[r][1][:, chosen, rejected] for r, chosen, rejected in places]

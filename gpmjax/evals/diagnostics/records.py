@@ -155,7 +155,9 @@ def _sizes(fields: Mapping[str, Any], count: int, where: str) -> Iterator[tuple[
     """What must be a list, of which length."""
     yield from ((f"scores[{i}]", count, row) for i, row in enumerate(fields["scores"]))
     yield from ((f"asked[{i}]", count, row) for i, row in enumerate(fields.get("asked", ())))
-    yield from ((name, count, fields[name]) for name in ("tokens", "characters", "embedding", "asked") if name in fields)
+    yield from (
+        (name, count, fields[name]) for name in ("tokens", "characters", "embedding", "asked") if name in fields
+    )
     yield from ((f"ratings.{aspect}", count, values) for aspect, values in fields.get("ratings", {}).items())
     yield from ((f"comparisons[{n}]", 3, comparison) for n, comparison in enumerate(fields["comparisons"]))
     if fields.get("embedding"):

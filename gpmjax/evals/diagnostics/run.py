@@ -17,11 +17,11 @@ from gpmjax.data.rows import read_rows
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN, diagnose
 from gpmjax.evals.diagnostics.records import read_records
 from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
-from gpmjax.judges.judge import group_record
-from gpmjax.judges.open import JudgePlan, open_judge, window_of
 from gpmjax.evals.result_files import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
 from gpmjax.hub import open_source, tokenizer_for
+from gpmjax.judges.judge import group_record
+from gpmjax.judges.open import JudgePlan, open_judge, window_of
 from gpmjax.preference.cycle_test import REPLICATES
 from gpmjax.progress import track
 
@@ -66,7 +66,11 @@ def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
         judged = zip(judge(left, "all"), known, strict=True)
         for verdict, (group, tokens, rated) in track(judged, "judging", len(left)):
             file.write({**group_record(group, verdict), "prompt_tokens": tokens, **rated})
-    return _write(diagnose(read_records(str(groups_path(out))), by=plan.by, replicates=plan.replicates), _described(plan, identity), out)
+    return _write(
+        diagnose(read_records(str(groups_path(out))), by=plan.by, replicates=plan.replicates),
+        _described(plan, identity),
+        out,
+    )
 
 
 def diagnose_file(
@@ -138,6 +142,9 @@ def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
 def _prompt_tokens(groups: Sequence[Group], plan: JudgePlan) -> Iterator[int]:
     """Tokens of each prompt as the judge's window leaves it."""
     source = open_source(plan.model)
-    chat, window = ChatFormat(tokenizer_for(source, plan.tokenizer), template=plan.template), window_of(plan.max_length, source.config)
+    chat, window = (
+        ChatFormat(tokenizer_for(source, plan.tokenizer), template=plan.template),
+        window_of(plan.max_length, source.config),
+    )
     prompts = (dataclasses.replace(group, responses=(), comparisons=()) for group in groups)
     return (len(encoded.prompt) for encoded, _ in encode_each(prompts, chat, max_length=window))

@@ -7,8 +7,8 @@ import numpy as np
 
 from gpmjax.evals.diagnostics.intervals import over_groups
 from gpmjax.evals.diagnostics.records import Record, labelled
-from gpmjax.judges.judge import record_scores
 from gpmjax.evals.order import order_figures
+from gpmjax.judges.judge import record_scores
 
 
 def order_asymmetry(records: Sequence[Record]) -> dict[str, Any]:
@@ -66,7 +66,9 @@ def _over_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, dic
 
 def _over_labelled(records: Sequence[Record], matrices: Sequence[np.ndarray]) -> dict[str, Any] | None:
     known = labelled(records)
-    pick = lambda rows, columns: np.array([matrices[r][i, j] for r, i, j in zip(known.record, rows, columns, strict=True)])
+    pick = lambda rows, columns: np.array(
+        [matrices[r][i, j] for r, i, j in zip(known.record, rows, columns, strict=True)]
+    )
     there, back = pick(known.chosen, known.rejected), pick(known.rejected, known.chosen)
     asked = np.isfinite(there) & np.isfinite(back)
     if not asked.any():

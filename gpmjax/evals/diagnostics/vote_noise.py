@@ -18,7 +18,9 @@ from gpmjax.preference.cycle_test import REPLICATES, cycle_test
 
 def cycles_of_groups(groups: Sequence[Group], *, replicates: int = REPLICATES) -> dict[str, Any]:
     """`cycle_test` of the groups' comparisons, without a model."""
-    return cycle_test([[(c.chosen, c.rejected, c.target) for c in group.comparisons] for group in groups], replicates=replicates)
+    return cycle_test(
+        [[(c.chosen, c.rejected, c.target) for c in group.comparisons] for group in groups], replicates=replicates
+    )
 
 
 def cycles_of_records(records: Sequence[Record], *, replicates: int = REPLICATES) -> dict[str, Any]:

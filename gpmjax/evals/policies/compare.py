@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Group
-from gpmjax.judges.judge import Judge, group_record, record_scores
-from gpmjax.judges.chat import ChatJudge
 from gpmjax.evals.policies.intervals import mean_figures
 from gpmjax.evals.policies.length_controlled import LEAST, Difficulty, length_controlled, read_difficulty
 from gpmjax.evals.policies.outputs import Matched, Outputs, match, named, read_outputs
 from gpmjax.evals.policies.win_rate import preference, win_rate
 from gpmjax.evals.result_files import RowsFile
 from gpmjax.hub import load_tokenizer
+from gpmjax.judges.chat import ChatJudge
+from gpmjax.judges.judge import Judge, group_record, record_scores
 from gpmjax.progress import track
 
 
@@ -98,7 +98,9 @@ def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict
     return records
 
 
-def figures(matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None) -> dict[str, Any]:
+def figures(
+    matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None
+) -> dict[str, Any]:
     """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`;
     None for fewer than ten verdicts, and then ``no_length_controlled`` says so) and ``by`` data set. Raises ValueError when no verdict is readable.
     """
@@ -129,11 +131,15 @@ def _lengths(groups: Sequence[Group], tokenizer: Any) -> dict[str, Any]:
     measured = {"characters": {name: mean_figures([len(text) for text in several]) for name, several in texts.items()}}
     if tokenizer is not None:
         tokens = lambda several: tokenizer(several, add_special_tokens=False, verbose=False)["input_ids"]
-        measured["tokens"] = {name: mean_figures([len(ids) for ids in tokens(several)]) for name, several in texts.items()}
+        measured["tokens"] = {
+            name: mean_figures([len(ids) for ids in tokens(several)]) for name, several in texts.items()
+        }
     return measured
 
 
-def _rows(policy: Outputs, reference: Outputs, matched: Matched, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _rows(
+    policy: Outputs, reference: Outputs, matched: Matched, records: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """How many rows were read and compared, and which could not be."""
     unreadable = [r["source"] for r in records if np.isnan(preference(record_scores(r), r["tau"]))]
     kinds = {

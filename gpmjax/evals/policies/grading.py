@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Message
-from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion
 from gpmjax.evals.policies.intervals import bootstrap_interval, mean_figures
-from gpmjax.judges.chat_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
 from gpmjax.evals.policies.mt_bench import REFERENCED, TURNS, Answers, Question
 from gpmjax.evals.policies.outputs import named
+from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion
+from gpmjax.judges.chat_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
 
 UNREADABLE = -1
 """FastChat's score where there is none."""

@@ -124,7 +124,9 @@ def length_controlled(
         "standard_error": float(predicted.std(ddof=1) / np.sqrt(len(predicted))),
         "interval": list(bootstrap_interval(columns, lambda *drawn: float(estimate(*drawn)[0].mean()))),
         "coefficients": dict(zip(terms, coefficients.tolist(), strict=True)),
-        "formula": "tanh(length difference)" + (" + instruction difficulty" if difficulty is not None else "") + " + model",
+        "formula": "tanh(length difference)"
+        + (" + instruction difficulty" if difficulty is not None else "")
+        + " + model",
         "strength": strength,
         "anchors": 0 if anchors is None else len(anchors.length),
         "resamples": RESAMPLES,
@@ -205,7 +207,9 @@ def _best_strength(features: np.ndarray, preferences: np.ndarray, weights: np.nd
         seed = np.random.RandomState(SEED)  # scikit-learn's cross-validation draws on from one strength to the next
         for n, strength in enumerate(STRENGTHS):
             logits = features[test] @ _fit(features[train], preferences[train], weights[train], strength, seed)
-            loss = -(preferences[test] * special.log_expit(logits) + (1 - preferences[test]) * special.log_expit(-logits))
+            loss = -(
+                preferences[test] * special.log_expit(logits) + (1 - preferences[test]) * special.log_expit(-logits)
+            )
             losses[n] += np.mean(weights[test] * loss)
     return float(STRENGTHS[np.argmin(losses)])
 

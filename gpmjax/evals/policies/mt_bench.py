@@ -80,7 +80,9 @@ def read_answers(source: str) -> Answers:
     _refuse_twins((answer.question, answer.where) for answer in answers)
     other = next((answer for answer in answers if answer.model != answers[0].model), None)
     if other is not None:
-        raise ValueError(f"{other.where}: model_id {other.model!r}, must be {answers[0].model!r} as in {answers[0].where}")
+        raise ValueError(
+            f"{other.where}: model_id {other.model!r}, must be {answers[0].model!r} as in {answers[0].where}"
+        )
     return Answers(source, {answer.question: answer for answer in answers}, malformed)
 
 

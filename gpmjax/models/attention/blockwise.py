@@ -115,7 +115,9 @@ def _visits(tags: Array, window: Array) -> tuple[Int[Array, "all blocks"], Int[A
     return visited.reshape(-1, blocks), jnp.sum(live, axis=2, dtype=jnp.int32).reshape(-1)
 
 
-def _logits(query: Array, mine: list[Array], key: Array, theirs: list[Array], window: Array, settings: Settings) -> Array:
+def _logits(
+    query: Array, mine: list[Array], key: Array, theirs: list[Array], window: Array, settings: Settings
+) -> Array:
     """Of one block, [N, H/N · size, size] float32: scaled, capped and masked by the tags of both sides."""
     logits = _product(query, key, 2, 2) * settings.scale
     if settings.softcap is not None:

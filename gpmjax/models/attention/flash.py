@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import Mesh, PartitionSpec as P
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
@@ -87,7 +88,7 @@ def _split_heads(x: Array, query_heads: int, places: int) -> Array:
 
 
 def _kernels(name: str, settings: Settings, everywhere: ModuleType | None):
-    """"forward" or "backward" for the platform that a program is compiled for, which is known when it is."""
+    """ "forward" or "backward" for the platform that a program is compiled for, which is known when it is."""
     ours = lambda kernels: functools.partial(getattr(kernels, name), settings=settings)
     if everywhere is not None:
         return ours(everywhere)

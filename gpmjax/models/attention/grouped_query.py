@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
 from gpmjax.models.attention import blockwise
+from gpmjax.models.attention.flash import flash_attention
 from gpmjax.models.cache import DecodeStep, Past
 from gpmjax.models.config import ATTENTIONS, require_one_of
-from gpmjax.models.attention.flash import flash_attention
 
 AUTO = "auto"
 NO_WINDOW = 2**30
@@ -45,7 +45,9 @@ def attention_mask(
     """
     q, k = (TokenLayout(*(jnp.expand_dims(a, axis) for a in side)) for side, axis in ((queries, 2), (keys, 1)))
     length = queries.group.shape[1], keys.group.shape[1]
-    slots = jax.lax.broadcasted_iota(jnp.int32, length, 1) <= jax.lax.broadcasted_iota(jnp.int32, length, 0) + first_query
+    slots = (
+        jax.lax.broadcasted_iota(jnp.int32, length, 1) <= jax.lax.broadcasted_iota(jnp.int32, length, 0) + first_query
+    )
     seen = slots[None] & (q.group == k.group) & (k.group != 0) & ((k.response == 0) | (k.response == q.response))
     if window is not None:
         seen &= q.positions - k.positions < window

@@ -42,7 +42,9 @@ def _on(steps: Steps, flag: int):
     return pl.when((steps.flags[at] & flag) != 0)
 
 
-def _forward_kernel(outer, inner, flags, window, q, k, v, q_tags, k_tags, out, total, top, sums, mixed, own, *, settings):
+def _forward_kernel(
+    outer, inner, flags, window, q, k, v, q_tags, k_tags, out, total, top, sums, mixed, own, *, settings
+):
     """Per query block: ``out``, and ``total``, the log of its sum of exponentials, in a row."""
     steps = Steps(outer, inner, flags)
     size = q_tags.shape[2]

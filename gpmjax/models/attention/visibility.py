@@ -36,7 +36,9 @@ def slot_tags(layout: TokenLayout, slots: int) -> Int[Array, "B 8 S"]:
     return jnp.stack(rows + [jnp.zeros_like(group)] * (TAGS - len(rows)), axis=1)
 
 
-def seen(position: Array, own: Array, prompt: Array, key_position: Array, key: Array, window: Array) -> Bool[Array, "..."]:
+def seen(
+    position: Array, own: Array, prompt: Array, key_position: Array, key: Array, window: Array
+) -> Bool[Array, "..."]:
     """Whether a query sees a key, of tags that broadcast together.
 
     Within a prompt, and within a response and its prompt, slots are in the order of positions: no slot is asked for.

@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import jinja2
 
+from gpmjax.files import using
 from gpmjax.reports.page.examples import Example
 from gpmjax.reports.page.folders import Chapter, Run
 from gpmjax.reports.page.sections import section
-from gpmjax.reports.tables.evaluation import over
 from gpmjax.reports.source_tables.render import Table, notes
-from gpmjax.files import using
+from gpmjax.reports.tables.evaluation import over
 from gpmjax.version import __version__
 
 # By the beginning of a picture's file name: title, and what is to be seen.
@@ -32,7 +32,10 @@ CAPTIONS = {
     "cyclic_energy": ("Cyclic energy", "How much of a group's scores no scalar could give, group by group."),
     "spectrum": ("Spectrum", "The gate's eigenvalues over prompts, and which block decides which pairs."),
     "subspaces": ("Subspaces", "What each block has to do with each rated aspect."),
-    "improvement": ("Iterations", "Win rate, length, distance from the first policy and entropy, iteration by iteration."),
+    "improvement": (
+        "Iterations",
+        "Win rate, length, distance from the first policy and entropy, iteration by iteration.",
+    ),
 }
 
 
@@ -101,7 +104,14 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "places": places, "score": score_text, "beaten": beaten, "over": over}
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "places": places,
+        "score": score_text,
+        "beaten": beaten,
+        "over": over,
+    }
     sections = {run.folder: section(run) for chapter in chapters for run in chapter.runs}
     folders = ", ".join(str(run.folder) for chapter in chapters for run in chapter.runs)
     with using(folders, "a run or an evaluation", jinja2.TemplateError):

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
+from gpmjax.files import using
 from gpmjax.judges.judge import record_scores
+from gpmjax.preference.game import cyclic_share
 from gpmjax.reports.source_tables.documents import set_name
 from gpmjax.reports.source_tables.settings import read_json
-from gpmjax.files import using
-from gpmjax.preference.game import cyclic_share
 
 SHORT = 6
 """Letters of a label that fits beside a point."""
@@ -95,7 +95,9 @@ def read_group_records(path: Path, limit: int) -> list[Example]:
                 raise ValueError(f"{path}:{number}: not JSON ({error})") from error
             name = f"{path.name.removesuffix('.groups.jsonl')}_{number}"
             with using(f"{path}:{number}", "an evaluation"):
-                found.append(_example(f"{path}:{number}", name, record, str(record.get("source", f"{path.name}:{number}"))))
+                found.append(
+                    _example(f"{path}:{number}", name, record, str(record.get("source", f"{path.name}:{number}")))
+                )
     return found
 
 

@@ -45,7 +45,9 @@ def find_chapters(folders: Sequence[str | Path], examples: int) -> list[Chapter]
             if place.resolve() not in found and (run := _read_run(place, examples)) is not None:
                 found[place.resolve()] = run
     if not found:
-        raise FileNotFoundError(f"{', '.join(map(str, folders))}: no summary, metrics.jsonl, preferences or group records")
+        raise FileNotFoundError(
+            f"{', '.join(map(str, folders))}: no summary, metrics.jsonl, preferences or group records"
+        )
     by_parent: dict[Path, list[Run]] = {}
     for place, run in found.items():
         by_parent.setdefault(place.parent, []).append(run)
@@ -66,7 +68,11 @@ def _read_run(folder: Path, limit: int) -> Run | None:
         *(read_preferences(path) for path in sorted(folder.glob("preferences*.json"))[:limit]),
         *itertools.chain(*(read_group_records(path, limit) for path in sorted(folder.glob("*.groups.jsonl")))),
     ]
-    known = [name for name, document in documents.items() if document.keys() & {"eval", "accuracy", "benchmark", "table", "iterations"}]
+    known = [
+        name
+        for name, document in documents.items()
+        if document.keys() & {"eval", "accuracy", "benchmark", "table", "iterations"}
+    ]
     if not (known or examples or (folder / "metrics.jsonl").is_file()):
         return None
     return Run(folder, folder.resolve().name, documents, tuple(examples))

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gpmjax.files import using
 from gpmjax.reports.page.folders import Run
 from gpmjax.reports.source_tables.documents import Figure, benchmark_parts, set_name
 from gpmjax.reports.tables.evaluation import over
-from gpmjax.files import using
 
 LONGEST = 40_000
 """Characters of a document that the page shows."""
@@ -68,7 +68,9 @@ def section(run: Run) -> Section:
             elif spec:
                 model = model or describe(spec)
             if isinstance(document.get("eval"), dict):
-                evaluations += [Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()]
+                evaluations += [
+                    Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()
+                ]
             if "benchmark" in document:
                 benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document)))
             elif document.get("comparisons") and "accuracy" in document:
@@ -98,7 +100,11 @@ def describe(spec: Mapping[str, Any]) -> str:
     'hybrid of reward and cycles, 2k = 8, γ = 0.5, τ = 1'
     """
     kind = spec.get("kind", "gpm")
-    words = [{"gpm": "GPM", "bt": "Bradley–Terry", "hybrid": "hybrid of reward and cycles", "pairwise": "pairwise"}.get(kind, kind)]
+    words = [
+        {"gpm": "GPM", "bt": "Bradley–Terry", "hybrid": "hybrid of reward and cycles", "pairwise": "pairwise"}.get(
+            kind, kind
+        )
+    ]
     if kind in ("gpm", "hybrid") and "dim" in spec:
         words.append(f"2k = {spec['dim']}")
     if kind == "hybrid":
@@ -125,7 +131,9 @@ def _fit_facts(document: Mapping[str, Any], config: Mapping[str, Any]) -> list[t
         "Status": f"{document.get('status', 'not said')}, step {document.get('step', '?')}",
         "Base model": model.get("source", ""),
         "Trained": trained,
-        "Parameters": ", ".join(f"{count:,} {which}" for which, count in document.get("parameters", {}).items() if count),
+        "Parameters": ", ".join(
+            f"{count:,} {which}" for which, count in document.get("parameters", {}).items() if count
+        ),
         "Objective": config.get("loss", {}).get("objective", "").replace("_", " "),
         "Trained on": ", ".join(map(set_name, config.get("data", {}).get("train", ()))),
         "Data": ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in data.items() if count),
@@ -133,7 +141,9 @@ def _fit_facts(document: Mapping[str, Any], config: Mapping[str, Any]) -> list[t
         "Seed": str(config.get("seed", "")),
         "Time": f"{document['seconds']:,.0f} s" if "seconds" in document else "",
         "Device": _device(document.get("device", {})),
-        "Speed": ", ".join(f"{value:,.4g} {name.replace('_', ' ')}" for name, value in _numbers(document.get("speed", {}))),
+        "Speed": ", ".join(
+            f"{value:,.4g} {name.replace('_', ' ')}" for name, value in _numbers(document.get("speed", {}))
+        ),
     }
     return [(name, value) for name, value in facts.items() if value]
 

@@ -83,7 +83,9 @@ def preference_circle(
         axes.remove()
     for block, axes in zip(blocks, panels, strict=False):
         if block < first:
-            _draw_reward(axes, labels, np.asarray(reward, float), np.abs(shares[0]).sum() / max(np.abs(shares).sum(), 1e-12))
+            _draw_reward(
+                axes, labels, np.asarray(reward, float), np.abs(shares[0]).sum() / max(np.abs(shares).sum(), 1e-12)
+            )
             continue
         _draw_block(axes, labels, embedding[:, 2 * block : 2 * block + 2], scores, shares[block])
         axes.set(xlim=(-half_width, half_width), ylim=(-1.4, 1.4), aspect="equal")
@@ -107,7 +109,9 @@ def _draw_reward(axes: Axes, labels: Sequence[str], reward: np.ndarray, share: f
     axes.scatter(np.zeros(len(order)), reward[order], s=60, color=style.INK, zorder=3)
     for n, height in zip(order, heights, strict=True):
         axes.plot([0, 0.1], [reward[n], height], color=style.FAINT, linewidth=0.8)
-        axes.text(0.13, height, labels[n], va="center", fontsize=10, fontweight="bold", color=style.INK, in_layout=False)
+        axes.text(
+            0.13, height, labels[n], va="center", fontsize=10, fontweight="bold", color=style.INK, in_layout=False
+        )
     axes.set(xlim=(-0.4, 1.2), ylim=(reward.min() - 0.15 * span, max(reward.max(), heights[-1]) + 0.15 * span))
     axes.set_title(f"reward r, {share:.0%} of all scores", fontsize=10)
     axes.grid(False)

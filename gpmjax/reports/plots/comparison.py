@@ -42,7 +42,9 @@ def accuracy_bars(table: Sequence[Mapping], *, title: str = "") -> Figure:
     axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_xlabel("accuracy (ties count one half)", fontsize=9)
     axes.grid(False, axis="y")
-    figure.legend(*_legend_entries(axes), loc="outside lower center", ncols=5, columnspacing=1.2, frameon=False, fontsize=9)
+    figure.legend(
+        *_legend_entries(axes), loc="outside lower center", ncols=5, columnspacing=1.2, frameon=False, fontsize=9
+    )
     if title:
         axes.set_title(title, fontsize=11, loc="left")
     return figure

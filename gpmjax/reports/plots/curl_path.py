@@ -30,8 +30,13 @@ def curl_path(documents: Mapping[str, Mapping[str, Any]], *, title: str = "") ->
         for row, where in zip(rows, x, strict=True):
             if row["chosen"]:
                 loss.plot(where, row["nll"], "o", markersize=13, fillstyle="none", color=style.colour(index))
-                accuracy.plot(where, 100 * row["accuracy"], "o", markersize=13, fillstyle="none", color=style.colour(index))
-    for axes, label in ((loss, "held-out loss, nats (band: ± 1 s.e. from the least)"), (accuracy, "held-out accuracy, %")):
+                accuracy.plot(
+                    where, 100 * row["accuracy"], "o", markersize=13, fillstyle="none", color=style.colour(index)
+                )
+    for axes, label in (
+        (loss, "held-out loss, nats (band: ± 1 s.e. from the least)"),
+        (accuracy, "held-out accuracy, %"),
+    ):
         axes.set_xticks(range(len(prices)), ["∞ (BT)" if price == "inf" else f"{price:g}" for price in prices])
         axes.set_xlabel("ρ, the price of a cycle (ring: chosen)", fontsize=9)
         axes.set_title(label, fontsize=9, color=style.INK)

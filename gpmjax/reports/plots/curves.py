@@ -48,7 +48,7 @@ def read_metrics(path: str | Path) -> list[dict]:
                 raise ValueError(f"{path}:{number}: not JSON ({line[:40]!r})") from error
             continue
         if not isinstance(record, dict) or not isinstance(record.get("step", 0), int):
-            raise ValueError(f"{path}:{number}: must be an object with a whole number \"step\" ({line[:40]!r})")
+            raise ValueError(f'{path}:{number}: must be an object with a whole number "step" ({line[:40]!r})')
         records.append(record)
     return records
 
@@ -101,10 +101,7 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
     drawn = [
         (name, train, held_out)
         for name, (train, held_out) in PANELS.items()
-        if any(
-            len(series(records, train)[0]) or evaluation_series(records, held_out)
-            for records in runs.values()
-        )
+        if any(len(series(records, train)[0]) or evaluation_series(records, held_out) for records in runs.values())
     ]
     if not drawn:
         raise ValueError(f"runs: none of {sorted(runs)} holds anything of {list(PANELS)}")

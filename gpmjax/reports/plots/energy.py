@@ -29,7 +29,9 @@ def cyclic_energy(diagnoses: Mapping[str, Mapping], *, title: str = "") -> Figur
         axes.axvline(pooled, color=style.INK, linewidth=1.6, label=f"all groups pooled: {100 * pooled:.1f} %")
         chance = energy["by_chance"]
         axes.axvline(chance, color=style.FAINT, linestyle=":", linewidth=1.6, label=f"noise: {100 * chance:.1f} %")
-        axes.set_title(f"{style.short(name, 60)}: {triads['cyclic']} of {triads['triads']} triads cyclic", fontsize=9, loc="left")
+        axes.set_title(
+            f"{style.short(name, 60)}: {triads['cyclic']} of {triads['triads']} triads cyclic", fontsize=9, loc="left"
+        )
         axes.set(xlim=(0, 1), ylim=(0, 1.12 * max(counts)))
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel("groups", fontsize=9)

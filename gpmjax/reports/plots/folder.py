@@ -64,7 +64,9 @@ def draw_folders(folders: Sequence[str | Path], out: str | Path, *, title: str =
             with using(path):
                 written.append(style.save(improvement(document["iterations"], title=title), out / name))
     if calibrations := _calibrations(documents):
-        with using(*[path for path, document in documents.items() if document.get("calibration") or document.get("eval")]):
+        with using(
+            *[path for path, document in documents.items() if document.get("calibration") or document.get("eval")]
+        ):
             written.append(style.save(calibration_curve(calibrations, title=title), out / "calibration.png"))
     with using(*[path for path, document in documents.items() if document.get("diagnosis")]):
         written += draw_diagnoses(documents, out, title=title)
@@ -105,7 +107,9 @@ def draw_diagnoses(documents: Mapping[Path, Mapping], out: Path, *, title: str =
     """What each document's ``diagnosis`` has the numbers for."""
     found = {path: document["diagnosis"] for path, document in documents.items() if document.get("diagnosis")}
     several = len({path.parent for path in documents}) > 1
-    named = {f"{path.parent.name}_{path.stem}" if several else path.stem: diagnosis for path, diagnosis in found.items()}
+    named = {
+        f"{path.parent.name}_{path.stem}" if several else path.stem: diagnosis for path, diagnosis in found.items()
+    }
     written = []
     if any(diagnosis["energy"]["groups"] for diagnosis in named.values()):
         written.append(style.save(cyclic_energy(named, title=title), out / "cyclic_energy.png"))

@@ -62,7 +62,9 @@ def _draw_gate(axes: Axes, gate: Mapping) -> None:
     )  # fmt: skip
     axes.set_ylim(bottom=0)
     each = gate["effective_blocks"]["mean"]
-    axes.set_title(f"gate λ over {gate['prompts']} prompts\n{each:.2f} effective blocks a prompt", fontsize=9, loc="left")
+    axes.set_title(
+        f"gate λ over {gate['prompts']} prompts\n{each:.2f} effective blocks a prompt", fontsize=9, loc="left"
+    )
     axes.set_ylabel("λ (5, 25, 50, 75, 95 %; mean ◆)", fontsize=9)
 
 

@@ -42,7 +42,9 @@ def _correlations(diagnosis: Mapping) -> dict | None:
     return {
         "values": [[cell(lines[aspect, block]) for block in blocks] for aspect in found["aspects"]],
         # Adding 0 turns −0 into 0, which would print as "-0.00".
-        "texts": [[f"{round(cell(lines[a, b]), 2) + 0:.2f}{mark(lines[a, b])}" for b in blocks] for a in found["aspects"]],
+        "texts": [
+            [f"{round(cell(lines[a, b]), 2) + 0:.2f}{mark(lines[a, b])}" for b in blocks] for a in found["aspects"]
+        ],
         "aspects": found["aspects"],
         "middle": 0.0,
         "title": f"ρ with ratings over {found['pairs']} pairs\n* p < {LEVEL} over all {found['tests']} tests",

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpmjax.reports.source_tables.settings import Settings, of_config, trained
 from gpmjax.files import using
+from gpmjax.reports.source_tables.settings import Settings, of_config, trained
 
 
 class Figure(NamedTuple):
@@ -76,7 +76,9 @@ def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Res
     if absent := document.get("absent"):
         remarks.append(f"{path}: no rows of {len(absent)} of the benchmark's subsets ({', '.join(absent)})")
     total, parts = benchmark_parts(document)
-    remarks += [f"{path}: no score of {part!r}, so that is left out" for part, figure in parts.items() if figure is None]
+    remarks += [
+        f"{path}: no score of {part!r}, so that is left out" for part, figure in parts.items() if figure is None
+    ]
     known = {part: figure for part, figure in parts.items() if figure is not None}
     if name == "cyclic":
         return [_cyclic_set(path, document, settings, seed, part, figure) for part, figure in known.items()]
@@ -92,7 +94,9 @@ def benchmark_parts(document: Mapping) -> tuple[Figure | None, dict[str, Figure 
     return figure_of(document), {name: figure_of(value) for name, value in parts.items()}
 
 
-def _cyclic_set(path: Path, document: Mapping, settings: Settings, seed: int | str, part: str, figure: Figure) -> Result:
+def _cyclic_set(
+    path: Path, document: Mapping, settings: Settings, seed: int | str, part: str, figure: Figure
+) -> Result:
     """A set of the cyclic benchmark; one that is alone in its file is called after the file."""
     subsets = document["subsets"]
     name = set_name(str(document["data"])) if len(subsets) == 1 and "data" in document else part

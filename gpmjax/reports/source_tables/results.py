@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from gpmjax.files import using
 from gpmjax.reports.source_tables.documents import Result, read_document
 from gpmjax.reports.source_tables.settings import read_json
-from gpmjax.files import using
 
 # A run keeps much that is no result; none of these is looked into.
 SKIPPED = {"checkpoints", "model", "tensorboard", "features", "plots"}
@@ -25,7 +25,9 @@ def read_results(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
         document = read_json(path)
         if not isinstance(document, dict) or (results := read_document(path, document, remarks)) is None:
             if named:
-                raise ValueError(f"{path}: neither a summary of a fit, an evaluation or a benchmark, nor a sheet with rows")
+                raise ValueError(
+                    f"{path}: neither a summary of a fit, an evaluation or a benchmark, nor a sheet with rows"
+                )
             continue
         for result in results:
             with using(path, "a fit, an evaluation or a benchmark"):

@@ -46,7 +46,9 @@ def trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Settings
         with using(summary, "a fit"):
             settings, seed = of_config(trained["config"])
         return settings, document.get("seed", seed)
-    remarks.append(f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name")
+    remarks.append(
+        f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name"
+    )
     spec = document.get("spec") or document.get("judge", {}).get("spec", {})
     settings = Settings(
         base=model,

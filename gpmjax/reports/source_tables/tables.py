@@ -1,8 +1,8 @@
 """Tables 1, 2 and 7 of the source, filled with what was measured.
 
-    1  Bradley–Terry and GPM by dimension, on cyclic sets (on every set that is no benchmark with sections)
-    2  the same on a benchmark with sections, RewardBench above all: a column a section and their average, a table a base model
-    7  the ablation: scale gate × unit length × dimension, a table a base model and set on which at least two of the four were measured
+1  Bradley–Terry and GPM by dimension, on cyclic sets (on every set that is no benchmark with sections)
+2  the same on a benchmark with sections, RewardBench above all: a column a section and their average, a table a base model
+7  the ablation: scale gate × unit length × dimension, a table a base model and set on which at least two of the four were measured
 """
 
 import dataclasses
@@ -47,7 +47,9 @@ def cyclic_table(results: Sequence[Result]) -> list[Table]:
     notes = [f"no scalar can pass {100 * ceiling:.1f} on {name}" for name, ceiling in ceilings.items()]
     labels = ("base", "dataset", "model", "2k", "seeds")
     title = "Table 1: Bradley–Terry and general preference models, by set and dimension."
-    return [_without_empty(Table("table1", title, labels, ("accuracy",), tuple(rows), notes=("chance is 50.0", *notes)))]
+    return [
+        _without_empty(Table("table1", title, labels, ("accuracy",), tuple(rows), notes=("chance is 50.0", *notes)))
+    ]
 
 
 def section_tables(results: Sequence[Result]) -> list[Table]:
@@ -62,7 +64,9 @@ def section_tables(results: Sequence[Result]) -> list[Table]:
             for settings, seeds, cells in _lines(same, list(columns.values()))
         ]
         title = f"Table 2: Bradley–Terry and general preference models by dimension on {name}. Base model: {base or 'not said'}."
-        tables.append(Table(f"table2_{_slug(name, base)}", title, ("model", "2k", "seeds"), tuple(columns), tuple(rows)))
+        tables.append(
+            Table(f"table2_{_slug(name, base)}", title, ("model", "2k", "seeds"), tuple(columns), tuple(rows))
+        )
     return tables
 
 
@@ -75,7 +79,11 @@ def ablation_tables(results: Sequence[Result]) -> list[Table]:
         columns = _columns(same)
         names = _names({_plain(result.settings) for result in same})
         rows = [
-            Row((names[_plain(settings)], *_ablated(settings), str(settings.dim), str(len(seeds))), cells, (_nll(seeds),))
+            Row(
+                (names[_plain(settings)], *_ablated(settings), str(settings.dim), str(len(seeds))),
+                cells,
+                (_nll(seeds),),
+            )
             for settings, seeds, cells in _lines(same, list(columns.values()))
         ]
         labels = ("model", "scale gate", "l2", "2k", "seeds")
@@ -84,7 +92,11 @@ def ablation_tables(results: Sequence[Result]) -> list[Table]:
     return tables
 
 
-TABLES: Mapping[int, Callable[[Sequence[Result]], list[Table]]] = {1: cyclic_table, 2: section_tables, 7: ablation_tables}
+TABLES: Mapping[int, Callable[[Sequence[Result]], list[Table]]] = {
+    1: cyclic_table,
+    2: section_tables,
+    7: ablation_tables,
+}
 
 
 def _parts(results: Iterable[Result], key: Callable[[Result], tuple]) -> dict[tuple, list[Result]]:
@@ -124,7 +136,17 @@ def _lines(
         seeds.setdefault(result.settings, []).append(result)
     order = sorted(
         seeds,
-        key=lambda s: (not s.scalar, s.kind, s.question, s.head, s.dim, s.gate == "none", s.gate, s.normalise == "none", s.objective),
+        key=lambda s: (
+            not s.scalar,
+            s.kind,
+            s.question,
+            s.head,
+            s.dim,
+            s.gate == "none",
+            s.gate,
+            s.normalise == "none",
+            s.objective,
+        ),
     )
     return [(s, seeds[s], tuple(_cell(s, seeds, column) for column in columns)) for s in order]
 
@@ -156,8 +178,15 @@ def _names(settings: Iterable[Settings]) -> dict[Settings, str]:
     names = {}
     for one, system in systems.items():
         alike = [other for other in systems if systems[other] == system]
-        differing = [name for name in ("question", "head", "gate", "normalise", "objective") if len({getattr(s, name) for s in alike}) > 1]
-        said = [f"{name} {getattr(one, name)}" if name in ("gate", "normalise") else str(getattr(one, name)) for name in differing]
+        differing = [
+            name
+            for name in ("question", "head", "gate", "normalise", "objective")
+            if len({getattr(s, name) for s in alike}) > 1
+        ]
+        said = [
+            f"{name} {getattr(one, name)}" if name in ("gate", "normalise") else str(getattr(one, name))
+            for name in differing
+        ]
         names[one] = ", ".join([system, *(" ".join(text.replace("_", " ").split())[:40] for text in said if text)])
     return names
 
@@ -173,7 +202,11 @@ def _plain(settings: Settings) -> Settings:
 
 
 def _ablated(settings: Settings) -> tuple[str, str]:
-    return (EMPTY, EMPTY) if settings.kind not in ("gpm", "hybrid") else (settings.gate, "yes" if settings.normalise == "l2" else "no")
+    return (
+        (EMPTY, EMPTY)
+        if settings.kind not in ("gpm", "hybrid")
+        else (settings.gate, "yes" if settings.normalise == "l2" else "no")
+    )
 
 
 def _nll(seeds: Sequence[Result]) -> float | None:

@@ -46,7 +46,9 @@ def _notes(summary: Mapping[str, Any]) -> list[str]:
     lines = [summary["counting"], f"windows of {summary['max_length']} tokens; {cut}"]
     if "order" in summary:
         order = {name: percent(summary["order"][name]) for name in ("consistent", "first_wins")}
-        lines.append(f"both orders give one verdict in {order['consistent']} %; the first place wins {order['first_wins']} %")
+        lines.append(
+            f"both orders give one verdict in {order['consistent']} %; the first place wins {order['first_wins']} %"
+        )
     if "aggregation" in summary:
         lines.append(f"aggregation: {summary['aggregation']}")
     if summary.get("absent"):

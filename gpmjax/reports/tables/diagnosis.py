@@ -18,7 +18,14 @@ def diagnosis_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
     for name in ("value", "95 %", "over"):
         table.add_column(name, justify="right", no_wrap=True)
     found = summary["diagnosis"]
-    parts = (_labelled(summary), _cycles(found), _tested(found.get("cycles")), _gate(found["gate"]), _blocks(found["blocks"]), _edges(found["edges"]))
+    parts = (
+        _labelled(summary),
+        _cycles(found),
+        _tested(found.get("cycles")),
+        _gate(found["gate"]),
+        _blocks(found["blocks"]),
+        _edges(found["edges"]),
+    )
     for lines in (*parts, _aspects(found["aspects"]), _length(found["length"]), _symmetry(found), _cost(found["cost"])):
         for line in lines:
             table.add_row(*line)
@@ -59,7 +66,10 @@ def _cycles(found: Mapping) -> Iterator[Line]:
 
 def _tested(cycles: Mapping | None) -> Iterator[Line]:
     """Whether cycles are real: of the labels, and the model's in the labels."""
-    names = {"labels": "cycles of the labels, beyond vote noise", "model": "the model's cycles in the labels, beyond vote noise"}
+    names = {
+        "labels": "cycles of the labels, beyond vote noise",
+        "model": "the model's cycles in the labels, beyond vote noise",
+    }
     for kind, name in names.items():
         found = (cycles or {}).get(kind)
         if found is None:
@@ -68,11 +78,21 @@ def _tested(cycles: Mapping | None) -> Iterator[Line]:
             yield name, "nothing to test", "", f"{found['comparisons']} comparisons"
             continue
         verdict = "found" if found["p"] <= ALPHA else "none found"
-        yield name, f"p = {found['p']:.3f}: {verdict}", "", f"{found['comparisons']} comparisons, {found['replicates']} replicates"
+        yield (
+            name,
+            f"p = {found['p']:.3f}: {verdict}",
+            "",
+            f"{found['comparisons']} comparisons, {found['replicates']} replicates",
+        )
         triads = found["triads"]
         if kind == "labels" and triads["triads"]:
             noise = f"{triads['expected']:,.0f} ± {triads['deviation']:,.0f}"
-            yield "cyclic triads of the labels; Bradley–Terry + noise", f"{triads['seen']:,}", noise, f"{triads['triads']:,} triads"
+            yield (
+                "cyclic triads of the labels; Bradley–Terry + noise",
+                f"{triads['seen']:,}",
+                noise,
+                f"{triads['triads']:,} triads",
+            )
 
 
 def _gate(gate: Mapping | None) -> Iterator[Line]:
@@ -82,7 +102,12 @@ def _gate(gate: Mapping | None) -> Iterator[Line]:
     yield f"effective blocks of {len(gate['blocks'])}, per prompt", _number(gate["effective_blocks"]["mean"]), "", over
     yield "what a prompt tells of the block (nats)", _number(gate["prompt_information"]), "", over
     for block in gate["blocks"]:
-        yield f"λ of {block_name(block['block'])}, ± between prompts", f"{block['mean']:.3f} ± {block['deviation']:.3f}", "", over
+        yield (
+            f"λ of {block_name(block['block'])}, ± between prompts",
+            f"{block['mean']:.3f} ± {block['deviation']:.3f}",
+            "",
+            over,
+        )
 
 
 def _blocks(blocks: Mapping | None) -> Iterator[Line]:
@@ -92,7 +117,12 @@ def _blocks(blocks: Mapping | None) -> Iterator[Line]:
     yield "pairs about which blocks disagree", _percent(blocks["opposed"]), "", over
     for block in blocks["blocks"]:
         name = block_name(block["block"])
-        yield f"{name}: largest / turns the verdict", f"{_percent(block['largest'])} / {_percent(block['flips'])}", "", over
+        yield (
+            f"{name}: largest / turns the verdict",
+            f"{_percent(block['largest'])} / {_percent(block['flips'])}",
+            "",
+            over,
+        )
         if block["accuracy"] is not None:
             alone = _percent(block["accuracy"]), _percents(block["accuracy_interval"])
             yield f"{name}: accuracy alone", *alone, f"{blocks['labelled']} comparisons"
@@ -101,7 +131,12 @@ def _blocks(blocks: Mapping | None) -> Iterator[Line]:
 def _edges(edges: Mapping | None) -> Iterator[Line]:
     for aspect, line in (edges or {}).items():
         alone = " / ".join(map(_percent, line["blocks"]))
-        yield f"accuracy on edges of {aspect}; each block alone", _percent(line["accuracy"]), alone, f"{line['comparisons']} edges"
+        yield (
+            f"accuracy on edges of {aspect}; each block alone",
+            _percent(line["accuracy"]),
+            alone,
+            f"{line['comparisons']} edges",
+        )
 
 
 def _aspects(aspects: Mapping | None) -> Iterator[Line]:
@@ -109,14 +144,24 @@ def _aspects(aspects: Mapping | None) -> Iterator[Line]:
         return
     for line in aspects["table"]:
         chance = "–" if line["p_family"] is None else f"p {line['p_family']:.3f} of {aspects['tests']} tests"
-        yield f"ρ of {block_name(line['block'])} with {line['aspect']}", _number(line["spearman"]), _numbers(line["interval"]), chance
+        yield (
+            f"ρ of {block_name(line['block'])} with {line['aspect']}",
+            _number(line["spearman"]),
+            _numbers(line["interval"]),
+            chance,
+        )
 
 
 def _length(length: Mapping) -> Iterator[Line]:
     for unit, line in length.items():
         correlation, regression = line["correlation"], line["regression"]
         over = f"{correlation['pairs']} pairs"
-        yield f"ρ of score with length in {unit}", _number(correlation["spearman"]), _numbers(correlation["interval"]), over
+        yield (
+            f"ρ of score with length in {unit}",
+            _number(correlation["spearman"]),
+            _numbers(correlation["interval"]),
+            over,
+        )
         for side in ("longer", "shorter"):
             right = line[f"{side}_right"]
             if right["comparisons"]:

@@ -9,7 +9,9 @@ from rich.text import Text
 
 def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
     """Win rate, mean probability and share of answers won, and length-controlled win rate, with 95 % intervals; average length."""
-    table = Table(title=f"against {reference}", title_justify="left", caption=Text(_win_caption(policies)), caption_justify="left")
+    table = Table(
+        title=f"against {reference}", title_justify="left", caption=Text(_win_caption(policies)), caption_justify="left"
+    )
     table.add_column("policy", overflow="fold")
     in_tokens = all("tokens" in policy["lengths"] for policy in policies)
     units = ["characters", "tokens"] if in_tokens else ["characters"]
@@ -34,7 +36,10 @@ def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
 def grade_table(policies: Sequence[Mapping[str, Any]]) -> Table:
     """Mean ratings of both turns and of all, each with its 95 % interval."""
     table = Table(
-        title="MT-Bench, ratings from 1 to 10", title_justify="left", caption=_rows_caption(policies), caption_justify="left"
+        title="MT-Bench, ratings from 1 to 10",
+        title_justify="left",
+        caption=_rows_caption(policies),
+        caption_justify="left",
     )
     table.add_column("policy", overflow="fold")
     for name in ("ratings", "1st turn", "95 %", "2nd turn", "95 %", "average", "95 %"):

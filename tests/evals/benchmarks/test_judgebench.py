@@ -31,7 +31,9 @@ def test_two_games_of_any_judge(rows_file, known_judge):
     answers = {f"{path}:{n + 1}": [[0.0, first], [second, 0.0]] for n, (_, first, second) in enumerate(cases)}
     figures = run_benchmark(BENCHMARK, known_judge(lambda group: answers[group.where]), path)
     counts = [defined(*case) for case in cases]
-    assert figures["wins"] == sum(count > 0 for count in counts) and figures["ties"] == sum(count == 0 for count in counts)
+    assert figures["wins"] == sum(count > 0 for count in counts) and figures["ties"] == sum(
+        count == 0 for count in counts
+    )
     assert figures["losses"] == sum(count < 0 for count in counts)
     assert figures["score"] == figures["wins"] / 18 and figures["half"] == (figures["wins"] + figures["ties"] / 2) / 18
     mean = [(first - second) * (1 if label == "A>B" else -1) for label, first, second in cases]
@@ -40,7 +42,9 @@ def test_two_games_of_any_judge(rows_file, known_judge):
 
 
 @pytest.mark.parametrize(("asked", "score"), [([[0, 3], [1, 0]], 0.0), ([[0, 3], [np.nan, 0]], 1.0), (None, 1.0)])
-def test_a_symmetrised_judge_is_taken_at_its_own_word_if_it_was_asked_in_both_orders(rows_file, known_judge, asked, score):
+def test_a_symmetrised_judge_is_taken_at_its_own_word_if_it_was_asked_in_both_orders(
+    rows_file, known_judge, asked, score
+):
     raw = None if asked is None else np.array(asked, np.float64)
     judge = known_judge(lambda group: [[0.0, 1.0], [-1.0, 0.0]], asked=lambda group: raw)
     figures = run_benchmark(BENCHMARK, judge, rows_file([row(0, "A>B", "mmlu-pro-law")]))
@@ -49,7 +53,14 @@ def test_a_symmetrised_judge_is_taken_at_its_own_word_if_it_was_asked_in_both_or
 
 
 def test_a_skew_judge_says_the_same_twice(rows_file, known_judge):
-    sources = ["mmlu-pro-law", "mmlu-pro-physics", "livebench-reasoning", "livebench-math", "livecodebench", "elsewhere"]
+    sources = [
+        "mmlu-pro-law",
+        "mmlu-pro-physics",
+        "livebench-reasoning",
+        "livebench-math",
+        "livecodebench",
+        "elsewhere",
+    ]
     path = rows_file([row(n, "A>B" if n % 2 else "B>A", source) for n, source in enumerate(sources)])
     figures = run_benchmark(BENCHMARK, known_judge(lambda group: [[0.0, 2.0], [-2.0, 0.0]]), path)
     assert figures["consistent"] == 1.0 and figures["score"] == figures["half"] == 0.5

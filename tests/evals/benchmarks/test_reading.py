@@ -9,10 +9,23 @@ PAIR = {"prompt": "p", "chosen": "a", "rejected": "b", "subset": "math-prm", "id
 FOUR = {"prompt": "p", "chosen": ["a"], "rejected": ["b", "c", "d"], "subset": "Math", "id": "1"}
 TIES = {"prompt": "p", "chosen": ["a", "b"], "rejected": ["c"], "subset": "Ties", "id": "tied:1"}
 STYLES = {"prompt": "p", "chosen": ["a", "b", "c"], "rejected": ["d", "e", "f"], "domain": "chat", "id": 1}
-JUDGE = {"question": "q", "response_A": "a", "response_B": "b", "label": "B>A", "source": "mmlu-pro-law", "pair_id": "x"}
+JUDGE = {
+    "question": "q",
+    "response_A": "a",
+    "response_B": "b",
+    "label": "B>A",
+    "source": "mmlu-pro-law",
+    "pair_id": "x",
+}
 CYCLE = {"prompt": "p", "responses": ["a", "b", "c"], "prefer": [[0, 1], [1, 2], [2, 0]], "config": ["x", "y", "z"]}
 
-WHOLE = {"rewardbench": [PAIR], "rewardbench2": [FOUR, TIES], "rm_bench": [STYLES], "judgebench": [JUDGE], "cyclic": [CYCLE]}
+WHOLE = {
+    "rewardbench": [PAIR],
+    "rewardbench2": [FOUR, TIES],
+    "rm_bench": [STYLES],
+    "judgebench": [JUDGE],
+    "cyclic": [CYCLE],
+}
 
 
 def without(row, name):
@@ -52,7 +65,11 @@ def test_messages_are_read_like_strings(rows_file):
         ("rewardbench", PAIR | {"rejected": None}, "field 'rejected': missing; there is"),
         ("rewardbench", PAIR | {"chosen": 3}, "field 'chosen': must be a string or a list of messages, is int 3"),
         ("rewardbench", PAIR | {"subset": ""}, "field 'subset': must be a string with something in it, is ''"),
-        ("rewardbench2", FOUR | {"rejected": ["b"]}, "field 'chosen': must hold 1 response and 'rejected' 3, hold 1 and 1"),
+        (
+            "rewardbench2",
+            FOUR | {"rejected": ["b"]},
+            "field 'chosen': must hold 1 response and 'rejected' 3, hold 1 and 1",
+        ),
         ("rewardbench2", FOUR | {"chosen": "a"}, "field 'chosen': must be a list, is a string"),
         ("rewardbench2", FOUR | {"chosen": [7]}, "field 'chosen[0]': must be a string or a list of messages, is int 7"),
         ("rewardbench2", FOUR | {"num_correct": 2}, "field 'num_correct': 2, but 'chosen' holds 1"),
@@ -62,7 +79,11 @@ def test_messages_are_read_like_strings(rows_file):
         ("rm_bench", STYLES | {"rejected": ["d"]}, "field 'rejected': must hold 3 styles of one response, holds 1"),
         ("rm_bench", STYLES | {"domain": "law"}, "field 'domain': must begin with chat, math, code, safety, is 'law'"),
         ("judgebench", JUDGE | {"label": "A=B", "pair_id": "y"}, "field 'label': must be 'A>B' or 'B>A', is 'A=B'"),
-        ("judgebench", without(JUDGE, "response_B"), "field 'response_B': missing; there is question, response_A, label"),
+        (
+            "judgebench",
+            without(JUDGE, "response_B"),
+            "field 'response_B': missing; there is question, response_A, label",
+        ),
         ("judgebench", JUDGE, "field 'id': 'x' was at "),
         ("cyclic", CYCLE | {"prefer": [[0, 5]]}, "field 'prefer[0]': must be the index of a response, 0 to 2, is 5"),
         ("cyclic", PAIR | {"chosen_probs": 0.5}, "field 'comparisons': none of them has a winner"),
@@ -78,5 +99,7 @@ def test_a_row_that_does_not_fit_is_named_with_its_reason(rows_file, name, row, 
 
 def test_a_file_of_something_else_is_an_error(rows_file):
     path = rows_file([PAIR, PAIR])
-    with pytest.raises(ValueError, match=r"rows.jsonl:1: field 'domain': missing.*nor is another of the 2 rows one of rm_bench"):
+    with pytest.raises(
+        ValueError, match=r"rows.jsonl:1: field 'domain': missing.*nor is another of the 2 rows one of rm_bench"
+    ):
         read_examples(BENCHMARKS["rm_bench"], path)

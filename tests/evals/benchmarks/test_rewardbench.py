@@ -32,7 +32,11 @@ def test_counts_are_those_of_the_card_but_for_mathematics():
 
 def test_counts_fit_published_shares():
     """Shares of a published result (GPM-Gemma-2B) are whole numbers of rows over the count, in the right order alone."""
-    shares = {"xstest-should-refuse": 0.8506493506493507, "xstest-should-respond": 0.884, "donotanswer": 0.5735294117647058}
+    shares = {
+        "xstest-should-refuse": 0.8506493506493507,
+        "xstest-should-respond": 0.884,
+        "donotanswer": 0.5735294117647058,
+    }
     whole = lambda count, share: abs(count * share - round(count * share)) < 1e-9
     assert all(whole(EXAMPLE_COUNTS[name], share) for name, share in shares.items())
     swapped = EXAMPLE_COUNTS | {"xstest-should-refuse": 250, "xstest-should-respond": 154}  # rewardbench 0.1.0 to 0.1.2
@@ -81,7 +85,9 @@ def test_a_judge_that_favours_the_first_gains_nothing(rows_file, known_judge):
     assert figures["order"]["first_wins"] == 1.0 and figures["order"]["consistent"] == 0.0
 
 
-@pytest.mark.parametrize(("spec", "kind"), [({"kind": "bt"}, "Seq. Classifier"), ({"kind": "gpm"}, "Custom Classifier")])
+@pytest.mark.parametrize(
+    ("spec", "kind"), [({"kind": "bt"}, "Seq. Classifier"), ({"kind": "gpm"}, "Custom Classifier")]
+)
 def test_the_authors_own_files(rows_file, reward_judge, tmp_path, spec, kind):
     rows = [row("donotanswer", 2, 1, id=7), row("donotanswer", 1, 1, id=8), row("hep-go", 0, 4, id=9)]
     run_benchmark(BENCHMARK, reward_judge(spec=spec), rows_file(rows), tmp_path / "rb.json")

@@ -22,7 +22,13 @@ def four(rewards, subset="Math"):
 def ties(question, right, wrong):
     kind = "ref" if len(right) == 1 else "tied"
     say = lambda rewards, side: [f"{side}{n} {reward}" for n, reward in enumerate(rewards)]
-    return {"prompt": "p", "chosen": say(right, "r"), "rejected": say(wrong, "w"), "subset": "Ties", "id": f"{kind}:{question}"}
+    return {
+        "prompt": "p",
+        "chosen": say(right, "r"),
+        "rejected": say(wrong, "w"),
+        "subset": "Ties",
+        "id": f"{kind}:{question}",
+    }
 
 
 def defined_ties_score(questions):
@@ -62,7 +68,10 @@ def test_ties_with_whole_rewards_are_the_definition_to_the_last_bit(rows_file, r
 def test_ties_of_bradley_terry_are_the_definition_under_both_rules_that_measure(rows_file, reward_judge, rule):
     numbers = random.Random(1)
     questions = [
-        (([1.5], [numbers.gauss(0, 1) for _ in range(3)]), ([2 + numbers.gauss(0, 0.5), 2.0], [numbers.gauss(0, 1), 0.3]))
+        (
+            ([1.5], [numbers.gauss(0, 1) for _ in range(3)]),
+            ([2 + numbers.gauss(0, 0.5), 2.0], [numbers.gauss(0, 1), 0.3]),
+        )
         for _ in range(25)
     ]
     figures = run_benchmark(BENCHMARK, reward_judge(), rows_file(ties_rows(questions)), aggregation=rule)
@@ -83,7 +92,9 @@ def test_ties_without_a_partner_have_accuracies_and_no_score(rows_file, reward_j
 
 
 @pytest.mark.parametrize("rule", AGGREGATIONS)
-def test_best_of_four_of_bradley_terry_is_the_highest_reward_and_shared_first_places_are_shared(rows_file, reward_judge, rule):
+def test_best_of_four_of_bradley_terry_is_the_highest_reward_and_shared_first_places_are_shared(
+    rows_file, reward_judge, rule
+):
     rewards = [(3, 1, 2, 0), (1, 3, 2, 0), (2, 2, 1, 0), (2, 2, 2, 2), (1, 2, 2, 0)]
     expected = [1, 0, 1 / 2, 1 / 4, 0]
     figures = run_benchmark(BENCHMARK, reward_judge(), rows_file([four(r) for r in rewards]), aggregation=rule)
@@ -103,17 +114,25 @@ def test_rules_differ_on_a_cycle(rows_file, known_judge):
     for i, j, margin in ((0, 1, 5.0), (1, 2, 1.0), (2, 0, 1.0), (0, 3, 1.0), (1, 3, 1.0), (2, 3, 1.0)):
         cycle[i, j], cycle[j, i] = margin, -margin
     share = {
-        rule: run_benchmark(BENCHMARK, known_judge(lambda group: cycle), rows_file([four("abcd")]), aggregation=rule)["score"]
+        rule: run_benchmark(BENCHMARK, known_judge(lambda group: cycle), rows_file([four("abcd")]), aggregation=rule)[
+            "score"
+        ]
         for rule in AGGREGATIONS
     }
     # The lottery of a cycle holds each response by the margin between the other two: 1 : 1 : 5.
-    assert share == {"mean_score": 1.0, "copeland": pytest.approx(1 / 3), "maximal_lottery": pytest.approx(1 / 7, abs=1e-5)}
+    assert share == {
+        "mean_score": 1.0,
+        "copeland": pytest.approx(1 / 3),
+        "maximal_lottery": pytest.approx(1 / 7, abs=1e-5),
+    }
 
 
 def test_the_lead_of_the_first_place_does_not_matter(rows_file, known_judge, reward_judge):
     path = rows_file([four((3, 1, 2, 0)), four((0, 1, 2, 3))])
     biased = known_judge(lambda group: reward_judge().matrix(group) + 10 * (1 - np.eye(4)))
-    assert run_benchmark(BENCHMARK, biased, path)["subsets"] == run_benchmark(BENCHMARK, reward_judge(), path)["subsets"]
+    assert (
+        run_benchmark(BENCHMARK, biased, path)["subsets"] == run_benchmark(BENCHMARK, reward_judge(), path)["subsets"]
+    )
 
 
 def test_copeland_standings_are_shares():
@@ -123,7 +142,12 @@ def test_copeland_standings_are_shares():
 
 
 def test_score_is_the_mean_of_subsets(rows_file, reward_judge, tmp_path):
-    rows = [four((1, 0, 0, 0)), four((0, 1, 0, 0)), four((1, 0, 0, 0), "Focus"), *ties_rows([(([3], [0]), ([3, 2], [0]))])]
+    rows = [
+        four((1, 0, 0, 0)),
+        four((0, 1, 0, 0)),
+        four((1, 0, 0, 0), "Focus"),
+        *ties_rows([(([3], [0]), ([3, 2], [0]))]),
+    ]
     figures = run_benchmark(BENCHMARK, reward_judge(), rows_file(rows), tmp_path / "rb2.json")
     tied = 1 + 0.01 * math.tanh(1.0)
     assert figures["score"] == pytest.approx((0.5 + 1 + tied) / 3)

@@ -55,7 +55,13 @@ def test_a_judge_of_style_is_good_at_easy_and_bad_at_hard(rows_file, reward_judg
 
 def test_the_authors_files_have_their_domain_in_their_names(reward_judge, tmp_path):
     """One file a domain, none of them with a domain column; the file of all rows beside them is not counted twice."""
-    rewards = {"chat": (2, 1, 0), "code": (0, 0, 0), "math": (1, 2, 3), "safety-refuse": (0, 2, 0), "safety-response": (3, 3, 3)}
+    rewards = {
+        "chat": (2, 1, 0),
+        "code": (0, 0, 0),
+        "math": (1, 2, 3),
+        "safety-refuse": (0, 2, 0),
+        "safety-response": (3, 3, 3),
+    }
     rows = {name: [row(name, (1, 1, 1), rejected)] * (1 + n) for n, (name, rejected) in enumerate(rewards.items())}
     whole = tmp_path / "total_dataset.json"
     whole.write_text(json.dumps([each for several in rows.values() for each in several]))

@@ -14,7 +14,9 @@ def planted(make_gpm_record, groups=30, size=4, seed=0, blocks=3):
         wit, depth = draw.normal(size=(2, size))
         v = draw.normal(size=(size, 2 * blocks))
         v[:, 2:4] = np.column_stack([np.ones(size), -wit])
-        records.append(make_gpm_record(v, draw.random(blocks) + 0.5, ratings={"wit": wit.tolist(), "depth": depth.tolist()}))
+        records.append(
+            make_gpm_record(v, draw.random(blocks) + 0.5, ratings={"wit": wit.tolist(), "depth": depth.tolist()})
+        )
     return records
 
 

@@ -62,7 +62,9 @@ def test_energies_are_pooled_by_their_size_and_averaged_without(make_record):
     records = [make_record(ROCK_PAPER_SCISSORS * 2), make_record(np.sign(REWARDS[:3, :3]) * 0), make_record(REWARDS)]
     found = energy(records)
     total = 6 * 4 + np.square(REWARDS).sum()
-    assert found["cyclic"]["value"] == pytest.approx(24 / total) and found["transitive"] == pytest.approx(1 - 24 / total)
+    assert found["cyclic"]["value"] == pytest.approx(24 / total) and found["transitive"] == pytest.approx(
+        1 - 24 / total
+    )
     assert found["mean_cyclic"]["value"] == pytest.approx(0.5) and (found["groups"], found["zero"]) == (2, 1)
     assert found["by_chance"] == pytest.approx((1 / 3 + 2 / 4) / 2)
     assert found["histogram"]["counts"][0] == 1 and found["histogram"]["counts"][-1] == 1
@@ -93,8 +95,13 @@ def test_neither_names_nor_units_matter(make_record, relabelled, seed, size, fac
 @given(st.integers(0, 999), st.integers(3, 7))
 def test_cycles_are_those_found_one_by_one(make_record, seed, size):
     scores = np.round(random_skew(seed, size))
-    kinds = [abs(sum(np.sign([scores[i, j], scores[j, k], scores[k, i]]))) for i, j, k in itertools.combinations(range(size), 3)]
-    tied = sum(not (scores[i, j] and scores[j, k] and scores[k, i]) for i, j, k in itertools.combinations(range(size), 3))
+    kinds = [
+        abs(sum(np.sign([scores[i, j], scores[j, k], scores[k, i]])))
+        for i, j, k in itertools.combinations(range(size), 3)
+    ]
+    tied = sum(
+        not (scores[i, j] and scores[j, k] and scores[k, i]) for i, j, k in itertools.combinations(range(size), 3)
+    )
     found = triads([make_record(scores)])
     assert (found["cyclic"], found["tied"], found["triads"]) == (kinds.count(3), tied, len(kinds))
 
@@ -103,5 +110,7 @@ def test_cycles_are_those_found_one_by_one(make_record, seed, size):
 def test_they_are_the_games_own_quantities(make_record, size):
     scores = random_skew(size, size)
     transitive, cyclic = decompose(scores)
-    assert energy([make_record(scores)])["cyclic"]["value"] == pytest.approx(float(cyclic / (transitive + cyclic)), abs=1e-5)
+    assert energy([make_record(scores)])["cyclic"]["value"] == pytest.approx(
+        float(cyclic / (transitive + cyclic)), abs=1e-5
+    )
     assert triads([make_record(scores)])["share"]["value"] == pytest.approx(float(cyclic_share(scores)), abs=1e-6)

@@ -9,8 +9,8 @@ from rich.console import Console
 
 from gpmjax.evals.diagnostics.cycles import triads
 from gpmjax.evals.diagnostics.diagnose import diagnose
-from gpmjax.reports.tables.diagnosis import diagnosis_table
 from gpmjax.evals.metrics import summarise
+from gpmjax.reports.tables.diagnosis import diagnosis_table
 
 
 @pytest.fixture
@@ -50,7 +50,14 @@ def test_parts_by_tag_are_of_the_records_that_carry_it(records):
 
 def test_the_table_says_what_there_is(records, make_record):
     text = text_of(diagnose(records))
-    for words in ("cyclic triads", "λ of block 2", "block 1: accuracy alone", "edges of y", "ρ of block 1 with x", "pairwise"):
+    for words in (
+        "cyclic triads",
+        "λ of block 2",
+        "block 1: accuracy alone",
+        "edges of y",
+        "ρ of block 1 with x",
+        "pairwise",
+    ):
         assert words in text
     plain = diagnose([make_record([[0, 1], [-1, 0]])])
     text = text_of(plain)

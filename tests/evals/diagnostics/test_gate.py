@@ -24,7 +24,9 @@ def test_a_gate_that_never_varies():
 
 def test_a_gate_that_picks_one_block_by_prompt():
     found = spectrum([[5.0, 0, 0], [0, 5.0, 0], [0, 0, 5.0]])
-    assert found["effective_blocks"]["mean"] == pytest.approx(1) and found["effective_blocks_overall"] == pytest.approx(3)
+    assert found["effective_blocks"]["mean"] == pytest.approx(1) and found["effective_blocks_overall"] == pytest.approx(
+        3
+    )
     assert found["prompt_information"] == pytest.approx(np.log(3))
     assert found["blocks"][1]["variation"] == pytest.approx(np.sqrt(2))
 

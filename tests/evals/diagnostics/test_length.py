@@ -98,7 +98,11 @@ def test_equal_lengths_and_no_labels_say_nothing(make_record):
     found = length_bias([make_record([[0, 1], [-1, 0]], [(0, 1)])] * 2)["tokens"]
     assert found["regression"] is None and found["correlation"]["spearman"] is None and found["equal"] == 2
     found = length_bias([make_record([[0, 1], [-1, 0]], tokens=[1, 2])])["tokens"]
-    assert found["regression"] is None and found["longer_right"] == {"comparisons": 0, "accuracy": None, "interval": None}
+    assert found["regression"] is None and found["longer_right"] == {
+        "comparisons": 0,
+        "accuracy": None,
+        "interval": None,
+    }
 
 
 def test_one_group_has_no_interval():

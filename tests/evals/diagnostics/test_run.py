@@ -11,10 +11,10 @@ from gpmjax.data.records import read_groups
 from gpmjax.evals.diagnostics import run as module
 from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_model
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.judges.judge import Verdict
-from gpmjax.judges.open import JudgePlan
 from gpmjax.evals.result_files import groups_path
 from gpmjax.hub import save_preference_model
+from gpmjax.judges.judge import Verdict
+from gpmjax.judges.open import JudgePlan
 
 
 @pytest.fixture(scope="module")
@@ -76,14 +76,19 @@ def test_groups_by_prompt_all_pairs_and_the_evaluations_figures(saved, data, tmp
     records = lines(groups_path(out))
     assert len(records) == 3 and all(len(record["scores"]) == 4 for record in records)
     assert all(None not in row for record in records for row in record["scores"])
-    assert summary["diagnosis"]["triads"]["triads"] == 3 * 4 and summary["diagnosis"]["symmetry"]["skew_residual"]["value"] == 0
+    assert (
+        summary["diagnosis"]["triads"]["triads"] == 3 * 4
+        and summary["diagnosis"]["symmetry"]["skew_residual"]["value"] == 0
+    )
     figures = evaluate(EvaluationPlan(JudgePlan(saved, max_length=128), data))
     for name in ("comparisons", "accuracy", "tied_labels", "longer_wins"):
         assert summary[name] == figures[name]
     for name in ("nll", "brier", "ece", "mean_margin"):
         assert summary[name] == pytest.approx(figures[name], abs=1e-4)
     cost = summary["diagnosis"]["cost"]
-    assert cost["formula"]["shared"] == cost["forward_tokens"] < cost["formula"]["separate"] < cost["formula"]["pairwise"]
+    assert (
+        cost["formula"]["shared"] == cost["forward_tokens"] < cost["formula"]["separate"] < cost["formula"]["pairwise"]
+    )
     again = diagnose_file(str(groups_path(out)), tmp_path / "again.json")
     assert {name: again[name] for name in again if name != "records"}.items() <= summary.items()
 
@@ -116,13 +121,19 @@ def test_ratings_join_their_responses_or_stand_alone(judging, data, write_rows, 
     groups = merge_groups(read_groups(data))
     draw = np.random.default_rng(0)
     rows = [
-        {"prompt": group.prompt[0].content, "responses": list(group.responses[:3]), "ratings": {"wit": draw.random(3).tolist()}}
+        {
+            "prompt": group.prompt[0].content,
+            "responses": list(group.responses[:3]),
+            "ratings": {"wit": draw.random(3).tolist()},
+        }
         for group in groups
     ]
     ratings = write_rows(rows)
     out = tmp_path / "diagnosis.json"
     joined = diagnose_model(plan(data=data, ratings=ratings), out)
-    assert [record["ratings"]["wit"] for record in lines(groups_path(out))] == [[*row["ratings"]["wit"], None] for row in rows]
+    assert [record["ratings"]["wit"] for record in lines(groups_path(out))] == [
+        [*row["ratings"]["wit"], None] for row in rows
+    ]
     alone = diagnose_model(plan(ratings=ratings), tmp_path / "alone.json")
     assert alone["comparisons"] == 0 and alone["groups"] == 3 and alone["responses"] == 9
     both = [summary["diagnosis"]["aspects"] for summary in (joined, alone)]

@@ -33,7 +33,10 @@ def test_skew_plus_symmetric_gives_the_known_residual(make_record, seed, share, 
 
 
 def test_skew_has_none(make_record, make_gpm_record):
-    records = [make_record(parts(0)[0], [(0, 1)]), make_gpm_record(np.random.default_rng(0).normal(size=(3, 4)), [1, 2])]
+    records = [
+        make_record(parts(0)[0], [(0, 1)]),
+        make_gpm_record(np.random.default_rng(0).normal(size=(3, 4)), [1, 2]),
+    ]
     found = order_asymmetry(records)
     assert found["skew_residual"] == {"value": 0.0, "interval": [0.0, 0.0]}
     assert values(found) == [0, 1, 0.5, 0] and found["pairs"] == 6 + 3
@@ -85,4 +88,7 @@ def test_names_do_not_matter(make_record, relabelled):
 
 
 def test_silence_is_skew(make_record):
-    assert order_asymmetry([make_record(np.zeros((2, 2)))] * 2)["skew_residual"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert order_asymmetry([make_record(np.zeros((2, 2)))] * 2)["skew_residual"] == {
+        "value": 0.0,
+        "interval": [0.0, 0.0],
+    }

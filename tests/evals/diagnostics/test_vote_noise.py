@@ -39,7 +39,9 @@ def test_the_models_cycles_may_be_the_labels_or_not(make_record):
 def test_groups_that_were_not_judged_whole_say_nothing_of_the_model(make_record):
     half = ROCK_PAPER_SCISSORS.copy()
     half[0, 1] = half[1, 0] = np.nan
-    found = cycles_of_records([make_record(ROCK_PAPER_SCISSORS, ROUND)] * 6 + [make_record(half, [(1, 2), (2, 0)])] * 4, replicates=19)
+    found = cycles_of_records(
+        [make_record(ROCK_PAPER_SCISSORS, ROUND)] * 6 + [make_record(half, [(1, 2), (2, 0)])] * 4, replicates=19
+    )
     assert found["model"]["groups"] == 6 and found["model"]["left_out"] == 0 and found["labels"]["left_out"] == 8
 
 

@@ -73,7 +73,9 @@ def outputs(write):
     """(name, generator, texts) → path of AlpacaEval-format answers to instructions 0, 1, …"""
 
     def make(name, generator, texts, **columns):
-        rows = [{"instruction": f"instruction {n}", "output": text, "generator": generator} for n, text in enumerate(texts)]
+        rows = [
+            {"instruction": f"instruction {n}", "output": text, "generator": generator} for n, text in enumerate(texts)
+        ]
         return write(name, [row | {key: values[n] for key, values in columns.items()} for n, row in enumerate(rows)])
 
     return make

@@ -65,7 +65,11 @@ def test_an_interrupted_run_goes_on_and_draws_the_same(http_server, rollout, tmp
 def test_a_prompt_that_cannot_be_answered_is_found(rollout, tmp_path):
     with pytest.raises(ValueError, match="f.json: row 1 and the 1 prompts after it: prompt 1 is empty"):
         answer(
-            [Task(("a",), 0.0, "f.json: row 1"), Task((" ",), 0.0, "f.json: row 2")], rollout, 0, tmp_path / "a.jsonl", {}
+            [Task(("a",), 0.0, "f.json: row 1"), Task((" ",), 0.0, "f.json: row 2")],
+            rollout,
+            0,
+            tmp_path / "a.jsonl",
+            {},
         )
 
 

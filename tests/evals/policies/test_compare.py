@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 from scipy.special import expit, logit
 
-from gpmjax.judges.judge import Verdict
-from gpmjax.judges.chat import ChatJudge
 from gpmjax.evals.policies.compare import ComparePlan, compare, records_path
+from gpmjax.judges.chat import ChatJudge
 from gpmjax.judges.chat_prompts import PAIR_PROMPTS
+from gpmjax.judges.judge import Verdict
 from gpmjax.reports.tables.policies import grade_table, win_table
 
 TEXTS = ["x" * n for n in range(1, 13)]
@@ -40,7 +40,9 @@ class LengthJudge:
 
 def test_figures_by_hand(outputs, tmp_path, tokenizer_directory):
     policy = outputs("gpm.json", "me/gpm", TEXTS)
-    reference = outputs("base.json", "base", [text + "y" * (n % 3) for n, text in enumerate(TEXTS)], dataset=["a", "b"] * 6)
+    reference = outputs(
+        "base.json", "base", [text + "y" * (n % 3) for n, text in enumerate(TEXTS)], dataset=["a", "b"] * 6
+    )
     plan = ComparePlan((policy, reference), reference, tokenizer=str(tokenizer_directory))
     found, itself = compare(plan, LengthJudge(), tmp_path / "c.json")
     shares = expit(-(np.arange(12) % 3))
@@ -85,7 +87,9 @@ def test_a_server_judges_and_what_it_does_not_say_is_named(
 ):
     def say(prompt):
         first, second = sides(prompt)
-        return completion("I cannot tell." if "x" * 12 in (first, second) else "A" if len(first) >= len(second) else "B")
+        return completion(
+            "I cannot tell." if "x" * 12 in (first, second) else "A" if len(first) >= len(second) else "B"
+        )
 
     busy = lambda handler, body: handler.reply(503, "busy")
     http_server.script = [busy, replying(say)]

@@ -29,8 +29,12 @@ def test_each_turn_is_shown_with_what_came_before_it(http_server, completion, re
     assert [(r["question_id"], r["turn"], r["score"]) for r in records] == [(2, 1, 7), (2, 2, 7), (3, 1, 7), (3, 2, 7)]
     one, two, three, four = (record["user_prompt"] for record in records)
     assert "User: ask 2\n\nAssistant: first 2\n" in one and "more" not in one and "second 2" not in one
-    assert "Assistant: first 2\n\nUser: ask 2 more\n\nAssistant: second 2\n" in two and "Rate only the last answer" in two
-    assert "unused" not in one + two and "To turn 1: 42" in three and "To turn 1: 42" in four and "To turn 2" not in four
+    assert (
+        "Assistant: first 2\n\nUser: ask 2 more\n\nAssistant: second 2\n" in two and "Rate only the last answer" in two
+    )
+    assert (
+        "unused" not in one + two and "To turn 1: 42" in three and "To turn 1: 42" in four and "To turn 2" not in four
+    )
     assert records[0]["model"] == "gpm" and records[0]["judge"] == ["judge", "rating"]
 
 
@@ -55,7 +59,9 @@ def test_turns_average_and_what_is_missing(http_server, completion, replying, op
     assert (rows["questions"], rows["ratings"]) == (3, 3)
     assert rows["unreadable_ratings"] == {"count": 1, "at": ["question 3, turn 2"]}
     assert rows["unanswered"]["count"] == rows["unknown_questions"]["count"] == rows["malformed"]["count"] == 1
-    assert rows["unanswered"]["at"][0].endswith("q.jsonl:1") and rows["unknown_questions"]["at"][0].endswith("a.jsonl:3")
+    assert rows["unanswered"]["at"][0].endswith("q.jsonl:1") and rows["unknown_questions"]["at"][0].endswith(
+        "a.jsonl:3"
+    )
 
 
 def test_a_questions_two_ratings_go_together_in_the_interval(files):

@@ -60,6 +60,8 @@ def test_answers_that_cannot_be_used(write):
 
 
 def test_references_of_a_file_take_the_place_of_the_questions_own(write):
-    questions, _ = read_questions(write("q.jsonl", [QUESTION | {"reference": ["x", "y"]}, QUESTION | {"question_id": 82}]))
+    questions, _ = read_questions(
+        write("q.jsonl", [QUESTION | {"reference": ["x", "y"]}, QUESTION | {"question_id": 82}])
+    )
     references = read_answers(write("r.jsonl", [answer_record(81, "gpt-4", ["good", "better"], 0.0)]))
     assert [q.reference for q in with_references(questions, references)] == [("good", "better"), ()]

@@ -10,8 +10,8 @@ import pytest
 from gpmjax.arrays import TokenLayout
 from gpmjax.models.attention import blockwise
 from gpmjax.models.attention.grouped_query import attention
-from gpmjax.models.transformer import sequence_layout
 from gpmjax.models.attention.visibility import slot_tags
+from gpmjax.models.transformer import sequence_layout
 from gpmjax.sharding import batch_sharding, make_mesh
 
 SLOTS = 150  # no multiple of a block: three of 64
@@ -69,7 +69,9 @@ def test_padding_gives_nothing_and_takes_nothing(layout):
 
     @jax.jit
     def run(q, k, v, given):
-        mixed, back = jax.vjp(functools.partial(attention, layout=layout, scale=1.0, implementation="blockwise"), q, k, v)
+        mixed, back = jax.vjp(
+            functools.partial(attention, layout=layout, scale=1.0, implementation="blockwise"), q, k, v
+        )
         return mixed, back(given)
 
     mixed, gradients = run(q, k, v, given)

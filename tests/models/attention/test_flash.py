@@ -11,9 +11,9 @@ from jax.experimental.pallas import tpu as pltpu
 
 from gpmjax.arrays import TokenLayout
 from gpmjax.models.attention import flash, splash, triton_flash
-from gpmjax.models.attention.grouped_query import attention
 from gpmjax.models.attention.block_softmax import Settings
 from gpmjax.models.attention.flash import padded_slots
+from gpmjax.models.attention.grouped_query import attention
 from gpmjax.models.attention.visibility import slot_tags
 from gpmjax.models.attention.visits import block_size
 from gpmjax.sharding import batch_sharding, make_mesh
@@ -22,7 +22,8 @@ SLOTS = 1100  # no multiple of a block: 384, three of them
 
 
 interpreted = types.SimpleNamespace(
-    forward=functools.partial(splash.forward, interpret=True), backward=functools.partial(splash.backward, interpret=True)
+    forward=functools.partial(splash.forward, interpret=True),
+    backward=functools.partial(splash.backward, interpret=True),
 )
 
 
@@ -126,14 +127,19 @@ def test_padding_is_less_than_a_block_and_needs_no_more(slots):
 def test_the_kernels_for_gpus_are_those_for_tpus(layout):
     tags, window = slot_tags(layout, padded_slots(SLOTS)), jnp.array([237])
     q, k, v, given = (
-        jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded_slots(SLOTS) - SLOTS), (0, 0))) for x in arrays(2, 1, 24)
+        jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded_slots(SLOTS) - SLOTS), (0, 0)))
+        for x in arrays(2, 1, 24)
     )
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(kernels):
         mixed, total = kernels.forward(q, k, v, tags, window, Settings(0.4, 2.0), interpret=True)
         mean = jnp.sum(mixed * given, axis=-1)
-        return mixed, total, *kernels.backward(q, k, v, tags, window, total, mean, given, Settings(0.4, 2.0), interpret=True)
+        return (
+            mixed,
+            total,
+            *kernels.backward(q, k, v, tags, window, total, mean, given, Settings(0.4, 2.0), interpret=True),
+        )
 
     for ours, theirs in zip(run(triton_flash), run(splash), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
@@ -150,8 +156,10 @@ def test_a_tpus_memory_gives_what_plain_interpretation_gives(layout):
     def run(interpret):
         mixed, total = splash.forward(q, k, v, tags, window, Settings(0.4, None), interpret=interpret)
         mean = jnp.sum(mixed * given, axis=-1)
-        return mixed, total, *splash.backward(
-            q, k, v, tags, window, total, mean, given, Settings(0.4, None), interpret=interpret
+        return (
+            mixed,
+            total,
+            *splash.backward(q, k, v, tags, window, total, mean, given, Settings(0.4, None), interpret=interpret),
         )
 
     as_a_tpu = pltpu.InterpretParams(uninitialized_memory="nan")
@@ -162,7 +170,10 @@ def test_a_tpus_memory_gives_what_plain_interpretation_gives(layout):
 @pytest.mark.parametrize("width", [96, 256])
 def test_the_kernels_for_gpus_lower_without_one(width):
     row = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-    layout, q, k = TokenLayout(*[row(1, 500)] * 3), *(jax.ShapeDtypeStruct((1, 500, n, width), jnp.bfloat16) for n in (4, 2))
+    layout, q, k = (
+        TokenLayout(*[row(1, 500)] * 3),
+        *(jax.ShapeDtypeStruct((1, 500, n, width), jnp.bfloat16) for n in (4, 2)),
+    )
     loss = lambda q, k, v, layout: attention(q, k, v, layout, scale=0.1, softcap=9.0, implementation="flash").sum()
     lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(q, k, k, layout).lower(lowering_platforms=("cuda",))
     assert all(name in lowered.as_text() for name in ("forward_kernel", "query_kernel", "key_kernel"))

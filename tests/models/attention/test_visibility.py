@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpmjax.arrays import TokenLayout
 from gpmjax.models.attention import visibility
@@ -15,7 +16,9 @@ from gpmjax.models.attention.visibility import KEY, OWN, POSITION, PROMPT, seen
 from gpmjax.models.attention.visits import visits
 
 SLOTS = 48
-GROUPS = st.lists(st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), min_size=0, max_size=3)), min_size=1, max_size=4)
+GROUPS = st.lists(
+    st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), min_size=0, max_size=3)), min_size=1, max_size=4
+)
 
 slot_tags = jax.jit(visibility.slot_tags, static_argnums=1)
 live_blocks = jax.jit(visibility.live_blocks, static_argnums=(1, 2))

@@ -48,7 +48,9 @@ def texts(axes):
 
 def test_spectrum_draws_quantiles_shares_and_accuracies(diagnosis):
     gate, decisions, accuracies = spectrum(diagnosis, title="t").axes
-    medians = [line.get_ydata()[0] for line in gate.lines if len(set(line.get_ydata())) == 1 and len(line.get_xdata()) == 2]
+    medians = [
+        line.get_ydata()[0] for line in gate.lines if len(set(line.get_ydata())) == 1 and len(line.get_xdata()) == 2
+    ]
     assert 0.3 in medians and 0.6 in medians and "1.50 effective blocks" in gate.get_title(loc="left")
     assert [bar.get_height() for bar in decisions.patches] == [0.25, 0.5, 0.1, 0.1]
     assert "40 pairs" in decisions.get_title(loc="left")

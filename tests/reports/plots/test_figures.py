@@ -4,16 +4,20 @@ import numpy as np
 import pytest
 from matplotlib.patches import FancyArrowPatch
 
+from gpmjax.preference.score import pairwise_scores
 from gpmjax.reports.plots.calibration import calibration_curve
 from gpmjax.reports.plots.circle import block_scores, preference_circle
 from gpmjax.reports.plots.comparison import accuracy_bars
 from gpmjax.reports.plots.curves import learning_curves, moving_average, series
 from gpmjax.reports.plots.matrix import score_matrix
-from gpmjax.preference.score import pairwise_scores
 
 
 def arrows(axes):
-    return [(tuple(t.xyann), tuple(t.xy)) for t in axes.texts if isinstance(getattr(t, "arrow_patch", None), FancyArrowPatch)]
+    return [
+        (tuple(t.xyann), tuple(t.xy))
+        for t in axes.texts
+        if isinstance(getattr(t, "arrow_patch", None), FancyArrowPatch)
+    ]
 
 
 def texts(axes):
@@ -63,7 +67,9 @@ def test_score_matrix_prints_every_score():
 
 
 def test_bars_show_the_mean_over_seeds_and_the_ceiling():
-    table = [{"model": "bt", "set": "letters", "accuracy": a, "ceiling": 0.75, "seed": i} for i, a in enumerate([0.7, 0.8])]
+    table = [
+        {"model": "bt", "set": "letters", "accuracy": a, "ceiling": 0.75, "seed": i} for i, a in enumerate([0.7, 0.8])
+    ]
     table += [{"model": "gpm", "set": "letters", "accuracy": 1.0}]
     axes = accuracy_bars(table).axes[0]
     assert [round(bar.get_width(), 6) for bar in axes.patches] == [0.75, 1.0]
@@ -74,7 +80,11 @@ def test_bars_show_the_mean_over_seeds_and_the_ceiling():
 
 
 def test_curves_draw_what_is_there():
-    records = [{"step": 1, "loss": 2.0, "note": "x"}, {"step": 2, "loss": None}, {"eval": {"dev": {"nll": 0.3}}, "step": 2}]
+    records = [
+        {"step": 1, "loss": 2.0, "note": "x"},
+        {"step": 2, "loss": None},
+        {"eval": {"dev": {"nll": 0.3}}, "step": 2},
+    ]
     figure = learning_curves({"run": records})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["training loss", "negative log-likelihood (nats)"]
     with pytest.raises(ValueError, match="none of"):
