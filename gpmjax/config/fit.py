@@ -23,6 +23,7 @@ from gpmjax.config.parts import (
     at_least,
     positive,
 )
+from gpmjax.data.chat import TEMPLATES
 from gpmjax.data.questions import ORDERS, question_for
 from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
 from gpmjax.models.spec import PreferenceSpec
