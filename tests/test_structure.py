@@ -77,6 +77,69 @@ def test_files_are_of_a_readable_size():
     assert {path: size for path, size in sizes.items() if size > 400} == {}
 
 
+# Public names that two modules define, each with the reason why both keep it. A name that only one module defines is an error here.
+HOOKS = "hooks of one contract: every benchmark has the same"
+KERNELS = "hooks of one contract: every attention kernel has the same"
+RENAMING = "being renamed"
+SHARED_NAMES = {
+    "Benchmark": RENAMING,
+    "Block": RENAMING,
+    "Cell": RENAMING,
+    "Example": RENAMING,
+    "HeldOut": RENAMING,
+    "Judge": RENAMING,
+    "Part": RENAMING,
+    "Question": RENAMING,
+    "RewardFunction": RENAMING,
+    "Row": RENAMING,
+    "Run": RENAMING,
+    "Scored": RENAMING,
+    "Settings": RENAMING,
+    "backward": KERNELS,
+    "batch_loss": RENAMING,
+    "batch_shape": RENAMING,
+    "batch_totals": RENAMING,
+    "data_identity": RENAMING,
+    "describe": RENAMING,
+    "fit": RENAMING,
+    "forward": KERNELS,
+    "leaderboard": RENAMING,
+    "number": RENAMING,
+    "parse": HOOKS,
+    "percent": RENAMING,
+    "pooled": RENAMING,
+    "read_groups": RENAMING,
+    "read_json": RENAMING,
+    "read_metrics": RENAMING,
+    "reply": RENAMING,
+    "share_interval": RENAMING,
+    "shown": RENAMING,
+    "side_by_side": RENAMING,
+    "split": RENAMING,
+    "summarise": HOOKS,
+    "transcript": RENAMING,
+    "triads": RENAMING,
+    "using": RENAMING,
+    "write_json": RENAMING,
+}
+
+
+def public_names(path: Path) -> set[str]:
+    """The functions and classes that a module defines at its top level without a leading underscore."""
+    kinds = ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef
+    return {node.name for node in ast.parse(path.read_text()).body if isinstance(node, kinds) and node.name[0] != "_"}
+
+
+def test_a_public_name_means_one_thing():
+    homes: dict[str, list[str]] = {}
+    for path in FILES:
+        for name in public_names(path):
+            homes.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    shared = {name: modules for name, modules in homes.items() if len(modules) > 1}
+    assert {name: modules for name, modules in shared.items() if name not in SHARED_NAMES} == {}
+    assert SHARED_NAMES.keys() - shared.keys() == set(), "exceptions that no longer apply"
+
+
 def test_nothing_is_suppressed():
     marks = ("# no" + "qa", "type: " + "ignore", "pytest.mark." + "skip", "x" + "fail")
     for path in [*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("launch/**/*.py")]:

@@ -6,9 +6,7 @@ They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after `
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from gpmjax.checks import LARGEST_FLOAT, LARGEST_INT, check_fields, number, shown
 from gpmjax.config.parts import (
@@ -25,7 +23,7 @@ from gpmjax.config.parts import (
 )
 from gpmjax.data.chat import TEMPLATES
 from gpmjax.data.questions import ORDERS, question_for
-from gpmjax.models.config import DTYPES, LoRA, Runtime, require_one_of
+from gpmjax.models.config import require_one_of
 from gpmjax.models.spec import PreferenceSpec
 
 BACKBONES = ("train", "frozen")
