@@ -1,8 +1,5 @@
 """Rewards from a server that speaks OpenRLHF's protocol, such as launch/serve_reward.py."""
 
-import http.client
-import json
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +7,7 @@ import numpy as np
 
 from gpmjax.checks import number
 from gpmjax.interop.rewards import Completion
-from gpmjax.sampling.fetch import BadStatus, fetch, read_json
+from gpmjax.sampling.fetch import post_json
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class RemoteRewards:
             "prompts": prompts,
             "labels": [completion.reference for completion in completions],
         }
-        answer = self._post(json.dumps(fields).encode())
+        answer = self._post(fields)
         rewards = answer.get("rewards") if isinstance(answer, dict) else None
         try:
             numbers = np.asarray(rewards, np.float64)
@@ -53,13 +50,10 @@ class RemoteRewards:
             raise OSError(f"{self.url}: malformed answer, rewards are not {len(completions)} numbers ({rewards!r:.60})")
         return numbers
 
-    def _post(self, body: bytes) -> object:
-        request = urllib.request.Request(self.url, body, {"Content-Type": "application/json"})
+    def _post(self, fields: dict[str, list]) -> object:
         try:
-            return read_json(fetch(request, timeout=self.timeout, total=self.timeout))
-        except (BadStatus, TimeoutError) as error:
+            return post_json(self.url, fields, timeout=self.timeout, total=self.timeout)
+        except OSError as error:
             raise OSError(f"{self.url}: {error}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise OSError(f"{self.url}: no connection ({getattr(error, 'reason', error)})") from error
         except ValueError as error:
             raise OSError(f"{self.url}: malformed answer ({error})") from error

@@ -14,9 +14,9 @@ for rewards that need no group. It answers lists, as OpenRLHF's own server does.
 file of your own:
 
     import torch
-    from gpmjax.interop.openrlhf import RewardFunction
+    from gpmjax.interop.openrlhf import OpenRLHFReward
     from gpmjax.interop.reward_model import RewardModel
-    reward_func = RewardFunction(RewardModel("runs/gpm/model", against="reference"), as_tensor=torch.tensor)
+    reward_func = OpenRLHFReward(RewardModel("runs/gpm/model", against="reference"), as_tensor=torch.tensor)
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from gpmjax.interop.texts import messages_of
 
 
 @dataclass(frozen=True)
-class RewardFunction:
+class OpenRLHFReward:
     """``reward_func`` of a model."""
 
     model: RewardModel
@@ -48,12 +48,12 @@ class RewardFunction:
         completions = read_completions(
             {"query": list(queries), "prompts": list(prompts), "labels": list(labels)}, header, self.model.ending
         )
-        return reply(score, completions, self.as_tensor)
+        return rewards_answer(score, completions, self.as_tensor)
 
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], **_: Any) -> dict[str, Any]:
     """What OpenRLHF looks for in a file; the model is the environment's (gpmjax.interop.reward_model)."""
-    return RewardFunction(from_environment())(queries, prompts, labels)
+    return OpenRLHFReward(from_environment())(queries, prompts, labels)
 
 
 def read_completions(fields: dict[str, Any], header: str | None = None, ending: str = "") -> list[Completion]:
@@ -92,7 +92,7 @@ def read_completions(fields: dict[str, Any], header: str | None = None, ending: 
     return made
 
 
-def reply(
+def rewards_answer(
     score: Scoring, completions: Sequence[Completion], as_tensor: Callable[[list[float]], Any] = list
 ) -> dict[str, Any]:
     """What OpenRLHF reads: rewards for the advantage, scores for its dynamic filter, nothing more to log."""

@@ -15,7 +15,7 @@ from typing import Any
 from absl import logging
 
 from gpmjax.interop.gather import Incomplete
-from gpmjax.interop.openrlhf import read_completions, reply
+from gpmjax.interop.openrlhf import read_completions, rewards_answer
 from gpmjax.interop.rewards import Scoring
 
 PATH = "/get_reward"
@@ -53,7 +53,7 @@ class RewardServer(ThreadingHTTPServer):
         ending: str = "",
         max_body: int = MAX_BODY,
     ):
-        self.answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: reply(
+        self.answer: Callable[[dict[str, Any]], dict[str, Any]] = lambda fields: rewards_answer(
             score, read_completions(fields, header, ending)
         )
         self.max_body = max_body

@@ -2,9 +2,9 @@
 
     from trl import GRPOTrainer
     from gpmjax.interop.reward_model import RewardModel
-    from gpmjax.interop.trl import RewardFunction
+    from gpmjax.interop.trl import TRLReward
 
-    GRPOTrainer(policy, RewardFunction(RewardModel("runs/gpm/model", against="group")), …)
+    GRPOTrainer(policy, TRLReward(RewardModel("runs/gpm/model", against="group")), …)
 
 As in TRL 1.16.0 (trl/trainer/grpo_trainer.py, _calculate_rewards): called by keyword with prompts, completions, completion_ids,
 every other column of the data set as a list, trainer_state, log_extra and log_metric; prompts and completions are strings, or
@@ -24,7 +24,7 @@ from gpmjax.interop.texts import messages_of
 
 
 @dataclass(frozen=True)
-class RewardFunction:
+class TRLReward:
     """A reward function of a `Scoring`, such as a `RewardModel`."""
 
     score: Scoring

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from gpmjax.hub.lines import one_line
 from gpmjax.judges.answer_cache import AnswerCache, request_key
-from gpmjax.sampling.http import Server, side_by_side
+from gpmjax.sampling.http import Server, run_concurrently
 
 MILLION = 1_000_000
 
@@ -135,7 +135,7 @@ class ChatEndpoint:
         def fetch(key: str) -> None:
             self.cache.put(key, missing[key], self.server.post("chat/completions", missing[key], _checked))
 
-        done = side_by_side(fetch, list(missing), self.server.concurrency)
+        done = run_concurrently(fetch, list(missing), self.server.concurrency)
         for key in keys:
             if (answer := self.cache.get(key)) is not None:
                 self.meter.count(key, answer, from_cache=key not in missing)

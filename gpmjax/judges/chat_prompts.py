@@ -41,7 +41,7 @@ class PairPrompt(NamedTuple):
         return {"prompt": self.name, "prompt_fingerprint": fingerprint, "max_tokens": self.max_tokens}
 
     def write(self, conversation: Sequence[Message], first: str, second: str) -> str:
-        return _filled(self.text, {"conversation": transcript(conversation), "first": first, "second": second})
+        return _filled(self.text, {"conversation": _transcript(conversation), "first": first, "second": second})
 
     def read(self, reply: ChatReply) -> float:
         """Log-odds that the first response is better: 0 for a tie, ±40 for a bare verdict, NaN for none."""
@@ -113,7 +113,7 @@ def rating_prompt(conversation: Sequence[Message], references: Sequence[str]) ->
     answers = "\n\n".join(f"To turn {n}: {text}" for n, text in enumerate(references[:turns], 1) if text.strip())
     fields = {
         "focus": "" if turns == 1 else ". Rate only the last answer; what came before it is there to understand it by",
-        "conversation": transcript(conversation),
+        "conversation": _transcript(conversation),
         "reference": _filled(_REFERENCE, {"answers": answers}) if answers else "",
     }
     return _filled(_RATE, fields)
@@ -135,7 +135,7 @@ def read_rating(text: str) -> float | None:
     return rating if 1 <= rating <= 10 else None
 
 
-def transcript(conversation: Sequence[Message]) -> str:
+def _transcript(conversation: Sequence[Message]) -> str:
     """A conversation as text; a single message of the user stands alone."""
     if len(conversation) == 1 and conversation[0].role == "user":
         return conversation[0].content

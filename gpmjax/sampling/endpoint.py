@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.chat import ChatFormat
-from gpmjax.sampling.http import Server, side_by_side
+from gpmjax.sampling.http import Server, run_concurrently
 from gpmjax.sampling.logits import SamplingPlan
 from gpmjax.sampling.rollout import Prompt, RolloutFailed, Rollouts, prompt_tokens, stopping
 
@@ -50,7 +50,7 @@ class HttpRollout:
             _choices, samples=self.samples, longest=self.plan.max_new_tokens + 1
         )  # EOS is sent or not
         ask = lambda body: self.server.post("completions", body, read)
-        answers, failure = side_by_side(ask, bodies, self.server.concurrency)
+        answers, failure = run_concurrently(ask, bodies, self.server.concurrency)
         kept = {place: self._read(prompts[place], choices) for place, choices in answers.items()}
         if failure is not None:
             raise RolloutFailed(

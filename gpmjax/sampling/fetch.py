@@ -1,173 +1,179 @@
 """One HTTP request with three bounds: seconds of silence, seconds in all, and bytes of the answer.
 
-The server is not trusted: it may send a byte a minute for ever, or a body that fills the memory, or lead elsewhere.
+The server is not trusted: it may send a byte a minute for ever, or a body that fills the memory, or redirect elsewhere.
 """
 
 import contextlib
-import http.client
-import io
+import datetime
+import email.utils
+import functools
 import json
 import socket
+import ssl
 import threading
-import urllib.error
+import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+
+import httpx
 
 MAX_ANSWER = 64 << 20
 """Bytes of an answer; a thousand responses of 4,096 tokens, text and ids, take half of it."""
-_PIECE = 1 << 16
 
 
 class BadStatus(OSError):
-    """The server answered with an error."""
+    """The server answered with an error, and may have said after how many seconds to try again (0: it did not)."""
 
-    def __init__(self, code: int, said: str) -> None:
+    def __init__(self, code: int, said: str, retry_after: float = 0.0) -> None:
         super().__init__(f"status {code} ({said})")
-        self.code = code
+        self.code, self.retry_after = code, retry_after
 
 
-def fetch(request: urllib.request.Request, *, timeout: float, total: float, limit: int = MAX_ANSWER) -> bytes:
-    """The body of a server's answer.
+def fetch(
+    url: str, body: bytes, headers: Mapping[str, str], *, timeout: float, total: float, limit: int = MAX_ANSWER
+) -> bytes:
+    """The body of a server's answer to a POST. Proxies and certificates are those of the environment, as for urllib.
 
     Args:
-        request: to an http or https address; a redirection is not followed, since it would take the password along.
+        url: an http or https address; a redirection is not followed, since it would take the password along.
         timeout: seconds that the server may be silent for.
-        total: seconds from the first byte sent to the last one received.
+        total: seconds from the connection's start to the last byte received.
         limit: bytes of the body.
 
     Raises:
-        BadStatus: the server answered with an error, or led elsewhere.
+        BadStatus: the server answered with an error or a redirection.
         TimeoutError: one of the two times has passed.
         ValueError: the body is longer than ``limit``.
-        OSError, http.client.HTTPException: no connection, or no HTTP at its other end.
+        ConnectionError: no connection, or no HTTP at its other end.
     """
     with _deadline(total) as watch:
         try:
-            with watch.opener().open(request, timeout=timeout) as answer:
+            # A connection of its own: one that was kept may be gone, and not every request is sent again.
+            with (
+                httpx.Client(trust_env=False, proxy=_proxy(url), verify=_tls(), timeout=timeout) as client,
+                client.stream(
+                    "POST",
+                    url,
+                    content=body,
+                    headers={"Accept-Encoding": "identity", **headers},  # a small body may unpack to a huge one
+                    extensions={"trace": watch},
+                ) as answer,
+            ):
+                if not answer.is_success:
+                    raise BadStatus(answer.status_code, _excerpt(answer), _seconds(answer.headers.get("Retry-After")))
                 return _body(answer, limit)
-        except urllib.error.HTTPError as error:
-            raise BadStatus(error.code, _excerpt(error)) from error
-        except TimeoutError as error:
+        except httpx.TimeoutException as error:
             raise TimeoutError(f"no answer within {timeout:g} s") from error
+        except (httpx.TransportError, httpx.InvalidURL, ImportError) as error:  # ImportError: a proxy of another kind
+            raise ConnectionError(f"no connection ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def read_json(body: bytes) -> Any:
+def post_json(url: str, value: Any, *, key: str = "", timeout: float, total: float) -> Any:
+    """The JSON that a server answers to JSON; ``key`` is its bearer token. Raises as ``fetch`` and ``parsed`` do."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    return parsed(fetch(url, json.dumps(value).encode(), headers, timeout=timeout, total=total))
+
+
+def parsed(body: bytes) -> Any:
     """The JSON of an answer; halves of a surrogate pair, which are no text and cannot be written, become U+FFFD.
 
     Raises ValueError for what is not JSON, or nested too deeply.
 
-    >>> read_json(b'["\\\\ud83d!", "\\\\ud83d\\\\ude00"]') == ["\\ufffd!", "\\U0001f600"]
+    >>> parsed(b'["\\\\ud83d!", "\\\\ud83d\\\\ude00"]') == ["\\ufffd!", "\\U0001f600"]
     True
     """
     try:
-        read = json.loads(body)
-        return _mended(read) if b"\\ud" in body.lower() else read
+        value = json.loads(body)
+        if b"\\ud" in body.lower():
+            text = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            value = json.loads(text.decode("utf-16", "replace"))
+        return value
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 
 
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list):
-        return [_mended(item) for item in value]
-    return {_mended(name): _mended(item) for name, item in value.items()} if isinstance(value, dict) else value
-
-
-def _body(answer: http.client.HTTPResponse, limit: int) -> bytes:
-    pieces, size = [], 0
-    while piece := answer.read(_PIECE):
-        pieces.append(piece)
-        size += len(piece)
-        if size > limit:
+def _body(answer: httpx.Response, limit: int) -> bytes:
+    body = bytearray()
+    for piece in answer.iter_raw():
+        body += piece
+        if len(body) > limit:
             raise ValueError(f"it is longer than {limit} bytes")
-    return b"".join(pieces)
+    return bytes(body)
 
 
-def _excerpt(error: urllib.error.HTTPError) -> str:
+def _excerpt(answer: httpx.Response) -> str:
     """The first line of what a server says of an error."""
-    with error:
-        try:
-            text = error.read(300).decode(errors="replace").strip()
-        except (OSError, http.client.HTTPException):
-            text = ""
-    return text.splitlines()[0] if text else str(error.reason)
+    if answer.next_request is not None:
+        return f"leads to {str(answer.next_request.url)[:200]}"
+    text = ""
+    with contextlib.suppress(httpx.TransportError):
+        text = next(answer.iter_raw(300), b"").decode(errors="replace").strip()
+    return text.splitlines()[0] if text else answer.reason_phrase
 
 
-class _Watch:
-    """Knows the request's connections, and ends them when its time is over, whatever they are waiting for."""
+def _seconds(retry_after: str | None) -> float:
+    """Seconds that a Retry-After header, a number or a date, asks to wait; 0 when it is absent or unreadable.
 
-    def __init__(self) -> None:
-        self.expired = False
-        self._sockets: list[socket.socket] = []
-        self._lock = threading.Lock()
-
-    def add(self, connected: socket.socket) -> None:
-        with self._lock:
-            self._sockets.append(connected.dup())  # TLS takes the socket itself away
-            if self.expired:
-                self._end()
-
-    def expire(self) -> None:
-        with self._lock:
-            self.expired = True
-            self._end()
-
-    def close(self) -> None:
-        with self._lock:
-            for duplicate in self._sockets:
-                duplicate.close()
-            self._sockets = []
-
-    def _end(self) -> None:
-        for duplicate in self._sockets:
-            with contextlib.suppress(OSError):
-                duplicate.shutdown(socket.SHUT_RDWR)
-
-    def opener(self) -> urllib.request.OpenerDirector:
-        """Opens addresses over connections that are watched."""
-        watch = self
-
-        class Plain(http.client.HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                watch.add(self.sock)
-
-        class Secure(http.client.HTTPSConnection, Plain):
-            """``HTTPSConnection.connect`` goes through ``Plain.connect`` before it shakes hands."""
-
-        class PlainHandler(urllib.request.HTTPHandler):
-            def http_open(self, request):
-                return self.do_open(Plain, request)
-
-        class SecureHandler(urllib.request.HTTPSHandler):
-            def https_open(self, request):
-                return self.do_open(Secure, request)
-
-        return urllib.request.build_opener(PlainHandler, SecureHandler, _Stays)
+    >>> _seconds("7"), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon"), _seconds(None)
+    (7.0, 0.0, 0.0, 0.0)
+    """
+    try:
+        if not retry_after or retry_after.isdecimal():
+            return float(retry_after or 0)
+        left = email.utils.parsedate_to_datetime(retry_after) - datetime.datetime.now(datetime.UTC)
+        return max(left.total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
-class _Stays(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, request, fp, code, msg, headers, newurl):
-        raise urllib.error.HTTPError(request.full_url, code, f"leads to {newurl[:200]}", headers, io.BytesIO())
+_tls = functools.cache(ssl.create_default_context)  # the system's certificates, read once
+
+
+def _proxy(url: str) -> str | None:
+    """The environment's proxy for an address, as urllib chooses it."""
+    address = urllib.parse.urlsplit(url)
+    proxy = urllib.request.getproxies().get(address.scheme)
+    if not proxy or urllib.request.proxy_bypass(address.netloc.rpartition("@")[2]):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
 
 
 @contextlib.contextmanager
-def _deadline(seconds: float) -> Iterator[_Watch]:
-    watch = _Watch()
-    timer = threading.Timer(seconds, watch.expire)
+def _deadline(seconds: float) -> Iterator[Callable[[str, dict[str, Any]], None]]:
+    """Yields an httpcore trace that notes a request's sockets; they are shut down when ``seconds`` have passed.
+
+    httpx bounds every read and write but not their sum, so a server that sends a byte now and then would not end.
+    """
+    sockets: list[socket.socket] = []
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        for connected in sockets:
+            with contextlib.suppress(OSError):
+                connected.shutdown(socket.SHUT_RDWR)
+
+    def watch(event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            sockets.append(info["return_value"].get_extra_info("socket").dup())  # TLS takes the socket itself away
+            if expired.is_set():
+                expire()
+
+    timer = threading.Timer(seconds, expire)
     timer.daemon = True
     timer.start()
     try:
         yield watch
         ended = None
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, ValueError) as error:
         ended = error
-        if not watch.expired:
+        if not expired.is_set():
             raise
     finally:
         timer.cancel()
-        watch.close()
-    if watch.expired:  # a body without a length seems to end well when its connection is ended
+        timer.join()
+        for connected in sockets:
+            connected.close()
+    if expired.is_set():  # a body without a length seems to end well when its connection is ended
         raise TimeoutError(f"no complete answer within {seconds:g} s") from ended

@@ -1,17 +1,15 @@
 """Requests to a JSON server that may be busy, slow or not there: each sent again, but not for ever, several at a time."""
 
-import http.client
-import json
 import threading
-import time
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+import tenacity
+
 from gpmjax.checks import number, whole
-from gpmjax.sampling.fetch import BadStatus, fetch, read_json
+from gpmjax.sampling.fetch import BadStatus, post_json
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -59,29 +57,39 @@ class Server:
         return f"{self.url.rstrip('/')}/{path}"
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
-        """What ``read`` makes of the answer's JSON; it raises ValueError for an answer that makes no sense.
+        """What ``read`` makes of the answer's JSON; ``read`` raises ValueError for an answer that makes no sense.
 
         Raises OSError, one line naming the URL, when there is no answer to be had.
         """
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        request = urllib.request.Request(self.address(path), json.dumps(body).encode(), headers)
-        for attempt in range(self.retries + 1):
-            if attempt:
-                time.sleep(min(self.backoff * 2 ** min(attempt - 1, 30), _LONGEST_WAIT))
+        url, total = self.address(path), self.total or 2 * self.timeout
+
+        def attempt() -> T:
             try:
-                return read(read_json(fetch(request, timeout=self.timeout, total=self.total or 2 * self.timeout)))
-            except BadStatus as error:
-                trouble = str(error)
-                if error.code not in _TRY_AGAIN:
-                    raise OSError(f"{request.full_url}: {trouble}") from error
-            except TimeoutError as error:
-                trouble = str(error)
-            except (OSError, http.client.HTTPException) as error:
-                # urllib wraps what goes wrong while it connects, a timeout included.
-                trouble = f"no connection ({getattr(error, 'reason', error)})"
+                return read(post_json(url, body, key=self.key, timeout=self.timeout, total=total))
             except ValueError as error:
-                trouble = f"malformed answer ({error})"
-        raise OSError(f"{request.full_url}: {trouble}, {self.retries + 1} times")
+                raise OSError(f"malformed answer ({error})") from error
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_worth_repeating),
+            stop=tenacity.stop_after_attempt(self.retries + 1),
+            wait=self._wait,
+        )
+        try:
+            return retrying(attempt)
+        except tenacity.RetryError as error:
+            trouble = error.last_attempt.exception()
+            raise OSError(f"{url}: {trouble}, {self.retries + 1} times") from trouble
+        except BadStatus as error:
+            raise OSError(f"{url}: {error}") from error
+
+    def _wait(self, state: tenacity.RetryCallState) -> float:
+        """Seconds before the next attempt: the back-off, or as long as the server asked for."""
+        backoff = tenacity.wait_exponential(multiplier=self.backoff, max=_LONGEST_WAIT)(state)
+        return min(max(backoff, getattr(state.outcome.exception(), "retry_after", 0.0)), _LONGEST_WAIT)
+
+
+def _worth_repeating(error: BaseException) -> bool:
+    return error.code in _TRY_AGAIN if isinstance(error, BadStatus) else isinstance(error, OSError)
 
 
 class Done(NamedTuple):
@@ -93,7 +101,7 @@ class Done(NamedTuple):
     """The first one's, by place, that did not."""
 
 
-def side_by_side(work: Callable[[S], T], items: Sequence[S], workers: int) -> Done:
+def run_concurrently(work: Callable[[S], T], items: Sequence[S], workers: int) -> Done:
     """``work`` of every item, ``workers`` at a time; once one has failed no more are begun, and those under way end."""
     failed = threading.Event()
     kept, failures = {}, {}

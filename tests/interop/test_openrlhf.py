@@ -10,7 +10,7 @@ import torch
 
 from gpmjax.data.groups import user
 from gpmjax.interop import openrlhf, reward_model
-from gpmjax.interop.openrlhf import RewardFunction, read_completions
+from gpmjax.interop.openrlhf import OpenRLHFReward, read_completions
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.judges.open import JudgePlan, open_judge
@@ -80,10 +80,10 @@ def test_a_file_of_ones_own_may_answer_tensors(environ, saved, expected, tmp_pat
     path = tmp_path / "my_reward.py"
     path.write_text(
         "import torch\n"
-        "from gpmjax.interop.openrlhf import RewardFunction\n"
+        "from gpmjax.interop.openrlhf import OpenRLHFReward\n"
         "from gpmjax.interop.reward_model import RewardModel\n"
         f"model = RewardModel({saved['gpm']!r}, against='reference', max_length=64, rows_per_batch=1)\n"
-        "reward_func = RewardFunction(model, as_tensor=torch.tensor)\n"
+        "reward_func = OpenRLHFReward(model, as_tensor=torch.tensor)\n"
     )
     reward, _ = asyncio.run(execute(load(path), "Is it?yes", "Is it?", "maybe"))
     assert reward.shape == (1,)
@@ -91,7 +91,7 @@ def test_a_file_of_ones_own_may_answer_tensors(environ, saved, expected, tmp_pat
 
 
 def test_a_call_that_holds_a_group(saved, judge):
-    function = RewardFunction(RewardModel(saved["gpm"], against="group", **SHORT), as_tensor=torch.tensor)
+    function = OpenRLHFReward(RewardModel(saved["gpm"], against="group", **SHORT), as_tensor=torch.tensor)
     found = function([f"Is it?{a}" for a in ANSWERS], ["Is it?"] * 3, [""] * 3)["rewards"]
     asked = [Completion(user("Is it?"), answer) for answer in ANSWERS]
     np.testing.assert_allclose(found, Rewards(judge, RewardPlan("group"))(asked), rtol=1e-4, atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import RewardPlan, Rewards
-from gpmjax.interop.trl import RewardFunction
+from gpmjax.interop.trl import TRLReward
 
 
 def calculate_rewards(reward_func, inputs, prompts, completions):
@@ -34,19 +34,19 @@ def chat(role, texts):
 
 
 def test_strings_and_conversations_get_the_same_rewards(judge):
-    reward = RewardFunction(Rewards(judge, RewardPlan("group", "score")))
+    reward = TRLReward(Rewards(judge, RewardPlan("group", "score")))
     plain = calculate_rewards(reward, ROWS, ASKED, TEXTS)
     np.testing.assert_allclose(plain, EXPECTED, rtol=1e-6)
     np.testing.assert_array_equal(calculate_rewards(reward, ROWS, chat("user", ASKED), chat("assistant", TEXTS)), plain)
 
 
 def test_a_column_is_the_reference(judge):
-    reward = RewardFunction(Rewards(judge, RewardPlan("reference", "score")), reference="answer")
+    reward = TRLReward(Rewards(judge, RewardPlan("reference", "score")), reference="answer")
     np.testing.assert_allclose(calculate_rewards(reward, ROWS, ASKED, TEXTS), [1.0, 0.0, -2.0, 1.0, -2.0])
 
 
 def test_a_real_model_survives_the_asynchronous_trainers_pickle(saved):
-    reward = RewardFunction(RewardModel(saved["gpm"], against="group", max_length=64, rows_per_batch=1))
+    reward = TRLReward(RewardModel(saved["gpm"], against="group", max_length=64, rows_per_batch=1))
     found = calculate_rewards(reward, ROWS, ASKED, TEXTS)
     again = calculate_rewards(pickle.loads(pickle.dumps(reward)), ROWS, ASKED, TEXTS)
     assert torch.equal(found, again) and found.abs().min() > 0
@@ -56,7 +56,7 @@ def test_a_real_model_survives_the_asynchronous_trainers_pickle(saved):
 def test_it_has_a_name_for_the_log(judge):
     # trl/trainer/utils.py's get_callable_name
     name = lambda function: getattr(function, "__name__", type(function).__name__)
-    assert name(RewardFunction(judge)) == "gpmjax" and name(RewardFunction(judge, name="gpm-8b")) == "gpm-8b"
+    assert name(TRLReward(judge)) == "gpmjax" and name(TRLReward(judge, name="gpm-8b")) == "gpm-8b"
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_it_has_a_name_for_the_log(judge):
     ],
 )
 def test_what_is_wrong_is_one_line_that_names_the_completion(judge, prompts, completions, reference, words):
-    reward = RewardFunction(Rewards(judge, RewardPlan("group")), reference)
+    reward = TRLReward(Rewards(judge, RewardPlan("group")), reference)
     with pytest.raises(ValueError, match=words) as refusal:
         reward(prompts=prompts, completions=completions, answer=["x"] * len(prompts), id=[0] * len(prompts))
     assert "\n" not in str(refusal.value)

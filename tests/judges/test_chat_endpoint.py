@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gpmjax.judges.chat_endpoint import ChatQuestion, Counts, Prices
-from gpmjax.sampling.http import Server, side_by_side
+from gpmjax.sampling.http import Server, run_concurrently
 
 QUESTIONS = [ChatQuestion(f"question {n}", 8) for n in range(3)]
 
@@ -113,14 +113,14 @@ def test_a_refusal_is_an_answer(http_server, open_endpoint):
     assert reply == ("", (), 0, 0)
 
 
-def test_work_side_by_side_stops_at_the_first_failure():
+def test_work_run_concurrently_stops_at_the_first_failure():
     def work(n):
         if n == 1:
             raise ValueError("one")
         return n * n
 
-    done = side_by_side(work, range(9), workers=1)
+    done = run_concurrently(work, range(9), workers=1)
     assert done.kept == {0: 0} and str(done.failure) == "one"
-    assert side_by_side(work, [3, 2], workers=2) == ({0: 9, 1: 4}, None)
+    assert run_concurrently(work, [3, 2], workers=2) == ({0: 9, 1: 4}, None)
     with pytest.raises(ValueError, match="concurrency=0: must be at least 1"):
         Server("http://a", concurrency=0)

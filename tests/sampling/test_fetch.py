@@ -1,8 +1,9 @@
 """Servers that mean harm, or have lost their mind: time and memory are bounded, and no password goes elsewhere."""
 
+import gzip
 import json
+import threading
 import time
-import urllib.request
 
 import pytest
 
@@ -11,8 +12,8 @@ from gpmjax.sampling.http import Server
 
 
 def post(url, **bounds):
-    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json", "Authorization": "Bearer secret"})
-    return fetch(request, **(dict(timeout=10.0, total=20.0) | bounds))
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer secret"}
+    return fetch(url, b"{}", headers, **(dict(timeout=10.0, total=20.0) | bounds))
 
 
 def trickle(*, after: str):
@@ -42,11 +43,65 @@ def test_a_server_that_never_ends_is_ended(http_server, after):
     assert 0.4 < time.monotonic() - began < 5
 
 
+def good(handler, body):
+    handler.reply(200, "[1]")
+
+
 def test_retries_after_it(http_server):
-    good = lambda handler, body: handler.reply(200, "[1]")
     http_server.script = [trickle(after="headers"), good]
     server = Server(http_server.url, timeout=0.3, backoff=0.01)
     assert server.post("x", {}, lambda answer: answer) == [1]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("7", 7.0), ("999999", 60.0), ("soon", 0.5), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.5)]
+)
+def test_a_busy_server_says_when_to_ask_again(http_server, monkeypatch, header, seconds):
+    def busy(handler, body):
+        handler.send_response(429)
+        handler.send_header("Retry-After", header)
+        handler.end_headers()
+
+    http_server.script = [busy, good]
+    slept = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
+    assert Server(http_server.url, backoff=0.5).post("x", {}, list) == [1] and slept == [seconds]
+
+
+def test_the_back_off_doubles_up_to_a_minute(http_server, monkeypatch):
+    http_server.script = [lambda handler, body: handler.reply(503, "busy")]
+    slept = []
+    monkeypatch.setattr("tenacity.nap.time.sleep", slept.append)
+    with pytest.raises(OSError, match="status 503 .busy., 5 times"):
+        Server(http_server.url, backoff=16.0).post("x", {}, list)
+    assert slept == [16.0, 32.0, 60.0, 60.0]
+
+
+@pytest.mark.parametrize("scheme", ["http://", ""])
+def test_the_environments_proxy_is_asked_unless_the_host_is_exempt(http_server, monkeypatch, scheme):
+    http_server.script = [good]
+    monkeypatch.setenv("http_proxy", scheme + http_server.url.removeprefix("http://").removesuffix("/v1"))
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")  # urllib knows no such thing
+    assert Server("http://far.invalid/v1").post("x", {}, list) == [1]
+    assert http_server.requests[0][0] == "http://far.invalid/v1/x"
+    monkeypatch.setenv("no_proxy", "far.invalid")
+    with pytest.raises(OSError, match="no connection"):
+        Server("http://far.invalid/v1", retries=0).post("x", {}, list)
+
+
+def test_no_thread_and_no_packed_body(http_server):
+    def packed(handler, body):
+        assert handler.headers["Accept-Encoding"] == "identity"
+        handler.send_response(200)
+        handler.send_header("Content-Encoding", "gzip")
+        handler.end_headers()
+        handler.wfile.write(gzip.compress(b"[1]"))
+
+    http_server.script = [packed]
+    before = {thread.name for thread in threading.enumerate()}
+    with pytest.raises(OSError, match="malformed answer"):
+        Server(http_server.url, retries=0).post("x", {}, list)
+    assert not [t for t in threading.enumerate() if isinstance(t, threading.Timer) and t.name not in before]
 
 
 @pytest.mark.parametrize("announced", [True, False])
