@@ -20,12 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-from gpmjax.evals.intervals import CONFIDENCE_LEVEL, mean_interval, share_interval, wilson_interval
-
-__all__ = [
-    "CONFIDENCE_LEVEL", "Outcomes", "accuracy_figures", "brier_score", "calibration_table", "count_outcomes", "expected_calibration_error",
-    "negative_log_likelihood", "points", "summarise", "wilson_interval",
-]  # fmt: skip
+from gpmjax.evals.intervals import mean_interval, share_interval
 
 
 class Outcomes(NamedTuple):

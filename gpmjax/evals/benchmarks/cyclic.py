@@ -17,9 +17,8 @@ from gpmjax.data.fields import RowError
 from gpmjax.data.formats import parse_row
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation
-from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
-from gpmjax.evals.intervals import prompt_name
+from gpmjax.evals.intervals import bootstrap_means, percentile_interval, prompt_name
 from gpmjax.evals.metrics import accuracy_figures, count_outcomes
 
 WHOLE = "everything"
@@ -44,7 +43,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
         sets[str(one.group.tags.get("config", WHOLE))].append(one)
     subsets = {name: _figures(members) for name, members in sorted(sets.items())}
     rng = np.random.default_rng(0)
-    draws = [resampled_means(_prompt_scores(members), rng) for _, members in sorted(sets.items())]
+    draws = [bootstrap_means(_prompt_scores(members), rng) for _, members in sorted(sets.items())]
     ceilings = [figures["ceiling"] for figures in subsets.values()]
     return {
         "score": float(np.mean([figures["score"] for figures in subsets.values()])),

@@ -16,7 +16,8 @@ from gpmjax.data.messages import reply
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
 from gpmjax.evals.benchmarks.reading import given, prompt, tags, word
-from gpmjax.evals.metrics import count_outcomes, wilson_interval
+from gpmjax.evals.intervals import wilson_interval
+from gpmjax.evals.metrics import count_outcomes
 
 CATEGORIES = {
     "mmlu-pro": "knowledge",

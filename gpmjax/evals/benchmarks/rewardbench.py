@@ -12,10 +12,10 @@ import numpy as np
 from gpmjax.data.formats import parse_row
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation, standing
-from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Leaderboard
 from gpmjax.evals.benchmarks.reading import given, word
-from gpmjax.evals.metrics import count_outcomes, wilson_interval
+from gpmjax.evals.intervals import bootstrap_means, percentile_interval, wilson_interval
+from gpmjax.evals.metrics import count_outcomes
 
 SECTIONS = {
     "Chat": ("alpacaeval-easy", "alpacaeval-length", "alpacaeval-hard", "mt-bench-easy", "mt-bench-med"),
@@ -87,7 +87,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
     margins = _margins(judged)
     subsets = {name: _subset(scores) for name, scores in margins.items()}
     rng = np.random.default_rng(0)
-    draws = {name: resampled_means((np.sign(scores) + 1) / 2, rng) for name, scores in margins.items()}
+    draws = {name: bootstrap_means((np.sign(scores) + 1) / 2, rng) for name, scores in margins.items()}
     scores = {name: figures["score"] for name, figures in subsets.items()}
     section_draws = section_scores(draws, EXAMPLE_COUNTS)
     strict = section_scores({name: figures["strict"] for name, figures in subsets.items()}, EXAMPLE_COUNTS)

@@ -13,11 +13,10 @@ import numpy as np
 from gpmjax.data.fields import RowError, shown
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation, standing
-from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Leaderboard
 from gpmjax.evals.benchmarks.reading import prompt, replies, tags, word
 from gpmjax.evals.benchmarks.ties import KINDS, Margins, margins, ties_figures
-from gpmjax.evals.metrics import wilson_interval
+from gpmjax.evals.intervals import bootstrap_means, percentile_interval, wilson_interval
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
 BEST_OF = (1, 3)
@@ -68,7 +67,7 @@ def summarise(judged: Sequence[Judged], aggregation: Aggregation) -> dict[str, A
             subsets[name], draws[name] = ties_figures([_margins(one, aggregation) for one in members], rng)
             continue
         won = np.array([standing(one.skew, aggregation).best[0] for one in members])
-        draws[name] = resampled_means(won, rng)
+        draws[name] = bootstrap_means(won, rng)
         subsets[name] = {
             "rows": len(won),
             "score": float(won.mean()),

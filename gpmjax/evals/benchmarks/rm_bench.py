@@ -21,9 +21,9 @@ from gpmjax.data.fields import RowError, shown
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.rows import SUFFIXES, split_source
 from gpmjax.evals.benchmarks.aggregation import Aggregation
-from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Part
 from gpmjax.evals.benchmarks.reading import prompt, replies, tags, word
+from gpmjax.evals.intervals import bootstrap_means, percentile_interval
 
 DOMAINS = ("chat", "math", "code", "safety")
 """A row's domain begins with one of them: safety-refuse and safety-response are pooled."""
@@ -87,7 +87,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
         subsets[domain].append(margin)
     rng = np.random.default_rng(0)
     present = {name: np.stack(domains[name]) for name in DOMAINS if name in domains}
-    draws = {name: resampled_means(levels(margin > 0), rng) for name, margin in present.items()}
+    draws = {name: bootstrap_means(levels(margin > 0), rng) for name, margin in present.items()}
     sections = {name: _figures(margin, draws[name]) for name, margin in present.items()}
     overall = np.mean(list(draws.values()), axis=0)
     mean = lambda key: float(np.mean([section[key] for section in sections.values()]))
@@ -99,7 +99,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
         "half": mean("half"),
         "sections": sections,
         "subsets": {
-            name: _figures(np.stack(margin), resampled_means(levels(np.stack(margin) > 0), rng))
+            name: _figures(np.stack(margin), bootstrap_means(levels(np.stack(margin) > 0), rng))
             for name, margin in sorted(subsets.items())
             if name not in DOMAINS
         },

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpmjax.evals.benchmarks.aggregation import Standing
-from gpmjax.evals.benchmarks.intervals import percentile_interval, resampled_means
+from gpmjax.evals.intervals import bootstrap_means, percentile_interval
 
 WEIGHTS = {"tied_accuracy": 0.3, "ref_accuracy": 0.3, "preferred": 0.2, "preferred_hard": 0.2, "margin": 0.01}
 KINDS = ("ref", "tied")
@@ -52,7 +52,7 @@ def ties_figures(prompts: Sequence[Margins], rng: np.random.Generator) -> tuple[
     terms = _terms(prompts)
     means = {name: None if np.isnan(column).all() else float(np.nanmean(column)) for name, column in terms.items()}
     whole = None not in means.values()
-    draws = resampled_means(np.stack(list(terms.values()), axis=1), rng) @ np.array([WEIGHTS[name] for name in terms])
+    draws = bootstrap_means(np.stack(list(terms.values()), axis=1), rng) @ np.array([WEIGHTS[name] for name in terms])
     figures = {
         "rows": len(prompts),
         "score": sum(WEIGHTS[name] * mean for name, mean in means.items()) if whole else None,

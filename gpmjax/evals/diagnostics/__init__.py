@@ -1,7 +1,6 @@
 """What accuracies do not say of a preference model: pure functions of judged groups (`judging.group_record`).
 
 records.py      the file of judged groups, and what is read from a line of it
-intervals.py    bootstrap over groups: pairs of one prompt are not independent
 correlation.py  rank correlation over pairs of responses
 cycles.py       how cyclic a model's scores are: triads, and energy that rewards cannot explain
 vote_noise.py   are the cycles real? labels beside Bradley–Terry with vote noise, alone and against a model's cycles

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from gpmjax.evals.diagnostics.intervals import over_groups
+from gpmjax.evals.intervals import bootstrap_sums
 
 
 class Ranked(NamedTuple):
@@ -48,7 +48,7 @@ def correlate(ranked: Ranked) -> dict:
     xy, xx, yy = told.sum(1)
     found = {"spearman": None, "interval": None, "pairs": ranked.pairs, "groups": told.shape[1]}
     if xx > 0 and yy > 0:
-        found |= {"spearman": float(_cosine(xy, xx, yy)), "interval": over_groups(_cosine, *told)}
+        found |= {"spearman": float(_cosine(xy, xx, yy)), "interval": bootstrap_sums(_cosine, *told)}
     return found
 
 

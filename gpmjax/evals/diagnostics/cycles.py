@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpmjax.evals.diagnostics.intervals import mean, ratio
 from gpmjax.evals.diagnostics.records import Record, skew_scores
+from gpmjax.evals.intervals import mean_over_groups, ratio_over_groups
 
 BINS = 20
 
@@ -44,7 +44,7 @@ def triads(records: Sequence[Record]) -> dict:
         "incomplete": int((every - asked).sum()),
         "groups": int((asked > 0).sum()),
         "groups_with_cycle": int((cyclic > 0).sum()),
-        "share": ratio(cyclic, asked),
+        "share": ratio_over_groups(cyclic, asked),
     }
 
 
@@ -69,7 +69,7 @@ def energy(records: Sequence[Record]) -> dict:
     complete = [matrix for matrix in large if np.isfinite(matrix).all()]
     told = [matrix for matrix in complete if np.any(matrix)]
     cyclic, total = np.array([_cyclic_share(matrix) for matrix in told]), np.array([np.square(m).sum() for m in told])
-    pooled = ratio(cyclic * total, total)
+    pooled = ratio_over_groups(cyclic * total, total)
     counts, edges = np.histogram(cyclic, bins=BINS, range=(0.0, 1.0))
     sizes = np.array([len(matrix) for matrix in told], np.float64)
     return {
@@ -78,7 +78,7 @@ def energy(records: Sequence[Record]) -> dict:
         "zero": len(complete) - len(told),
         "cyclic": pooled,
         "transitive": None if pooled["value"] is None else 1 - pooled["value"],
-        "mean_cyclic": mean(cyclic),
+        "mean_cyclic": mean_over_groups(cyclic),
         "by_chance": float(np.mean((sizes - 2) / sizes)) if told else None,
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }

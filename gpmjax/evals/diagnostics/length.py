@@ -7,7 +7,8 @@ from scipy import optimize, special
 
 from gpmjax.evals.diagnostics.correlation import correlate, rank_pairs
 from gpmjax.evals.diagnostics.records import Labelled, Record, labelled, pair_differences, prompts_of, skew_scores
-from gpmjax.evals.metrics import CONFIDENCE_LEVEL, accuracy_figures
+from gpmjax.evals.intervals import CONFIDENCE_LEVEL
+from gpmjax.evals.metrics import accuracy_figures
 
 UNITS = ("tokens", "characters")
 # Standard deviation of the normal prior on both coefficients. A model that follows labels or lengths without exception has

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.evals.diagnostics.intervals import over_groups
 from gpmjax.evals.diagnostics.records import Record, labelled
+from gpmjax.evals.intervals import bootstrap_sums
 from gpmjax.evals.order import order_figures
 from gpmjax.judges.judge import record_scores
 
@@ -60,7 +60,7 @@ def _over_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, dic
     there, back = (np.concatenate(side) for side in zip(*pairs, strict=True))
     values = order_figures((there - back) / 2, there + back, np.ones(len(there)))
     root = lambda gap, size: np.sqrt(gap / np.where(size > 0, 2 * size, 1.0))
-    interval = lambda name: over_groups(root if name == "skew_residual" else np.divide, *columns[name])
+    interval = lambda name: bootstrap_sums(root if name == "skew_residual" else np.divide, *columns[name])
     return {name: {"value": values[name], "interval": interval(name)} for name in columns}
 
 

@@ -10,7 +10,6 @@ chat_judge.py         a chat model as a `gpmjax.judges.judge.Judge`
 grading.py            a chat model grades MT-Bench answers from 1 to 10
 win_rate.py           win rate against the reference
 length_controlled.py  the win rate that answers of equal length would have had
-intervals.py          how sure any of these is
 compare.py            answers and a judge in, a summary out
 table.py              the summary for people
 """

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Group
-from gpmjax.evals.policies.intervals import mean_figures
+from gpmjax.evals.intervals import mean_figures
 from gpmjax.evals.policies.length_controlled import LEAST, Difficulty, length_controlled, read_difficulty
 from gpmjax.evals.policies.outputs import Matched, Outputs, match, named, read_outputs
 from gpmjax.evals.policies.win_rate import preference, win_rate

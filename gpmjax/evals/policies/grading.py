@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.groups import Message
-from gpmjax.evals.policies.intervals import bootstrap_interval, mean_figures
+from gpmjax.evals.intervals import bootstrap_interval, mean_figures
 from gpmjax.evals.policies.mt_bench import REFERENCED, TURNS, Answers, Question
 from gpmjax.evals.policies.outputs import named
 from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion
@@ -83,7 +83,7 @@ def _turns(readable: Sequence[dict[str, Any]]) -> dict[str, Any]:
         by_question.setdefault(record["question_id"], []).append(record["score"])
     sums, counts = (np.array([of(s) for s in by_question.values()], np.float64) for of in (sum, len))
     average = lambda sums, counts: sums.sum() / counts.sum()
-    interval = bootstrap_interval([sums, counts], average) if by_question else None
+    interval = bootstrap_interval([sums, counts], average, vectorized=False) if by_question else None
     return {
         "first_turn": mean_figures(scores(1)) if scores(1) else None,
         "second_turn": mean_figures(scores(2)) if scores(2) else None,

@@ -24,7 +24,7 @@ from scipy import special
 
 from gpmjax.data.fields import RowError, number
 from gpmjax.data.rows import Row, read_rows
-from gpmjax.evals.policies.intervals import RESAMPLES, bootstrap_interval
+from gpmjax.evals.intervals import RESAMPLES, bootstrap_interval
 
 ANCHOR_WEIGHT = 0.2 / 2
 STRENGTHS = np.logspace(-4, 4, 10)
@@ -122,7 +122,7 @@ def length_controlled(
     return {
         "win_rate": float(predicted.mean()),
         "standard_error": float(predicted.std(ddof=1) / np.sqrt(len(predicted))),
-        "interval": list(bootstrap_interval(columns, lambda *drawn: float(estimate(*drawn)[0].mean()))),
+        "interval": bootstrap_interval(columns, lambda *drawn: float(estimate(*drawn)[0].mean()), vectorized=False),
         "coefficients": dict(zip(terms, coefficients.tolist(), strict=True)),
         "formula": "tanh(length difference)"
         + (" + instruction difficulty" if difficulty is not None else "")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from gpmjax.evals.policies.intervals import mean_figures, share_interval
+from gpmjax.evals.intervals import fraction_interval, mean_figures
 
 # What a float32 judge's rounding can make of a tie.
 TIE = 1e-5
@@ -30,7 +30,7 @@ def win_rate(preferences: Sequence[float]) -> dict[str, Any]:
     ``discrete_win_rate``, all in per cent, and ``wins``, ``ties``, ``losses``, ``comparisons``.
 
     The win rate is the mean preference, a tie being ½; the discrete one counts a preference of more than ½ as a whole win.
-    The interval is `intervals.share_interval`.
+    The interval is `intervals.fraction_interval`.
 
     Raises ValueError when there is no preference, or one outside [0, 1].
 
@@ -47,7 +47,7 @@ def win_rate(preferences: Sequence[float]) -> dict[str, Any]:
     return {
         "win_rate": figures["mean"],
         "standard_error": figures["standard_error"],
-        "interval": [100 * edge for edge in share_interval(shares)],
+        "interval": [100 * edge for edge in fraction_interval(shares)],
         "discrete_win_rate": float(100 * (wins + 0.5 * ties).mean()),
         "wins": int(wins.sum()),
         "ties": int(ties.sum()),

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from gpmjax.evals.metrics import CONFIDENCE_LEVEL
+from gpmjax.evals.intervals import bootstrap_interval
 from gpmjax.reports.source_tables.documents import Figure
 
-# Numbers drawn at a time: scipy would hold all resamples of all comparisons at once.
-BATCH = 4_000_000
+RESAMPLES = 9999
 
 
 class Estimate(NamedTuple):
@@ -51,12 +49,5 @@ def estimate(figures: Sequence[Figure]) -> Estimate:
 
 
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    found = stats.bootstrap(
-        (np.asarray(values, np.float64),),
-        np.mean,
-        confidence_level=CONFIDENCE_LEVEL,
-        method="percentile",
-        batch=max(1, BATCH // len(values)),
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(found.low), float(found.high)
+    low, high = bootstrap_interval([np.asarray(values, np.float64)], np.mean, resamples=RESAMPLES)
+    return low, high

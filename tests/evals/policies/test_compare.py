@@ -20,7 +20,7 @@ TEXTS = ["x" * n for n in range(1, 13)]
 
 @pytest.fixture(autouse=True)
 def few_resamples(monkeypatch):
-    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 20)
+    monkeypatch.setattr("gpmjax.evals.intervals.RESAMPLES", 20)
 
 
 class LengthJudge:
@@ -160,7 +160,7 @@ def test_tables_say_what_is_missing(outputs, tmp_path):
 
 
 def test_the_table_shows_the_share_of_answers_won_beside_the_mean_probability(outputs, tmp_path, monkeypatch):
-    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 5)
+    monkeypatch.setattr("gpmjax.evals.intervals.RESAMPLES", 5)
     reference = outputs("b.json", "b", TEXTS)
     (found,) = compare(ComparePlan((outputs("a.json", "a", TEXTS),), reference), LengthJudge(), tmp_path / "c.json")
     found["win_rate"] |= {"win_rate": 61.25, "discrete_win_rate": 87.5}

@@ -16,7 +16,7 @@ ROWS = 200
 @pytest.fixture
 def lengths(monkeypatch):
     """Of a policy that is mostly longer than the reference; few resamples, as each is a fit."""
-    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 20)
+    monkeypatch.setattr("gpmjax.evals.intervals.RESAMPLES", 20)
     draw = np.random.default_rng(0)
     return draw.integers(200, 3000, ROWS), draw.integers(100, 2000, ROWS)
 
@@ -112,7 +112,7 @@ def cross_validated(features, preferences):
 
 @pytest.mark.parametrize("seed", [0, 1, 4, 5, 6])  # losses of strong C's are nearly equal: how each fit ends decides
 def test_cross_validation_chooses_what_scikit_learns_own_does(seed, monkeypatch):
-    monkeypatch.setattr("gpmjax.evals.policies.intervals.RESAMPLES", 2)
+    monkeypatch.setattr("gpmjax.evals.intervals.RESAMPLES", 2)
     draw = np.random.default_rng(seed)
     policy, reference = draw.integers(200, 3000, 120), draw.integers(100, 2000, 120)
     difficulty = draw.normal(size=120)

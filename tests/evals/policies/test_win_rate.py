@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from gpmjax.evals.metrics import wilson_interval
-from gpmjax.evals.policies.intervals import bootstrap_interval, mean_figures, share_interval
+from gpmjax.evals.intervals import bootstrap_interval, fraction_interval, mean_figures, wilson_interval
 from gpmjax.evals.policies.win_rate import preference, win_rate
 
 SCORE = st.floats(-60, 60)
@@ -69,10 +68,10 @@ def test_what_is_no_preference_is_refused(bad):
 
 
 def test_intervals_of_plain_verdicts_are_wilsons_and_of_fractions_nearly_normal():
-    assert share_interval([1.0] * 7 + [0.0] * 3) == pytest.approx(wilson_interval(7, 10))
-    assert share_interval([1.0] * 5) == pytest.approx(wilson_interval(5, 5))
+    assert fraction_interval([1.0] * 7 + [0.0] * 3) == pytest.approx(wilson_interval(7, 10))
+    assert fraction_interval([1.0] * 5) == pytest.approx(wilson_interval(5, 5))
     shares = np.random.default_rng(0).beta(8, 6, 2000)
-    assert share_interval(shares) == pytest.approx(mean_figures(shares)["interval"], abs=1e-4)
+    assert fraction_interval(shares) == pytest.approx(mean_figures(shares)["interval"], abs=1e-4)
 
 
 def test_the_bootstrap_of_a_mean_is_its_normal_interval():
