@@ -232,7 +232,7 @@ def test_every_config_is_valid_and_its_step_has_the_right_shapes(path):
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
     assert metrics["loss"].shape == () and metrics["loss"].dtype == np.float32
-    assert metrics["example_loss"].shape == batch.comparisons.row.shape
+    assert metrics["example_loss"].shape == batch.comparisons.number.shape
 
 
 def load_header(path: Path) -> str:

@@ -239,7 +239,7 @@ class Run:
             put=functools.partial(put_batch, self.mesh),
             step=lambda state, batch: step(state, frozen, batch),
             units="responses" if self.frozen_backbone else "tokens",
-            rows=lambda batch: np.asarray(batch.comparisons.row),
+            rows=lambda batch: np.asarray(batch.comparisons.number),
             name_rows=name_rows,
             evaluate=lambda state: self._evaluate(merge(state.params, frozen)),
             save=lambda state, figures: checkpoints.save(state, self._record | self._choice, self._ranked(figures)),

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpmjax.data.messages import reply
+from gpmjax.data.messages import read_reply
 from gpmjax.interop.rewards import Completion, Scoring
 from gpmjax.interop.texts import messages_of
 
@@ -52,7 +52,7 @@ class TRLReward:
             where = f"completion {n}"
             made.append(
                 Completion(
-                    messages_of(prompt, "prompt", where), reply(completion, "completion", where), reference, where
+                    messages_of(prompt, "prompt", where), read_reply(completion, "completion", where), reference, where
                 )
             )
         return [float(number) for number in self.score(made)]
