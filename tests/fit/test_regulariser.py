@@ -290,6 +290,9 @@ def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_pat
     (tmp_path / "run" / "regularisation.json").write_text(json.dumps(figures | {"curl": 0.123}), encoding="utf-8")
     with pytest.raises(ValueError, match="chosen.curl=.*, this config has 0.123"):
         fit(hybrid, tmp_path / "run", held_out)
+    (tmp_path / "run" / "regularisation.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="regularisation.json: not a JSON object"):
+        fit(hybrid, tmp_path / "run", held_out)
 
 
 def test_a_fit_that_trains_its_backbone_takes_two_stages(hybrid, tmp_path):
