@@ -77,7 +77,8 @@ def test_files_are_of_a_readable_size():
     assert {path: size for path, size in sizes.items() if size > 400} == {}
 
 
-# Public names that two modules define, each with the reason why both keep it. A name that only one module defines is an error here.
+# Public names that two modules define, each with the reason why both keep it. A name that one module alone defines is an
+# error here.
 HOOKS = "hooks of one contract: every benchmark has the same"
 KERNELS = "hooks of one contract: every attention kernel has the same"
 RENAMING = "being renamed"
@@ -141,7 +142,7 @@ def test_a_public_name_means_one_thing():
 
 
 def test_nothing_is_suppressed():
-    marks = ("# no" + "qa", "type: " + "ignore", "pytest.mark." + "skip", "x" + "fail")
+    marks = ("# no" + "qa", "type: " + "ignore", "pyrefly: " + "ignore", "pytest.mark." + "skip", "x" + "fail")
     for path in [*FILES, *ROOT.glob("tests/**/*.py"), *ROOT.glob("launch/**/*.py")]:
         assert not [mark for mark in marks if mark in path.read_text()], path
 
