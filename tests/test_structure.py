@@ -25,7 +25,7 @@ PACKAGE = ROOT / "gpmjax"
 # but for the pairs in NEIGHBOURS.
 STOREYS = (
     {"arrays", "checks", "chips", "compilation_cache", "files", "sharding", "version"},
-    {"owner", "preference"},
+    {"owner", "preference", "softcap"},
     {"losses", "models", "data"},
     {"config", "feature_store"},
     {"distributed"},
