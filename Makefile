@@ -1,7 +1,7 @@
 # Two commands from a fresh clone; Python 3.11 or newer is all that they need.
 #   make demo   set up, then watch a scalar reward model fail on cycles and a preference model get them right
 #   make test   set up, then run every test
-#   make lint   set up, then check style, format and types; a minute at most
+#   make docs   write the documentation to build/site, with every warning an error
 #   make mutate set up, then break the mathematics a place at a time, and list what no test notices (not part of CI)
 # And apart from these, since it takes 3 GB of other packages:
 #   make test-peers   exported models read by other releases of transformers, each in an environment of its own
@@ -9,7 +9,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint test-peers mutate clean
+.PHONY: demo test docs test-peers mutate clean
 
 demo: .venv/installed
 	$(BIN)/python launch/demo.py --workdir=runs/demo
@@ -17,10 +17,10 @@ demo: .venv/installed
 test: .venv/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: .venv/installed-lint
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyrefly check --summary=none
+# JAX_PLATFORMS and NO_MKDOCS_2_WARNING: no search for chips, and no notice about another program, on every build.
+docs: .venv/installed-docs
+	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 mutate: .venv/installed-test
 	$(BIN)/python benchmarks/mutate.py --out=benchmarks/results/mutate.json
@@ -54,9 +54,9 @@ test-peers: .venv/installed-test $(PEERS:%=.venv-peers/%/installed)
 	  apt-get install -y -qq --no-install-recommends chromium >/dev/null || echo "no Chromium: install it, or set CHROMIUM=PATH"
 	touch $@
 
-.venv/installed-lint: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[lint]'
+.venv/installed-docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-peers runs
+	rm -rf .venv .venv-peers runs build dist
