@@ -1,6 +1,7 @@
 # Two commands from a fresh clone; Python 3.11 or newer is all that they need.
 #   make demo   set up, then watch a scalar reward model fail on cycles and a preference model get them right
 #   make test   set up, then run every test
+#   make lint   set up, then check style, format and types; a minute at most
 #   make docs   write the documentation to build/site, with every warning an error
 #   make mutate set up, then break the mathematics a place at a time, and list what no test notices (not part of CI)
 # And apart from these, since it takes 3 GB of other packages:
@@ -9,13 +10,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs test-peers mutate clean
+.PHONY: demo test lint docs test-peers mutate clean
 
 demo: .venv/installed
 	$(BIN)/python launch/demo.py --workdir=runs/demo
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --summary=none
 
 # JAX_PLATFORMS and NO_MKDOCS_2_WARNING: no search for chips, and no notice about another program, on every build.
 docs: .venv/installed-docs
@@ -52,6 +58,10 @@ test-peers: .venv/installed-test $(PEERS:%=.venv-peers/%/installed)
 	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome; do command -v "$$name" >/dev/null 2>&1 && exit 0; done; \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
 	  apt-get install -y -qq --no-install-recommends chromium >/dev/null || echo "no Chromium: install it, or set CHROMIUM=PATH"
+	touch $@
+
+.venv/installed-lint: .venv/installed
+	$(BIN)/python -m pip install --quiet --editable '.[lint]'
 	touch $@
 
 .venv/installed-docs: .venv/installed

@@ -21,8 +21,8 @@ from typing import NamedTuple
 import numpy as np
 from absl import app, flags
 
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
-from gpmjax.data.records import read_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
 from gpmjax.files import write_json

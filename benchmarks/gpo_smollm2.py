@@ -16,7 +16,7 @@ from absl import app, flags, logging
 
 from gpmjax.config import load_config
 from gpmjax.config.improve import JudgeConfig, PromptsConfig, ScorerConfig
-from gpmjax.data.records import read_groups, write_groups
+from gpmjax.data.group_files import read_groups, write_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import replacing, write_json
 from gpmjax.fit.fit import fit

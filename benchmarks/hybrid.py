@@ -30,10 +30,10 @@ from gpmjax.config import Config, LossConfig, OptimizerConfig, load_config
 from gpmjax.data.assemble import assemble_features
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, encode_groups
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
-from gpmjax.data.records import read_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.feature_store import FeatureStore
 from gpmjax.files import write_json
@@ -178,7 +178,7 @@ class Bench:
         encoded, _ = encode_groups(groups, self.chat, max_length=WINDOW)
         numbered, row = [], 0
         for group in encoded:
-            renamed = tuple(c._replace(row=row + n) for n, c in enumerate(group.comparisons))
+            renamed = tuple(c._replace(number=row + n) for n, c in enumerate(group.comparisons))
             numbered.append(group._replace(comparisons=renamed))
             row += len(renamed)
         pieces = [
@@ -271,8 +271,8 @@ def read(
     every = jax.jit(jax.vmap(one, in_axes=(0, 0, None)))
     rows, odds = [], []
     for batch in batches:
-        real = np.asarray(batch.comparisons.row) >= 0
-        rows.append(np.asarray(batch.comparisons.row)[real])
+        real = np.asarray(batch.comparisons.number) >= 0
+        rows.append(np.asarray(batch.comparisons.number)[real])
         odds.append(np.asarray(every(params, gammas, batch))[:, real])
     order = np.argsort(np.concatenate(rows))
     return np.concatenate(odds, axis=1)[:, order].astype(np.float64)
@@ -296,7 +296,7 @@ def labels_of(groups: Sequence[EncodedGroup], names: dict[bytes, int]) -> Labels
             prompt = group.prompt.tobytes()
             sides = (group.responses[c.chosen].tobytes(), group.responses[c.rejected].tobytes())
             units = tuple(number(prompt + side) for side in sides) if one_prompt else (number(prompt),) * 2
-            found[c.row] = (c.target, *units)
+            found[c.number] = (c.target, *units)
     target, first, second = zip(*(found[row] for row in sorted(found)), strict=True)
     return Labels(np.array(target), np.array(first), np.array(second))
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, flags
 
 from gpmjax.config import Config, load_config
-from gpmjax.data.records import read_groups, write_groups
+from gpmjax.data.group_files import read_groups, write_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json
 from gpmjax.fit.fit import fit

@@ -12,9 +12,9 @@ import numpy as np
 from absl import app, flags
 
 from gpmjax.config.improve import ScorerConfig
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.prompts import Prompt
-from gpmjax.data.records import read_groups
 from gpmjax.judges.scoring import open_scorer
 from gpmjax.models.config import DTYPES
 from gpmjax.sharding import make_mesh

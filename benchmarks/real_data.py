@@ -22,8 +22,8 @@ from rich.table import Table
 
 from gpmjax.config import Config, load_config
 from gpmjax.data.cyclic import bt_ceiling
+from gpmjax.data.group_files import read_groups, write_groups
 from gpmjax.data.questions import question_named
-from gpmjax.data.records import read_groups, write_groups
 from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json

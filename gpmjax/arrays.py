@@ -59,7 +59,7 @@ class TokenLayout(NamedTuple):
 
 
 class Comparisons(NamedTuple):
-    """Which response beat which. Each field is [B, C]; padding has ``weight`` 0 and ``row`` −1."""
+    """Which response beat which. Each field is [B, C]; padding has ``weight`` 0 and ``number`` −1."""
 
     chosen: Array
     """int32 index into the row's responses (the R axis)."""
@@ -71,8 +71,8 @@ class Comparisons(NamedTuple):
     """float32, in units of the score."""
     weight: Array
     """float32 ≥ 0."""
-    row: Array
-    """int32 index of the comparison in its data set, so that a result or an error can name it."""
+    number: Array
+    """int32 index of the comparison in its data set; results and errors name it."""
 
 
 class TokenBatch(NamedTuple):

@@ -22,11 +22,12 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 from rich.console import Console
 
-from gpmjax.aot.chips import GIB, USABLE, slice_chips
-from gpmjax.aot.estimate import Prediction, gpus, predict
+from gpmjax.aot.estimate import Prediction, predict
 from gpmjax.aot.program import DoesNotFit, compile_step, slice_devices
 from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_table, report, reports_table
+from gpmjax.aot.topology import USABLE, gpus, slice_chips
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
+from gpmjax.chips import GIB
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.config.overrides import parse_flags
 from gpmjax.files import write_json

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from gpmjax.config import Config, load_config
 from gpmjax.data.cyclic import bt_ceiling
-from gpmjax.data.records import read_groups
+from gpmjax.data.group_files import read_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json
 from gpmjax.fit.fit import fit

@@ -17,15 +17,15 @@ from pathlib import Path
 from absl import app, flags
 
 from gpmjax.data import aspects, cyclic, type_advantage
-from gpmjax.data.records import Group, write_groups
-from gpmjax.data.rows import read_rows
+from gpmjax.data.group_files import Group, write_groups
+from gpmjax.data.sources import read_entries
 from gpmjax.owner import owned_output
 
 Sets = dict[str, list[Group]]
 
 
 def _aspect_cycles() -> Sets:
-    return {name: groups for name, groups in aspects.table1_sets(read_rows(_given(INPUT))).items() if groups}
+    return {name: groups for name, groups in aspects.table1_sets(read_entries(_given(INPUT))).items() if groups}
 
 
 def _type_advantage() -> Sets:

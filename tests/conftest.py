@@ -9,11 +9,16 @@ import re
 import resource
 import threading
 
-# Before jax is imported: XLA reads them once. Tests compile much and run little, hence the optimisation level.
-FLAGS = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# XLA reads its flags once, when jax is imported. Tests compile much and run little, hence the optimisation level.
+os.environ["XLA_FLAGS"] = " ".join(
+    (
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+        "--xla_backend_optimization_level=0",
+    )
+).strip()
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
 
 import hypothesis
 import jax
@@ -33,7 +38,8 @@ from gpmjax.sampling.http import Server
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Two programs in flight on eight fake devices and two cores can each hold the threads that the other's collectives wait for.
+# Two programs in flight, on eight fake devices and two cores, can each hold the threads that the other one's collectives
+# need.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 hypothesis.settings.register_profile(
     "ci",
@@ -47,7 +53,7 @@ hypothesis.settings.load_profile("ci")
 
 @pytest.fixture
 def full_disk():
-    """``with full_disk(limit)``: no file of this process can grow past ``limit`` bytes, which fails as on a full disk."""
+    """``with full_disk(limit)``: writing a file of this process past ``limit`` bytes fails as on a full disk."""
 
     @contextlib.contextmanager
     def limited(limit):
@@ -100,7 +106,7 @@ def pairs_file(tmp_path_factory):
 
 
 class HttpServer(http.server.ThreadingHTTPServer):
-    """Answers as ``script`` says: a list of behaviours (handler, body) for the requests to come, the last for all after it."""
+    """Answers requests by ``script``, a list of behaviours (handler, body): one a request, the last for all after it."""
 
     daemon_threads = True
 
@@ -119,10 +125,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.requests.append((self.path, body, self.headers.get("Authorization")))
             behave = self.server.script[0] if len(self.server.script) == 1 else self.server.script.pop(0)
-        try:
+        with contextlib.suppress(OSError):  # a client disconnects when the server stalls
             behave(self, body)
-        except OSError:
-            pass  # the client went away, as it does when a server stalls
 
     def reply(self, status, text):
         payload = text.encode()
@@ -209,9 +213,10 @@ def chat():
 def pairs():
     """Pairs of unlike lengths, several of them sharing a prompt and responses; some tied, some tagged."""
     words = random.Random(0)
-    say = lambda least, most: " ".join(
-        words.choices(["red", "apple", "42", "why?", "Straße"], k=words.randint(least, most))
-    )
+
+    def say(least, most):
+        return " ".join(words.choices(["red", "apple", "42", "why?", "Straße"], k=words.randint(least, most)))
+
     rows = []
     for prompt in (say(1, 3), say(20, 30), say(5, 9)):
         responses = [say(1, 12) + f" {n}" for n in range(4)]
@@ -238,8 +243,8 @@ def write_rows(tmp_path_factory):
 def model_and_params(request, chat, pairs, write_rows):
     """Parameters large enough that a score moves as soon as a token, a position or the gate does."""
     config = DecoderConfig(
-        vocab_size=len(chat.tokenizer), hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8, mlp_size=24,
-        rope_theta=300.0, layer_types=("sliding", "sliding"), window=7, tie_embeddings=True,
+        vocab_size=len(chat.tokenizer), hidden_size=16, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=8,
+        mlp_size=24, rope_theta=300.0, layer_types=("sliding", "sliding"), window=7, tie_embeddings=True,
     )  # fmt: skip
     model = PreferenceModel(config, SPECS[request.param])
     (batch, *_) = held_out(write_rows(pairs), chat, max_length=128, rows_per_batch=1).batches()

@@ -24,7 +24,7 @@ def random_groups(
     """
     draw = np.random.default_rng(seed)
     tokens = lambda n: draw.integers(3, vocabulary, n).astype(np.int32)
-    pairs = tuple(Comparison(first, first + 1, row=first // 2) for first in range(0, responses, 2))
+    pairs = tuple(Comparison(first, first + 1, number=first // 2) for first in range(0, responses, 2))
     return [
         EncodedGroup(tokens(prompt), prompt - 1, tuple(tokens(length) for _ in range(responses)), pairs)
         for _ in range(count)

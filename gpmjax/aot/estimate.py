@@ -8,7 +8,6 @@ v5p:2x4x4); with blockwise attention 2 to 13 % more.
 
 import dataclasses
 import math
-import re
 from typing import Any, NamedTuple
 
 import jax
@@ -21,9 +20,6 @@ from gpmjax.config import Config
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.models.attention.grouped_query import CHUNK
 from gpmjax.sharding import AXES
-
-GPUS = {"a100": 80e9, "h100": 80e9, "h200": 141e9}
-"""Bytes of memory, by NVIDIA's data sheets (of the larger A100)."""
 
 _WIDE_MLP = 8  # buffers of the MLP's width alive in a layer's backward pass: gate, up, their product, and the gradients
 _WIDE_HIDDEN = 12  # of the hidden size: the residual, norms' inputs and outputs, some of them in float32
@@ -44,16 +40,6 @@ class Prediction(NamedTuple):
     @property
     def peak(self) -> int:
         return sum(self)
-
-
-def gpus(topology: str) -> tuple[float, int] | None:
-    """(bytes of memory, number) of "h100:8"; None for anything else.
-
-    >>> gpus("h100:8"), gpus("v5e:4x4")
-    ((80000000000.0, 8), None)
-    """
-    match = re.fullmatch(r"(\w+):([1-9]\d*)", topology)
-    return (GPUS[match[1]], int(match[2])) if match and match[1] in GPUS else None
 
 
 def predict(config: Config | ImproveConfig, workload: Workload, devices: int) -> Prediction:

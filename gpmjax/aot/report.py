@@ -6,14 +6,15 @@ from typing import Any
 import jax
 from rich.table import Table
 
-from gpmjax.aot.chips import GIB, USABLE, Chip
 from gpmjax.aot.compute import matrix_flops
 from gpmjax.aot.estimate import Prediction
 from gpmjax.aot.exchange import Exchange
 from gpmjax.aot.hlo import Module
 from gpmjax.aot.program import Compiled, Memory
+from gpmjax.aot.topology import USABLE
 from gpmjax.aot.traffic import collectives, hbm_bytes, sent_by_kind
 from gpmjax.aot.workload import Workload
+from gpmjax.chips import GIB, Tpu
 from gpmjax.config import Config
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.sharding import path_name
@@ -75,7 +76,7 @@ class Report:
         }
 
 
-def report(topology: str, chip: Chip, chips: int, workload: Workload, compiled: Compiled) -> Report:
+def report(topology: str, chip: Tpu, chips: int, workload: Workload, compiled: Compiled) -> Report:
     """Puts a compiled step and a chip's published figures together."""
     module = Module(compiled.text)
     sent = sent_by_kind(collectives(module, chips))

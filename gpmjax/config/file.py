@@ -1,38 +1,43 @@
-"""Config files: the object that ``get_config()`` of a Python file returns, or one line that says what is wrong with the file."""
+"""Config files: reads the object that ``get_config()`` of a Python file returns, or says in one line what is wrong."""
 
 import dataclasses
+import importlib
 import importlib.machinery
-import importlib.util
+import sys
 import traceback
+import types
 from pathlib import Path
 from typing import Any
 
 from gpmjax.config.parts import Experiment
 
 EXPECTED = "a gpmjax.config.Config or gpmjax.config.ImproveConfig"
+RENAMED = {
+    "gpmjax.config_file": "gpmjax.config.file",
+    "gpmjax.config_parts": "gpmjax.config.parts",
+    "gpmjax.improve_config": "gpmjax.config.improve",
+    "gpmjax.overrides": "gpmjax.config.overrides",
+}
+"""Modules that config files import under their former names."""
 
 
 def load_config(path: str | Path) -> Experiment:
     """The object that ``get_config()`` of the file ``path`` returns; the file may itself build on a `neighbour`.
 
-    What follows a colon in ``path``, as in "sweep.py:small", is given to ``get_config`` as its argument.
+    What follows a colon in ``path``, as in "sweep.py:small", is given to ``get_config`` as its argument. An import of a
+    module by its former name works, and a line on stderr says the new name.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: the file cannot be read, has no ``get_config``, raises an exception, returns something else, or sets a
-        field that the config does not have; one line that names the file and, where it is known, the line.
+        field that the config does not have. The message is one line with the file's name and, where known, the line.
     """
     file, *argument = str(path).split(":", 1)
     path = Path(file)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {'is a directory, no' if path.is_dir() else 'no such'} config file")
-    name = f"config_{path.stem}"
-    spec = importlib.util.spec_from_file_location(
-        name, path, loader=importlib.machinery.SourceFileLoader(name, str(path))
-    )
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = _executed(path)
         if not callable(getattr(module, "get_config", None)):
             raise ValueError(f"{path}: has no function get_config(); it must return {EXPECTED}")
         config = module.get_config(*argument)
@@ -51,9 +56,9 @@ def neighbour(own_file: str, name: str) -> Experiment:
 
 
 def unknown_field(config: Any, name: str = "config") -> str | None:
-    """Explains the first attribute that was set on a config although it is no field of it; None when there is none.
+    """Explains the first attribute of a config that is not one of its fields; None when there is none.
 
-    Python lets any attribute be set on a dataclass, so ``config.model.dimm = 4`` would otherwise do nothing, in silence.
+    Python lets any attribute be set on a dataclass, so ``config.model.dimm = 4`` would otherwise do nothing.
     """
     fields = [field.name for field in dataclasses.fields(config)]
     if unknown := [set_ for set_ in vars(config) if set_ not in fields]:
@@ -63,16 +68,32 @@ def unknown_field(config: Any, name: str = "config") -> str | None:
     return next(filter(None, found), None)
 
 
+def _executed(path: Path) -> types.ModuleType:
+    """Runs the file as a module. An import by a former name is reported, and served by the module's new name."""
+    loader = importlib.machinery.SourceFileLoader(f"config_{path.stem}", str(path))
+    module = types.ModuleType(loader.name)
+    module.__file__ = str(path)
+    try:
+        loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        if error.name not in RENAMED:
+            raise
+        print(f"{path}: {error.name} is now {RENAMED[error.name]}", file=sys.stderr)
+        sys.modules[error.name] = importlib.import_module(RENAMED[error.name])
+        return _executed(path)
+    return module
+
+
 def _described(value: Any) -> str:
     text = " ".join(repr(value).split())
     return "None" if value is None else f"{text[:60]}{'…' if len(text) > 60 else ''} ({type(value).__name__})"
 
 
 def _explained(path: Path, error: Exception) -> Exception:
-    """The error of a config file's own code, as one line with the place in the file that raised it."""
+    """Turns an error of a config file's own code into one line with the place in the file that raised it."""
     text = " ".join(str(error).split())
     if isinstance(error, FileNotFoundError | ValueError) and text.startswith((str(path), str(path.parent))):
-        return error  # it names a file already: this one, or a config beside it
+        return error  # the message names a file already: this one, or a config beside it
     if isinstance(error, SyntaxError):
         place = path if error.lineno is None else f"{path}:{error.lineno}"
         return ValueError(f"{place}: {type(error).__name__}: {error.msg}")

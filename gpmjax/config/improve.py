@@ -46,7 +46,7 @@ class PromptsConfig:
     """What the policy is asked."""
 
     source: str = ""
-    """Any source of gpmjax.data.rows with a prompt in every row; responses there are ignored, repetitions dropped."""
+    """Any source of gpmjax.data.sources with a prompt in every row; responses there are ignored, repetitions dropped."""
     parts: int = 1
     """Iteration t takes every ``parts``-th prompt from the t-th on; 3 in the released recipe."""
     limit: int = 0

@@ -14,13 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from gpmjax.data.conversation import read_prompt
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.ratings import rated_completions
-from gpmjax.data.rows import Row
+from gpmjax.data.sources import Entry
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
 """In the order of the cycle."""
 
 
-def aspect_cycles(rows: Iterable[Row], aspects: Sequence[str]) -> list[Group]:
+def aspect_cycles(rows: Iterable[Entry], aspects: Sequence[str]) -> list[Group]:
     """One group for each row whose aspects are led by different responses: the leaders, in a cycle.
 
     A row is UltraFeedback's: ``instruction`` (or ``prompt``), and ``completions`` with ``response`` and
@@ -28,7 +28,7 @@ def aspect_cycles(rows: Iterable[Row], aspects: Sequence[str]) -> list[Group]:
 
     >>> ratings = [dict(a=5, b=1, c=2), dict(a=1, b=5, c=2), dict(a=1, b=1, c=4)]
     >>> completions = [dict(response=text, ratings=r) for text, r in zip("xyz", ratings)]
-    >>> (group,) = aspect_cycles([Row("f.jsonl:1", dict(prompt="?", completions=completions))], ("a", "b", "c"))
+    >>> (group,) = aspect_cycles([Entry("f.jsonl:1", dict(prompt="?", completions=completions))], ("a", "b", "c"))
     >>> group.responses, [(c.chosen, c.rejected) for c in group.comparisons], group.tags
     (('x', 'y', 'z'), [(0, 1), (1, 2), (2, 0)], {'config': 'a,b,c'})
 
@@ -57,7 +57,7 @@ def aspect_cycles(rows: Iterable[Row], aspects: Sequence[str]) -> list[Group]:
     return groups
 
 
-def table1_sets(rows: Iterable[Row]) -> dict[str, list[Group]]:
+def table1_sets(rows: Iterable[Entry]) -> dict[str, list[Group]]:
     """The four sets of table 1, by name: "no_honesty" is the cycle of the other three aspects."""
     rows = list(rows)
     return {f"no_{left_out}": aspect_cycles(rows, [a for a in ASPECTS if a != left_out]) for left_out in ASPECTS}

@@ -113,7 +113,7 @@ def comparisons(rows: Rows, shape: BatchShape) -> Comparisons:
             for comparison in group.comparisons:
                 chosen[b, c], rejected[b, c] = first + comparison.chosen, first + comparison.rejected
                 target[b, c], margin[b, c], weight[b, c] = comparison.target, comparison.margin, comparison.weight
-                number[b, c] = comparison.row
+                number[b, c] = comparison.number
                 c += 1
             first += len(group.responses)
     return Comparisons(chosen, rejected, target, margin, weight, number)

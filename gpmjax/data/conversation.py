@@ -15,7 +15,7 @@ responses hold, or the row is refused.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from gpmjax.data.fields import RowError, kind, shown
+from gpmjax.data.fields import FieldError, kind, short_repr
 from gpmjax.data.groups import TOOLS, Message, user
 from gpmjax.data.messages import (
     DESCRIPTIVE,
@@ -71,7 +71,7 @@ def request(
     turns = conversation(fields, name, where)
     if name == "instruction" and not empty(fields.get("input")):
         if not isinstance(fields["input"], str) or turns != user(turns[0].content):
-            raise RowError(
+            raise FieldError(
                 where, "input", f"must be a string behind an instruction that is one, is {kind(fields['input'])}"
             )
         return user(f"{turns[0].content}\n{fields['input']}")  # as LLaMA-Factory joins them
@@ -91,12 +91,12 @@ def beside(fields: Mapping[str, Any], turns: tuple[Message, ...], where: str) ->
         if not empty(fields.get(name)):
             said = _one_text(fields, name, where)
             if system and system != (said,):
-                raise RowError(where, name, "differs from the system message that the conversation begins with")
+                raise FieldError(where, name, "differs from the system message that the conversation begins with")
             system = (said,)
     if not empty(fields.get("tools")):
         named = tools_message(fields["tools"], "tools", where)
         if tools and tools != (named,):
-            raise RowError(where, "tools", "differ from the tools that the conversation begins with")
+            raise FieldError(where, "tools", "differ from the tools that the conversation begins with")
         tools = (named,)
     return (*tools, *system, *turns)
 
@@ -104,14 +104,14 @@ def beside(fields: Mapping[str, Any], turns: tuple[Message, ...], where: str) ->
 def refuse_lost(
     fields: Mapping[str, Any], taken: set[str], prompt: Sequence[Message], responses: Sequence[str], where: str
 ) -> None:
-    """RowError for a column that may be part of the conversation and is neither read nor said again in what was read."""
+    """FieldError for a column that may be part of the conversation and is neither read nor said again in what was read."""
     read = None
     for name, value in fields.items():
         plain = name.strip().lower().replace(" ", "_").replace("-", "_")
         if name in taken or empty(value):
             continue
         if plain in MEDIA:
-            raise RowError(where, name, "is not supported; conversations are text")
+            raise FieldError(where, name, "is not supported; conversations are text")
         if plain not in _MAY_NOT_BE_LOST or isinstance(value, bool | int | float):
             continue
         if read is None:
@@ -120,7 +120,7 @@ def refuse_lost(
             column = next(
                 (column for column in REQUESTS + CONVERSATIONS if column in taken and column in fields), "chosen"
             )
-            raise RowError(
+            raise FieldError(
                 where,
                 name,
                 f"may be part of the conversation, and is not read beside {column!r}; write it in there, or drop it",
@@ -136,12 +136,12 @@ def read_prompt(
     ['system', 'user']
 
     Raises:
-        RowError: no request, one that ends in an assistant's turn, or a column that would be lost.
+        FieldError: no request, one that ends in an assistant's turn, or a column that would be lost.
     """
     column = column or request_column(fields) or "prompt"
     prompt = beside(fields, request(fields, column, where), where)
     if prompt[-1].role == "assistant":
-        raise RowError(where, column, "ends with an assistant's turn; a prompt ends with the user's")
+        raise FieldError(where, column, "ends with an assistant's turn; a prompt ends with the user's")
     taken = {column, *BESIDE, *(["input"] if column == "instruction" else [])}
     refuse_lost(fields, taken, prompt, responses, where)
     return prompt
@@ -158,7 +158,7 @@ def _one_text(fields: Mapping[str, Any], name: str, where: str) -> Message:
     if isinstance(value, str):
         return Message("system", value)
     if [message.role for message in value] != ["system"]:
-        raise RowError(where, name, "must be a string, or one system message")
+        raise FieldError(where, name, "must be a string, or one system message")
     return value[0]
 
 
@@ -174,7 +174,7 @@ def _history(value: Any, where: str) -> tuple[Message, ...]:
             Message(role, text) for pair in value for role, text in zip(("user", "assistant"), pair, strict=True)
         )
     if not isinstance(value, list):
-        raise RowError(where, "history", f"must be pairs [[asked, answered], …], or messages, is {shown(value)}")
+        raise FieldError(where, "history", f"must be pairs [[asked, answered], …], or messages, is {short_repr(value)}")
     return conversation({"history": value}, "history", where)
 
 

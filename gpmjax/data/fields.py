@@ -14,14 +14,14 @@ DEEPEST = 100
 """Lists and objects inside each other, beyond which one or another function of Python's would give up."""
 
 
-class RowError(ValueError):
+class FieldError(ValueError):
     """A row that does not fit its layout; one line naming place, field, value and what is allowed."""
 
     def __init__(self, where: str, field: str, problem: str):
         super().__init__(f"{where}: field {field!r}: {' '.join(problem.splitlines())}")
 
 
-def number(
+def as_number(
     value: Any, name: str, where: str, *, default: float | None = None, low: float = -math.inf, high: float = math.inf
 ) -> float:
     """A number in [low, high] that is finite in 32 bits; a string, as csv has it, is converted; None is the default."""
@@ -32,29 +32,29 @@ def number(
         converted = math.nan
     if not (abs(converted) <= LARGEST and low <= converted <= high):
         span = "" if low == -math.inf else f" in [{low:g}, {high:g}]" if high < math.inf else f" of at least {low:g}"
-        raise RowError(where, name, f"must be a finite number{span}, is {shown(value)}")
+        raise FieldError(where, name, f"must be a finite number{span}, is {short_repr(value)}")
     return converted
 
 
-def index(value: Any, count: int, name: str, where: str) -> int:
+def as_index(value: Any, count: int, name: str, where: str) -> int:
     """The index of one of ``count`` responses."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
-        raise RowError(where, name, f"must be the index of a response, 0 to {count - 1}, is {shown(value)}")
+        raise FieldError(where, name, f"must be the index of a response, 0 to {count - 1}, is {short_repr(value)}")
     return value
 
 
-def items(value: Any, name: str, where: str) -> list:
+def as_list(value: Any, name: str, where: str) -> list:
     """A list of anything."""
     if not isinstance(value, list):
-        raise RowError(where, name, f"must be a list, is {kind(value)}")
+        raise FieldError(where, name, f"must be a list, is {kind(value)}")
     return value
 
 
-def strings(value: Any, name: str, where: str) -> tuple[str, ...]:
+def as_strings(value: Any, name: str, where: str) -> tuple[str, ...]:
     """A list of strings."""
-    for n, item in enumerate(items(value, name, where)):
+    for n, item in enumerate(as_list(value, name, where)):
         if not isinstance(item, str):
-            raise RowError(where, f"{name}[{n}]", f"must be a string, is {kind(item)}")
+            raise FieldError(where, f"{name}[{n}]", f"must be a string, is {kind(item)}")
     return tuple(value)
 
 
@@ -78,13 +78,13 @@ def kind(value: Any) -> str:
     """What a value is, for a message."""
     if isinstance(value, tuple):
         return "a list of messages"
-    return "a string" if isinstance(value, str) else f"{type(value).__name__} {shown(value)}"
+    return "a string" if isinstance(value, str) else f"{type(value).__name__} {short_repr(value)}"
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value for a message, cut to 40 characters however long or deep it is.
 
-    >>> shown(10**400), shown([[1]])
+    >>> short_repr(10**400), short_repr([[1]])
     ('an integer of 401 digits', '[[1]]')
     """
     if isinstance(value, int) and abs(value) >= 10**40:

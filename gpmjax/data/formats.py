@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpmjax.data.conversation import BESIDE, CONVERSATIONS, REQUESTS, beside, refuse_lost, request, request_column
-from gpmjax.data.fields import RowError, index, items, kind, number, shown
+from gpmjax.data.fields import FieldError, as_index, as_list, as_number, kind, short_repr
 from gpmjax.data.groups import Comparison, Group, Message, RichText, user
-from gpmjax.data.messages import reply, roles, text_or_messages, transcript_turns
+from gpmjax.data.messages import read_reply, roles, text_or_messages, transcript_turns
 
 LAYOUTS = "chosen + rejected (or reject), responses + comparisons, responses + prefer, completions"
 
@@ -71,15 +71,15 @@ class Reading:
                 raise ValueError(f"{name}={text!r}: must contain {slot}")
 
 
-def parse_row(fields: Mapping[str, Any], where: str, reading: Reading = Reading()) -> Group:
+def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = Reading()) -> Group:
     """The group that a row describes; its comparisons are not numbered yet.
 
-    >>> group = parse_row({"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "subset": "sums"}, "f.jsonl:1")
+    >>> group = parse_entry({"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "subset": "sums"}, "f.jsonl:1")
     >>> group.responses, group.comparisons[0].chosen, group.tags
     (('4', '5'), 0, {'subset': 'sums'})
 
     Raises:
-        RowError: a field is missing or of the wrong type.
+        FieldError: a field is missing or of the wrong type.
     """
     fields = {name: value for name, value in fields.items() if value is not None}
     if "chosen" in fields:
@@ -88,7 +88,7 @@ def parse_row(fields: Mapping[str, Any], where: str, reading: Reading = Reading(
         return _parse_responses(fields, where, reading)
     if "completions" in fields:
         return _parse_completions(fields, where, reading)
-    raise RowError(where, "chosen", f"missing; the row has {', '.join(fields) or 'no fields'}; allowed: {LAYOUTS}")
+    raise FieldError(where, "chosen", f"missing; the row has {', '.join(fields) or 'no fields'}; allowed: {LAYOUTS}")
 
 
 def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
@@ -100,19 +100,19 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
         for side in sides
     ]
     if type(sides[0]) is not type(sides[1]):
-        raise RowError(where, names[1], f"must be {kind(sides[0])} like {names[0]!r}, is {kind(sides[1])}")
+        raise FieldError(where, names[1], f"must be {kind(sides[0])} like {names[0]!r}, is {kind(sides[1])}")
     whole = isinstance(sides[0], tuple) and any(len(side) > 1 for side in sides)
     column = request_column(fields, REQUESTS if whole else REQUESTS + CONVERSATIONS)
     prompt = None if column is None else request(fields, column, where, reading.document_prompt)
     if isinstance(sides[0], tuple):
         prompt, sides = _split_conversations(prompt, sides, names, where)
     elif prompt is None:
-        raise RowError(where, "prompt", "missing, and 'chosen' is no conversation that would hold it")
+        raise FieldError(where, "prompt", "missing, and 'chosen' is no conversation that would hold it")
     comparison = Comparison(
         chosen=0,
         rejected=1,
-        target=number(fields.get("chosen_probs"), "chosen_probs", where, default=1.0, low=0.0, high=1.0),
-        margin=number(fields.get("margin"), "margin", where, default=0.0),
+        target=as_number(fields.get("chosen_probs"), "chosen_probs", where, default=1.0, low=0.0, high=1.0),
+        margin=as_number(fields.get("margin"), "margin", where, default=0.0),
     )
     found = _Found(column, prompt, sides, (comparison,), (*names, "chosen_probs", "margin"))
     return _group(fields, where, reading, found)
@@ -128,30 +128,31 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
     for name, side in zip(names, sides, strict=True):
         rest = side[len(shared) :]
         if len(rest) != 1 or rest[0].role != "assistant":
-            raise RowError(where, name, f"must be one assistant message after those shared, is {roles(rest)}")
+            raise FieldError(where, name, f"must be one assistant message after those shared, is {roles(rest)}")
         replies.append(rest[0].content)
     if prompt is None and not shared:
-        raise RowError(where, "prompt", f"missing, and {names[0]!r} and {names[1]!r} share no leading message")
+        raise FieldError(where, "prompt", f"missing, and {names[0]!r} and {names[1]!r} share no leading message")
     if (prompt or shared)[-1].role == "assistant":
-        raise RowError(
+        raise FieldError(
             where, names[0], "is a message of its own after an assistant's turn; a string would continue that turn"
         )
     # A system message may stand before what the prompt column repeats.
     if prompt is not None and shared and shared[-len(prompt) :] != prompt:
-        raise RowError(where, "prompt", f"differs from the messages that {names[0]!r} and {names[1]!r} share")
+        raise FieldError(where, "prompt", f"differs from the messages that {names[0]!r} and {names[1]!r} share")
     return shared or prompt, replies
 
 
 def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
     responses = [
-        reply(text, f"responses[{n}]", where) for n, text in enumerate(items(fields["responses"], "responses", where))
+        read_reply(text, f"responses[{n}]", where)
+        for n, text in enumerate(as_list(fields["responses"], "responses", where))
     ]
     if "comparisons" in fields:
         comparisons = _index_comparisons(fields["comparisons"], len(responses), where)
     elif "prefer" in fields:
         comparisons = _preferred(fields["prefer"], len(responses), where)
     else:
-        raise RowError(where, "comparisons", "missing; 'responses' need 'comparisons' or 'prefer'")
+        raise FieldError(where, "comparisons", "missing; 'responses' need 'comparisons' or 'prefer'")
     column = request_column(fields) or "prompt"
     prompt = request(fields, column, where, reading.document_prompt)
     if column == "context" and "comparisons" not in fields and prompt == user(fields["context"]):
@@ -163,17 +164,17 @@ def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) ->
 
 def _index_comparisons(value: Any, count: int, where: str) -> tuple[Comparison, ...]:
     comparisons = []
-    for n, item in enumerate(items(value, "comparisons", where)):
+    for n, item in enumerate(as_list(value, "comparisons", where)):
         name = f"comparisons[{n}]"
         if not isinstance(item, Mapping):
-            raise RowError(where, name, f"must be an object, is {kind(item)}")
+            raise FieldError(where, name, f"must be an object, is {kind(item)}")
         comparisons.append(
             Comparison(
-                chosen=index(item.get("chosen_idx"), count, f"{name}.chosen_idx", where),
-                rejected=index(item.get("rejected_idx"), count, f"{name}.rejected_idx", where),
-                target=number(item.get("target"), f"{name}.target", where, default=1.0, low=0.0, high=1.0),
-                margin=number(item.get("margin"), f"{name}.margin", where, default=0.0),
-                weight=number(item.get("weight"), f"{name}.weight", where, default=1.0, low=0.0),
+                chosen=as_index(item.get("chosen_idx"), count, f"{name}.chosen_idx", where),
+                rejected=as_index(item.get("rejected_idx"), count, f"{name}.rejected_idx", where),
+                target=as_number(item.get("target"), f"{name}.target", where, default=1.0, low=0.0, high=1.0),
+                margin=as_number(item.get("margin"), f"{name}.margin", where, default=0.0),
+                weight=as_number(item.get("weight"), f"{name}.weight", where, default=1.0, low=0.0),
             )
         )
     return tuple(comparisons)
@@ -181,21 +182,21 @@ def _index_comparisons(value: Any, count: int, where: str) -> tuple[Comparison, 
 
 def _preferred(value: Any, count: int, where: str) -> tuple[Comparison, ...]:
     comparisons = []
-    for n, pair in enumerate(items(value, "prefer", where)):
+    for n, pair in enumerate(as_list(value, "prefer", where)):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise RowError(where, f"prefer[{n}]", f"must be two indices [better, worse], is {shown(pair)}")
-        comparisons.append(Comparison(*(index(side, count, f"prefer[{n}]", where) for side in pair)))
+            raise FieldError(where, f"prefer[{n}]", f"must be two indices [better, worse], is {short_repr(pair)}")
+        comparisons.append(Comparison(*(as_index(side, count, f"prefer[{n}]", where) for side in pair)))
     return tuple(comparisons)
 
 
 def _parse_completions(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
     responses, ranks = [], []
-    for n, item in enumerate(items(fields["completions"], "completions", where)):
+    for n, item in enumerate(as_list(fields["completions"], "completions", where)):
         name = f"completions[{n}]"
         if not isinstance(item, Mapping):
-            raise RowError(where, name, f"must be an object, is {kind(item)}")
-        ranks.append(number(item.get("rank"), f"{name}.rank", where))
-        responses.append(reply(item.get("completion"), f"{name}.completion", where))
+            raise FieldError(where, name, f"must be an object, is {kind(item)}")
+        ranks.append(as_number(item.get("rank"), f"{name}.rank", where))
+        responses.append(read_reply(item.get("completion"), f"{name}.completion", where))
     comparisons = []
     for i, j in itertools.combinations(range(len(responses)), 2):
         if ranks[i] != ranks[j]:
@@ -243,15 +244,15 @@ def _continued(
     """The prompt without the assistant's turn that ends it, which now begins every response."""
     begun = prompt[-1].content
     if reading.prefill == "refuse":
-        raise RowError(where, "prompt", "ends with an assistant's turn; a prompt ends with the user's")
+        raise FieldError(where, "prompt", "ends with an assistant's turn; a prompt ends with the user's")
     if any(isinstance(text, RichText) for text in (begun, *responses)):
-        raise RowError(
+        raise FieldError(
             where,
             "prompt",
             "ends with an assistant's turn that cannot be continued, for more than text is in it or a reply",
         )
     if len(prompt) == 1:
-        raise RowError(where, "prompt", "is an assistant's turn alone; there must be one before it")
+        raise FieldError(where, "prompt", "is an assistant's turn alone; there must be one before it")
     return prompt[:-1], [begun + response for response in responses]
 
 

@@ -93,8 +93,8 @@ class Comparison(NamedTuple):
     margin: float = 0.0
     """In units of the score."""
     weight: float = 1.0
-    row: int = -1
-    """Index of the comparison in its data set, which names it in results and errors."""
+    number: int = -1
+    """Index of the comparison in its data set; results and errors name it."""
 
     @property
     def winner(self) -> int | None:

@@ -13,13 +13,13 @@ import numpy as np
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import READ, Reading, parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import READ, Reading, parse_entry
+from gpmjax.data.group_files import BUILTIN, number_comparisons, read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import Group
 from gpmjax.data.messages import empty, held_messages
-from gpmjax.data.records import BUILTIN, number_comparisons, read_groups
-from gpmjax.data.rows import read_rows
+from gpmjax.data.sources import read_entries
 
 SUSPICIOUS_LENGTH_ACCURACY = 0.65
 """From here on "the longer one wins" (or the shorter one) is reported as a bias of the labels."""
@@ -78,11 +78,11 @@ def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
         return read_groups(source), []
     groups, broken, in_strings, tags, unread = [], [], [], {}, {}
     folder = f"{Path(source.partition('?')[0]).parent}/"
-    for row in read_rows(source, refuse=lambda line: broken.append(line.removeprefix(folder))):
+    for row in read_entries(source, refuse=lambda line: broken.append(line.removeprefix(folder))):
         where = row.where.removeprefix(folder)
         try:
-            group = parse_row(row.fields, where, reading)
-        except RowError as error:
+            group = parse_entry(row.fields, where, reading)
+        except FieldError as error:
             broken.append(str(error))
             continue
         groups.append(group)

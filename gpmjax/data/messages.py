@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpmjax.data.fields import RowError, kind, shown, too_deep
+from gpmjax.data.fields import FieldError, kind, short_repr, too_deep
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 
 DESCRIPTIVE = frozenset(
@@ -55,11 +55,11 @@ def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | 
     """A string, or the conversation that a field holds in any spelling but a transcript's.
 
     Raises:
-        RowError: neither; or a message with something in it that this library cannot read.
+        FieldError: neither; or a message with something in it that this library cannot read.
     """
     value = fields.get(name)
     if value is None:
-        raise RowError(
+        raise FieldError(
             where, name, f"missing; there is {', '.join(key for key in fields if key != name) or 'no other'}"
         )
     if isinstance(value, str):
@@ -69,7 +69,7 @@ def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | 
     if isinstance(value, Mapping) and ("role" in value or "from" in value) and len(value) > 1:
         return (_message(value, name, where),)
     if not isinstance(value, list) or not value:
-        raise RowError(where, name, f"must be a string or a list of messages, is {kind(value)}")
+        raise FieldError(where, name, f"must be a string or a list of messages, is {kind(value)}")
     return tuple(_message(item, f"{name}[{n}]", where) for n, item in enumerate(value))
 
 
@@ -79,13 +79,13 @@ def conversation(fields: Mapping[str, Any], name: str, where: str) -> tuple[Mess
     return value if isinstance(value, tuple) else transcript_turns(value) or user(value)
 
 
-def reply(value: Any, name: str, where: str) -> str:
+def read_reply(value: Any, name: str, where: str) -> str:
     """One response: a string, or one assistant message, whose other fields come along in a ``RichText``."""
     content = text_or_messages({name: value}, name, where)
     if isinstance(content, str):
         return content
     if [message.role for message in content] != ["assistant"]:
-        raise RowError(where, name, f"must be one assistant message, is {roles(content)}")
+        raise FieldError(where, name, f"must be one assistant message, is {roles(content)}")
     return content[0].content
 
 
@@ -101,7 +101,7 @@ def held_messages(text: str, name: str = "", where: str = "") -> Any:
     ([{'role': 'user', 'content': 'Hi'}], '[1]')
 
     Raises:
-        RowError: a string that looks like messages but is neither JSON nor Python.
+        FieldError: a string that looks like messages but is neither JSON nor Python.
     """
     start = text.lstrip()[:1]
     if start not in ("[", "{") or not (_ROLE_IN_STRING.search(text) or _FROM_IN_STRING.search(text)):
@@ -110,7 +110,7 @@ def held_messages(text: str, name: str = "", where: str = "") -> Any:
     if value is None:
         # numpy prints no commas between messages. A reply may as well be code that only begins like them.
         if re.match(r"""\s*\[?\s*\{\s*['"](role|content|from|value)['"]\s*:""", text):
-            raise RowError(where, name, "looks like messages inside a string, but is neither JSON nor a Python list")
+            raise FieldError(where, name, "looks like messages inside a string, but is neither JSON nor a Python list")
         return text
     listed = value if isinstance(value, list) else [value]
     return value if listed and all(map(_is_message, listed)) else text
@@ -143,7 +143,7 @@ def tools_message(value: Any, name: str, where: str) -> Message:
         value = literal(value)
     value = [literal(tool) if isinstance(tool, str) else tool for tool in value] if isinstance(value, list) else None
     if not value or not all(isinstance(tool, Mapping) for tool in value):
-        raise RowError(where, name, "must be a list of functions' schemas, or a string of JSON that holds one")
+        raise FieldError(where, name, "must be a list of functions' schemas, or a string of JSON that holds one")
     return Message(TOOLS, json.dumps(value, ensure_ascii=False))
 
 
@@ -162,15 +162,15 @@ def empty(value: Any) -> bool:
 
 def _message(item: Any, name: str, where: str) -> Message:
     if not isinstance(item, Mapping):
-        raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
+        raise FieldError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
     who, what = ("from", "value") if "from" in item and "role" not in item else ("role", "content")
     role = item.get(who)
     if who == "from":
         if role not in _SHAREGPT:
-            raise RowError(where, f"{name}.from", f"must be one of {', '.join(_SHAREGPT)}, is {shown(role)}")
+            raise FieldError(where, f"{name}.from", f"must be one of {', '.join(_SHAREGPT)}, is {short_repr(role)}")
         role = _SHAREGPT[role]
     elif not isinstance(role, str):
-        raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
+        raise FieldError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
     if role == TOOLS:
         return tools_message(item.get(what), f"{name}.{what}", where)
     fields = {
@@ -178,13 +178,13 @@ def _message(item: Any, name: str, where: str) -> Message:
     }
     for key in fields:
         if key in MEDIA:
-            raise RowError(where, f"{name}.{key}", "is not supported; messages are text")
+            raise FieldError(where, f"{name}.{key}", "is not supported; messages are text")
     if "tool_calls" in fields:
         fields["tool_calls"] = _tool_calls(fields["tool_calls"], f"{name}.tool_calls", where)
     if item.get("tool_call_id") is not None:
         fields["tool_call_id"] = item["tool_call_id"]
     if item.get(what) is None and not fields:
-        raise RowError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
+        raise FieldError(where, name, f"must be a message {{'role': string, 'content': string}}, is {kind(item)}")
     content = _content(item.get(what), bool(fields), f"{name}.{what}", where)
     return Message(role, RichText({"content": content, **fields}) if fields else content)
 
@@ -199,7 +199,7 @@ def _content(value: Any, more: bool, name: str, where: str) -> str:
     if empty(value) and more:  # calls alone
         return ""
     if not isinstance(value, list) or not value:
-        raise RowError(
+        raise FieldError(
             where, name, f"must be a string or a list of parts {{'type': 'text', 'text': string}}, is {kind(value)}"
         )
     texts = []
@@ -207,9 +207,11 @@ def _content(value: Any, more: bool, name: str, where: str) -> str:
         part = {"type": "text", "text": part} if isinstance(part, str) else part
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
             what = part.get("type") if isinstance(part, Mapping) else part
-            raise RowError(where, f"{name}[{n}]", f"must be a part of type 'text'; {shown(what)} is not supported")
+            raise FieldError(
+                where, f"{name}[{n}]", f"must be a part of type 'text'; {short_repr(what)} is not supported"
+            )
         if other := next((key for key in part if key in MEDIA and not empty(part[key])), None):
-            raise RowError(where, f"{name}[{n}].{other}", "is not supported; messages are text")
+            raise FieldError(where, f"{name}[{n}].{other}", "is not supported; messages are text")
         texts.append(part["text"])
     return "\n".join(texts)
 
@@ -218,15 +220,15 @@ def _tool_calls(value: Any, name: str, where: str) -> list[dict[str, Any]]:
     """Calls as templates expect them: arguments are an object, not a string that holds one."""
     value = literal(value) if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
-        raise RowError(
+        raise FieldError(
             where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, is {kind(value)}"
         )
     calls = []
     for call in value:
         function = call.get("function", call)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise RowError(
-                where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, has {shown(call)}"
+            raise FieldError(
+                where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, has {short_repr(call)}"
             )
         arguments = function.get("arguments")
         parsed = literal(arguments) if isinstance(arguments, str) and arguments.lstrip().startswith("{") else arguments

@@ -15,11 +15,11 @@ from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_groups
 from gpmjax.data.formats import Reading
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.mixture import mixture
 from gpmjax.data.packing import Row, plan
 from gpmjax.data.questions import QuestionFormat
-from gpmjax.data.records import read_groups
 
 
 class Prepared(NamedTuple):
@@ -47,7 +47,7 @@ def prepare(
     """Read, merge, encode and split the groups of each source; ``row`` counts on from source to source.
 
     Args:
-        sources: see gpmjax.data.rows; ``builtin:NAME`` is a generated game.
+        sources: see gpmjax.data.sources; ``builtin:NAME`` is a generated game.
         max_length: tokens of one prompt with one response; of longer ones the excess is cut, see gpmjax.data.window.
         row_length: token slots of a row; None is twice max_length, in which any pair fits.
         max_responses, max_comparisons: of a piece that a group is split into; None is whatever a row can hold.
@@ -58,7 +58,7 @@ def prepare(
     """
     encoded, report, places = [], EncodeReport(), []
     for source in sources:
-        groups = read_groups(source, reading, first_row=len(places))
+        groups = read_groups(source, reading, first_number=len(places))
         places += [group.where for group in groups for _ in group.comparisons]
         kept, cut = encode_groups(merge_groups(groups), chat, max_length=max_length)
         if not kept:

@@ -11,10 +11,10 @@ import numpy as np
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.conversation import read_prompt, request_column
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import Reading, parse_entry
 from gpmjax.data.groups import Message
-from gpmjax.data.rows import Row, read_rows
+from gpmjax.data.sources import Entry, read_entries
 
 ANSWERED = ("chosen", "responses", "completions")
 
@@ -44,7 +44,7 @@ def read_prompts(source: str, limit: int = 0) -> list[Prompt]:
         ValueError: a row without a prompt, or with an empty one; the message names file, line and field.
     """
     found: dict[tuple[Message, ...], Prompt] = {}
-    for row in read_rows(source):
+    for row in read_entries(source):
         prompt = _prompt(row)
         found.setdefault(prompt.messages, prompt)
         if limit and len(found) == limit:
@@ -52,14 +52,14 @@ def read_prompts(source: str, limit: int = 0) -> list[Prompt]:
     return list(found.values())
 
 
-def _prompt(row: Row) -> Prompt:
+def _prompt(row: Entry) -> Prompt:
     fields = {name: value for name, value in row.fields.items() if value is not None}
     if any(name in fields for name in ANSWERED):
-        messages = parse_row(fields, row.where, Reading(prefill="refuse")).prompt
+        messages = parse_entry(fields, row.where, Reading(prefill="refuse")).prompt
     else:
         messages = read_prompt(fields, row.where)
     if not messages[-1].content.strip():
-        raise RowError(row.where, request_column(fields) or "prompt", "is empty; a prompt needs text")
+        raise FieldError(row.where, request_column(fields) or "prompt", "is empty; a prompt needs text")
     return Prompt(messages, row.where)
 
 

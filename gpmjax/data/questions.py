@@ -31,7 +31,7 @@ _SPARE = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Question:
+class QuestionTemplate:
     """A template; {eos} stands for the tokenizer's own."""
 
     text: str
@@ -48,23 +48,27 @@ class Question:
 
 QUESTIONS = {
     # Jiang et al. 2023 (arXiv 2306.02561): segments with separators, for a head on the last token.
-    "candidates": Question("<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"),
+    "candidates": QuestionTemplate(
+        "<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"
+    ),
     # Munos et al. 2023 (arXiv 2312.00886), their template for summaries. With a space at its end: tokenizers that split digits have
     # no token for a space and a digit.
-    "one_or_two": Question(
+    "one_or_two": QuestionTemplate(
         "You are an expert summary rater. Given a piece of text and two of its possible summaries, output 1 or 2 to indicate "
         "which summary is better.\nText - {prompt}, Summary 1 - {first}, Summary 2 - {second}.\nPreferred Summary - ",
         ("1", "2"),
         wrapping="plain",
     ),
     # Dong et al. 2024 (arXiv 2405.07863): the released pairwise preference models.
-    "a_or_b": Question("[CONTEXT] {prompt} [RESPONSE A] {first} [RESPONSE B] {second} \n", ("A", "B")),
+    "a_or_b": QuestionTemplate("[CONTEXT] {prompt} [RESPONSE A] {first} [RESPONSE B] {second} \n", ("A", "B")),
     # Zhang et al. 2024 (arXiv 2408.15240): the verifier's question.
-    "yes_or_no": Question("Question: {prompt}\nAnswer: {response}\nIs the answer correct (Yes/No)?", ("Yes", "No")),
+    "yes_or_no": QuestionTemplate(
+        "Question: {prompt}\nAnswer: {response}\nIs the answer correct (Yes/No)?", ("Yes", "No")
+    ),
 }
 
 
-def question_named(name: str) -> Question:
+def question_named(name: str) -> QuestionTemplate:
     """A built-in question, or one's own: a template's text, whose verdicts must then be declared.
 
     >>> question_named("yes_or_no").pairwise, question_named("{prompt} -> {first} or {second}?").pairwise
@@ -80,10 +84,10 @@ def question_named(name: str) -> Question:
             f"question={name!r}: must be one of {', '.join(map(repr, QUESTIONS))}, or a template with "
             "{prompt} and {response}, or with {prompt}, {first} and {second}"
         )
-    return Question(name)
+    return QuestionTemplate(name)
 
 
-def question_for(name: str, kind: str) -> Question | None:
+def question_for(name: str, kind: str) -> QuestionTemplate | None:
     """The question that a preference model of this kind is asked; None where it reads responses as replies.
 
     Raises:
@@ -138,13 +142,13 @@ class Asked(NamedTuple):
     then the probability of the first verdict."""
     differ: tuple[bool, ...]
     """Of each comparison, whether what its question holds of the two responses still differs."""
-    responses: list["Part"]
+    responses: list["Excerpt"]
     """What is left of each of the group's responses, in the question that holds the least of it."""
     prompt_lost: list[int]
     """Tokens of the request that were cut away in a question about each of the responses; the most of them."""
 
 
-class Part(NamedTuple):
+class Excerpt(NamedTuple):
     """A text that fills a place of a template."""
 
     text: str
@@ -157,7 +161,7 @@ class Part(NamedTuple):
         return self.lost > 0
 
 
-Piece = tuple[str, list[tuple[int, int]]]
+TokenizedText = tuple[str, list[tuple[int, int]]]
 """A text, and where its tokens begin and end in it."""
 
 
@@ -172,7 +176,7 @@ class QuestionFormat:
     """
 
     chat: ChatFormat
-    question: Question
+    question: QuestionTemplate
     order: str = "both"
 
     def __post_init__(self):
@@ -194,7 +198,7 @@ class QuestionFormat:
             ValueError: ``max_length`` has no room for the template.
         """
         pairs = self.pairs(group)
-        request, *sides = self._pieces([transcript(group.prompt), *group.responses])
+        request, *sides = self._pieces([prompt_text(group.prompt), *group.responses])
         filled = self._fill(request, [[sides[index] for index in pair] for pair in pairs], max_length)
         ids = [tokens for tokens, _ in filled]
         shared = min(len(os.path.commonprefix(ids)), min(map(len, ids)) - 1)
@@ -214,8 +218,8 @@ class QuestionFormat:
         )
 
     def _fill(
-        self, request: Piece, sides: Sequence[Sequence[Piece]], max_length: int
-    ) -> list[tuple[list[int], list[Part]]]:
+        self, request: TokenizedText, sides: Sequence[Sequence[TokenizedText]], max_length: int
+    ) -> list[tuple[list[int], list[Excerpt]]]:
         """Each question's tokens, and what it holds: of the request, and of its one or two responses."""
         room = max_length - self._frame - _SPARE
         if room < 4:
@@ -293,17 +297,17 @@ class QuestionFormat:
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
         return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
 
-    def _pieces(self, texts: list[str]) -> list[Piece]:
+    def _pieces(self, texts: list[str]) -> list[TokenizedText]:
         places = self.tokenizer(texts, add_special_tokens=False, verbose=False, return_offsets_mapping=True)[
             "offset_mapping"
         ]
         return list(zip(texts, places, strict=True))
 
 
-def transcript(messages: Sequence[Message]) -> str:
+def prompt_text(messages: Sequence[Message]) -> str:
     """A conversation as one text; a single user's message is its own.
 
-    >>> transcript((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Why?")))
+    >>> prompt_text((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Why?")))
     'user: Hi\\n\\nassistant: Hello\\n\\nuser: Why?'
     """
     if len(messages) == 1 and messages[0].role == "user":
@@ -311,21 +315,21 @@ def transcript(messages: Sequence[Message]) -> str:
     return "\n\n".join(f"{message.role}: {message.content}" for message in messages)
 
 
-def _whole(piece: Piece) -> Part:
+def _whole(piece: TokenizedText) -> Excerpt:
     text, places = piece
-    return Part(text, len(places))
+    return Excerpt(text, len(places))
 
 
-def _keep_end(piece: Piece, limit: int) -> Part:
-    text, places = piece
-    lost = len(places) - limit
-    return _whole(piece) if lost <= 0 else Part(text[places[lost][0] :], limit, lost)
-
-
-def _keep_start(piece: Piece, limit: int) -> Part:
+def _keep_end(piece: TokenizedText, limit: int) -> Excerpt:
     text, places = piece
     lost = len(places) - limit
-    return _whole(piece) if lost <= 0 else Part(text[: places[limit - 1][1]], limit, lost)
+    return _whole(piece) if lost <= 0 else Excerpt(text[places[lost][0] :], limit, lost)
+
+
+def _keep_start(piece: TokenizedText, limit: int) -> Excerpt:
+    text, places = piece
+    lost = len(places) - limit
+    return _whole(piece) if lost <= 0 else Excerpt(text[: places[limit - 1][1]], limit, lost)
 
 
 def response_format(chat: ChatFormat, question: str, kind: str, *, order: str = "both") -> ChatFormat | QuestionFormat:

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpmjax.data.conversation import read_prompt
-from gpmjax.data.fields import RowError, items, kind, number
-from gpmjax.data.formats import parse_row
+from gpmjax.data.fields import FieldError, as_list, as_number, kind
+from gpmjax.data.formats import parse_entry
 from gpmjax.data.groups import Group
-from gpmjax.data.rows import Row
+from gpmjax.data.sources import Entry
 
 
 class RatedGroup(NamedTuple):
@@ -28,11 +28,11 @@ class RatedGroup(NamedTuple):
     """Aspect → [K], NaN where there is none."""
 
 
-def rated_groups(rows: Iterable[Row]) -> list[RatedGroup]:
+def rated_groups(rows: Iterable[Entry]) -> list[RatedGroup]:
     """One for each row, in order; comparisons are kept where the row has them.
 
     >>> row = {"prompt": "?", "responses": ["x", "y"], "ratings": {"wit": [5, None]}}
-    >>> (rated,) = rated_groups([Row("f.jsonl:1", row)])
+    >>> (rated,) = rated_groups([Entry("f.jsonl:1", row)])
     >>> rated.group.responses, rated.ratings
     (('x', 'y'), {'wit': [5.0, nan]})
 
@@ -68,13 +68,13 @@ def find_ratings(groups: Sequence[Group], rated: Iterable[RatedGroup]) -> list[d
 def rated_completions(fields: Mapping[str, Any], where: str) -> tuple[list[str], list[Mapping[str, float]]]:
     """UltraFeedback's ``completions``: the texts, and each one's ratings by aspect."""
     texts, ratings = [], []
-    for n, item in enumerate(items(fields.get("completions"), "completions", where)):
+    for n, item in enumerate(as_list(fields.get("completions"), "completions", where)):
         name = f"completions[{n}]"
         if not isinstance(item, Mapping) or not isinstance(item.get("response"), str):
-            raise RowError(where, f"{name}.response", f"must be a string, is {kind(item)}")
+            raise FieldError(where, f"{name}.response", f"must be a string, is {kind(item)}")
         given = item.get("ratings") or item.get("annotations")
         if not isinstance(given, Mapping):
-            raise RowError(where, f"{name}.ratings", f"must be an object (or in 'annotations'), is {kind(given)}")
+            raise FieldError(where, f"{name}.ratings", f"must be an object (or in 'annotations'), is {kind(given)}")
         texts.append(item["response"])
         ratings.append({aspect: rating(value, f"{name}.ratings.{aspect}", where) for aspect, value in given.items()})
     return texts, ratings
@@ -87,7 +87,7 @@ def rating(value: Any, name: str, where: str) -> float:
     (4.0, nan)
 
     Raises:
-        RowError: a number that is infinite, or larger than 32 bits hold.
+        FieldError: a number that is infinite, or larger than 32 bits hold.
     """
     value = value.get("Rating") if isinstance(value, Mapping) else value
     try:
@@ -96,10 +96,10 @@ def rating(value: Any, name: str, where: str) -> float:
         missing = False
     except (TypeError, ValueError):
         missing = True
-    return math.nan if missing else number(value, name, where)
+    return math.nan if missing else as_number(value, name, where)
 
 
-def _rated_completions(row: Row) -> RatedGroup:
+def _rated_completions(row: Entry) -> RatedGroup:
     texts, each = rated_completions(row.fields, row.where)
     aspects = list(dict.fromkeys(aspect for ratings in each for aspect in ratings))
     ratings = {aspect: [given.get(aspect, math.nan) for given in each] for aspect in aspects}
@@ -108,16 +108,18 @@ def _rated_completions(row: Row) -> RatedGroup:
     )
 
 
-def _rated_responses(row: Row) -> RatedGroup:
+def _rated_responses(row: Entry) -> RatedGroup:
     where, fields = row
     if not isinstance(fields.get("ratings"), Mapping) or not fields["ratings"]:
-        raise RowError(where, "ratings", f"must be an object {{aspect: [K numbers]}}, is {kind(fields.get('ratings'))}")
+        raise FieldError(
+            where, "ratings", f"must be an object {{aspect: [K numbers]}}, is {kind(fields.get('ratings'))}"
+        )
     labelled = fields if "comparisons" in fields else {"prefer": [], **fields}
-    group = parse_row(labelled, where)
+    group = parse_entry(labelled, where)
     ratings = {}
     for aspect, values in fields["ratings"].items():
         name, count = f"ratings.{aspect}", len(group.responses)
-        if len(items(values, name, where)) != count:
-            raise RowError(where, name, f"must have one number for each of {count} responses, has {len(values)}")
+        if len(as_list(values, name, where)) != count:
+            raise FieldError(where, name, f"must have one number for each of {count} responses, has {len(values)}")
         ratings[aspect] = [rating(value, f"{name}[{n}]", where) for n, value in enumerate(values)]
     return RatedGroup(group, ratings)

@@ -80,12 +80,12 @@ def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> Score
     comparisons = batch.comparisons
     score = np.asarray(pair_scores(output, comparisons))
     # Padding is told by its row: a real comparison may carry weight 0 in training and still be measured.
-    real = np.asarray(comparisons.row) >= 0
+    real = np.asarray(comparisons.number) >= 0
     gap = None
     if isinstance(output, PairwiseOutput) and np.any((comparisons.chosen != comparisons.rejected)[real]):
         gap = np.asarray(sum(order_values(output, comparisons)))[real]
     return Scored(
-        row=np.asarray(comparisons.row)[real],
+        row=np.asarray(comparisons.number)[real],
         score=score[real],
         target=np.asarray(comparisons.target)[real],
         tau=float(output.tau),
@@ -165,7 +165,7 @@ def measure_scored(
     """Accuracy, likelihood, calibration and the length baseline of scored comparisons.
 
     Args:
-      facts: by the comparison's row.
+      facts: by the comparison's number.
       by: tags to break the figures down by.
       sink: given each record as soon as it is known, to be written down.
       kept: records of an earlier evaluation, beside which ``scored`` are the rest.
@@ -192,7 +192,7 @@ def judged_comparisons(judge: Judge, groups: Sequence[Group]) -> Iterator[Scored
         )
         gap = None if verdict.asked is None else verdict.asked[chosen, rejected] + verdict.asked[rejected, chosen]
         yield Scored(
-            row=np.array([c.row for c in group.comparisons], int),
+            row=np.array([c.number for c in group.comparisons], int),
             score=verdict.scores[chosen, rejected],
             target=np.array([c.target for c in group.comparisons], float),
             tau=verdict.tau,

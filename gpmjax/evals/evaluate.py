@@ -25,7 +25,7 @@ class EvaluationPlan:
 
     judge: JudgePlan
     data: str
-    """Anything `gpmjax.data.read_groups` reads."""
+    """Anything `gpmjax.data.group_files.read_groups` reads."""
     by: tuple[str, ...] = BREAKDOWN
 
 
@@ -65,7 +65,7 @@ def _measure(
 
 
 def _undone(group: Group, rows: Set[int]) -> tuple[Comparison, ...]:
-    return tuple(comparison for comparison in group.comparisons if comparison.row in rows)
+    return tuple(comparison for comparison in group.comparisons if comparison.number in rows)
 
 
 def _described(plan: EvaluationPlan, max_length: int, data: HeldOut) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from typing import Any
 from gpmjax.arrays import TokenBatch
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.data.questions import QuestionFormat
-from gpmjax.data.records import read_groups
 from gpmjax.evals.comparisons import BREAKDOWN, Facts, measure
 from gpmjax.evals.intervals import prompt_name
 from gpmjax.judges.forward import Batch, Scorer
@@ -27,7 +27,7 @@ class HeldOut:
     pipeline: Pipeline
     """Each group once, in order; its ``rows(step)`` also serve to batch cached features."""
     facts: dict[int, Facts]
-    """By the comparison's row; those that are scored."""
+    """By the comparison's number; those that are scored."""
     report: EncodeReport
     """What encoding cut and dropped."""
     dropped: tuple[str, ...]
@@ -64,7 +64,7 @@ def held_out(
     row_length: int | None = None,
     packing: str = "pack",
 ) -> HeldOut:
-    """Read a source (see `gpmjax.data.rows`) and encode it for evaluation.
+    """Read a source (see `gpmjax.data.sources`) and encode it for evaluation.
 
     Args:
       max_length: tokens of one prompt with one response; of longer ones the excess is cut, see `gpmjax.data.window`.
@@ -87,7 +87,7 @@ def held_out(
     if not report.comparisons:
         raise ValueError(f"{source}: no comparison between different texts, there is nothing to measure")
     facts = _facts(groups, merged, [encoded for encoded, _ in pairs])
-    everything = [(c.row, group.where) for group in groups for c in group.comparisons]
+    everything = [(c.number, group.where) for group in groups for c in group.comparisons]
     compared = [encoded for encoded, _ in pairs if encoded.comparisons]
     limit = row_length or max(SHORT_ROW, max(map(_longest_pair, compared)))
     pieces = [piece for encoded in compared for piece in split_group(encoded, row_length=limit)]
@@ -107,14 +107,14 @@ def _longest_pair(group: EncodedGroup) -> int:
 
 def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup]) -> dict[int, Facts]:
     """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before merging."""
-    read = {c.row: (group, c) for group in groups for c in group.comparisons}
+    read = {c.number: (group, c) for group in groups for c in group.comparisons}
     facts = {}
     for whole, kept in zip(merged, encoded, strict=True):
-        named = {c.row: (c.chosen, c.rejected) for c in whole.comparisons}
+        named = {c.number: (c.chosen, c.rejected) for c in whole.comparisons}
         for comparison in kept.comparisons:
-            group, original = read[comparison.row]
-            sides = [kept.read[side] for side in named[comparison.row]]
-            facts[comparison.row] = Facts(
+            group, original = read[comparison.number]
+            sides = [kept.read[side] for side in named[comparison.number]]
+            facts[comparison.number] = Facts(
                 group.where,
                 tuple(side.tokens for side in sides),
                 tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),

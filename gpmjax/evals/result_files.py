@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from gpmjax.data.rows import split_source
+from gpmjax.data.sources import split_source
 from gpmjax.files import append_line, fingerprint, write_json
 from gpmjax.owner import owned_output
 

@@ -131,10 +131,10 @@ def choose_price(
       model: a hybrid; its γ is 1.
       heads: the parameters that every fit begins with.
       optimizer: as of the run itself.
-      folds: what each fold leaves out, by the comparison's row.
+      folds: what each fold leaves out, by the comparison's number.
       train: the batches of a whole fit, in order.
       measured: gives batches that hold every comparison once.
-      targets: labels by the comparison's row.
+      targets: labels by the comparison's number.
       progress: told the number of steps done.
     """
     points = prices(config, model.spec.gate != "none")
@@ -159,7 +159,7 @@ def targets_of(groups: Sequence[Any], comparisons: int) -> Targets:
     target, weight = np.full(comparisons, 0.5, np.float32), np.zeros(comparisons, np.float32)
     for group in groups:
         for c in group.comparisons:
-            target[c.row], weight[c.row] = c.target, c.weight
+            target[c.number], weight[c.number] = c.target, c.weight
     return Targets(target, weight)
 
 
@@ -265,7 +265,7 @@ def fit_members(
         stacked
     )
     for n, batch in enumerate(train):
-        rows = np.asarray(batch.comparisons.row)
+        rows = np.asarray(batch.comparisons.number)
         keep = (folds.fit[:, rows] & (rows >= 0))[fold]
         member = _Member(curl, gate, (~off).astype(np.float32), keep)
         state = every(state, _Given(batch, member))
@@ -311,7 +311,7 @@ def _measure(
     every = jax.jit(jax.vmap(score, in_axes=(0, 0, None)))
     found = np.full((len(members), comparisons), np.nan, np.float32)
     for batch in measured():
-        odds, rows = np.asarray(every(params, cyclic, batch)), np.asarray(batch.comparisons.row)
+        odds, rows = np.asarray(every(params, cyclic, batch)), np.asarray(batch.comparisons.number)
         found[:, rows[rows >= 0]] = odds[:, rows >= 0]
     return found
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from gpmjax import hub
+from gpmjax.chips import peak_flops
 from gpmjax.config import Config
 from gpmjax.data.assemble import BatchShape, Rows, assemble, assemble_features
 from gpmjax.data.chat import ChatFormat
@@ -34,7 +35,7 @@ from gpmjax.progress import ProgressBar
 from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
 from gpmjax.train.backbone import open_backbone
 from gpmjax.train.checkpoint import Checkpoints
-from gpmjax.train.flops import Work, dense_work, hardware_flops, peak_flops
+from gpmjax.train.flops import Work, dense_work, hardware_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
 from gpmjax.train.metrics import MetricsWriter, write_json
 from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
@@ -239,7 +240,7 @@ class Run:
             put=functools.partial(put_batch, self.mesh),
             step=lambda state, batch: step(state, frozen, batch),
             units="responses" if self.frozen_backbone else "tokens",
-            rows=lambda batch: np.asarray(batch.comparisons.row),
+            rows=lambda batch: np.asarray(batch.comparisons.number),
             name_rows=name_rows,
             evaluate=lambda state: self._evaluate(merge(state.params, frozen)),
             save=lambda state, figures: checkpoints.save(state, self._record | self._choice, self._ranked(figures)),

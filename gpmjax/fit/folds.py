@@ -32,7 +32,7 @@ def make_folds(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, fold
     """Folds over the prompts; over the responses where there are too few prompts; none where there is too little of either.
 
     Args:
-      sources: encoded groups; one prompt may be in several of them. A comparison's ``row`` is below ``comparisons``.
+      sources: encoded groups; one prompt may be in several of them. A comparison's ``number`` is below ``comparisons``.
       comparisons: N.
       folds: F.
       seed: of the draw.
@@ -45,7 +45,12 @@ def make_folds(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, fold
         here = prompts.setdefault(group.prompt.tobytes(), len(prompts))
         sides = [responses.setdefault((here, text.tobytes()), len(responses)) for text in group.responses]
         for c in group.comparisons:
-            prompt[c.row], chosen[c.row], rejected[c.row], known[c.row] = here, sides[c.chosen], sides[c.rejected], True
+            prompt[c.number], chosen[c.number], rejected[c.number], known[c.number] = (
+                here,
+                sides[c.chosen],
+                sides[c.rejected],
+                True,
+            )
     if len(prompts) >= max(MIN_PROMPTS, folds):
         part = _parts(len(prompts), folds, seed)[prompt]
         held_out = known & (part == np.arange(folds)[:, None])

@@ -1,7 +1,6 @@
 """What ``loss.curl="auto"`` does to a run: numbers in the place of "auto", before the fit or after it."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from gpmjax.fit.features import features_in_memory
 from gpmjax.fit.folds import make_folds
 from gpmjax.fit.inputs import batch_shape
 from gpmjax.fit.second_stage import fit_cyclic_part, leave_out, with_choice
+from gpmjax.hub.json_files import json_object
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.progress import ProgressBar
 from gpmjax.train.metrics import write_json
@@ -76,7 +76,7 @@ class Regulariser:
             self.loss = dataclasses.replace(loss, curl="inf", gate_penalty="0")
         elif loss.curl == "auto":
             if resumed and self._file.is_file():
-                self.figures = json.loads(self._file.read_text(encoding="utf-8"))
+                self.figures = json_object(self._file)
             else:
                 self.figures = write_json(self._file, self._choose(model, heads, steps, assemble))
             self.loss = dataclasses.replace(

@@ -77,7 +77,7 @@ def leave_out(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, share
     if folds.unit != "prompts":
         return Parted([list(source) for source in sources], [])
     out = folds.held_out[0]
-    is_out = lambda group: any(out[c.row] for c in group.comparisons)
+    is_out = lambda group: any(out[c.number] for c in group.comparisons)
     train = [[group for group in source if not is_out(group)] for source in sources]
     return Parted(train, [group for source in sources for group in source if is_out(group)])
 
@@ -97,7 +97,7 @@ def fit_cyclic_part(
     Args:
       model: the hybrid with γ = 1.
       heads: stage one's, whose reward is kept.
-      targets: labels by the comparison's row.
+      targets: labels by the comparison's number.
       train: number of steps → that many batches of the training prompts' features, shuffled.
       held_out: batches with every held-out comparison once.
       groups: the held-out groups.
@@ -217,7 +217,7 @@ def _parts(
     parts = []
     for batch in held_out:
         reward, cyclic = map(np.asarray, every(members, batch))
-        rows = np.asarray(batch.comparisons.row)
+        rows = np.asarray(batch.comparisons.number)
         real = rows >= 0
         parts.append((reward[0][real], cyclic[:, real], rows[real]))
     reward, cyclic, rows = zip(*parts, strict=True)
@@ -231,7 +231,7 @@ def _prompt_of(groups: Sequence[EncodedGroup], comparisons: int) -> np.ndarray:
     for group in groups:
         here = known.setdefault(group.prompt.tobytes(), len(known))
         for c in group.comparisons:
-            found[c.row] = here
+            found[c.number] = here
     return found
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, items, strings
+from gpmjax.data.fields import FieldError, as_list, as_strings
 from gpmjax.interop.reward_model import RewardModel, from_environment
 from gpmjax.interop.rewards import Completion, Scoring
 from gpmjax.interop.templated import without_header
@@ -68,17 +68,17 @@ def read_completions(fields: dict[str, Any], header: str | None = None, ending: 
     Raises ValueError, one line naming the field and its place.
     """
     where = "request"
-    queries = strings(fields.get("query"), "query", where)
-    prompts, labels = items(fields.get("prompts"), "prompts", where), fields.get("labels")
-    labels = [None] * len(queries) if labels is None else items(labels, "labels", where)
+    queries = as_strings(fields.get("query"), "query", where)
+    prompts, labels = as_list(fields.get("prompts"), "prompts", where), fields.get("labels")
+    labels = [None] * len(queries) if labels is None else as_list(labels, "labels", where)
     for name, values in (("prompts", prompts), ("labels", labels)):
         if len(values) != len(queries):
-            raise RowError(where, name, f"must have as many entries as 'query', {len(queries)}, has {len(values)}")
+            raise FieldError(where, name, f"must have as many entries as 'query', {len(queries)}, has {len(values)}")
     made = []
     for n, (query, prompt, label) in enumerate(zip(queries, prompts, labels, strict=True)):
         if isinstance(prompt, str):
             if not query.startswith(prompt):
-                raise RowError(
+                raise FieldError(
                     where, f"query[{n}]", f"must begin with its prompt, {prompt!r:.60}, begins {query!r:.60}"
                 )
             text = query.removeprefix(prompt)

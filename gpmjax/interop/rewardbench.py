@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.messages import reply
+from gpmjax.data.messages import read_reply
 from gpmjax.interop.reward_model import Opened, RewardModel
 from gpmjax.interop.rewards import Completion
 from gpmjax.interop.templated import split_at_header
@@ -107,7 +107,9 @@ class PairPipeline:
                     f"{where}: the two conversations differ before their last turn, so they do not answer one prompt"
                 )
             prompt = messages_of(list(first[:-1]), "prompt", where)
-            made.append(Completion(prompt, reply([first[-1]], "A", where), reply([second[-1]], "B", where), where))
+            made.append(
+                Completion(prompt, read_reply([first[-1]], "A", where), read_reply([second[-1]], "B", where), where)
+            )
         log_odds = self.model.opened.score(made)
         return log_odds.tolist() if output_logits else self.as_tensor(log_odds > 0)
 

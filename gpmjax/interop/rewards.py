@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from gpmjax.data.fields import RowError, kind
+from gpmjax.data.fields import FieldError, kind
 from gpmjax.data.groups import Comparison, Group, Message
 from gpmjax.judges.judge import Judge, Verdict
 from gpmjax.losses.signals import mean_score, mean_win_rate
@@ -96,7 +96,7 @@ class Rewards:
         for place, completion in enumerate(completions):
             if self._plan.against == "reference" and not isinstance(completion.reference, str):
                 problem = f"must be a text to compare with, is {kind(completion.reference)}"
-                raise RowError(completion.where, "reference", problem)
+                raise FieldError(completion.where, "reference", problem)
             key = completion.reference if self._plan.against == "reference" else None
             found.setdefault((completion.prompt, key), []).append(place)
         return list(found.values())

@@ -1,10 +1,10 @@
-"""Prompts as any trainer writes them: strings, or lists of {"role", "content"}. Completions are read by `gpmjax.data.messages.reply`."""
+"""Prompts as any trainer writes them: strings, or lists of {"role", "content"}. Completions are read by `gpmjax.data.messages.read_reply`."""
 
 from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError
+from gpmjax.data.fields import FieldError
 from gpmjax.data.groups import Message
 from gpmjax.data.messages import conversation
 
@@ -21,5 +21,5 @@ def messages_of(value: Any, name: str, where: str) -> tuple[Message, ...]:
         value = list(value)
     messages = conversation({name: value}, name, where)
     if messages[-1].role == "assistant":
-        raise RowError(where, name, "ends with an assistant's turn; a prompt ends with the user's")
+        raise FieldError(where, name, "ends with an assistant's turn; a prompt ends with the user's")
     return messages

@@ -18,9 +18,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gpmjax.data.messages import reply
+from gpmjax.data.conversation import beside
+from gpmjax.data.messages import read_reply
 from gpmjax.interop.rewards import Completion, Scoring
 from gpmjax.interop.texts import messages_of
+
+
+PROMPT_COLUMNS = ("history", "system", "tools")
+"""Columns of the data set that belong to the prompt, as in rows that gpmjax reads itself."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,9 @@ class TRLReward:
         made = []
         for n, (prompt, completion, reference) in enumerate(zip(prompts, completions, references, strict=True)):
             where = f"completion {n}"
-            made.append(
-                Completion(
-                    messages_of(prompt, "prompt", where), reply(completion, "completion", where), reference, where
-                )
-            )
+            row = {name: columns[name][n] for name in PROMPT_COLUMNS if name in columns}
+            turns = beside(row, messages_of(prompt, "prompt", where), where)
+            made.append(Completion(turns, read_reply(completion, "completion", where), reference, where))
         return [float(number) for number in self.score(made)]
 
     def _references(self, columns: dict[str, Any], count: int) -> Sequence[Any]:

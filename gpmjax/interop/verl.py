@@ -18,8 +18,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gpmjax.data.fields import RowError
-from gpmjax.data.messages import reply
+from gpmjax.data.fields import FieldError
+from gpmjax.data.messages import read_reply
 from gpmjax.interop.reward_model import from_environment
 from gpmjax.interop.rewards import Completion
 from gpmjax.interop.texts import messages_of
@@ -79,7 +79,7 @@ def compute_score_batched(
         if prompt_key not in known:
             there = ", ".join(known) or "nothing"
             problem = f"has no {prompt_key!r}, there is {there}; put the prompt there, or name its place with reward_kwargs.prompt_key"
-            raise RowError(where, "extra_info", problem)
+            raise FieldError(where, "extra_info", problem)
         prompt = messages_of(known[prompt_key], f"extra_info.{prompt_key}", where)
-        made.append(Completion(prompt, reply(solution, "solution_str", where), truth, where))
+        made.append(Completion(prompt, read_reply(solution, "solution_str", where), truth, where))
     return [float(number) for number in from_environment()(made)]

@@ -15,7 +15,7 @@ from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.feature_store import FeatureStore, text_key
 from gpmjax.judges.forward import Scorer
-from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, Output, read_groups
+from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, Output, packed_outputs
 
 
 class Features(NamedTuple):
@@ -64,7 +64,7 @@ class FeatureReader:
                 names += [own[n] for n in new]
         if not missing:
             return
-        found = [features for features, _ in read_groups(self.features, missing, self.rows_per_batch)]
+        found = [features for features, _ in packed_outputs(self.features, missing, self.rows_per_batch)]
         self.store.add(names, *(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _outputs(self, keys: Sequence[Sequence[bytes]], places: int) -> Iterator[Output]:

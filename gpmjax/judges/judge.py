@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from gpmjax.data.groups import Group
-from gpmjax.data.questions import transcript
+from gpmjax.data.questions import prompt_text
 
 Pairs = Literal["labelled", "all"]
 """Which pairs are wanted: those that a group's comparisons name, or every one of its responses."""
@@ -80,7 +80,7 @@ def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
         "forward_tokens": int(verdict.forward_tokens),
         "truncated": bool(verdict.truncated),
         "tags": dict(group.tags),
-        "texts": {"prompt": transcript(group.prompt), "responses": list(group.responses)},
+        "texts": {"prompt": prompt_text(group.prompt), "responses": list(group.responses)},
     }
     if verdict.embedding is not None:
         record["embedding"] = np.asarray(verdict.embedding, np.float64).tolist()

@@ -36,10 +36,10 @@ class PackedReader:
     rows_per_batch: int = 8
 
     def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
-        return read_groups(self.scorer, groups, self.rows_per_batch)
+        return packed_outputs(self.scorer, groups, self.rows_per_batch)
 
 
-def read_groups(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[tuple[Output, int]]:
+def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[tuple[Output, int]]:
     """What ``scorer`` says of each group's responses, and the tokens that it took; see `PackedReader`."""
     if not groups:
         return

@@ -1,13 +1,13 @@
-"""Log-probabilities of given tokens, a chunk of the vocabulary at a time: the [N, V] logits never exist at once.
+"""Log-probabilities of given tokens, a chunk of the vocabulary at a time. The [N, V] logits never exist at once.
 
-With 8,192 tokens and a vocabulary of 256,000 they would take 8 GiB in float32, and several times that backwards. Here
-each chunk's logits are folded into a running log Σ exp and dropped. The gradient is written out by hand: it needs the
-probabilities exp(z − log Σ exp), which are made again, chunk by chunk, from the one number per token that was kept.
+With 8,192 tokens and a vocabulary of 256,000 the logits would take 8 GiB in float32, and several times that backwards.
+Each chunk's logits are folded into a running log Σ exp and dropped. The gradient is written by hand: it needs the
+probabilities exp(z − log Σ exp), which are computed again, chunk by chunk, from the one number per token that was kept.
 
     log p = z_y − log Σ_v exp z_v        ∂ log p/∂z_v = 1[v = y] − exp(z_v − log Σ exp z)
 
-Chunks of tokens would bound the logits too, but add each chunk's gradient to the whole [V, D] of the unembedding. Over
-the vocabulary every row of it is written once.
+Chunks of tokens would bound the logits too, but each chunk's gradient would be added to the whole [V, D] of the
+unembedding. With chunks of the vocabulary every row of that gradient is written once.
 """
 
 from functools import partial
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array
+from gpmjax.softcap import soft_cap, soft_cap_slope
 
 
 def token_logprobs(
@@ -30,8 +31,8 @@ def token_logprobs(
 ) -> Float[jax.Array, "N"]:
     """log p(target | hidden) = z_target − log Σ_v exp z_v, where z = hidden · unembedding.
 
-    Drop prompt and padding tokens first, where that is possible: what is not asked for costs nothing. Differentiable
-    once, backwards.
+    Drop prompt and padding tokens first where that is possible, since every token costs V products. The function can
+    be differentiated once, in reverse mode.
 
     Args:
       hidden: hidden states after the final norm [N, D], in the compute dtype.
@@ -70,10 +71,10 @@ def _forward(vocab_axis, softcap, chunk, hidden_ND, targets_N, unembedding):
         total_N += jnp.sum(jnp.exp(logits_NC - new_largest_N[:, None]), axis=1)
         inside_N = (local_N >= 0) & (local_N < chunk)
         here_N = jnp.take_along_axis(logits_NC, jnp.clip(local_N, 0, chunk - 1)[:, None], axis=1)[:, 0]
-        # A target met again in the last chunk's overlap reads −inf there: the first meeting counts.
+        # The last chunk overlaps the one before it. A target in the overlap reads −inf there, so the first one counts.
         return (new_largest_N, total_N, jnp.where(inside_N & jnp.isnan(target_N), here_N, target_N)), None
 
-    # What no chunk finds, an id outside the vocabulary, stays NaN.
+    # A target that no chunk holds, an id outside the vocabulary, stays NaN.
     start = tuple(jnp.full(targets_N.shape, value, jnp.float32) for value in (-jnp.inf, 0.0, jnp.nan))
     (largest_N, total_N, target_N), _ = jax.lax.scan(fold, start, _chunks(vocab_axis, chunk, unembedding))
     log_total_N = largest_N + jnp.log(total_N)
@@ -89,12 +90,12 @@ def _backward(vocab_axis, softcap, chunk, residuals, gradient_N):
         is_target_NC = (local_N[:, None] == jnp.arange(chunk)[None, :]).astype(jnp.float32)
         d_logits_NC = gradient_N[:, None] * (is_target_NC - jnp.exp(logits_NC - log_total_N[:, None]))
         if softcap is not None:
-            d_logits_NC *= 1 - jnp.square(logits_NC / softcap)
+            d_logits_NC *= soft_cap_slope(logits_NC, softcap)
         d_logits_NC = jnp.where(is_new_C[None, :], d_logits_NC, 0.0).astype(hidden_ND.dtype)
         d_hidden_ND += _dot(d_logits_NC, weights, 1, vocab_axis)
         rows, columns = (d_logits_NC, hidden_ND) if vocab_axis == 0 else (hidden_ND, d_logits_NC)
         start = _start(vocab_axis, chunk, unembedding, c)
-        # Added to what is there, as the last chunk overlaps the one before it (with zeros).
+        # The last chunk overlaps the one before it, with zeros, so this adds to what is there.
         written = jax.lax.dynamic_slice_in_dim(d_unembedding, start, chunk, vocab_axis)
         written += _dot(rows, columns, 0, 0).astype(unembedding.dtype)
         return (d_hidden_ND, jax.lax.dynamic_update_slice_in_dim(d_unembedding, written, start, vocab_axis)), None
@@ -108,18 +109,16 @@ _logprobs.defvjp(_forward, _backward)
 
 
 def _chunk(vocab_axis, softcap, chunk, hidden_ND, targets_N, unembedding, c):
-    """The c-th chunk: its weights, its logits [N, C], the targets' places in it, and which entries are not repeats."""
+    """The c-th chunk: weights, logits [N, C], the targets' places in it, and which entries no earlier chunk held."""
     start = _start(vocab_axis, chunk, unembedding, c)
     # Cast here, not outside: a copy of the whole unembedding in the compute dtype would stay alive.
     weights = jax.lax.dynamic_slice_in_dim(unembedding, start, chunk, vocab_axis).astype(hidden_ND.dtype)
-    logits_NC = _dot(hidden_ND, weights, 1, 1 - vocab_axis)
-    if softcap is not None:
-        logits_NC = softcap * jnp.tanh(logits_NC / softcap)
+    logits_NC = soft_cap(_dot(hidden_ND, weights, 1, 1 - vocab_axis), softcap)
     return weights, logits_NC, targets_N - start.astype(targets_N.dtype), start + jnp.arange(chunk) >= c * chunk
 
 
 def _start(vocab_axis: int, chunk: int, unembedding: jax.Array, c: jax.Array) -> jax.Array:
-    """All chunks have one size, so the last one reaches back when the size does not divide the vocabulary."""
+    """Where the c-th chunk starts. All have one size, so the last reaches back where it does not divide V."""
     return jnp.minimum(c * chunk, unembedding.shape[vocab_axis] - chunk)
 
 

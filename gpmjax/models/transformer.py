@@ -21,6 +21,7 @@ from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.layers import GatedMLP, Linear, RMSNorm
 from gpmjax.models.rotary import rotary_tables, rotate_planes
 from gpmjax.sharding import look_up, split_rows
+from gpmjax.softcap import soft_cap
 
 _KEPT = "keys_and_values"
 """Collection that every layer's keys and values are left in, for whoever makes it mutable."""
@@ -178,8 +179,7 @@ class Decoder(nn.Module):
         """Next-token logits, float32. For many tokens take the loss by chunks instead, with ``unembedding``."""
         table = self.embed.embedding if self.config.tie_embeddings else self.lm_head().T
         logits = jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
-        cap = self.config.final_softcap
-        return logits if cap is None else cap * jnp.tanh(logits / cap)
+        return soft_cap(logits, self.config.final_softcap)
 
 
 def unembedding(params: dict[str, Any]) -> Float[Array, "V D"]:

@@ -26,28 +26,6 @@ from gpmjax.arrays import Array, FeatureBatch, TokenBatch, TokenLayout
 from gpmjax.models.attention.flash import visited_pairs
 from gpmjax.models.config import DecoderConfig, Runtime
 
-# Dense bf16 matrix products a second, by the makers' data sheets; the first pattern found in jax's device_kind wins.
-PEAKS: tuple[tuple[str, float], ...] = (
-    (r"^TPU v4$", 275e12),
-    (r"^TPU v5 ?(lite|e)", 197e12),
-    (r"^TPU v5p?$", 459e12),
-    (r"^TPU v6 ?(lite|e)", 918e12),
-    (r"A100", 312e12),
-    (r"H100 PCIe", 756e12),
-    (r"H100 NVL", 835e12),
-    (r"H100|H200", 989e12),
-    (r"B200", 2250e12),
-)
-
-
-def peak_flops(device_kind: str) -> float | None:
-    """Peak dense bf16 FLOP/s of a chip, None for one that is not in the table, a CPU for instance.
-
-    >>> peak_flops("NVIDIA H100 80GB HBM3") == peak_flops("NVIDIA H200") == 989e12, peak_flops("TPU v5 lite"), peak_flops("cpu")
-    (True, 197000000000000.0, None)
-    """
-    return next((peak for pattern, peak in PEAKS if re.search(pattern, device_kind)), None)
-
 
 class Work(NamedTuple):
     """How often a batch meets what costs FLOPs; scalars, over all hosts."""

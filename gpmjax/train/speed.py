@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import jax
 
+from gpmjax.chips import peak_flops
 from gpmjax.distributed import is_first_host
-from gpmjax.train.flops import peak_flops
 
 
 def known_peak() -> float | None:

@@ -20,7 +20,7 @@ SLOTS = 640  # more than any other size of the program, so that a shape tells
 
 CODE = """
 import json, re, sys
-from gpmjax.aot.chips import slice_chips
+from gpmjax.aot.topology import slice_chips
 from gpmjax.aot.hlo import Module
 from gpmjax.aot.program import compile_step, slice_devices
 from gpmjax.aot.report import report

@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from gpmjax.aot.chips import slice_chips
 from gpmjax.aot.estimate import predict
 from gpmjax.aot.program import abstract_arguments, compile_step
 from gpmjax.aot.report import advice, report, reports_table, step_flops
+from gpmjax.aot.topology import slice_chips
 from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
 from gpmjax.config import BackboneConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig

@@ -30,7 +30,7 @@ def groups():
     take = lambda n: draw.integers(3, 258, n).astype(np.int32)
     sizes = ((9, 6, 4), (3, 11, 7), (14, 2, 5))
     return [
-        EncodedGroup(take(p), p - 1 - (p > 10), (take(a), take(b)), (Comparison(n % 2, 1 - n % 2, row=n),))
+        EncodedGroup(take(p), p - 1 - (p > 10), (take(a), take(b)), (Comparison(n % 2, 1 - n % 2, number=n),))
         for n, (p, a, b) in enumerate(sizes)
     ]
 

@@ -47,8 +47,11 @@ NUMBERS = [(make, name) for make in CONFIGS for name in fields(make(), (int, flo
 WHOLE = [(make, name) for make in CONFIGS for name in fields(make(), (int,))]
 TEXTS = [(make, name) for make in CONFIGS for name in fields(make(), (str,))]
 MINUS_ONE = re.compile(r"^mesh\.|^distributed\.process|\bbos_tokens$")
-"""Here −1 has a meaning."""
-ids = lambda case: case.__name__ if callable(case) else case
+"""Fields in which −1 has a meaning."""
+
+
+def ids(case):
+    return case.__name__ if callable(case) else case
 
 
 def test_the_tables_hold_what_they_should():

@@ -1,19 +1,25 @@
 """A config file that cannot be used is answered in one line that names it, and the line of it that is wrong."""
 
+import sys
+
 import pytest
 
-from gpmjax.config import Config, load_config
+from gpmjax.config import Config, ImproveConfig, MeshConfig, load_config
 from gpmjax.config.overrides import parse_flags
 
 HEADER = "from gpmjax.config import *\n"
 WRONG = {
     "x = 1": "has no function get_config()",
     "get_config = 3": "has no function get_config()",
-    "def get_config(): pass": "get_config() returned None; it must return a gpmjax.config.fit.Config",
+    "def get_config(): pass": "get_config() returned None; it must return a gpmjax.config.Config or",
     "def get_config(): return 3": "get_config() returned 3 (int); it must return a",
     "def get_config(): return Config": "get_config() returned <class 'gpmjax.config.fit.Config'> (type)",
-    "def get_config():\n    c = Config()\n    c.model.dimm = 4\n    return c": "config.model.dimm: no such field; config.model has source,",
-    "def get_config():\n    return Config(model=ModelConfig(dimm=4))": ":3: TypeError: ModelConfig.__init__() got an unexpected keyword argument 'dimm'",
+    "def get_config():\n    c = Config()\n    c.model.dimm = 4\n    return c": (
+        "config.model.dimm: no such field; config.model has source,"
+    ),
+    "def get_config():\n    return Config(model=ModelConfig(dimm=4))": (
+        ":3: TypeError: ModelConfig.__init__() got an unexpected keyword argument 'dimm'"
+    ),
     "def get_config():\n    return 1 / 0": ":3: ZeroDivisionError: division by zero",
     "def get_config():\n    raise KeyError('two\\nlines')": ":3: KeyError: 'two",
     "def get_config():\n    raise RuntimeError('two\\nlines')": ":3: RuntimeError: two lines",
@@ -46,6 +52,19 @@ def test_a_missing_config_is_asked_for(arguments):
 def test_a_directory_is_no_config_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="is a directory, no config file"):
         load_config(tmp_path)
+
+
+def test_a_module_under_its_former_name_is_found_and_its_new_name_told(tmp_path, capsys, monkeypatch):
+    for name in ("gpmjax.improve_config", "gpmjax.config_parts"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    path = tmp_path / "old.py"
+    text = "from gpmjax.improve_config import ImproveConfig\nfrom gpmjax.config_parts import MeshConfig\n"
+    path.write_text(text + "def get_config(): return ImproveConfig(mesh=MeshConfig(data=2))", encoding="utf-8")
+    assert load_config(path) == ImproveConfig(mesh=MeshConfig(data=2)) == load_config(path)
+    assert capsys.readouterr().err.splitlines() == [
+        f"{path}: gpmjax.improve_config is now gpmjax.config.improve",
+        f"{path}: gpmjax.config_parts is now gpmjax.config.parts",
+    ]
 
 
 def test_a_name_after_a_colon_is_given_to_get_config(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from gpmjax.data.aspects import ASPECTS, aspect_cycles, table1_sets
 from gpmjax.data.cyclic import bt_ceiling
-from gpmjax.data.rows import Row
+from gpmjax.data.sources import Entry
 
 
 def row(*ratings):
@@ -16,7 +16,7 @@ def row(*ratings):
         }
         for i, values in enumerate(ratings)
     ]
-    return Row("u.jsonl:1", {"instruction": "Q", "completions": completions})
+    return Entry("u.jsonl:1", {"instruction": "Q", "completions": completions})
 
 
 LEADERS = row((5, 1, 1, 1), (1, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
@@ -53,4 +53,4 @@ def test_refusals():
         ([{"response": "a"}], r"field 'completions\[0\].ratings': must be an object"),
     ):
         with pytest.raises(ValueError, match=f"^u.jsonl:2: {message}"):
-            aspect_cycles([Row("u.jsonl:2", {"prompt": "Q", "completions": completions})], ASPECTS)
+            aspect_cycles([Entry("u.jsonl:2", {"prompt": "Q", "completions": completions})], ASPECTS)

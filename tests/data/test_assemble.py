@@ -17,7 +17,7 @@ LABEL = st.builds(
     target=st.sampled_from([1.0, 0.5, 0.0]),
     margin=st.just(0.5),
     weight=st.just(2.0),
-    row=st.integers(0, 99),
+    number=st.integers(0, 99),
 )
 
 
@@ -80,12 +80,12 @@ def test_comparisons_point_at_their_responses(rows):
         found, texts = batch.comparisons, [ids.tolist() for ids, *_ in sequences(row)]
         wanted = [(c, g) for g in row for c in g.comparisons]
         assert found.weight[b].tolist() == [c.weight for c, _ in wanted] + [0.0] * (SHAPE.comparisons - len(wanted))
-        assert set(found.row[b, len(wanted) :]) <= {-1}
+        assert set(found.number[b, len(wanted) :]) <= {-1}
         for n, (c, group) in enumerate(wanted):
             for side in ("chosen", "rejected"):
                 whole = np.concatenate(group.sequence(getattr(c, side))[::2]).tolist()
                 assert texts[getattr(found, side)[b, n]] == whole
-            assert (found.target[b, n], found.margin[b, n], found.row[b, n]) == (c.target, c.margin, c.row)
+            assert (found.target[b, n], found.margin[b, n], found.number[b, n]) == (c.target, c.margin, c.number)
 
 
 def test_shapes_and_types_do_not_depend_on_the_rows():
@@ -98,7 +98,7 @@ def _leaves(batch):
 
 
 def _group():
-    return EncodedGroup(np.array([1, 2]), 1, (np.array([3]), np.array([4, 5])), (Comparison(1, 0, row=7),))
+    return EncodedGroup(np.array([1, 2]), 1, (np.array([3]), np.array([4, 5])), (Comparison(1, 0, number=7),))
 
 
 def test_features_follow_the_same_places():

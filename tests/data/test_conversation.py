@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gpmjax.data.conversation import read_prompt
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import Reading, parse_entry
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import read_prompts
@@ -86,16 +86,16 @@ REFUSED = {
 
 @pytest.mark.parametrize("fields, prompt", HONOURED.values(), ids=HONOURED)
 def test_what_is_in_the_prompt(fields, prompt):
-    assert parse_row({**fields, **SIDES}, "f:1").prompt == prompt
+    assert parse_entry({**fields, **SIDES}, "f:1").prompt == prompt
     group = {"responses": ["good", "bad"], "comparisons": [{"chosen_idx": 0, "rejected_idx": 1}]}
-    assert parse_row({**fields, **group}, "f:1").prompt == prompt
+    assert parse_entry({**fields, **group}, "f:1").prompt == prompt
 
 
 @pytest.mark.parametrize("fields, message", REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("answered", [True, False], ids=["pairs", "prompts"])
 def test_what_would_be_lost_is_refused(fields, message, answered):
-    with pytest.raises(RowError) as refused:
-        parse_row({**fields, **SIDES}, "f:7") if answered else read_prompt(fields, "f:7")
+    with pytest.raises(FieldError) as refused:
+        parse_entry({**fields, **SIDES}, "f:7") if answered else read_prompt(fields, "f:7")
     assert (
         str(refused.value).startswith("f:7: field ")
         and message in str(refused.value)
@@ -122,7 +122,7 @@ def test_equal_instructions_on_different_inputs_stay_apart():
         },
         {"instruction": "Translate into French.", "input": "Good night", "chosen": "Bonne nuit", "rejected": "Bonjour"},
     ]
-    groups = merge_groups(parse_row(row, "f:1") for row in rows)
+    groups = merge_groups(parse_entry(row, "f:1") for row in rows)
     assert [len(group.comparisons) for group in groups] == [1, 1, 1, 1]
     assert groups[2].prompt == user("Translate into French.\nGood morning")
 
@@ -132,22 +132,22 @@ def test_columns_stand_before_conversations_without_a_prompt_column():
         "chosen": [ASK, {"role": "assistant", "content": "good"}],
         "rejected": [ASK, {"role": "assistant", "content": "bad"}],
     }
-    group = parse_row({**sides, "system": "S", "tools": [TOOL], "history": [["Q", "A"]]}, "f:1")
+    group = parse_entry({**sides, "system": "S", "tools": [TOOL], "history": [["Q", "A"]]}, "f:1")
     assert group.prompt == (TOOL_MESSAGE, SYSTEM, *EARLIER, *user("Q")) and group.responses == ("good", "bad")
-    assert parse_row({**sides, "messages": [*sides["chosen"]]}, "f:1").prompt == user("Q")
-    with pytest.raises(RowError, match="'messages': may be part"):
-        parse_row({**sides, "messages": [{"role": "system", "content": "Be brief."}, *sides["chosen"]]}, "f:1")
+    assert parse_entry({**sides, "messages": [*sides["chosen"]]}, "f:1").prompt == user("Q")
+    with pytest.raises(FieldError, match="'messages': may be part"):
+        parse_entry({**sides, "messages": [{"role": "system", "content": "Be brief."}, *sides["chosen"]]}, "f:1")
 
 
 def test_a_begun_answer_is_continued():
     begun = [{"role": "user", "content": "Write a JSON object."}, {"role": "assistant", "content": '{"a":'}]
-    pair = parse_row({"prompt": begun, "chosen": " 1}", "rejected": " oops"}, "f:1")
+    pair = parse_entry({"prompt": begun, "chosen": " 1}", "rejected": " oops"}, "f:1")
     assert pair.prompt == user("Write a JSON object.") and pair.responses == ('{"a": 1}', '{"a": oops')
-    several = parse_row({"prompt": begun, "responses": [" 1}", " 2}"], "prefer": [[0, 1]]}, "f:1")
+    several = parse_entry({"prompt": begun, "responses": [" 1}", " 2}"], "prefer": [[0, 1]]}, "f:1")
     assert several.prompt == pair.prompt and several.responses == ('{"a": 1}', '{"a": 2}')
-    ranked = parse_row({"context": begun, "completions": [{"rank": 1, "completion": " 3}"}]}, "f:1")
+    ranked = parse_entry({"context": begun, "completions": [{"rank": 1, "completion": " 3}"}]}, "f:1")
     assert ranked.responses == ('{"a": 3}',)
-    in_words = parse_row({"prompt": "Human: Q\n\nAssistant: Well", "chosen": ", yes", "rejected": ", no"}, "f:1")
+    in_words = parse_entry({"prompt": "Human: Q\n\nAssistant: Well", "chosen": ", yes", "rejected": ", no"}, "f:1")
     assert in_words.prompt == user("Q") and in_words.responses == ("Well, yes", "Well, no")
 
 
@@ -169,12 +169,12 @@ def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
         ),
     ]
     for row, message in rows:
-        with pytest.raises(RowError, match=message):
-            parse_row(row, "f:1")
+        with pytest.raises(FieldError, match=message):
+            parse_entry(row, "f:1")
     for row in ({"prompt": begun}, {"prompt": begun, **SIDES}, {"prompt": "Human: Q\n\nAssistant: Well", **SIDES}):
         (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
         with pytest.raises(
-            RowError, match=r"p.jsonl:1: field 'prompt': ends with an assistant's turn; a prompt ends with"
+            FieldError, match=r"p.jsonl:1: field 'prompt': ends with an assistant's turn; a prompt ends with"
         ):
             read_prompts(str(tmp_path / "p.jsonl"))
     with pytest.raises(ValueError, match="prefill='drop': must be one of 'continue', 'refuse'"):
@@ -183,9 +183,9 @@ def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
 
 def test_a_transcript_in_the_prompt_column_reads_as_without_one():
     turns = "\n\nHuman: Who wrote Faust?\n\nAssistant: Goethe.\n\nHuman: When?\n\nAssistant:"
-    with_column = parse_row({"prompt": turns, "chosen": " In 1808.", "rejected": " No idea."}, "f:1")
-    without = parse_row({"chosen": turns + " In 1808.", "rejected": turns + " No idea."}, "f:1")
-    both = parse_row({"prompt": turns, "chosen": turns + " In 1808.", "rejected": turns + " No idea."}, "f:1")
+    with_column = parse_entry({"prompt": turns, "chosen": " In 1808.", "rejected": " No idea."}, "f:1")
+    without = parse_entry({"chosen": turns + " In 1808.", "rejected": turns + " No idea."}, "f:1")
+    both = parse_entry({"prompt": turns, "chosen": turns + " In 1808.", "rejected": turns + " No idea."}, "f:1")
     assert with_column == without == both
     assert [message.content for message in with_column.prompt] == ["Who wrote Faust?", "Goethe.", "When?"]
     assert with_column.responses == ("In 1808.", "No idea.")

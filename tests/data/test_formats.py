@@ -2,8 +2,8 @@
 
 import pytest
 
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import Reading, parse_entry
 from gpmjax.data.groups import Comparison, Message, user
 
 ASK, SYSTEM = {"role": "user", "content": "Q"}, {"role": "system", "content": "S"}
@@ -34,26 +34,26 @@ PAIR = (user("Q"), ("good", "bad"), (Comparison(0, 1),))
     ],
 )
 def test_spellings_of_one_pair(fields):
-    group = parse_row(fields, "f:1")
+    group = parse_entry(fields, "f:1")
     assert (group.prompt, group.responses, group.comparisons) == PAIR
 
 
 def test_shared_messages_are_the_prompt():
     turns = [SYSTEM, ASK, reply("A1"), {"role": "user", "content": "Q2"}]
     fields = {"chosen": [*turns, reply("good")], "rejected": [*turns, reply("good")]}
-    group = parse_row(fields, "f:1")
+    group = parse_entry(fields, "f:1")
     assert [m.role for m in group.prompt] == ["system", "user", "assistant", "user"]
     assert group.responses == ("good", "good")  # equal sides stay two sides; the linter reports them
 
 
 def test_a_system_message_may_stand_before_the_prompt_column():
-    group = parse_row(pair(chosen=[SYSTEM, ASK, reply("a")], rejected=[SYSTEM, ASK, reply("b")]), "f:1")
+    group = parse_entry(pair(chosen=[SYSTEM, ASK, reply("a")], rejected=[SYSTEM, ASK, reply("b")]), "f:1")
     assert group.prompt == (Message("system", "S"), Message("user", "Q"))
 
 
 def test_margin_soft_target_and_tags():
     more = dict(chosen_probs_win=0.7, subset="s", aspects=["a", "b"], other={})
-    group = parse_row(pair(chosen_probs=0.8, margin="1.5", **more), "f:1")
+    group = parse_entry(pair(chosen_probs=0.8, margin="1.5", **more), "f:1")
     assert group.comparisons == (Comparison(0, 1, target=0.8, margin=1.5),)
     assert group.tags == {"chosen_probs_win": 0.7, "subset": "s", "aspects": "a,b"}
 
@@ -63,20 +63,22 @@ def test_indexed_comparisons():
         {"chosen_idx": 2, "rejected_idx": 0, "margin": 2},
         {"chosen_idx": 0, "rejected_idx": 1, "target": 0.5, "weight": 3},
     ]
-    group = parse_row({"prompt": "Q", "responses": ["a", "b", "c"], "comparisons": items}, "f:1")
+    group = parse_entry({"prompt": "Q", "responses": ["a", "b", "c"], "comparisons": items}, "f:1")
     assert group.comparisons == (Comparison(2, 0, margin=2.0), Comparison(0, 1, target=0.5, weight=3.0))
 
 
 def test_prefer_over_a_document_or_a_dialogue():
     cycle = {"responses": ["a", "b", "c"], "prefer": [[0, 1], [1, 2], [2, 0]], "config": ["x", "y"]}
-    group = parse_row({"document": "{context} D", **cycle}, "f:1")
+    group = parse_entry({"document": "{context} D", **cycle}, "f:1")
     assert group.prompt == user("Summarise the following text.\n\n{context} D")
     assert [(c.chosen, c.rejected) for c in group.comparisons] == [(0, 1), (1, 2), (2, 0)]
     assert group.tags == {"config": "x,y"}
-    assert parse_row({"context": "D", **cycle}, "f:1").prompt == user("Write the next reply in this conversation.\n\nD")
-    assert parse_row({"context": [ASK], **cycle}, "f:1").prompt == user("Q")
-    assert parse_row({"prompt": "Q", **cycle}, "f:1").prompt == user("Q")
-    assert parse_row({"document": "D", **cycle}, "f:1", Reading(document_prompt="TL;DR {document}")).prompt == user(
+    assert parse_entry({"context": "D", **cycle}, "f:1").prompt == user(
+        "Write the next reply in this conversation.\n\nD"
+    )
+    assert parse_entry({"context": [ASK], **cycle}, "f:1").prompt == user("Q")
+    assert parse_entry({"prompt": "Q", **cycle}, "f:1").prompt == user("Q")
+    assert parse_entry({"document": "D", **cycle}, "f:1", Reading(document_prompt="TL;DR {document}")).prompt == user(
         "TL;DR D"
     )
 
@@ -88,10 +90,10 @@ def test_ranked_completions():
         {"rank": 2, "completion": "c"},
     ]
     fields = {"context": [SYSTEM, ASK], "completions": completions}
-    group = parse_row(fields, "f:1")
+    group = parse_entry(fields, "f:1")
     assert group.responses == ("b", "a", "c") and len(group.prompt) == 2
     assert group.comparisons == (Comparison(1, 0), Comparison(0, 2, target=0.5), Comparison(1, 2))
-    assert len(parse_row(fields, "f:1", Reading(ties="drop")).comparisons) == 2
+    assert len(parse_entry(fields, "f:1", Reading(ties="drop")).comparisons) == 2
 
 
 @pytest.mark.parametrize(
@@ -141,8 +143,8 @@ def test_ranked_completions():
     ],
 )
 def test_refusals_name_place_field_and_value(fields, message):
-    with pytest.raises(RowError) as caught:
-        parse_row(fields, "f.jsonl:7")
+    with pytest.raises(FieldError) as caught:
+        parse_entry(fields, "f.jsonl:7")
     assert (
         str(caught.value).startswith("f.jsonl:7: ") and message in str(caught.value) and "\n" not in str(caught.value)
     )

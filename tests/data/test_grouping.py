@@ -17,12 +17,12 @@ LABELS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0,
 def said(groups):
     """Comparisons as texts: what merging must keep."""
     labels = ((group, c) for group in groups for c in group.comparisons)
-    return sorted((c.row, g.prompt, g.responses[c.chosen], g.responses[c.rejected]) for g, c in labels)
+    return sorted((c.number, g.prompt, g.responses[c.chosen], g.responses[c.rejected]) for g, c in labels)
 
 
 @given(labels=LABELS)
 def test_merge_keeps_every_comparison_and_each_text_once(labels):
-    pairs = [Group(user(str(p)), (str(i), str(j)), (Comparison(0, 1, row=n),)) for n, (i, j, p) in enumerate(labels)]
+    pairs = [Group(user(str(p)), (str(i), str(j)), (Comparison(0, 1, number=n),)) for n, (i, j, p) in enumerate(labels)]
     merged = merge_groups(pairs)
     assert said(merged) == said(pairs)
     assert len({group.prompt for group in merged}) == len(merged)
@@ -48,7 +48,7 @@ def encoded(lengths, labels, prompt=3, own=()):
         np.concatenate([b, np.full(length, n, np.int32)])
         for n, (b, length) in enumerate(zip(behind, lengths, strict=True))
     )
-    comparisons = tuple(Comparison(i, j, row=n) for n, (i, j) in enumerate(labels))
+    comparisons = tuple(Comparison(i, j, number=n) for n, (i, j) in enumerate(labels))
     return EncodedGroup(
         np.full(prompt, 99, np.int32), prompt - 1, responses, comparisons, {}, "f:9", (), tuple(own) if any(own) else ()
     )
@@ -79,7 +79,7 @@ def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, 
             )
         assert split_group(piece, **limits) == [piece]
     kept = ((piece.responses, c) for piece in pieces for c in piece.comparisons)
-    assert sorted((c.row, int(r[c.chosen][-1]), int(r[c.rejected][-1])) for r, c in kept) == [
+    assert sorted((c.number, int(r[c.chosen][-1]), int(r[c.rejected][-1])) for r, c in kept) == [
         (n, i, j) for n, (i, j) in enumerate(labels)
     ]
     if not labels:
@@ -97,7 +97,7 @@ def test_weights_scaled_before_splitting_add_up_to_one_over_the_pieces(weights, 
     given = tuple(c._replace(weight=w) for c, w in zip(group.comparisons, weights, strict=True))
     limits = dict(row_length=40, max_responses=max_responses, max_comparisons=max_comparisons)
     pieces = split_group(weigh_groups_alike(group._replace(comparisons=given)), **limits)
-    found = {c.row: c.weight for piece in pieces for c in piece.comparisons}
+    found = {c.number: c.weight for piece in pieces for c in piece.comparisons}
     total = sum(weights)
     assert sum(found.values()) == pytest.approx(1.0 if total else 0.0)
     assert [found[n] for n in range(36)] == pytest.approx([w / (total or 1.0) for w in weights])

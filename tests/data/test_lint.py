@@ -5,8 +5,8 @@ import json
 import pytest
 
 from gpmjax.data.chat import ChatFormat
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.lint import lint, longer_wins
-from gpmjax.data.records import read_groups
 
 
 @pytest.fixture

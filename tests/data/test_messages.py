@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import parse_entry
 from gpmjax.data.groups import Message, RichText, user
-from gpmjax.data.messages import reply, text_or_messages, transcript_turns
+from gpmjax.data.messages import read_reply, text_or_messages, transcript_turns
 
 CALL = {"type": "function", "function": {"name": "get_weather", "arguments": {"city": "Oslo"}}}
 CALL_IN_STRING = {"type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
@@ -54,9 +54,9 @@ def test_spellings(message, content):
     ],
 )
 def test_what_a_reply_holds_beside_text(fields, content):
-    found = reply([{"role": "assistant", **fields}], "chosen", "f:1")
+    found = read_reply([{"role": "assistant", **fields}], "chosen", "f:1")
     assert found == content and found.fields == content.fields
-    assert found != reply([{"role": "assistant", "content": fields.get("content") or ""}], "chosen", "f:1")
+    assert found != read_reply([{"role": "assistant", "content": fields.get("content") or ""}], "chosen", "f:1")
     for again in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
         assert again == found and again.fields == found.fields
 
@@ -100,7 +100,7 @@ def test_a_reply_reads_as_everything_in_it():
     ],
 )
 def test_refusals(message, problem):
-    with pytest.raises(RowError) as refused:
+    with pytest.raises(FieldError) as refused:
         read(message)
     assert problem in str(refused.value) and "\n" not in str(refused.value)
 
@@ -117,7 +117,7 @@ def test_refusals(message, problem):
 )
 def test_messages_inside_a_string(text):
     row = {"prompt": "What is 2 + 2?", "chosen": text, "rejected": text.replace("4", "5")}
-    group = parse_row(row, "f:1")
+    group = parse_entry(row, "f:1")
     assert group.prompt == user("What is 2 + 2?") and group.responses == ("It is 4.", "It is 5.")
 
 
@@ -134,14 +134,14 @@ def test_messages_inside_a_string(text):
     ],
 )
 def test_texts_that_only_begin_like_messages_stay_texts(text):
-    assert reply(text, "chosen", "f:1") == text
+    assert read_reply(text, "chosen", "f:1") == text
 
 
 def test_numpy_writes_messages_without_commas():
     with pytest.raises(
-        RowError, match="field 'chosen': looks like messages inside a string, but is neither JSON nor a Python"
+        FieldError, match="field 'chosen': looks like messages inside a string, but is neither JSON nor a Python"
     ):
-        reply("[{'content': 'a', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]", "chosen", "f:1")
+        read_reply("[{'content': 'a', 'role': 'user'}\n {'content': 'b', 'role': 'assistant'}]", "chosen", "f:1")
 
 
 @pytest.mark.parametrize(

@@ -13,14 +13,14 @@ from gpmjax.data.pipeline import Pipeline, fit_shape, prepare
 SHAPE = BatchShape(rows=8, tokens=32, responses=8, comparisons=6)
 
 
-def groups(count, first_row=0, seed=0):
+def groups(count, first_number=0, seed=0):
     random = np.random.default_rng(seed)
     return [
         EncodedGroup(
             random.integers(0, 9, random.integers(1, 6)),
             0,
             tuple(random.integers(0, 9, n) for n in random.integers(1, 8, 2)),
-            (Comparison(0, 1, row=first_row + i),),
+            (Comparison(0, 1, number=first_number + i),),
             {},
             f"f:{i}",
         )
@@ -29,13 +29,13 @@ def groups(count, first_row=0, seed=0):
 
 
 def rows_of(batch):
-    return sorted(batch.comparisons.row[batch.comparisons.weight > 0].tolist())
+    return sorted(batch.comparisons.number[batch.comparisons.weight > 0].tolist())
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 @pytest.mark.parametrize("weights", [None, [1.0, 3.0]])
 def test_hosts_together_see_the_same_batches(hosts, weights):
-    sources = [groups(30), groups(70, first_row=30, seed=1)]
+    sources = [groups(30), groups(70, first_number=30, seed=1)]
     alone = Pipeline(sources, SHAPE, weights=weights, seed=3)
     shared = [Pipeline(sources, SHAPE, weights=weights, seed=3, host=h, hosts=hosts) for h in range(hosts)]
     for step in range(alone.steps(2)):
@@ -56,7 +56,7 @@ def test_resumes_at_any_step():
 
 
 def test_each_epoch_holds_every_group_once():
-    pipeline = Pipeline([groups(37), groups(20, first_row=37)], SHAPE, seed=2)
+    pipeline = Pipeline([groups(37), groups(20, first_number=37)], SHAPE, seed=2)
     for epoch in range(3):
         steps = range(pipeline.steps(epoch), pipeline.steps(epoch + 1))
         assert sorted(row for step in steps for row in rows_of(pipeline.batch(step))) == list(range(57))
@@ -75,7 +75,7 @@ def test_ordered_is_the_same_every_epoch():
 
 
 def test_weights_set_the_shares():
-    pipeline = Pipeline([groups(10), groups(30, first_row=10)], SHAPE, weights=[1.0, 1.0])
+    pipeline = Pipeline([groups(10), groups(30, first_number=10)], SHAPE, weights=[1.0, 1.0])
     seen = [row for step in range(pipeline.steps(1)) for row in rows_of(pipeline.batch(step))]
     assert len(seen) == 40 and sum(row < 10 for row in seen) == 20
 
@@ -111,7 +111,7 @@ def test_prepare_reads_merges_encodes_splits(tmp_path, make_tokenizer):
     chat = ChatFormat(make_tokenizer("chatml"))
     prepared = prepare([str(path), "builtin:letters"], chat, max_length=200, max_responses=4)
     assert [len(source) for source in prepared.sources] == [3, 6]
-    rows = [c.row for source in prepared.sources for group in source for c in group.comparisons]
+    rows = [c.number for source in prepared.sources for group in source for c in group.comparisons]
     assert sorted(rows) == list(range(33)) and len(prepared.places) == 33
     assert prepared.places[4] == f"{path}:5" and prepared.places[9] == "builtin:letters[0]"
     assert (prepared.report.groups, prepared.report.comparisons) == (7, 33)

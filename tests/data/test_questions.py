@@ -22,7 +22,7 @@ PAIRWISE = [name for name, question in QUESTIONS.items() if question.pairwise]
 GROUP = Group(
     user("Tea or coffee?"),
     ("Tea.", "Coffee, always.", "Neither."),
-    (Comparison(0, 1, row=0), Comparison(2, 1, target=0.75, margin=0.5, row=1)),
+    (Comparison(0, 1, number=0), Comparison(2, 1, target=0.75, margin=0.5, number=1)),
     where="f:1",
 )
 
@@ -72,7 +72,7 @@ def test_both_orders_of_a_comparison_are_asked(make_tokenizer, name):
         chosen, rejected = GROUP.responses[original.chosen], GROUP.responses[original.rejected]
         assert said[c.chosen].index(chosen) < said[c.chosen].index(rejected)
         assert said[c.rejected].index(rejected) < said[c.rejected].index(chosen)
-        assert (c.target, c.margin, c.row) == (original.target, original.margin, original.row)
+        assert (c.target, c.margin, c.number) == (original.target, original.margin, original.number)
 
 
 def test_a_shuffled_order_does_not_know_the_label(make_tokenizer):
@@ -131,13 +131,13 @@ def test_comparisons_of_what_has_become_equal_are_dropped_and_counted(make_token
     group = Group(
         user("q"),
         ("same", "same", long + "1", long + "2"),
-        (Comparison(0, 1), Comparison(2, 3), Comparison(0, 2, row=7)),
+        (Comparison(0, 1), Comparison(2, 3), Comparison(0, 2, number=7)),
     )
     for name in QUESTIONS:
         for order in ("both", "shuffled"):
             questions = QuestionFormat(chat, QUESTIONS[name], order)
             ((encoded, report),) = encode_each([group], questions, max_length=320)
-            assert [c.row for c in encoded.comparisons] == [7], name
+            assert [c.number for c in encoded.comparisons] == [7], name
             assert (report.identical, report.collapsed, report.responses_cut, report.groups_dropped) == (1, 1, 2, 0)
             assert [read.cut for read in encoded.read] == [False, False, True, True]
 

@@ -4,16 +4,16 @@ import math
 
 import pytest
 
-from gpmjax.data.formats import parse_row
+from gpmjax.data.formats import parse_entry
 from gpmjax.data.groups import Group, user
 from gpmjax.data.ratings import RatedGroup, find_ratings, rated_groups
-from gpmjax.data.rows import Row
+from gpmjax.data.sources import Entry
 
 NAN = math.nan
 
 
 def rated(**fields):
-    (found,) = rated_groups([Row("f.jsonl:1", fields)])
+    (found,) = rated_groups([Entry("f.jsonl:1", fields)])
     return found
 
 
@@ -45,7 +45,7 @@ def test_ultrafeedback_rows():
 )
 def test_prompts_are_those_of_the_labelled_row(prompt, labels):
     fields = {**prompt, "responses": ["x", "y"], **labels}
-    expected = parse_row(fields if labels else {"prefer": [], **fields}, "f.jsonl:1")
+    expected = parse_entry(fields if labels else {"prefer": [], **fields}, "f.jsonl:1")
     found = rated(**fields, ratings={"wit": [1, 2]})
     assert found.group == expected and same(find_ratings([expected], [found]), [{"wit": [1.0, 2.0]}])
 
@@ -92,4 +92,4 @@ def test_ratings_that_are_no_32_bit_numbers_are_named(layout, value):
         },
     }
     with pytest.raises(ValueError, match=r"^f:7: field '.*ratings.wit.*': must be a finite number, is .{1,40}$"):
-        rated_groups([Row("f:7", rows[layout])])
+        rated_groups([Entry("f:7", rows[layout])])

@@ -38,7 +38,7 @@ def make_batch(embedding, comparisons, *, places):
             margin=np.zeros(row.shape, np.float32),
             # Of no weight in training, and measured all the same.
             weight=np.zeros(row.shape, np.float32),
-            row=np.int32(row),
+            number=np.int32(row),
         ),
     )
 

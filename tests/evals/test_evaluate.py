@@ -61,9 +61,11 @@ def test_models_on_one_backbone_share_its_features(
     model, params = model_and_params
     data, cache = write_rows(pairs), str(tmp_path / "features")
     read = []
-    whole = feature_reader.read_groups
+    whole = feature_reader.packed_outputs
     monkeypatch.setattr(
-        feature_reader, "read_groups", lambda scorer, groups, rows: read.extend(groups) or whole(scorer, groups, rows)
+        feature_reader,
+        "packed_outputs",
+        lambda scorer, groups, rows: read.extend(groups) or whole(scorer, groups, rows),
     )
     plain, cached = evaluate(plan(saved, data)), evaluate(plan(saved, data, feature_cache=cache))
     texts = {(row["prompt"], row[side]) for row in pairs for side in ("chosen", "rejected")}

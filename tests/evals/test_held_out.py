@@ -7,7 +7,7 @@ from gpmjax.evals.held_out import held_out
 
 
 def all_rows(data):
-    rows = np.concatenate([batch.comparisons.row.ravel() for batch in data.batches()])
+    rows = np.concatenate([batch.comparisons.number.ravel() for batch in data.batches()])
     return sorted(rows[rows >= 0].tolist())
 
 

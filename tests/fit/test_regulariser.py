@@ -38,7 +38,7 @@ def encoded(prompts=PROMPTS, responses=RESPONSES):
     pairs = [(i, j) for i in range(responses) for j in range(i + 1, responses)]
     groups = []
     for p in range(prompts):
-        comparisons = tuple(Comparison(i, j, row=p * len(pairs) + n) for n, (i, j) in enumerate(pairs))
+        comparisons = tuple(Comparison(i, j, number=p * len(pairs) + n) for n, (i, j) in enumerate(pairs))
         texts = tuple(np.array([p, r, 1], np.int32) for r in range(responses))
         groups.append(EncodedGroup(np.array([7, p], np.int32), 1, texts, comparisons))
     return groups, prompts * len(pairs)
@@ -52,7 +52,7 @@ def labelled(rule, seed=0, noise=0.0):
     index = lambda values: np.array(values, np.int32).reshape(PROMPTS, -1)
     chosen, rejected, row = (
         index([getattr(c, name) for group in groups for c in group.comparisons])
-        for name in ("chosen", "rejected", "row")
+        for name in ("chosen", "rejected", "number")
     )
     sides = [np.take_along_axis(features, side[..., None], axis=1) for side in (chosen, rejected)]
     wins = (rule(*sides) > 0) ^ (rng.random(chosen.shape) < noise)
@@ -78,7 +78,7 @@ def heads_of(spec, seed=0):
 def chosen_by(rule, noise, steps=60, gate_penalty="0", spec=HYBRID):
     groups, count, batch = labelled(rule, noise=noise)
     target = np.zeros(count, np.float32)
-    target[batch.comparisons.row] = batch.comparisons.target
+    target[batch.comparisons.number] = batch.comparisons.target
     return curl_path.choose_price(
         PreferenceModel(TINY, spec),
         heads_of(spec),
@@ -166,8 +166,8 @@ def test_of_a_single_prompt_responses_are_held_out():
     found = folds.make_folds([[group]], count, 3, seed=0)
     assert found.unit == "responses"
     for part in range(3):
-        out = {side for c in group.comparisons if found.held_out[part, c.row] for side in (c.chosen, c.rejected)}
-        seen = {side for c in group.comparisons if found.fit[part, c.row] for side in (c.chosen, c.rejected)}
+        out = {side for c in group.comparisons if found.held_out[part, c.number] for side in (c.chosen, c.rejected)}
+        seen = {side for c in group.comparisons if found.fit[part, c.number] for side in (c.chosen, c.rejected)}
         assert len(out) == 20 and len(seen) == 40 and not out & seen
     few, count = encoded(prompts=2)
     assert folds.make_folds([few], count, 3, seed=0).unit == "nothing"
@@ -212,7 +212,7 @@ def test_a_member_of_the_path_is_the_fit_at_its_price():
         alone = dataclasses.replace(spec, gamma=0.0) if math.isinf(price.curl) else spec
         loss = LossConfig(curl=str(price.curl), gate_penalty=str(price.gate_penalty))
         step = jax.jit(make_train_step(PreferenceModel(TINY, alone), optimizer, loss))
-        kept = batch.comparisons._replace(weight=found.fit[fold][batch.comparisons.row].astype(np.float32))
+        kept = batch.comparisons._replace(weight=found.fit[fold][batch.comparisons.number].astype(np.float32))
         params = {"heads": jax.tree.map(jnp.asarray, heads)}
         state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
         for _ in range(20):
@@ -289,6 +289,9 @@ def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_pat
     assert fit(hybrid, tmp_path / "run", held_out)["regularisation"] == figures
     (tmp_path / "run" / "regularisation.json").write_text(json.dumps(figures | {"curl": 0.123}), encoding="utf-8")
     with pytest.raises(ValueError, match="chosen.curl=.*, this config has 0.123"):
+        fit(hybrid, tmp_path / "run", held_out)
+    (tmp_path / "run" / "regularisation.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match="regularisation.json: not a JSON object"):
         fit(hybrid, tmp_path / "run", held_out)
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import special
 
 from gpmjax.data.groups import Group, Message, user
-from gpmjax.data.messages import reply
+from gpmjax.data.messages import read_reply
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.texts import messages_of
 from gpmjax.judges.open import JudgePlan, open_judge
@@ -123,7 +123,7 @@ def test_prompts_and_completions_are_read_alike():
     named = messages_of([{"role": "user", "content": "p", "name": "Ann"}], "prompt", "w")
     assert named[0].content.fields == {"content": "p", "name": "Ann"}  # for the template to write, or to be refused
     assert messages_of("p", "prompt", "w") == messages_of([{"role": "user", "content": "p"}], "prompt", "w")
-    assert reply("c", "completion", "w") == reply([{"role": "assistant", "content": "c"}], "completion", "w")
+    assert read_reply("c", "completion", "w") == read_reply([{"role": "assistant", "content": "c"}], "completion", "w")
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_prompts_and_completions_are_read_alike():
         (messages_of, 3, "w: field 'x': must be a string or a list of messages, is int 3"),
         (messages_of, None, "w: field 'x': missing"),
         (
-            reply,
+            read_reply,
             [{"role": "assistant", "content": "a"}, {"role": "tool", "content": "b"}],
             "one assistant message, is .*tool",
         ),
-        (reply, [], "must be a string or a list of messages"),
+        (read_reply, [], "must be a string or a list of messages"),
     ],
 )
 def test_what_is_no_prompt_or_completion_is_named(read, value, words):

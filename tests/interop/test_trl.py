@@ -1,5 +1,6 @@
 """TRL's reward function, called as TRL 1.16.0 calls it."""
 
+import json
 import pickle
 
 import numpy as np
@@ -43,6 +44,18 @@ def test_strings_and_conversations_get_the_same_rewards(judge):
 def test_a_column_is_the_reference(judge):
     reward = TRLReward(Rewards(judge, RewardPlan("reference", "score")), reference="answer")
     np.testing.assert_allclose(calculate_rewards(reward, ROWS, ASKED, TEXTS), [1.0, 0.0, -2.0, 1.0, -2.0])
+
+
+def test_the_columns_of_a_prompt_are_part_of_it():
+    """TRL hands the data set's ``tools`` over beside the prompt; a scorer reads them where a row of a file has them."""
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
+    seen = []
+    reward = TRLReward(lambda completions: (seen.extend(completions), np.zeros(len(completions)))[1])
+    rows = [{"prompt": "one", "tools": tools, "system": "Be brief."}, {"prompt": "one", "tools": [], "system": None}]
+    calculate_rewards(reward, rows, chat("user", ["one", "one"]), ["rock", "paper"])
+    assert [message.role for message in seen[0].prompt] == ["tools", "system", "user"]
+    assert json.loads(seen[0].prompt[0].content) == tools and seen[0].prompt[1].content == "Be brief."
+    assert [message.role for message in seen[1].prompt] == ["user"]
 
 
 def test_a_real_model_survives_the_asynchronous_trainers_pickle(saved):

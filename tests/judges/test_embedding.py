@@ -5,8 +5,8 @@ import pytest
 
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import encode_each
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.groups import Comparison, Group, user
-from gpmjax.data.records import read_groups
 from gpmjax.evals.comparisons import score_batches
 from gpmjax.evals.held_out import held_out
 from gpmjax.judges import readout
@@ -40,7 +40,7 @@ def test_scores_are_those_of_the_labelled_path(scorer, chat, path):
     }
     for group, verdict in zip(groups, verdicts, strict=True):
         (comparison,) = group.comparisons
-        assert verdict.scores[0, 1] == pytest.approx(expected[comparison.row], abs=2e-5)
+        assert verdict.scores[0, 1] == pytest.approx(expected[comparison.number], abs=2e-5)
         assert np.array_equal(verdict.scores, -verdict.scores.T)
         assert len(verdict.tokens) == 2 and verdict.forward_tokens > verdict.tokens.sum()
 
@@ -70,7 +70,7 @@ def test_a_prompt_cut_differently_beside_each_response_moves_no_score(scorer, ch
     monkeypatch.setattr(readout, "SHORT_ROW", slots)  # 1: a response a row
     # A short window: what the gate's token sees, 12 tokens back, differs with the cut.
     prompt, texts = user("red apple " * 9), ("yes", "why? " * 5, "no " * 9 + "!", "42", "red " * 30)
-    labels = tuple(Comparison(i, j, row=8 * i + j) for i, j in ((0, 1), (2, 1), (3, 4), (0, 3), (1, 0)))
+    labels = tuple(Comparison(i, j, number=8 * i + j) for i, j in ((0, 1), (2, 1), (3, 4), (0, 3), (1, 0)))
     group = Group(prompt, texts, labels, where="f:1")
     ((encoded, report),) = encode_each([group], chat, max_length=24)
     assert len(set(encoded.own_prompt)) > 2 and report.sequences_cut
@@ -85,7 +85,7 @@ def test_a_prompt_cut_differently_beside_each_response_moves_no_score(scorer, ch
     rows = [[encoded]] + [[]] * 7  # one a device
     (scored,) = score_batches(scorer, [assemble(rows, BatchShape(8, encoded.size[0], 5, 5))])
     assert {int(row): score for row, score in zip(scored.row, scored.score, strict=True)} == {
-        c.row: pytest.approx(verdict.scores[c.chosen, c.rejected], abs=2e-5) for c in labels
+        c.number: pytest.approx(verdict.scores[c.chosen, c.rejected], abs=2e-5) for c in labels
     }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import encode_groups
-from gpmjax.data.records import read_groups
+from gpmjax.data.group_files import read_groups
 from gpmjax.evals.comparisons import score_batches
 from gpmjax.evals.held_out import held_out
 from gpmjax.judges.forward import make_scorer

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from gpmjax.data.chat import ChatFormat
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.groups import Comparison
 from gpmjax.data.questions import response_format
-from gpmjax.data.records import read_groups
 from gpmjax.evals.comparisons import judged_comparisons, measure_scored
 from gpmjax.evals.held_out import held_out
 from gpmjax.evals.order import order_figures

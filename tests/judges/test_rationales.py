@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpmjax.data.encode import encode_each
-from gpmjax.data.records import read_groups
+from gpmjax.data.group_files import read_groups
 from gpmjax.hub import load_tokenizer, save_decoder
 from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.judges.rationales import RationalePlan, RationaleReader, pooled

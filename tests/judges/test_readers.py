@@ -6,10 +6,10 @@ import json
 import pytest
 
 from gpmjax.data.aspects import aspect_cycles
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.prompts import read_prompts
 from gpmjax.data.ratings import rated_groups
-from gpmjax.data.records import read_groups
-from gpmjax.data.rows import read_rows
+from gpmjax.data.sources import read_entries
 from gpmjax.evals.benchmarks.cyclic import CYCLIC
 from gpmjax.evals.benchmarks.judgebench import JUDGEBENCH
 from gpmjax.evals.benchmarks.reading import read_examples
@@ -67,12 +67,12 @@ READERS = {
     ),
     "prompts": (read_prompts, {"instruction": "q", "input": "x", "system": "s"}),
     "rated": (
-        lambda path: rated_groups(read_rows(path)),
+        lambda path: rated_groups(read_entries(path)),
         {"prompt": "q", "responses": ["a", "b"], "ratings": {"a": [1, 2]}},
     ),
-    "completions": (lambda path: rated_groups(read_rows(path)), {"instruction": "q", "completions": [RATED, RATED]}),
+    "completions": (lambda path: rated_groups(read_entries(path)), {"instruction": "q", "completions": [RATED, RATED]}),
     "aspects": (
-        lambda path: aspect_cycles(read_rows(path), ("a", "b", "c")),
+        lambda path: aspect_cycles(read_entries(path), ("a", "b", "c")),
         {"instruction": "q", "completions": [RATED, RATED]},
     ),
     "outputs": (read_outputs, {"instruction": "q", "output": "a", "generator": "g", "dataset": "d"}),

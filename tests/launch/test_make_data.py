@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from gpmjax.data.cyclic import bt_ceiling
-from gpmjax.data.records import read_groups
+from gpmjax.data.group_files import read_groups
 
 
 def make_data(*flags):

@@ -85,7 +85,7 @@ def _token_batch(rows, slots=0, responses=0):
         response_mask=live,
         previous=previous,
         lm_weight=(response > 0).astype(np.float32),
-        comparisons=Comparisons(*pairs, target=ones, margin=0 * ones, weight=weight, row=full(responses, -1)),
+        comparisons=Comparisons(*pairs, target=ones, margin=0 * ones, weight=weight, number=full(responses, -1)),
     )
 
 

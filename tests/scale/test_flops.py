@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch, TokenLayout
+from gpmjax.chips import peak_flops
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.fit.step import make_train_step
 from gpmjax.models.attention import blockwise
 from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
-from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work, peak_flops
+from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work
 from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
 from gpmjax.train.state import TrainState
 

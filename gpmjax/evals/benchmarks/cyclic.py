@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from gpmjax.data.cyclic import bt_ceiling
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import parse_entry
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
@@ -26,9 +26,9 @@ WHOLE = "everything"
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
     """A row → its responses and comparisons, those that have a winner."""
-    group = parse_row(fields, where)
+    group = parse_entry(fields, where)
     if all(comparison.winner is None for comparison in group.comparisons):
-        raise RowError(where, "comparisons", "none of them has a winner")
+        raise FieldError(where, "comparisons", "none of them has a winner")
     return group
 
 

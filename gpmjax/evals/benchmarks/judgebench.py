@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError
+from gpmjax.data.fields import FieldError
 from gpmjax.data.groups import Comparison, Group
-from gpmjax.data.messages import reply
+from gpmjax.data.messages import read_reply
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged
 from gpmjax.evals.benchmarks.reading import given, prompt, tags, word
@@ -33,9 +33,9 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
     """A row → two responses, A first."""
     label = word(fields, "label", where)
     if label not in LABELS:
-        raise RowError(where, "label", f"must be {' or '.join(map(repr, LABELS))}, is {label!r:.40}")
+        raise FieldError(where, "label", f"must be {' or '.join(map(repr, LABELS))}, is {label!r:.40}")
     word(fields, "source", where)
-    responses = tuple(reply(given(fields, name, where), name, where) for name in ("response_A", "response_B"))
+    responses = tuple(read_reply(given(fields, name, where), name, where) for name in ("response_A", "response_B"))
     known = tags(fields, "pair_id", "source", "original_id", "response_model")
     return Group(prompt(fields, "question", where), responses, (LABELS[label],), known, where)
 

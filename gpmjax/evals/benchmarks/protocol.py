@@ -48,7 +48,7 @@ class Benchmark:
     split: str
     """Of its data set on the hub, when the source names none."""
     parse: Callable[[Mapping[str, Any], str], Group]
-    """A row's fields (those that are null left out) and its place → its group; RowError for a row that does not fit."""
+    """A row's fields (those that are null left out) and its place → its group; FieldError for a row that does not fit."""
     summarise: Callable[[Sequence[Judged], Aggregation], dict[str, Any]]
     """At least one judged group → JSON-ready figures, all shares in [0, 1]: ``score`` (the headline) and its ``interval``
     (95 %), ``sections`` and ``subsets`` → name → {``rows``, ``score``, ``interval``, and the ``columns``}, and what else

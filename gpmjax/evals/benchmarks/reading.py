@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from gpmjax.data.conversation import read_prompt
-from gpmjax.data.fields import RowError, items, shown
+from gpmjax.data.fields import FieldError, as_list, short_repr
 from gpmjax.data.groups import Group, Message
-from gpmjax.data.messages import reply, text_or_messages
-from gpmjax.data.rows import read_rows
+from gpmjax.data.messages import read_reply, text_or_messages
+from gpmjax.data.sources import read_entries
 from gpmjax.evals.benchmarks.protocol import Benchmark
 
 
@@ -28,7 +28,7 @@ class Examples(NamedTuple):
 
 
 def read_examples(benchmark: Benchmark, source: str) -> Examples:
-    """All rows of a source: a file or hub id as `gpmjax.data.rows` describes it.
+    """All rows of a source: a file or hub id as `gpmjax.data.sources` describes it.
 
     Raises:
         FileNotFoundError: no such file and no such data set.
@@ -37,7 +37,9 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
     groups, malformed = [], []
     places = {}  # key → where it was met first
     rows = (
-        (row, part.fields) for part in benchmark.parts(source) for row in read_rows(part.source, prefer=benchmark.split)
+        (row, part.fields)
+        for part in benchmark.parts(source)
+        for row in read_entries(part.source, prefer=benchmark.split)
     )
     for row, common in rows:
         fields = {**common, **{name: value for name, value in row.fields.items() if value is not None}}
@@ -45,8 +47,8 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
             group = benchmark.parse(fields, row.where)
             key = benchmark.key(group)
             if key in places:
-                raise RowError(row.where, "id", f"{key!r} was at {places[key]} already")
-        except RowError as error:
+                raise FieldError(row.where, "id", f"{key!r} was at {places[key]} already")
+        except FieldError as error:
             malformed.append(Malformed(row.where, str(error).removeprefix(f"{row.where}: ")))
             continue
         if key is not None:
@@ -61,7 +63,7 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
 def given(fields: Mapping[str, Any], name: str, where: str) -> Any:
     """A field that must be there."""
     if name not in fields:
-        raise RowError(where, name, f"missing; there is {', '.join(fields) or 'no other'}")
+        raise FieldError(where, name, f"missing; there is {', '.join(fields) or 'no other'}")
     return fields[name]
 
 
@@ -69,7 +71,7 @@ def word(fields: Mapping[str, Any], name: str, where: str) -> str:
     """A string that must not be empty."""
     value = text_or_messages(fields, name, where)
     if not isinstance(value, str) or not value:
-        raise RowError(where, name, f"must be a string with something in it, is {shown(fields[name])}")
+        raise FieldError(where, name, f"must be a string with something in it, is {short_repr(fields[name])}")
     return value
 
 
@@ -81,8 +83,8 @@ def prompt(fields: Mapping[str, Any], name: str, where: str) -> tuple[Message, .
 
 def replies(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
     """A list of responses."""
-    values = items(given(fields, name, where), name, where)
-    return tuple(reply(value, f"{name}[{n}]", where) for n, value in enumerate(values))
+    values = as_list(given(fields, name, where), name, where)
+    return tuple(read_reply(value, f"{name}[{n}]", where) for n, value in enumerate(values))
 
 
 def tags(fields: Mapping[str, Any], *names: str) -> dict[str, str | int | float | bool]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.formats import parse_row
+from gpmjax.data.formats import parse_entry
 from gpmjax.data.groups import Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation, standing
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Leaderboard
@@ -75,7 +75,7 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
     word(fields, "subset", where)
     for name in ("chosen", "rejected"):
         given(fields, name, where)
-    return parse_row(fields, where)
+    return parse_entry(fields, where)
 
 
 def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, shown
+from gpmjax.data.fields import FieldError, short_repr
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.benchmarks.aggregation import Aggregation, standing
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Leaderboard
@@ -32,13 +32,13 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
         least = 1 + (kind == "tied")  # one right answer has no spread
         if len(chosen) < least or not rejected:
             counts = f"{len(chosen)} and {len(rejected)}"
-            raise RowError(where, "chosen", f"a {kind} prompt needs at least {least} right and 1 wrong, has {counts}")
+            raise FieldError(where, "chosen", f"a {kind} prompt needs at least {least} right and 1 wrong, has {counts}")
     elif (len(chosen), len(rejected)) != BEST_OF:
-        raise RowError(
+        raise FieldError(
             where, "chosen", f"must hold 1 response and 'rejected' 3, hold {len(chosen)} and {len(rejected)}"
         )
     if fields.get("num_correct", len(chosen)) != len(chosen):
-        raise RowError(where, "num_correct", f"{shown(fields['num_correct'])}, but 'chosen' holds {len(chosen)}")
+        raise FieldError(where, "num_correct", f"{short_repr(fields['num_correct'])}, but 'chosen' holds {len(chosen)}")
     comparisons = (Comparison(i, len(chosen) + j) for i in range(len(chosen)) for j in range(len(rejected)))
     return Group(
         prompt(fields, "prompt", where),
@@ -110,7 +110,7 @@ def _is_ties(subset: str) -> bool:
 def _ties_id(fields: Mapping[str, Any], where: str) -> tuple[str, int]:
     kind, _, number = str(fields.get("id", "")).partition(":")
     if kind not in KINDS or not number.isdecimal():
-        raise RowError(where, "id", f"must be 'ref:NUMBER' or 'tied:NUMBER' in Ties, is {fields.get('id')!r:.40}")
+        raise FieldError(where, "id", f"must be 'ref:NUMBER' or 'tied:NUMBER' in Ties, is {fields.get('id')!r:.40}")
     return kind, int(number)
 
 

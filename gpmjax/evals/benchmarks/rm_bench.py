@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, shown
+from gpmjax.data.fields import FieldError, short_repr
 from gpmjax.data.groups import Comparison, Group
-from gpmjax.data.rows import SUFFIXES, split_source
+from gpmjax.data.sources import SUFFIXES, split_source
 from gpmjax.evals.benchmarks.aggregation import Aggregation
 from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Part
 from gpmjax.evals.benchmarks.reading import prompt, replies, tags, word
@@ -53,12 +53,12 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
     """A row → six responses, the chosen ones first; each chosen one is preferred over each rejected one."""
     domain = word(fields, "domain", where)
     if not domain.startswith(DOMAINS):
-        raise RowError(where, "domain", f"must begin with {', '.join(DOMAINS)}, is {shown(domain)}")
+        raise FieldError(where, "domain", f"must begin with {', '.join(DOMAINS)}, is {short_repr(domain)}")
     responses = []
     for name in ("chosen", "rejected"):
         styles = replies(fields, name, where)
         if len(styles) != STYLES:
-            raise RowError(where, name, f"must hold {STYLES} styles of one response, holds {len(styles)}")
+            raise FieldError(where, name, f"must hold {STYLES} styles of one response, holds {len(styles)}")
         responses += styles
     comparisons = tuple(Comparison(i, STYLES + j) for i in range(STYLES) for j in range(STYLES))
     return Group(prompt(fields, "prompt", where), tuple(responses), comparisons, tags(fields, "id", "domain"), where)

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpmjax.data.fields import RowError, index, items, kind, number
-from gpmjax.data.rows import read_rows
+from gpmjax.data.fields import FieldError, as_index, as_list, as_number, kind
+from gpmjax.data.sources import read_entries
 from gpmjax.evals.intervals import GROUP_TAG
 from gpmjax.judges.judge import record_scores
 
@@ -43,7 +43,7 @@ def read_records(path: str) -> list[dict[str, Any]]:
     Raises:
       FileNotFoundError, ValueError: one line naming the file, and the line and field if it is about one.
     """
-    return [_checked(row.fields, row.where) for row in read_rows(path)]
+    return [_checked(row.fields, row.where) for row in read_entries(path)]
 
 
 def skew_scores(record: Record) -> np.ndarray:
@@ -117,29 +117,29 @@ def pair_differences(values: Sequence[float | None]) -> np.ndarray:
 def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
     needed = ("scores", "tau", "comparisons", "tokens", "characters", "forward_tokens", "tags")
     if missing := [name for name in needed if name not in fields]:
-        raise RowError(where, missing[0], "missing; a record is a line that an evaluation wrote to FILE.groups.jsonl")
+        raise FieldError(where, missing[0], "missing; a record is a line that an evaluation wrote to FILE.groups.jsonl")
     for name in ("scores", "comparisons", "asked", "embedding"):
-        items(fields.get(name, []), name, where)
+        as_list(fields.get(name, []), name, where)
     for name in ("tags", "ratings"):
         if not isinstance(fields.get(name, {}), Mapping):
-            raise RowError(where, name, f"must be an object, is {kind(fields[name])}")
+            raise FieldError(where, name, f"must be an object, is {kind(fields[name])}")
     count = len(fields["scores"])
-    number(fields["tau"], "tau", where, low=math.nextafter(0.0, 1.0))
-    number(fields["forward_tokens"], "forward_tokens", where)
+    as_number(fields["tau"], "tau", where, low=math.nextafter(0.0, 1.0))
+    as_number(fields["forward_tokens"], "forward_tokens", where)
     for name, size, value in _sizes(fields, count, where):
-        if len(items(value, name, where)) != size:
-            raise RowError(where, name, f"must have {size} entries, has {len(value)}")
+        if len(as_list(value, name, where)) != size:
+            raise FieldError(where, name, f"must have {size} entries, has {len(value)}")
     for name, values in _numbers(fields):
         for n, value in enumerate(values):
             if value is not None:
-                number(value, f"{name}[{n}]", where)
+                as_number(value, f"{name}[{n}]", where)
     scores = skew_scores(fields)
     for n, (chosen, rejected, target) in enumerate(fields["comparisons"]):
         name = f"comparisons[{n}]"
-        pair = index(chosen, count, name, where), index(rejected, count, name, where)
-        number(target, name, where, low=0.0, high=1.0)
+        pair = as_index(chosen, count, name, where), as_index(rejected, count, name, where)
+        as_number(target, name, where, low=0.0, high=1.0)
         if not np.isfinite(scores[pair]):
-            raise RowError(where, name, f"compares {chosen} with {rejected}, of which there is no finite score")
+            raise FieldError(where, name, f"compares {chosen} with {rejected}, of which there is no finite score")
     return fields
 
 
@@ -161,7 +161,7 @@ def _sizes(fields: Mapping[str, Any], count: int, where: str) -> Iterator[tuple[
     yield from ((f"ratings.{aspect}", count, values) for aspect, values in fields.get("ratings", {}).items())
     yield from ((f"comparisons[{n}]", 3, comparison) for n, comparison in enumerate(fields["comparisons"]))
     if fields.get("embedding"):
-        width = len(items(fields["embedding"][0], "embedding[0]", where))
+        width = len(as_list(fields["embedding"][0], "embedding[0]", where))
         yield from ((f"embedding[{i}]", width, row) for i, row in enumerate(fields["embedding"]))
         if "scale" in fields:
             yield "scale", width // 2, fields["scale"]

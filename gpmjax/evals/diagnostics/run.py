@@ -9,11 +9,11 @@ from typing import Any
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import Group
 from gpmjax.data.ratings import find_ratings, rated_groups
-from gpmjax.data.records import read_groups
-from gpmjax.data.rows import read_rows
+from gpmjax.data.sources import read_entries
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN, diagnose
 from gpmjax.evals.diagnostics.records import read_records
 from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
@@ -34,7 +34,7 @@ class DiagnosisPlan:
 
     judge: JudgePlan
     data: str | None = None
-    """Anything `gpmjax.data.read_groups` reads; rows that share a prompt become one group."""
+    """Anything `gpmjax.data.group_files.read_groups` reads; rows that share a prompt become one group."""
     ratings: str | None = None
     """Rows with ratings, see `gpmjax.data.ratings`: of the responses in ``data``, or, without ``data``, the groups themselves."""
     by: tuple[str, ...] = BREAKDOWN
@@ -120,7 +120,7 @@ def _described(plan: DiagnosisPlan, identity: dict[str, Any]) -> dict[str, Any]:
 
 def _read(plan: DiagnosisPlan) -> tuple[list[Group], list[dict[str, Any]]]:
     """The groups to judge, those with a pair, and what each record adds of its ratings: nothing, or {"ratings": …}."""
-    rated = rated_groups(read_rows(plan.ratings)) if plan.ratings else []
+    rated = rated_groups(read_entries(plan.ratings)) if plan.ratings else []
     if not plan.data and not rated:
         raise ValueError("data: none is given; must name comparisons, or ratings rated responses")
     merged = merge_groups(read_groups(plan.data) if plan.data else [each.group for each in rated])

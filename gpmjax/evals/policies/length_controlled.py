@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from gpmjax.data.fields import RowError, number
-from gpmjax.data.rows import Row, read_rows
+from gpmjax.data.fields import FieldError, as_number
+from gpmjax.data.sources import Entry, read_entries
 from gpmjax.evals.intervals import RESAMPLES, bootstrap_interval
 
 ANCHOR_WEIGHT = 0.2 / 2
@@ -73,7 +73,7 @@ def read_difficulty(source: str) -> Difficulty:
 
     Raises FileNotFoundError, or ValueError naming file, row and field.
     """
-    rows = list(read_rows(source))
+    rows = list(read_entries(source))
     column = lambda name, **bounds: np.array([_number(row, name, **bounds) for row in rows])
     difficulty, places = column("instruction_difficulty"), column("index", low=0).astype(int)
     anchors = None
@@ -214,7 +214,7 @@ def _best_strength(features: np.ndarray, preferences: np.ndarray, weights: np.nd
     return float(STRENGTHS[np.argmin(losses)])
 
 
-def _number(row: Row, name: str, **bounds: float) -> float:
+def _number(row: Entry, name: str, **bounds: float) -> float:
     if row.fields.get(name) is None:
-        raise RowError(row.where, name, f"missing; there is {', '.join(row.fields)}")
-    return number(row.fields[name], name, row.where, **bounds)
+        raise FieldError(row.where, name, f"missing; there is {', '.join(row.fields)}")
+    return as_number(row.fields[name], name, row.where, **bounds)

@@ -11,8 +11,8 @@ fastchat/llm_judge.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from gpmjax.data.fields import RowError, items, number, shown, strings
-from gpmjax.data.rows import Row
+from gpmjax.data.fields import FieldError, as_list, as_number, as_strings, short_repr
+from gpmjax.data.sources import Entry
 from gpmjax.evals.policies.outputs import read_each, text_field
 
 TURNS = 2
@@ -107,42 +107,42 @@ def answer_record(question: int | str, model: str, turns: Sequence[str], seconds
     }
 
 
-def _question(row: Row) -> Question:
+def _question(row: Entry) -> Question:
     category = text_field(row, "category")
     turns = _two(row.fields.get("turns"), "turns", row.where)
     if not all(turn.strip() for turn in turns):
-        raise RowError(row.where, "turns", "has an empty turn; a question needs text")
+        raise FieldError(row.where, "turns", "has an empty turn; a question needs text")
     reference = row.fields.get("reference")
     usual = TEMPERATURES.get(category, OTHER_TEMPERATURE)
     return Question(
         _id(row),
         category,
         turns,
-        () if reference is None else strings(reference, "reference", row.where)[:TURNS],
-        number(row.fields.get("required_temperature"), "required_temperature", row.where, default=usual, low=0.0),
+        () if reference is None else as_strings(reference, "reference", row.where)[:TURNS],
+        as_number(row.fields.get("required_temperature"), "required_temperature", row.where, default=usual, low=0.0),
         row.where,
     )
 
 
-def _answer(row: Row) -> Answer:
-    choices = items(row.fields.get("choices"), "choices", row.where)
+def _answer(row: Entry) -> Answer:
+    choices = as_list(row.fields.get("choices"), "choices", row.where)
     if not choices or not isinstance(choices[0], Mapping):
-        raise RowError(row.where, "choices", f"must hold at least one object with turns, is {choices!r:.40}")
+        raise FieldError(row.where, "choices", f"must hold at least one object with turns, is {choices!r:.40}")
     turns = _two(choices[0].get("turns"), "choices[0].turns", row.where)
     return Answer(_id(row), text_field(row, "model_id"), turns, row.where)
 
 
 def _two(value: Any, name: str, where: str) -> tuple[str, str]:
-    turns = strings(value, name, where)
+    turns = as_strings(value, name, where)
     if len(turns) != TURNS:
-        raise RowError(where, name, f"must be {TURNS} strings, is {len(turns)}")
+        raise FieldError(where, name, f"must be {TURNS} strings, is {len(turns)}")
     return turns
 
 
-def _id(row: Row) -> int | str:
+def _id(row: Entry) -> int | str:
     value = row.fields.get("question_id")
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise RowError(row.where, "question_id", f"must be an integer or a string, is {shown(value)}")
+        raise FieldError(row.where, "question_id", f"must be an integer or a string, is {short_repr(value)}")
     return value
 
 

@@ -1,6 +1,6 @@
 """AlpacaEval's files: one row an instruction, ``instruction, output, generator`` and perhaps ``dataset``.
 
-Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.rows`). A row that lacks
+Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.sources`). A row that lacks
 a field is named and counted, and a policy's answer is matched with the reference's by the text of the instruction.
 """
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from gpmjax.data.fields import RowError, kind
+from gpmjax.data.fields import FieldError, kind
 from gpmjax.data.groups import Group, user
-from gpmjax.data.rows import Row, read_rows
+from gpmjax.data.sources import Entry, read_entries
 from gpmjax.files import replacing, write_json
 
 T = TypeVar("T")
@@ -58,16 +58,16 @@ class Matched(NamedTuple):
     """Where the policy's answers stand that the reference has none for."""
 
 
-def read_each(source: str, parse: Callable[[Row], T]) -> tuple[list[T], list[str]]:
-    """Every row parsed, and a line for each that ``parse`` refused with RowError.
+def read_each(source: str, parse: Callable[[Entry], T]) -> tuple[list[T], list[str]]:
+    """Every row parsed, and a line for each that ``parse`` refused with FieldError.
 
     Raises FileNotFoundError, or ValueError when no row is well-formed; the message holds the first row's fault.
     """
     parsed, malformed = [], []
-    for row in read_rows(source):
+    for row in read_entries(source):
         try:
             parsed.append(parse(row))
-        except RowError as error:
+        except FieldError as error:
             malformed.append(str(error))
     if not parsed:
         raise ValueError(f"{malformed[0]} (all {len(malformed)} rows of {source} are malformed)")
@@ -91,10 +91,10 @@ def read_outputs(source: str) -> Outputs:
 def read_instructions(source: str) -> tuple[list[Output], list[str]]:
     """The instructions of a file, with or without answers: ``output`` and ``generator`` are "". Malformed rows apart."""
 
-    def parse(row: Row) -> Output:
+    def parse(row: Entry) -> Output:
         instruction = text_field(row, "instruction")
         if not instruction.strip():
-            raise RowError(row.where, "instruction", "is empty; an instruction needs text")
+            raise FieldError(row.where, "instruction", "is empty; an instruction needs text")
         return Output(instruction, "", "", _dataset(row), row.where)
 
     return read_each(source, parse)
@@ -136,20 +136,20 @@ def named(places: Sequence[str]) -> dict[str, Any]:
     return {"count": len(places), "at": list(places[:NAMED])}
 
 
-def text_field(row: Row, name: str) -> str:
+def text_field(row: Entry, name: str) -> str:
     """A field that must be a string, perhaps an empty one."""
     value = row.fields.get(name)
     if not isinstance(value, str):
-        raise RowError(row.where, name, "missing" if value is None else f"must be a string, is {kind(value)}")
+        raise FieldError(row.where, name, "missing" if value is None else f"must be a string, is {kind(value)}")
     return value
 
 
-def _output(row: Row) -> Output:
+def _output(row: Entry) -> Output:
     instruction, output, generator = (text_field(row, name) for name in ("instruction", "output", "generator"))
     return Output(instruction, output, generator, _dataset(row), row.where)
 
 
-def _dataset(row: Row) -> str:
+def _dataset(row: Entry) -> str:
     return "" if row.fields.get("dataset") is None else text_field(row, "dataset")
 
 

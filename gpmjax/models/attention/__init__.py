@@ -1,1 +1,1 @@
-"""Attention over rows of groups: one function, and the kernels behind it for CPUs, TPUs and GPUs."""
+"""Attention over rows of groups: one function, and its kernels for CPUs, TPUs and GPUs."""

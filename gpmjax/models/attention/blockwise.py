@@ -1,9 +1,19 @@
-"""Flash attention in plain JAX, for CPUs: what is left of a row's [T, T] is one block of it, small enough for a core's cache.
+"""Flash attention in plain JAX, for CPUs. Of a row's [T, T] logits one block exists at a time, in a core's cache.
 
-One loop goes over the blocks of queries of all rows, a loop inside it over the blocks of keys in which these see something;
-softmax is taken with running maxima (Dao 2023, arXiv 2307.08691, algorithms 1 and 2). A block that nobody looks at, above the
-diagonal, of siblings or of another group, costs nothing. The inner loop's length depends on the batch, so all of it is
-differentiated by hand. ``flash`` holds the rule, and puts this beside ``splash``, whose arguments these functions share.
+The outer loop goes over the blocks of queries of all rows. The inner loop goes over the blocks of keys that the outer
+block sees; blocks above the diagonal, of sibling responses and of other groups cost nothing. The softmax is taken with
+a running maximum (Dao 2023, arXiv 2307.08691, algorithms 1 and 2). The inner loop's length depends on the batch, which
+JAX cannot differentiate backwards, so ``backward`` is written by hand; ``flash`` makes the two one differentiable
+function. The arguments are those of ``splash``.
+
+Inside, arrays are cut into blocks (``_split``). With n = B · S/BLOCK blocks, and G = H/N · BLOCK queries of a block
+that share a key head:
+
+    queries, d_out           [n, N, G, d]      the inputs' dtype
+    keys, values             [n, N, BLOCK, d]  the inputs' dtype
+    tags, each of the eight  [n, BLOCK]        int32
+    logsumexp, delta         [n, N, G, 1]      float32
+    logits, weights          [N, G, BLOCK]     float32, of one block of queries and one of keys
 """
 
 import jax
@@ -11,15 +21,15 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array
-from gpmjax.models.attention.block_softmax import Settings
+from gpmjax.models.attention.block_softmax import MASKED, AttentionSettings
 from gpmjax.models.attention.visibility import KEY, OWN, POSITION, PROMPT, live_blocks, seen
+from gpmjax.softcap import soft_cap, soft_cap_slope
 
 BLOCK = 64
-"""Slots of a block. Logits of nine heads take 147 KB: they stay in a cache of 2 MB beside what they are made of."""
+"""Slots of a block. A block's logits of nine heads take 147 KB: with their inputs they fit in a cache of 2 MB."""
 
-_MASKED = -1e30
 _FLOOR = -1e20
-"""Least running maximum: far above what is masked, so that e^(masked − maximum) is 0 even where nothing is seen."""
+"""The running maximum starts here, far above MASKED: exp(MASKED − maximum) is 0 even for a slot that sees no key."""
 
 
 def forward(
@@ -28,18 +38,18 @@ def forward(
     v: Float[Array, "B N S d"],
     tags: Int[Array, "B 8 S"],
     window: Int[Array, "1"],
-    settings: Settings,
+    settings: AttentionSettings,
 ) -> tuple[Float[Array, "B H S d"], Float[Array, "B H S"]]:
-    """Mixed values, and log Σ exp of each query's logits in float32; padding slots give 0."""
+    """Attention's output, 0 in padding, and the log-sum-exp of each query's logits in float32."""
     heads = k.shape[1]
     queries, keys, values = (_split(x, heads) for x in (q, k, v))
     tags_of, (visited, counts) = _split_tags(tags), _visits(tags, window)
 
-    def one(block):
+    def one_block(block):
         query, mine, visit, count = block
 
         def step(n, carry):
-            mixed, largest, total = carry
+            mixed, largest, total = carry  # Σ exp(logit − largest) v, the largest logit, Σ exp(logit − largest), so far
             at = visit[n]
             logits = _logits(query, mine, _at(keys, at), [_at(tag, at) for tag in tags_of], window, settings)
             peak = jnp.maximum(largest, jnp.max(logits, axis=-1))
@@ -50,11 +60,11 @@ def forward(
 
         start = jnp.zeros(query.shape, jnp.float32), *(jnp.full(query.shape[:2], x, jnp.float32) for x in (_FLOOR, 0.0))
         mixed, largest, total = jax.lax.fori_loop(0, count, step, start)
-        total = jnp.maximum(total, jnp.finfo(jnp.float32).tiny)  # 0 where nothing is seen
+        total = jnp.maximum(total, jnp.finfo(jnp.float32).tiny)  # a padding slot's total is 0
         return (mixed / total[..., None]).astype(q.dtype), largest + jnp.log(total)
 
-    mixed, total = jax.lax.map(one, (queries, tags_of, visited, counts))
-    return _join(mixed, q.shape), _join(total[..., None], (*q.shape[:3], 1))[..., 0]
+    mixed, logsumexp = jax.lax.map(one_block, (queries, tags_of, visited, counts))
+    return _join(mixed, q.shape), _join(logsumexp[..., None], (*q.shape[:3], 1))[..., 0]
 
 
 def backward(
@@ -63,34 +73,35 @@ def backward(
     v: Float[Array, "B N S d"],
     tags: Int[Array, "B 8 S"],
     window: Int[Array, "1"],
-    total: Float[Array, "B H S"],
-    mean: Float[Array, "B H S"],
-    given: Float[Array, "B H S d"],
-    settings: Settings,
+    logsumexp: Float[Array, "B H S"],
+    delta: Float[Array, "B H S"],
+    d_out: Float[Array, "B H S d"],
+    settings: AttentionSettings,
 ) -> tuple[Array, Array, Array]:
-    """Gradients of q, k and v, from ``given``, that of the mixed values; ``mean``: ⟨mixed, given⟩ of each query."""
+    """The gradients of q, k and v, from the output's gradient ``d_out``; ``delta`` is ⟨out, d_out⟩ of each query."""
     heads = k.shape[1]
-    queries, keys, values, given = (_split(x, heads) for x in (q, k, v, given))
-    total, mean = (_split(x[..., None], heads) for x in (total, mean))
+    queries, keys, values, d_out = (_split(x, heads) for x in (q, k, v, d_out))
+    logsumexp, delta = (_split(x[..., None], heads) for x in (logsumexp, delta))
     tags_of, (visited, counts) = _split_tags(tags), _visits(tags, window)
 
-    def one(d_others, block):
-        query, mine, total, mean, given, visit, count = block
+    def one_block(d_others, block):
+        query, mine, logsumexp, delta, d_out, visit, count = block
 
         def step(n, carry):
             d_query, d_keys, d_values = carry
             at = visit[n]
             key, value = _at(keys, at), _at(values, at)
             logits = _logits(query, mine, key, [_at(tag, at) for tag in tags_of], window, settings)
-            weights = jnp.exp(logits - total)
-            change = weights * (_product(given, value, 2, 2) - mean) * settings.scale
+            weights = jnp.exp(logits - logsumexp)
+            d_logits = weights * (_product(d_out, value, 2, 2) - delta) * settings.scale
             if settings.softcap is not None:
-                change *= 1 - jnp.square(jnp.maximum(logits, -settings.softcap) / settings.softcap)
-            change, weights = change.astype(q.dtype), weights.astype(q.dtype)
+                # The maximum takes MASKED back into the cap's range; its weight is 0.
+                d_logits *= soft_cap_slope(jnp.maximum(logits, -settings.softcap), settings.softcap)
+            d_logits, weights = d_logits.astype(q.dtype), weights.astype(q.dtype)
             return (
-                d_query + _product(change, key, 2, 1),
-                _add(d_keys, _product(change, query, 1, 1), at),
-                _add(d_values, _product(weights, given, 1, 1), at),
+                d_query + _product(d_logits, key, 2, 1),
+                _add(d_keys, _product(d_logits, query, 1, 1), at),
+                _add(d_values, _product(weights, d_out, 1, 1), at),
             )
 
         start = jnp.zeros(query.shape, jnp.float32), *d_others
@@ -98,15 +109,16 @@ def backward(
         return tuple(d_others), d_query.astype(q.dtype)
 
     start = tuple(jnp.zeros(x.shape, jnp.float32) for x in (keys, values))
-    d_others, d_queries = jax.lax.scan(one, start, (queries, tags_of, total, mean, given, visited, counts))
-    changes = zip((d_queries, *d_others), (q, k, v), strict=True)
-    return tuple(_join(change.astype(x.dtype), x.shape) for change, x in changes)
+    d_others, d_queries = jax.lax.scan(one_block, start, (queries, tags_of, logsumexp, delta, d_out, visited, counts))
+    gradients = zip((d_queries, *d_others), (q, k, v), strict=True)
+    return tuple(_join(gradient.astype(x.dtype), x.shape) for gradient, x in gradients)
 
 
 def _visits(tags: Array, window: Array) -> tuple[Int[Array, "all blocks"], Int[Array, "all"]]:
-    """Which rows of the arrays of blocks, see ``_split``, hold the keys that each block of queries sees, and how many do.
+    """The blocks of keys that each block of queries sees: a list of indices into the n blocks, and how many of it are
+    meant.
 
-    The first ``count`` of a block's list are those; the rest of it means nothing.
+    The rest of a list is blocks of the same row that are not seen.
     """
     live = live_blocks(tags, BLOCK, BLOCK, window[0])
     rows, blocks = live.shape[:2]
@@ -116,20 +128,19 @@ def _visits(tags: Array, window: Array) -> tuple[Int[Array, "all blocks"], Int[A
 
 
 def _logits(
-    query: Array, mine: list[Array], key: Array, theirs: list[Array], window: Array, settings: Settings
+    query: Array, mine: list[Array], key: Array, theirs: list[Array], window: Array, settings: AttentionSettings
 ) -> Array:
-    """Of one block, [N, H/N · size, size] float32: scaled, capped and masked by the tags of both sides."""
-    logits = _product(query, key, 2, 2) * settings.scale
-    if settings.softcap is not None:
-        logits = settings.softcap * jnp.tanh(logits / settings.softcap)
+    """One block's logits [N, G, BLOCK] float32: scaled, capped, and masked by the tags of the queries and of the
+    keys."""
+    logits = soft_cap(_product(query, key, 2, 2) * settings.scale, settings.softcap)
     asking = [mine[name][:, None] for name in (POSITION, OWN, PROMPT)]
     mask = seen(*asking, theirs[POSITION][None], theirs[KEY][None], window[0])
     by_head = logits.reshape(logits.shape[0], -1, *mask.shape)
-    return jnp.where(mask[None, None], by_head, _MASKED).reshape(logits.shape)
+    return jnp.where(mask[None, None], by_head, MASKED).reshape(logits.shape)
 
 
 def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
-    """a · b over the two axes, key head by key head, summed in float32."""
+    """The product of a and b over one axis each, for every key head (axis 0), summed in float32."""
     return jax.lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((0,), (0,))), preferred_element_type=jnp.float32)
 
 
@@ -142,7 +153,7 @@ def _add(x: Array, value: Array, row: Array) -> Array:
 
 
 def _split(x: Array, heads: int) -> Array:
-    """[B, H, S, d] → [B · S/size, N, H/N · size, d]: a block's queries of one key head together."""
+    """[B, H, S, d] → [n, N, G, d]: the queries of a block that share a key head lie together."""
     rows, all_heads, slots, width = x.shape
     x = x.reshape(rows, heads, all_heads // heads, slots // BLOCK, BLOCK, width)
     return x.transpose(0, 3, 1, 2, 4, 5).reshape(rows * slots // BLOCK, heads, -1, width)
@@ -157,5 +168,6 @@ def _join(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _split_tags(tags: Array) -> list[Array]:
-    """[B, 8, S] → each tag's [B · S/size, size]; apart, so that the loop over a block's logits reads them without strides."""
+    """[B, 8, S] → each tag's [n, BLOCK]. They are apart so that the loop over a block's logits reads them without
+    strides."""
     return [tags[:, name].reshape(-1, BLOCK) for name in range(tags.shape[1])]

@@ -1,7 +1,8 @@
-"""Flash attention over rows of groups: its gradient, its place on a mesh, and which kernels run it where.
+"""Flash attention over rows of groups: which kernels run on which platform, their gradient, and how a mesh splits them.
 
-On TPUs ``splash``'s run, on NVIDIA GPUs ``triton_flash``'s, elsewhere ``blockwise``'s; they share their arguments and results.
-Everything here is exact: the same function as ``attention``'s "xla" on every slot that holds a token. Padding slots give 0.
+TPUs run the kernels of ``splash``, NVIDIA GPUs those of ``triton_flash``, other platforms those of ``blockwise``. The
+three have the same arguments and results. All of them are exact: on every slot that holds a token they compute the same
+function as ``attention``'s "xla". Padding slots give 0.
 """
 
 import functools
@@ -17,13 +18,13 @@ from jaxtyping import Float, Int
 
 from gpmjax.arrays import Array, TokenLayout
 from gpmjax.models.attention import blockwise, splash, triton_flash
-from gpmjax.models.attention.block_softmax import Settings
+from gpmjax.models.attention.block_softmax import AttentionSettings
 from gpmjax.models.attention.visibility import slot_tags
 from gpmjax.models.attention.visits import block_size
 from gpmjax.sharding import BATCH, divides
 
 KEPT = "attention"
-"""Name of what a rematerialisation policy may keep instead of running the kernels again."""
+"""The name of a kernel's results. A rematerialisation policy may keep them instead of running the kernel again."""
 
 _HEADS = P(*BATCH, "tensor")
 
@@ -40,33 +41,40 @@ def flash_attention(
     mesh: Mesh | None,
     everywhere: ModuleType | None = None,
 ) -> Float[Array, "B T H d"]:
-    """Softmax attention, a block at a time; rows are split over the mesh's data and fsdp, heads over its tensor axis.
+    """Softmax attention, a block at a time. A mesh splits rows over its data and fsdp axes and heads over its tensor
+    axis.
 
-    ``everywhere``: kernels that run on all platforms, ``blockwise``; None for those of each.
+    ``everywhere``: one module of kernels for all platforms, ``blockwise``; None for each platform's own.
 
-    Raises ValueError when the tensor axis does not divide the query heads, or neither divides nor is divided by the key heads.
+    Raises ValueError when the tensor axis does not divide the query heads, or neither divides nor is divided by the key
+    heads.
     """
     slots = q.shape[1]
     padded = padded_slots(slots) if everywhere is None else slots + -slots % everywhere.BLOCK
-    heads_first = lambda x: jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded - slots), (0, 0)))
-    run = functools.partial(_attention, Settings(scale, softcap), everywhere)
+    run = functools.partial(_attention, AttentionSettings(scale, softcap), everywhere)
     if mesh is not None and divides(mesh, q.shape[0]):
         k, v = (_split_heads(x, q.shape[2], mesh.shape["tensor"]) for x in (k, v))
         run = jax.shard_map(
             run, mesh=mesh, in_specs=(_HEADS, _HEADS, _HEADS, BATCH, P()), out_specs=_HEADS, check_vma=False
         )
-    mixed = run(*map(heads_first, (q, k, v)), slot_tags(layout, padded), jnp.asarray(window, jnp.int32).reshape(1))
-    return jnp.swapaxes(mixed[:, :, :slots], 1, 2)
+    q, k, v = (_heads_first(x, padded) for x in (q, k, v))
+    out = run(q, k, v, slot_tags(layout, padded), jnp.asarray(window, jnp.int32).reshape(1))
+    return jnp.swapaxes(out[:, :, :slots], 1, 2)
+
+
+def _heads_first(x: Array, slots: int) -> Array:
+    """[B, T, H, d] → [B, H, slots, d], zeros after the T slots."""
+    return jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, slots - x.shape[1]), (0, 0)))
 
 
 def padded_slots(slots: int) -> int:
-    """The next multiple of a block's size; every kernel's blocks divide it."""
+    """``slots``, rounded up to a multiple of a TPU block's size; the other kernels' blocks divide it too."""
     size = block_size(slots)
     return -(-slots // size) * size
 
 
 def visited_pairs(slots: int) -> int:
-    """Pairs of slots in a row's blocks on and below the diagonal, the most that a TPU's kernels have to visit.
+    """Pairs of slots in a row's blocks on and below the diagonal: the most that a TPU's kernels visit.
 
     >>> visited_pairs(4096) / 4096**2
     0.5625
@@ -77,7 +85,7 @@ def visited_pairs(slots: int) -> int:
 
 
 def _split_heads(x: Array, query_heads: int, places: int) -> Array:
-    """Key or value heads, as many times as it takes for every place of the tensor axis to have those of its query heads."""
+    """Key or value heads, repeated so that every place of the tensor axis holds the heads that its query heads read."""
     heads = x.shape[2]
     if query_heads % places or (heads % places and places % heads):
         raise ValueError(
@@ -87,33 +95,34 @@ def _split_heads(x: Array, query_heads: int, places: int) -> Array:
     return x if heads % places == 0 else jnp.repeat(x, places // heads, axis=2)
 
 
-def _kernels(name: str, settings: Settings, everywhere: ModuleType | None):
-    """ "forward" or "backward" for the platform that a program is compiled for, which is known when it is."""
-    ours = lambda kernels: functools.partial(getattr(kernels, name), settings=settings)
+def _kernels(name: str, settings: AttentionSettings, everywhere: ModuleType | None):
+    """The kernels' function "forward" or "backward". The platform is chosen when a program is compiled."""
     if everywhere is not None:
-        return ours(everywhere)
-    return functools.partial(
-        jax.lax.platform_dependent, tpu=ours(splash), cuda=ours(triton_flash), default=ours(blockwise)
-    )
+        return functools.partial(getattr(everywhere, name), settings=settings)
+    modules = {"tpu": splash, "cuda": triton_flash, "default": blockwise}
+    by_platform = {key: functools.partial(getattr(module, name), settings=settings) for key, module in modules.items()}
+    return functools.partial(jax.lax.platform_dependent, **by_platform)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _attention(
-    settings: Settings, everywhere: ModuleType | None, q: Array, k: Array, v: Array, tags: Array, window: Array
+    settings: AttentionSettings, everywhere: ModuleType | None, q: Array, k: Array, v: Array, tags: Array, window: Array
 ) -> Array:
     return _kernels("forward", settings, everywhere)(q, k, v, tags, window)[0]
 
 
 def _forward(settings, everywhere, q, k, v, tags, window):
-    mixed, total = (checkpoint_name(x, KEPT) for x in _kernels("forward", settings, everywhere)(q, k, v, tags, window))
-    return mixed, (q, k, v, tags, window, mixed, total)
+    results = _kernels("forward", settings, everywhere)(q, k, v, tags, window)
+    out, logsumexp = (checkpoint_name(x, KEPT) for x in results)
+    return out, (q, k, v, tags, window, out, logsumexp)
 
 
-def _backward(settings, everywhere, kept, given):
-    q, k, v, tags, window, mixed, total = kept
-    mean = jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32), axis=-1)
+def _backward(settings, everywhere, kept, d_out):
+    q, k, v, tags, window, out, logsumexp = kept
+    delta = jnp.sum(out.astype(jnp.float32) * d_out.astype(jnp.float32), axis=-1)
+    # JAX's gradient of an integer array has the dtype float0.
     nothing = [np.zeros(x.shape, jax.dtypes.float0) for x in (tags, window)]
-    return *_kernels("backward", settings, everywhere)(q, k, v, tags, window, total, mean, given), *nothing
+    return *_kernels("backward", settings, everywhere)(q, k, v, tags, window, logsumexp, delta, d_out), *nothing
 
 
 _attention.defvjp(_forward, _backward)

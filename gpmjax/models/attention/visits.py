@@ -1,6 +1,6 @@
-"""The order in which a kernel goes through the blocks of a row: only those in which something is seen.
+"""The order in which a TPU's kernel visits the blocks of a row; it visits only blocks in which a query sees a key.
 
-A grid over all pairs of blocks would also stop at those above the diagonal, almost half of them, to do nothing there.
+A grid over all pairs of blocks would also visit those above the diagonal, almost half of them, and do nothing there.
 """
 
 from typing import NamedTuple
@@ -11,20 +11,22 @@ import numpy as np
 from gpmjax.arrays import Array
 
 FIRST, LAST, LIVE = 1, 2, 4
+"""Bits of a step's flags: the first and the last step of its outer block, and a step whose block is to be computed."""
 
 
 class Steps(NamedTuple):
-    """The blocks that a kernel visits, row by row: [B · steps] int32 each."""
+    """The pairs of blocks that a kernel visits, row after row: [B · steps] int32 each."""
 
     outer: Array
     """The block that is accumulated for."""
     inner: Array
+    """The block that is added."""
     flags: Array
-    """FIRST and LAST of its outer block, LIVE where there is something to see."""
+    """A sum of FIRST, LAST and LIVE."""
 
 
 def block_size(slots: int) -> int:
-    """Slots of a block: of the sizes that a TPU works well with, the one that needs the least padding; of equals the largest.
+    """Slots of a block: of the sizes that suit a TPU the one that needs the least padding, and of equals the largest.
 
     >>> block_size(4096), block_size(2304), block_size(40)
     (512, 384, 128)
@@ -33,16 +35,17 @@ def block_size(slots: int) -> int:
 
 
 def visits(live: Array, keys_first: bool) -> Steps:
-    """Live blocks in order, first of all those of the first outer block; what is left of the list repeats its end.
+    """The steps of every row: its live blocks in the order of the outer blocks, then repeats of the last, without
+    flags.
 
     Args:
-      live: [B, n, n], by query and key block; on and below the diagonal only.
-      keys_first: the outer blocks are keys', not queries'.
+      live: [B, n, n], by query block and key block; True only on and below the diagonal.
+      keys_first: the outer blocks are blocks of keys, not of queries.
     """
     blocks = live.shape[1]
     outer, inner = np.triu_indices(blocks) if keys_first else np.tril_indices(blocks)
     queries, keys = (inner, outer) if keys_first else (outer, inner)
-    # Every outer block is visited once at least, so that it is written.
+    # Every outer block is visited at least once, so that its result is written.
     wanted = live[:, queries, keys] | (queries == keys)[None]
     count = jnp.sum(wanted, axis=1, dtype=jnp.int32)[:, None]
     index = jnp.arange(len(outer), dtype=jnp.int32)[None]
@@ -57,5 +60,5 @@ def visits(live: Array, keys_first: bool) -> Steps:
 
 
 def step_count(blocks: int) -> int:
-    """Blocks on and below the diagonal: no row needs more."""
+    """The number of blocks on and below the diagonal: no row has more steps."""
     return blocks * (blocks + 1) // 2

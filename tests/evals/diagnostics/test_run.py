@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
-from gpmjax.data.records import read_groups
 from gpmjax.evals.diagnostics import run as module
 from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_model
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate

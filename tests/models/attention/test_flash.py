@@ -11,7 +11,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from gpmjax.arrays import TokenLayout
 from gpmjax.models.attention import flash, splash, triton_flash
-from gpmjax.models.attention.block_softmax import Settings
+from gpmjax.models.attention.block_softmax import AttentionSettings
 from gpmjax.models.attention.flash import padded_slots
 from gpmjax.models.attention.grouped_query import attention
 from gpmjax.models.attention.visibility import slot_tags
@@ -133,12 +133,12 @@ def test_the_kernels_for_gpus_are_those_for_tpus(layout):
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(kernels):
-        mixed, total = kernels.forward(q, k, v, tags, window, Settings(0.4, 2.0), interpret=True)
+        mixed, total = kernels.forward(q, k, v, tags, window, AttentionSettings(0.4, 2.0), interpret=True)
         mean = jnp.sum(mixed * given, axis=-1)
         return (
             mixed,
             total,
-            *kernels.backward(q, k, v, tags, window, total, mean, given, Settings(0.4, 2.0), interpret=True),
+            *kernels.backward(q, k, v, tags, window, total, mean, given, AttentionSettings(0.4, 2.0), interpret=True),
         )
 
     for ours, theirs in zip(run(triton_flash), run(splash), strict=True):
@@ -154,12 +154,14 @@ def test_a_tpus_memory_gives_what_plain_interpretation_gives(layout):
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(interpret):
-        mixed, total = splash.forward(q, k, v, tags, window, Settings(0.4, None), interpret=interpret)
+        mixed, total = splash.forward(q, k, v, tags, window, AttentionSettings(0.4, None), interpret=interpret)
         mean = jnp.sum(mixed * given, axis=-1)
         return (
             mixed,
             total,
-            *splash.backward(q, k, v, tags, window, total, mean, given, Settings(0.4, None), interpret=interpret),
+            *splash.backward(
+                q, k, v, tags, window, total, mean, given, AttentionSettings(0.4, None), interpret=interpret
+            ),
         )
 
     as_a_tpu = pltpu.InterpretParams(uninitialized_memory="nan")

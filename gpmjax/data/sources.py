@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpmjax.data.row_files import SUFFIXES, Refuse, Row, read_file
+from gpmjax.data.data_files import SUFFIXES, Entry, Refuse, read_file
 
-__all__ = ["SUFFIXES", "Row", "read_rows", "split_source"]
+__all__ = ["SUFFIXES", "Entry", "read_entries", "split_source"]
 
 _HUB_ID = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(:(?P<split>[\w.\[\]%:+-]+))?")
 _SHOWN_VALUES = 8
@@ -37,7 +37,7 @@ def split_source(source: str) -> tuple[str, dict[str, str]]:
     return base, {name: value for name, _, value in pairs}
 
 
-def read_rows(source: str, *, prefer: str | None = None, refuse: Refuse | None = None) -> Iterator[Row]:
+def read_entries(source: str, *, prefer: str | None = None, refuse: Refuse | None = None) -> Iterator[Entry]:
     """Every row of a source, in order, that its filter lets through.
 
     Args:
@@ -88,7 +88,7 @@ def _filter_value(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _open(base: str, prefer: str | None, refuse: Refuse) -> Iterator[Row]:
+def _open(base: str, prefer: str | None, refuse: Refuse) -> Iterator[Entry]:
     path = Path(base).expanduser()
     if path.is_file():
         return read_file(path, base, refuse)
@@ -110,7 +110,7 @@ def _only_split(directory: Path, wanted: str) -> str:
     return splits[0] if wanted not in splits and len(splits) == 1 else wanted
 
 
-def _read_dataset(name: str, split: str, label: str) -> Iterator[Row]:
+def _read_dataset(name: str, split: str, label: str) -> Iterator[Entry]:
     import datasets  # a second to import; local files do without
 
     try:
@@ -123,7 +123,7 @@ def _read_dataset(name: str, split: str, label: str) -> Iterator[Row]:
     number = 0
     try:
         for number, fields in enumerate(dataset, start=1):
-            yield Row(f"{label}: row {number}", {name.strip(): value for name, value in fields.items()})
+            yield Entry(f"{label}: row {number}", {name.strip(): value for name, value in fields.items()})
     except Exception as error:  # broken shards, strings that are no UTF-8, a lost network
         raise ValueError(f"{label}: row {number + 1}: cannot be read ({_first_line(error)})") from error
 

@@ -1,6 +1,6 @@
 """Sources in, groups out, and groups back into a file.
 
-``read_groups(source)`` takes what ``gpmjax.data.rows`` describes (files, hub ids, filters), and ``builtin:NAME``
+``read_groups(source)`` takes what ``gpmjax.data.sources`` describes (files, hub ids, filters), and ``builtin:NAME``
 for the games of ``gpmjax.data.cyclic``.
 """
 
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gpmjax.data import cyclic
-from gpmjax.data.fields import RowError
-from gpmjax.data.formats import Reading, parse_row
+from gpmjax.data.fields import FieldError
+from gpmjax.data.formats import Reading, parse_entry
 from gpmjax.data.groups import Comparison, Group, Message
-from gpmjax.data.messages import conversation, reply
-from gpmjax.data.rows import read_rows, split_source
+from gpmjax.data.messages import conversation, read_reply
+from gpmjax.data.sources import read_entries, split_source
 from gpmjax.files import replacing
 
 __all__ = ["Comparison", "Group", "Message", "Reading", "read_groups", "write_groups"]
@@ -24,8 +24,8 @@ __all__ = ["Comparison", "Group", "Message", "Reading", "read_groups", "write_gr
 BUILTIN = "builtin:"
 
 
-def read_groups(source: str, reading: Reading = Reading(), *, first_row: int = 0) -> list[Group]:
-    """Every group of a source, one a row of it, in order; comparisons are numbered from ``first_row``.
+def read_groups(source: str, reading: Reading = Reading(), *, first_number: int = 0) -> list[Group]:
+    """Every group of a source, one a row of it, in order; comparisons are numbered from ``first_number``.
 
     >>> [len(group.responses) for group in read_groups("builtin:n_cycle?n=5")]
     [5]
@@ -37,15 +37,15 @@ def read_groups(source: str, reading: Reading = Reading(), *, first_row: int = 0
     if source.startswith(BUILTIN):
         groups = _builtin(source)
     else:
-        groups = [parse_row(row.fields, row.where, reading) for row in read_rows(source)]
-    return number_comparisons(groups, first_row)
+        groups = [parse_entry(row.fields, row.where, reading) for row in read_entries(source)]
+    return number_comparisons(groups, first_number)
 
 
-def number_comparisons(groups: Iterable[Group], first_row: int = 0) -> list[Group]:
-    """The groups, with ``row`` of their comparisons counting up from first_row."""
-    numbered, row = [], first_row
+def number_comparisons(groups: Iterable[Group], first_number: int = 0) -> list[Group]:
+    """The groups, with ``row`` of their comparisons counting up from first_number."""
+    numbered, row = [], first_number
     for group in groups:
-        comparisons = tuple(c._replace(row=row + n) for n, c in enumerate(group.comparisons))
+        comparisons = tuple(c._replace(number=row + n) for n, c in enumerate(group.comparisons))
         row += len(comparisons)
         numbered.append(Group(group.prompt, group.responses, comparisons, group.tags, group.where))
     return numbered
@@ -114,9 +114,9 @@ def _reads_back(text: str, prompt: Sequence[Message] | None) -> bool:
     """Whether a string is read as itself: as this prompt, or (None) as a response."""
     try:
         if prompt is None:
-            return reply(text, "", "") == text and not text.startswith("\n\nHuman:")
+            return read_reply(text, "", "") == text and not text.startswith("\n\nHuman:")
         return conversation({"": text}, "", "") == tuple(prompt)
-    except RowError:
+    except FieldError:
         return False
 
 

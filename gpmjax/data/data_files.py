@@ -27,14 +27,14 @@ _HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON_SPACE = re.compile(r"[^ \t\r\n]")
 
 
-class Row(NamedTuple):
+class Entry(NamedTuple):
     """One record: ``fields``, and ``where`` it stands ("file.jsonl:12")."""
 
     where: str
     fields: dict[str, Any]
 
 
-def read_file(path: Path, label: str, refuse: Refuse) -> Iterator[Row]:
+def read_file(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
     """The rows of a file, which messages call ``label``.
 
     Raises:
@@ -70,7 +70,7 @@ def read_file(path: Path, label: str, refuse: Refuse) -> Iterator[Row]:
         raise ValueError(f"{label}: cannot be read after line {lines} ({error})") from error
 
 
-def _read_jsonl(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Row]:
+def _read_jsonl(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Entry]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -83,7 +83,7 @@ def _read_jsonl(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Ro
             yield row
 
 
-def _read_json(text: str, label: str, refuse: Refuse) -> Iterator[Row]:
+def _read_json(text: str, label: str, refuse: Refuse) -> Iterator[Entry]:
     if not text.lstrip().startswith("["):  # one object a line, whatever the name says
         yield from _read_jsonl(io.StringIO(text), label, refuse)
         return
@@ -149,7 +149,7 @@ class _Doubts(NamedTuple):
         return cls(text.count("[") + text.count("{") > DEEPEST, bool(_HALF_ESCAPED.search(text)))
 
 
-def _checked(where: str, fields: Any, doubts: _Doubts) -> Row:
+def _checked(where: str, fields: Any, doubts: _Doubts) -> Entry:
     if not isinstance(fields, dict):
         raise ValueError(f"{where}: must be an object with fields, is {type(fields).__name__}")
     if doubts.deep and too_deep(fields):
@@ -160,7 +160,7 @@ def _checked(where: str, fields: Any, doubts: _Doubts) -> Row:
                 raise ValueError(
                     f"{where}: field {name!a}: holds half a character ({half!a}), which UTF-8 cannot write"
                 )
-    return Row(where, fields)
+    return Entry(where, fields)
 
 
 def _half_character(value: Any) -> str | None:
@@ -178,7 +178,7 @@ def _half_character(value: Any) -> str | None:
     return None
 
 
-def _read_csv(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Row]:
+def _read_csv(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Entry]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # the default, 131,072, is less than a long document
     reader, finished = csv.reader(lines, strict=True), 0
     try:
@@ -193,14 +193,14 @@ def _read_csv(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Row]
                 refuse(f"{where}: not UTF-8 (byte 0x{ord(undecoded[0]) - 0xDC00:02x})")
             elif len(values) == len(header):
                 # An empty cell is how csv writes a missing value.
-                yield Row(where, {name: value or None for name, value in zip(header, values, strict=True)})
+                yield Entry(where, {name: value or None for name, value in zip(header, values, strict=True)})
             elif values:
                 refuse(f"{where}: must have {len(header)} columns like the header, has {len(values)}")
     except csv.Error as error:
         raise ValueError(f"{label}:{finished + 1}: not valid csv ({error})") from error  # where the broken row begins
 
 
-def _read_parquet(path: Path, label: str, refuse: Refuse) -> Iterator[Row]:
+def _read_parquet(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
     import pyarrow  # heavy, and most sources are JSON lines
     import pyarrow.parquet
 
@@ -212,7 +212,7 @@ def _read_parquet(path: Path, label: str, refuse: Refuse) -> Iterator[Row]:
                 if isinstance(fields, Exception):
                     refuse(f"{label}: row {number}: cannot be read ({_first_line(fields)})")
                 else:
-                    yield Row(f"{label}: row {number}", fields)
+                    yield Entry(f"{label}: row {number}", fields)
     except (pyarrow.ArrowException, OSError) as error:
         after = f" after row {number}" if number else ""
         raise ValueError(f"{label}: not valid parquet{after} ({_first_line(error)})") from error

@@ -13,7 +13,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from gpmjax.data.rows import read_rows, split_source
+from gpmjax.data.sources import read_entries, split_source
 
 ROWS = [
     {"prompt": "Größe?", "chosen": "a,\nb", "rejected": "c", "config": "x"},
@@ -42,38 +42,38 @@ def write(path, rows=ROWS):
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz", "r.json", "r.parquet", "r.csv"])
 def test_every_kind_of_file_reads_alike(tmp_path, name):
-    rows = list(read_rows(write(tmp_path / name)))
+    rows = list(read_entries(write(tmp_path / name)))
     assert [row.fields for row in rows] == ROWS
     assert all(row.where.startswith(str(tmp_path / name)) and row.where[-1].isdigit() for row in rows)
 
 
 def test_json_may_hold_lines_and_blank_ones_count(tmp_path):
     (tmp_path / "r.json").write_text('{"a": 1}\n\n{"a": 2}\n')
-    assert [row.where.rpartition(":")[2] for row in read_rows(str(tmp_path / "r.json"))] == ["1", "3"]
+    assert [row.where.rpartition(":")[2] for row in read_entries(str(tmp_path / "r.json"))] == ["1", "3"]
 
 
 def test_csv_lines_and_missing_values(tmp_path):
     (tmp_path / "r.csv").write_text('a,b\n"1\n2",\n3,4\n')
-    first, second = read_rows(str(tmp_path / "r.csv"))
+    first, second = read_entries(str(tmp_path / "r.csv"))
     assert first.fields == {"a": "1\n2", "b": None}
     assert first.where.endswith("r.csv:3") and second.where.endswith("r.csv:4")
 
 
 def test_filter(tmp_path):
     path = write(tmp_path / "r.jsonl", [{"config": ["a", "b"], "n": 1}, {"config": ["a"], "n": 1}, {"n": 2}])
-    assert [row.fields["n"] for row in read_rows(f"{path}?config=a,b")] == [1]
-    assert len(list(read_rows(f"{path}?n=1"))) == 2 and len(list(read_rows(f"{path}?config=a&n=1"))) == 1
+    assert [row.fields["n"] for row in read_entries(f"{path}?config=a,b")] == [1]
+    assert len(list(read_entries(f"{path}?n=1"))) == 2 and len(list(read_entries(f"{path}?config=a&n=1"))) == 1
     with pytest.raises(ValueError, match="column 'config' holds: a,b, a$"):
-        list(read_rows(f"{path}?config=b"))
+        list(read_entries(f"{path}?config=b"))
     with pytest.raises(ValueError, match="there is no column 'colour'"):
-        list(read_rows(f"{path}?colour=red"))
+        list(read_entries(f"{path}?colour=red"))
     with pytest.raises(ValueError, match="must read column=value"):
-        list(read_rows(f"{path}?colour"))
+        list(read_entries(f"{path}?colour"))
 
 
 def test_a_question_mark_in_a_real_name_is_no_filter(tmp_path):
     path = write(tmp_path / "what?.jsonl")
-    assert split_source(path) == (path, {}) and len(list(read_rows(path))) == 2
+    assert split_source(path) == (path, {}) and len(list(read_entries(path))) == 2
 
 
 BROKEN = [
@@ -131,7 +131,7 @@ BROKEN = [
 def test_broken_files_are_named_in_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError) as caught:
-        list(read_rows(str(tmp_path / name)))
+        list(read_entries(str(tmp_path / name)))
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -141,13 +141,13 @@ def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path, name):
     content = f"[{content}]" if name.endswith(".json") else content
     encoded = content.encode("utf-8-sig")
     (tmp_path / name).write_bytes(gzip.compress(encoded, mtime=0) if name.endswith(".gz") else encoded)
-    (row,) = read_rows(str(tmp_path / name))
+    (row,) = read_entries(str(tmp_path / name))
     assert {field: str(value) for field, value in row.fields.items()} == {"margin": "1.5", "prompt": "Größe?"}
 
 
 def test_blanks_round_csv_headers_are_not_part_of_the_names(tmp_path):
     (tmp_path / "r.csv").write_text("\n prompt ,chosen\t, rejected\n q , a,b\n\n")
-    (row,) = read_rows(str(tmp_path / "r.csv"))
+    (row,) = read_entries(str(tmp_path / "r.csv"))
     assert row.fields == {"prompt": " q ", "chosen": " a", "rejected": "b"}
 
 
@@ -158,9 +158,12 @@ def test_a_row_of_parquet_that_is_no_text_is_named(tmp_path):
     )
     pyarrow.parquet.write_table(pyarrow.table({"prompt": column}), tmp_path / "r.parquet")
     with pytest.raises(ValueError, match=r"r.parquet: row 2: cannot be read \('utf-8' codec can't decode byte 0xff"):
-        list(read_rows(str(tmp_path / "r.parquet")))
+        list(read_entries(str(tmp_path / "r.parquet")))
     refused = []
-    assert [row.fields["prompt"] for row in read_rows(str(tmp_path / "r.parquet"), refuse=refused.append)] == ["a", "b"]
+    assert [row.fields["prompt"] for row in read_entries(str(tmp_path / "r.parquet"), refuse=refused.append)] == [
+        "a",
+        "b",
+    ]
     assert len(refused) == 1
 
 
@@ -169,7 +172,7 @@ def test_reading_goes_on_after_rows_that_are_handed_over(tmp_path):
     (tmp_path / "r.csv").write_bytes(b"a,b\n1,2\n3\n\xff,1\n5,6\n")
     for name in ("r.jsonl", "r.csv"):
         refused = []
-        rows = list(read_rows(str(tmp_path / name), refuse=refused.append))
+        rows = list(read_entries(str(tmp_path / name), refuse=refused.append))
         assert [int(row.fields["a"]) for row in rows] == [1, 5]
         assert [line.partition(": ")[0][-1] for line in refused] == {"r.jsonl": ["2", "3", "4"], "r.csv": ["3", "4"]}[
             name
@@ -178,7 +181,9 @@ def test_reading_goes_on_after_rows_that_are_handed_over(tmp_path):
 
 def test_text_is_utf8_whatever_the_locale(tmp_path):
     path = write(tmp_path / "r.jsonl")
-    program = f"from gpmjax.data.rows import read_rows; print(ascii(next(read_rows({path!r})).fields['prompt']))"
+    program = (
+        f"from gpmjax.data.sources import read_entries; print(ascii(next(read_entries({path!r})).fields['prompt']))"
+    )
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, encoding="utf-8", check=True
@@ -189,7 +194,7 @@ def test_text_is_utf8_whatever_the_locale(tmp_path):
 def test_missing_file():
     for source in ("nowhere/pairs.jsonl", "a/b/c", "pairs"):
         with pytest.raises(FileNotFoundError, match="no such file; a hub data set is written owner/name"):
-            list(read_rows(source))
+            list(read_entries(source))
 
 
 def test_hub_ids_go_through_datasets(monkeypatch):
@@ -202,12 +207,12 @@ def test_hub_ids_go_through_datasets(monkeypatch):
         return datasets.Dataset.from_list(ROWS)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    (row,) = read_rows("owner/name:dev?config=y")
+    (row,) = read_entries("owner/name:dev?config=y")
     assert row.fields == ROWS[1] and row.where == "owner/name:dev: row 2"
-    list(read_rows("owner/name"))
+    list(read_entries("owner/name"))
     assert asked == [("owner/name", "dev"), ("owner/name", "train")]
     with pytest.raises(FileNotFoundError, match=r"no/where: no such file.*\(cannot reach the hub\)$"):
-        list(read_rows("no/where"))
+        list(read_entries("no/where"))
 
 
 def test_a_preferred_split_is_read_where_the_source_names_none(tmp_path, monkeypatch):
@@ -215,7 +220,7 @@ def test_a_preferred_split_is_read_where_the_source_names_none(tmp_path, monkeyp
     for split, rows in (("train", ROWS[:1]), ("test", ROWS[1:])):
         write(tmp_path / "both" / f"{split}.jsonl", rows)
     write(tmp_path / "one" / "test.jsonl", ROWS[1:])
-    prompts = lambda source, **prefer: [row.fields["prompt"] for row in read_rows(str(source), **prefer)]
+    prompts = lambda source, **prefer: [row.fields["prompt"] for row in read_entries(str(source), **prefer)]
     assert prompts(tmp_path / "both") == ["Größe?"] and prompts(tmp_path / "both", prefer="test") == ["q"]
     assert prompts(tmp_path / "one", prefer="filtered") == ["q"]  # there is but one
     for source, prefer in ((tmp_path / "both", {"prefer": "filtered"}), (tmp_path / "one", {})):

@@ -4,8 +4,8 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from gpmjax.data.group_files import number_comparisons, read_groups, write_groups
 from gpmjax.data.groups import TOOLS, Comparison, Group, Message, RichText
-from gpmjax.data.records import number_comparisons, read_groups, write_groups
 
 TEXT = st.text(max_size=5)
 COMPARISON = st.builds(
@@ -89,8 +89,8 @@ def test_nothing_is_read_back_as_something_else(tmp_path, group):
 
 
 def test_rows_count_on():
-    groups = read_groups("builtin:letters", first_row=100)
-    assert [c.row for g in groups for c in g.comparisons] == list(range(100, 124))
+    groups = read_groups("builtin:letters", first_number=100)
+    assert [c.number for g in groups for c in g.comparisons] == list(range(100, 124))
 
 
 def test_errors_name_file_line_and_field(tmp_path):
