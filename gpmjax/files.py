@@ -1,4 +1,5 @@
-"""Files that appear whole or not at all, and what is left of those that did not."""
+"""Files that appear whole or not at all, files that are read with one-line errors, and the rests of interrupted
+writes."""
 
 import contextlib
 import errno
@@ -8,7 +9,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,8 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
-"""What a disk answers that does not take a write; Python does not say in which file when a write, not an opening, fails."""
+"""What a disk answers that does not take a write; Python does not say in which file when a write, not an opening,
+fails."""
 
 ORPHAN = re.compile(r"\.(?P<name>.+)\.(?:\d+\.partial|[a-z0-9_]{8}\.(?:new|old))")
 """Names under which files (``replacing``) and directories (``hub.atomic``) are written, before they take their own."""
@@ -78,22 +80,27 @@ WRONG = (KeyError, TypeError, AttributeError, IndexError, ValueError, Arithmetic
 
 
 @contextlib.contextmanager
-def using(path: str | Path, what: str, *more: type[Exception]) -> Iterator[None]:
-    """Has whatever goes wrong with what was read from ``path``, ``more`` included, raise a ValueError of one line that names it.
+def using(paths: str | Path | Sequence[Path], what: str, *more: type[Exception]) -> Iterator[None]:
+    """Turns an error in the use of a document (`WRONG`, or ``more``) into a one-line ValueError that names its file.
+
+    Args:
+      paths: the file, or several that are used together.
+      what: the writer that the document should be of.
 
     >>> with using("dev.json", "an evaluation"):
     ...     {"rows": 3}["rows"][0]
     Traceback (most recent call last):
     ValueError: dev.json: not what an evaluation writes ('int' object is not subscriptable)
     """
+    names = [str(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     try:
         yield
     except (*WRONG, *more) as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+        if isinstance(error, ValueError) and str(error).startswith(tuple(names)):
             raise
         text = " ".join(str(error).split())[:160]
-        said = f"no field {text}" if isinstance(error, KeyError) else text
-        raise ValueError(f"{path}: not what {what} writes ({said})") from error
+        reason = f"no field {text}" if isinstance(error, KeyError) else text
+        raise ValueError(f"{', '.join(names)}: not what {what} writes ({reason})") from error
 
 
 def append_line(file: IO[bytes], path: str | Path, text: str, consequence: str) -> None:
@@ -144,6 +151,36 @@ def write_json(path: str | Path, value: Any) -> Any:
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
     return json.loads(text)
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises ValueError, naming the file, when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({error})") from error
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """The values in a file of JSON lines; an unfinished last line, which an interruption leaves, is skipped.
+
+    Raises:
+      ValueError: another line is not JSON, or the file is not UTF-8; names the file and line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
+    values = []
+    for number, line in enumerate(lines, start=1):
+        if not line:
+            continue
+        try:
+            values.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            if number < len(lines):
+                raise ValueError(f"{path}:{number}: not JSON ({line[:40]!r})") from error
+    return values
 
 
 def fingerprint(files: Iterable[Path], facts: str = "") -> str:

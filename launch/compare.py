@@ -29,8 +29,8 @@ from gpmjax.judges.judge import Judge
 from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.models.config import DTYPES
 from gpmjax.owner import owned_output
-from gpmjax.reports.tables.evaluation import table_console
-from gpmjax.reports.tables.policies import cost_line, grade_table, win_table
+from gpmjax.reports.terminal_tables.evaluation import table_console
+from gpmjax.reports.terminal_tables.policies import cost_line, grade_table, win_table
 from gpmjax.sampling.http import Server
 
 OUTPUTS = flags.DEFINE_list("outputs", [], "Files of answers in AlpacaEval's format, one a policy.")

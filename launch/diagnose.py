@@ -25,8 +25,8 @@ from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_
 from gpmjax.evals.result_files import groups_path
 from gpmjax.owner import owned_output
 from gpmjax.preference.cycle_test import REPLICATES as DEFAULT_REPLICATES
-from gpmjax.reports.tables.diagnosis import diagnosis_table, labels_table
-from gpmjax.reports.tables.evaluation import table_console
+from gpmjax.reports.terminal_tables.diagnosis import diagnosis_table, labels_table
+from gpmjax.reports.terminal_tables.evaluation import table_console
 
 RECORDS = flags.DEFINE_string("records", None, "A FILE.groups.jsonl to summarise, in place of --model.")
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.")

@@ -25,8 +25,8 @@ from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.result_files import groups_path, rows_path
 from gpmjax.judges.open import JudgePlan, open_judge
 from gpmjax.owner import owned_output
-from gpmjax.reports.tables.benchmark import benchmark_table
-from gpmjax.reports.tables.evaluation import summary_table, table_console
+from gpmjax.reports.terminal_tables.benchmark import benchmark_table
+from gpmjax.reports.terminal_tables.evaluation import summary_table, table_console
 
 DATA = flags.DEFINE_string("data", None, "File, hub id or builtin: set, perhaps with ?column=value.", required=True)
 BENCHMARK = flags.DEFINE_enum(

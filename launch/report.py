@@ -19,10 +19,10 @@ from absl import app, flags, logging
 from gpmjax.files import replacing
 from gpmjax.owner import owned_output
 from gpmjax.reports.page import Chapter, Picture, find_chapters, read_picture, render_page
-from gpmjax.reports.page.examples import Example
+from gpmjax.reports.page.examples import ExampleGroup
+from gpmjax.reports.paper_tables import Table, paper_tables, read_results
 from gpmjax.reports.plots import draw_folders, style
 from gpmjax.reports.plots.circle import preference_circle
-from gpmjax.reports.source_tables import Table, read_results, source_tables
 
 OUT = flags.DEFINE_string("out", "", "The page; report.html in the first directory when empty.")
 TITLE = flags.DEFINE_string("title", "", "Its title; the directories' names when empty.")
@@ -41,7 +41,7 @@ def pictures(chapter: Chapter, out: Path) -> list[Picture]:
     return [read_picture(path) for path in written if not path.name.startswith(REDRAWN)]
 
 
-def circle(example: Example, out: Path) -> Picture | None:
+def circle(example: ExampleGroup, out: Path) -> Picture | None:
     """None for a pair, which is one arrow, and for rewards."""
     if example.embedding is None or len(example.embedding) < 3 or example.embedding.shape[-1] % 2:
         return None
@@ -57,7 +57,7 @@ def tables(folders: Sequence[str]) -> tuple[list[Table], list[str]]:
         results, remarks = read_results(folders)
     except (FileNotFoundError, ValueError) as error:
         return [], [str(error)]
-    return source_tables(results), remarks
+    return paper_tables(results), remarks
 
 
 def page(folders: Sequence[str]) -> str:

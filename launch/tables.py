@@ -15,7 +15,7 @@ from absl import app, flags
 
 from gpmjax.files import replacing
 from gpmjax.owner import check_output_directory
-from gpmjax.reports.source_tables import TABLES, Result, read_results, source_tables, to_csv, to_markdown
+from gpmjax.reports.paper_tables import TABLES, Result, paper_tables, read_results, to_csv, to_markdown
 
 TABLE = flags.DEFINE_multi_enum("table", [str(n) for n in TABLES], [str(n) for n in TABLES], "Which tables.")
 SET = flags.DEFINE_list("set", [], "Patterns of the sets and benchmarks to include ('ukp*'); all when empty.")
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         if OUT.value:
             check_output_directory(OUT.value)
         results, remarks = read_results(argv[1:])
-        tables = source_tables(chosen(results), map(int, TABLE.value))
+        tables = paper_tables(chosen(results), map(int, TABLE.value))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     print(*remarks, sep="\n", end="\n" * bool(remarks), file=sys.stderr)

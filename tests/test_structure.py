@@ -67,7 +67,10 @@ def test_imports_point_down(path):
             continue
         there = room(module)
         assert there, f"{here} imports all of gpmjax"
-        # Plots read files and import nothing else of gpmjax; nothing but programs imports plots.
+        # Plots read files, by the one reader that every room has, and import nothing else of gpmjax, so that they need
+        # no JAX; nothing but programs imports plots.
+        if plots and module == "gpmjax.files":
+            continue
         assert plots == module.startswith("gpmjax.reports.plots"), f"{here} imports {module}"
         assert there == here or storey[there] < storey[here] or (here, there) in NEIGHBOURS, f"{here} imports {module}"
 
@@ -83,44 +86,29 @@ HOOKS = "hooks of one contract: every benchmark has the same"
 KERNELS = "hooks of one contract: every attention kernel has the same"
 RENAMING = "being renamed"
 SHARED_NAMES = {
-    "Benchmark": RENAMING,
     "Block": RENAMING,
-    "Cell": RENAMING,
-    "Example": RENAMING,
     "HeldOut": RENAMING,
     "Judge": RENAMING,
-    "Part": RENAMING,
-    "Question": RENAMING,
     "RewardFunction": RENAMING,
-    "Row": RENAMING,
     "Run": RENAMING,
     "Scored": RENAMING,
-    "Settings": RENAMING,
     "backward": KERNELS,
     "batch_loss": RENAMING,
     "batch_shape": RENAMING,
     "batch_totals": RENAMING,
-    "data_identity": RENAMING,
     "describe": RENAMING,
     "fit": RENAMING,
     "forward": KERNELS,
-    "leaderboard": RENAMING,
-    "number": RENAMING,
+    "leaderboard": HOOKS,
     "parse": HOOKS,
-    "percent": RENAMING,
     "pooled": RENAMING,
     "read_groups": RENAMING,
-    "read_json": RENAMING,
-    "read_metrics": RENAMING,
     "reply": RENAMING,
-    "share_interval": RENAMING,
     "shown": RENAMING,
     "side_by_side": RENAMING,
     "split": RENAMING,
     "summarise": HOOKS,
     "transcript": RENAMING,
-    "triads": RENAMING,
-    "using": RENAMING,
     "write_json": RENAMING,
 }
 

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import special
 
 from gpmjax.data.groups import Group
-from gpmjax.evals.metrics import summarise
+from gpmjax.evals.metrics import comparison_figures
 from gpmjax.evals.order import order_figures
 from gpmjax.judges.forward import Batch, Scorer
 from gpmjax.judges.judge import Judge
@@ -122,13 +122,13 @@ def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[
 
 
 def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
-    """`metrics.summarise` of records as `rows` makes them; they may come back from a file, in any order.
+    """`metrics.comparison_figures` of records as `rows` makes them; they may come back from a file, in any order.
 
     Intervals are over the records' prompts; records from before these were written have none, and theirs are over comparisons.
     """
     records = sorted(records, key=lambda record: record["row"])
     column = lambda name: np.array([record[name] for record in records], np.float64)
-    figures = summarise(
+    figures = comparison_figures(
         column("score"),
         column("target"),
         tau,
@@ -171,7 +171,7 @@ def measure_scored(
       kept: records of an earlier evaluation, beside which ``scored`` are the rest.
 
     Returns:
-      The figures of `metrics.summarise`, and of `order.order_figures` for a pairwise model.
+      The figures of `metrics.comparison_figures`, and of `order.order_figures` for a pairwise model.
     """
     records, tau = ([], 1.0) if kept is None else (list(kept.records), kept.tau)
     records = [{"prompt": facts[record["row"]].prompt, **record} for record in records]  # older ones lack it

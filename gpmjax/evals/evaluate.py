@@ -9,7 +9,7 @@ from typing import Any
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.comparisons import BREAKDOWN, Kept, judged_comparisons, measure_scored
 from gpmjax.evals.held_out import HeldOut, held_out
-from gpmjax.evals.result_files import RowsFile, data_identity, rows_path
+from gpmjax.evals.result_files import RowsFile, rows_path, source_identity
 from gpmjax.files import write_json
 from gpmjax.judges.judge import Judge
 from gpmjax.judges.open import JudgePlan, as_judge, open_model
@@ -46,7 +46,7 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
     if out is None:
         figures = _measure(plan, judge, data, Kept((), model.spec.tau), None)
     else:
-        with RowsFile(rows_path(out), judge.identity | data_identity(plan.data)) as records:
+        with RowsFile(rows_path(out), judge.identity | source_identity(plan.data)) as records:
             figures = _measure(plan, judge, data, Kept(records.kept, model.spec.tau), records.write)
     summary = {**_described(plan, model.max_length, data), "spec": model.spec.to_dict(), **figures}
     if out is not None:

@@ -166,7 +166,7 @@ def _check(score: np.ndarray, target: np.ndarray, tau: float, others: Mapping[st
         raise ValueError(f"target: {target[bad[0]]} at comparison {bad[0]}, must be in [0, 1]")
 
 
-def summarise(
+def comparison_figures(
     score,
     target,
     tau: float,
@@ -197,7 +197,7 @@ def summarise(
       longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag →
       value → the same figures but the calibration table.
 
-    >>> figures = summarise([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
+    >>> figures = comparison_figures([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
     >>> figures["accuracy"], figures["wins"], figures["ties"], figures["losses"]
     (0.5, 1, 1, 1)
     """

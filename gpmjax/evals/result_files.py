@@ -29,7 +29,7 @@ def groups_path(out: str | Path) -> Path:
     return Path(out).with_suffix(".groups.jsonl")
 
 
-def data_identity(source: str) -> dict[str, str]:
+def source_identity(source: str) -> dict[str, str]:
     """What tells one data set from another, for a record's identity: its name and, of a local file, its contents."""
     path = Path(split_source(source)[0])
     return {"data": source} | ({"data_fingerprint": fingerprint([path])} if path.is_file() else {})

@@ -1,1 +1,1 @@
-"""What people look at: tables, pages and plots. Everything here reads files or finished summaries, and computes no model."""
+"""Tables, pages and plots for people. Everything here reads files or finished summaries; no model is run."""

@@ -73,5 +73,5 @@ def _scalars(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
 
 
 def read_metrics(workdir: Path) -> list[dict[str, Any]]:
-    """The lines of a run's ``metrics.jsonl``."""
-    return [json.loads(line) for line in (Path(workdir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The records of a run's ``metrics.jsonl``."""
+    return files.read_json_lines(Path(workdir) / "metrics.jsonl")

@@ -1,7 +1,6 @@
 """The torch peer is the same job: from equal weights, equal loss and gradients, on real rows of both sides."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file

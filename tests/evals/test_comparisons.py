@@ -12,7 +12,7 @@ from scipy import special
 from gpmjax.arrays import Comparisons, FeatureBatch
 from gpmjax.evals import comparisons as preference
 from gpmjax.models.scores import PreferenceOutput
-from gpmjax.reports.tables.evaluation import MAX_PARTS, summary_table
+from gpmjax.reports.terminal_tables.evaluation import MAX_PARTS, summary_table
 
 TAU = 0.5
 

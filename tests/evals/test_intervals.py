@@ -6,7 +6,7 @@ from scipy import special, stats
 
 from gpmjax.data.groups import Group, Message, user
 from gpmjax.evals.intervals import mean_interval, prompt_name, share_interval, wilson_interval
-from gpmjax.evals.metrics import summarise
+from gpmjax.evals.metrics import comparison_figures
 
 
 def drawn(rng, prompts, each, spread, centre=1.2):
@@ -84,7 +84,7 @@ def test_the_prompt_is_the_debate_side_where_there_is_one():
 def test_summaries_say_what_their_intervals_are_over():
     score = [1.0, 1.0, -1.0, 2.0, 0.0, 1.0]
     prompts, tags = list("aabbcc"), [{"group": "g"}] * 2 + [{"group": "h"}] * 4
-    figures = summarise(
+    figures = comparison_figures(
         score, [1.0] * 5 + [0.5], 1.0, prompts=prompts, tags=tags, lengths={"tokens": ([2] * 6, [1] * 6)}
     )
     assert (figures["prompts"], figures["interval_over"]) == (3, "prompts")
@@ -98,4 +98,4 @@ def test_summaries_say_what_their_intervals_are_over():
         1,
         "prompts",
     )
-    assert summarise(score, [1.0] * 6, 1.0)["interval_over"] == "comparisons"
+    assert comparison_figures(score, [1.0] * 6, 1.0)["interval_over"] == "comparisons"

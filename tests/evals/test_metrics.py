@@ -23,8 +23,8 @@ def test_writing_the_other_side_first_changes_nothing(scores, seed):
     score, target = np.array(scores), targets(rng, len(scores))
     chosen, rejected = rng.integers(1, 9, (2, len(score)))
     swap = rng.random(len(score)) < 0.5
-    one = metrics.summarise(score, target, 0.7, lengths={"tokens": (chosen, rejected)})
-    other = metrics.summarise(
+    one = metrics.comparison_figures(score, target, 0.7, lengths={"tokens": (chosen, rejected)})
+    other = metrics.comparison_figures(
         np.where(swap, -score, score),
         np.where(swap, 1 - target, target),
         0.7,
@@ -40,7 +40,7 @@ def test_every_comparison_is_counted_once(scores, seed):
     score = np.array(scores)
     target = targets(np.random.default_rng(seed), len(score))
     tags = [{"subset": "a" if s > 0 else "b"} for s in score]
-    figures = metrics.summarise(score, target, 1.0, tags=tags)
+    figures = metrics.comparison_figures(score, target, 1.0, tags=tags)
     assert figures["wins"] + figures["ties"] + figures["losses"] + figures["tied_labels"] == len(score)
     assert sum(line["count"] for line in figures["calibration"]) == len(score)
     parts = figures["by"]["subset"].values()
@@ -50,7 +50,7 @@ def test_every_comparison_is_counted_once(scores, seed):
 
 
 def test_ties_are_half_and_tied_labels_are_apart():
-    figures = metrics.summarise([1.0, 0.0, -1.0, 3.0], [1.0, 1.0, 1.0, 0.5], 1.0)
+    figures = metrics.comparison_figures([1.0, 0.0, -1.0, 3.0], [1.0, 1.0, 1.0, 0.5], 1.0)
     assert (figures["wins"], figures["ties"], figures["losses"], figures["tied_labels"]) == (1, 1, 1, 1)
     assert figures["accuracy"] == 0.5
     assert figures["mean_margin"] == 0.0
@@ -63,7 +63,7 @@ def test_tie_width_widens_the_tie():
 
 
 def test_only_tied_labels_have_no_accuracy():
-    figures = metrics.summarise([1.0, -1.0], [0.5, 0.5], 1.0)
+    figures = metrics.comparison_figures([1.0, -1.0], [0.5, 0.5], 1.0)
     assert figures["accuracy"] is None and figures["accuracy_interval"] is None and figures["mean_margin"] is None
     assert figures["nll"] > np.log(2)
 
@@ -78,8 +78,8 @@ def test_a_model_that_says_its_own_probabilities_is_calibrated():
     rng = np.random.default_rng(0)
     score = rng.normal(size=40_000)
     target = (rng.random(len(score)) < special.expit(score / 0.5)).astype(float)
-    honest = metrics.summarise(score, target, 0.5)
-    boastful = metrics.summarise(score, target, 0.1)
+    honest = metrics.comparison_figures(score, target, 0.5)
+    boastful = metrics.comparison_figures(score, target, 0.1)
     assert honest["ece"] < 0.01 < 0.1 < boastful["ece"]
     assert honest["nll"] < boastful["nll"] and honest["brier"] < boastful["brier"]
 
@@ -101,14 +101,14 @@ def test_calibration_of_soft_targets_by_hand():
 
 
 def test_extreme_scores_stay_finite():
-    figures = metrics.summarise([1e6, -1e6], [1.0, 1.0], 0.1)
+    figures = metrics.comparison_figures([1e6, -1e6], [1.0, 1.0], 0.1)
     assert figures["nll"] == pytest.approx(5e6)
     assert figures["brier"] == 0.5
 
 
 def test_longer_wins_counts_lengths_not_scores():
     lengths = {"tokens": ([3, 5, 2], [1, 5, 4]), "characters": ([9, 9, 9], [1, 1, 1])}
-    figures = metrics.summarise([-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], 1.0, lengths=lengths)
+    figures = metrics.comparison_figures([-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], 1.0, lengths=lengths)
     assert figures["accuracy"] == 0.0
     assert figures["longer_wins"]["tokens"]["accuracy"] == 0.5
     assert figures["longer_wins"]["characters"]["accuracy"] == 1.0
@@ -116,7 +116,7 @@ def test_longer_wins_counts_lengths_not_scores():
 
 def test_summary_is_strict_json_and_absent_tags_are_absent():
     tags = [{"subset": "x"}, {"subset": None}, {}]
-    figures = metrics.summarise(np.float32([1, 2, 3]), np.float32([1, 1, 0.5]), np.float32(1), tags=tags)
+    figures = metrics.comparison_figures(np.float32([1, 2, 3]), np.float32([1, 1, 0.5]), np.float32(1), tags=tags)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     assert list(figures["by"]) == ["subset"] and figures["by"]["subset"]["x"]["comparisons"] == 1
 
@@ -138,4 +138,4 @@ def test_summary_is_strict_json_and_absent_tags_are_absent():
 )
 def test_refusals_name_the_value(arguments, words):
     with pytest.raises(ValueError, match=words):
-        metrics.summarise(**arguments)
+        metrics.comparison_figures(**arguments)

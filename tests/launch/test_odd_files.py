@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from gpmjax.evals.metrics import summarise
+from gpmjax.evals.metrics import comparison_figures
 from gpmjax.reports.page import find_chapters, render_page
+from gpmjax.reports.paper_tables import paper_tables, read_results
 from gpmjax.reports.plots import draw_folders
-from gpmjax.reports.source_tables import read_results, source_tables
 
 MODEL = {"source": "tiny", "kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "tau": 0.1}
 CONFIG = {
@@ -19,7 +19,7 @@ CONFIG = {
     "loss": {"objective": "cross_entropy"},
     "data": {"train": ["a.jsonl"], "max_length": 64},
 }
-FIGURES = json.loads(json.dumps(summarise([1.0, -1.0, 2.0], [1.0, 1.0, 1.0], 1.0, tags=[{"subset": "x"}] * 3)))
+FIGURES = json.loads(json.dumps(comparison_figures([1.0, -1.0, 2.0], [1.0, 1.0, 1.0], 1.0, tags=[{"subset": "x"}] * 3)))
 SECTION = {"score": 0.75, "interval": [0.7, 0.8]}
 RATES = {"win_rate": 0.6, "standard_error": None}
 GROUP = {"scores": [[0.0, 1.0], [-1.0, 0.0]], "labels": ["A", "B"], "embedding": [[1.0, 0.0], [0.0, 1.0]], "tau": 0.5}
@@ -83,7 +83,7 @@ def with_value(document, path, value):
 
 def tables(folder):
     results, _ = read_results([folder])
-    source_tables(results)
+    paper_tables(results)
 
 
 def page(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpmjax.evals.metrics import summarise
+from gpmjax.evals.metrics import comparison_figures
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "report.py"
 HOSTILE = "</div></style><script>console.error('run')</script><img src=http://127.0.0.1:9/a.png> & \u202e" + "x" * 3000
@@ -27,7 +27,7 @@ def figures():
     numbers = np.random.default_rng(0)
     lengths = {unit: (numbers.integers(1, 99, 60), numbers.integers(1, 99, 60)) for unit in ("tokens", "characters")}
     tags = [{"subset": f"{HOSTILE[:60]} {n % 3}", "group": f"group {n % 20}"} for n in range(60)]
-    return summarise(numbers.normal(0.3, 1, 60), np.ones(60), 1.0, lengths=lengths, tags=tags)
+    return comparison_figures(numbers.normal(0.3, 1, 60), np.ones(60), 1.0, lengths=lengths, tags=tags)
 
 
 def group(count, dim):
@@ -159,7 +159,7 @@ def test_what_the_runs_hold_is_there(browser, page):
         "Bradley–Terry",
         "GPM, 2k = 6",
         "rewardbench (rewardbench.json)",
-        "no texts of this group",
+        "does not hold this group's texts",
         "no score of 'Safety'",
     )
     assert not [missing for missing in words if missing not in text]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from gpmjax.evals.metrics import summarise
+from gpmjax.evals.metrics import comparison_figures
 from gpmjax.reports.page import find_chapters, read_picture, render_page
 from gpmjax.reports.page.build import beaten
 from gpmjax.reports.page.examples import read_group_records, read_preferences
@@ -94,7 +94,7 @@ def test_runs_beside_each_other_make_a_chapter(tmp_path):
 
 
 def test_a_section_gathers_fits_evaluations_and_benchmarks(tmp_path):
-    figures = summarise([1.0, -1.0, 2.0], [1.0, 1.0, 1.0], 1.0, tags=[{"subset": s} for s in "aab"])
+    figures = comparison_figures([1.0, -1.0, 2.0], [1.0, 1.0, 1.0], 1.0, tags=[{"subset": s} for s in "aab"])
     config = {"model": {"source": "tiny", "kind": "gpm", "dim": 4, "lora_rank": 2}, "seed": 5}
     write(
         tmp_path / "summary.json",
@@ -123,7 +123,7 @@ def test_whatever_data_say_is_escaped_and_nothing_is_loaded(tmp_path):
     hostile = "<script>alert(1)</script>\"'>{{ 7 * 7 }}"
     texts = {"prompt": hostile, "responses": [hostile] * 3}
     write(tmp_path / "preferences-0.json", {"scores": CYCLE, "texts": texts, "labels": [hostile] * 3, "title": hostile})
-    write(tmp_path / "summary.json", {"eval": {hostile: summarise([1.0], [1.0], 1.0)}, "status": hostile})
+    write(tmp_path / "summary.json", {"eval": {hostile: comparison_figures([1.0], [1.0], 1.0)}, "status": hostile})
     chapters = find_chapters([tmp_path], 3)
     html = render_page(chapters, title=hostile, pictures=[[]], circles={}, made=datetime.date(2026, 1, 2))
     assert "<script" not in html and "{{ 7" in html and "49" not in html.split("<body>")[1].split("<pre>")[0]

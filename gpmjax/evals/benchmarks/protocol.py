@@ -11,7 +11,7 @@ from gpmjax.evals.benchmarks.aggregation import Aggregation, skew_part
 from gpmjax.judges.judge import Pairs, record_scores
 
 
-class Part(NamedTuple):
+class BenchmarkFile(NamedTuple):
     """A file of a benchmark."""
 
     source: str
@@ -60,7 +60,7 @@ class Benchmark:
     pairs: Pairs = "labelled"
     """Which are needed; each in both orders, as benchmarks write the right answer first, and a pairwise model that favours
     whatever comes first would shine."""
-    parts: Callable[[str], Sequence["Part"]] = lambda source: [Part(source)]
+    parts: Callable[[str], Sequence["BenchmarkFile"]] = lambda source: [BenchmarkFile(source)]
     """A source → what it is read from, in order."""
     key: Callable[[Group], str | None] = lambda group: None
     """Rows of equal key are the same example; None is no key."""

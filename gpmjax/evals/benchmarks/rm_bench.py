@@ -21,7 +21,7 @@ from gpmjax.data.fields import FieldError, short_repr
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.sources import SUFFIXES, split_source
 from gpmjax.evals.benchmarks.aggregation import Aggregation
-from gpmjax.evals.benchmarks.protocol import Benchmark, Judged, Part
+from gpmjax.evals.benchmarks.protocol import Benchmark, BenchmarkFile, Judged
 from gpmjax.evals.benchmarks.reading import prompt, replies, tags, word
 from gpmjax.evals.intervals import bootstrap_means, percentile_interval
 
@@ -34,19 +34,19 @@ LEVELS = ("easy", "normal", "hard")
 _DOMAIN = re.compile(rf"({'|'.join(DOMAINS)})(-[a-z]+)*(?![a-z0-9])")
 
 
-def parts(source: str) -> list[Part]:
+def parts(source: str) -> list[BenchmarkFile]:
     """A file, with the domain that its name begins with; a directory's files that are named so, all it has; or the source itself.
 
     >>> parts("RM-Bench/safety-refuse_filtered.json"), parts("total_dataset.json?domain=chat")
-    ([Part(source='RM-Bench/safety-refuse_filtered.json', fields={'domain': 'safety-refuse'})], [Part(source='total_dataset.json?domain=chat', fields={})])
+    ([BenchmarkFile(source='RM-Bench/safety-refuse_filtered.json', fields={'domain': 'safety-refuse'})], [BenchmarkFile(source='total_dataset.json?domain=chat', fields={})])
     """
     base, _ = split_source(source)
     query = source[len(base) :]
     if not Path(base).is_dir():
         domain = _DOMAIN.match(Path(base).name)
-        return [Part(source, {"domain": domain[0]} if domain and base.endswith(SUFFIXES) else {})]
+        return [BenchmarkFile(source, {"domain": domain[0]} if domain and base.endswith(SUFFIXES) else {})]
     files = sorted(path for path in Path(base).iterdir() if path.name.endswith(SUFFIXES) and _DOMAIN.match(path.name))
-    return [part for path in files for part in parts(f"{path}{query}")] or [Part(source)]
+    return [part for path in files for part in parts(f"{path}{query}")] or [BenchmarkFile(source)]
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:

@@ -19,7 +19,7 @@ from gpmjax.evals.intervals import mean_over_groups, ratio_over_groups
 BINS = 20
 
 
-def triads(records: Sequence[Record]) -> dict:
+def count_triads(records: Sequence[Record]) -> dict:
     """Share of cyclic triads over all triads of all groups, those with a tie counted apart.
 
     Only triads all of whose pairs were asked count; a verdict is the sign of `skew_scores`, a tie a score of exactly 0.
@@ -30,7 +30,7 @@ def triads(records: Sequence[Record]) -> dict:
     Source: Kendall and Babington Smith 1940, *On the method of paired comparisons*.
 
     >>> rock_paper_scissors = {"scores": [[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]}
-    >>> found = triads([rock_paper_scissors])
+    >>> found = count_triads([rock_paper_scissors])
     >>> found["share"]["value"], found["cyclic"], found["transitive"]
     (1.0, 1, 0)
     """

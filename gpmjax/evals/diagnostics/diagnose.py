@@ -6,14 +6,14 @@ from typing import Any
 from gpmjax.evals.diagnostics.aspects import aspect_correlations
 from gpmjax.evals.diagnostics.blocks import decisive_blocks
 from gpmjax.evals.diagnostics.cost import forward_cost
-from gpmjax.evals.diagnostics.cycles import energy, triads
+from gpmjax.evals.diagnostics.cycles import count_triads, energy
 from gpmjax.evals.diagnostics.edges import edge_decisions
 from gpmjax.evals.diagnostics.gate import gate_spectrum
 from gpmjax.evals.diagnostics.length import UNITS, length_bias
 from gpmjax.evals.diagnostics.records import Record, by_tag, labelled, prompts_of
 from gpmjax.evals.diagnostics.symmetry import order_asymmetry
 from gpmjax.evals.diagnostics.vote_noise import cycles_of_records
-from gpmjax.evals.metrics import summarise
+from gpmjax.evals.metrics import comparison_figures
 from gpmjax.preference.cycle_test import REPLICATES
 
 BREAKDOWN = ("subset", "group", "config")
@@ -30,7 +30,7 @@ def diagnose(
       replicates: of the tests of cycles, see `vote_noise`; 0 leaves them out.
     Returns:
       ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left out),
-      the figures of `metrics.summarise` over the labelled comparisons, ``calibration`` among them, where there are any
+      the figures of `metrics.comparison_figures` over the labelled comparisons, ``calibration`` among them, where there are any
       (their score is the skew part where both orders were asked, so that being written first is no advantage);
       and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``cycles``, ``edges``, ``aspects``, ``length``,
       ``symmetry``, ``cost`` as the functions of those files return them, the first four again ``by`` tag and value. ``triads`` and
@@ -66,7 +66,7 @@ def diagnose(
 
 def _structure(records: Sequence[Record]) -> dict[str, Any]:
     return {
-        "triads": triads(records),
+        "triads": count_triads(records),
         "energy": energy(records),
         "gate": gate_spectrum(records),
         "blocks": decisive_blocks(records),
@@ -77,7 +77,7 @@ def _labelled_figures(records: Sequence[Record], tau: float, by: Sequence[str]) 
     known = labelled(records)
     if not len(known.score):
         return {"comparisons": 0, "tau": tau}
-    return summarise(
+    return comparison_figures(
         known.score,
         known.target,
         tau,

@@ -11,7 +11,7 @@ import numpy as np
 
 from gpmjax.data.groups import Message
 from gpmjax.evals.intervals import bootstrap_interval, mean_figures
-from gpmjax.evals.policies.mt_bench import REFERENCED, TURNS, Answers, Question
+from gpmjax.evals.policies.mt_bench import REFERENCED, TURNS, Answers, MTBenchQuestion
 from gpmjax.evals.policies.outputs import named
 from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion
 from gpmjax.judges.chat_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
@@ -20,7 +20,7 @@ UNREADABLE = -1
 """FastChat's score where there is none."""
 
 
-def grade(endpoint: ChatEndpoint, questions: Sequence[Question], answers: Answers) -> list[dict[str, Any]]:
+def grade(endpoint: ChatEndpoint, questions: Sequence[MTBenchQuestion], answers: Answers) -> list[dict[str, Any]]:
     """Two records a question that has an answer, in FastChat's format for ratings and with ``category``.
 
     Raises OSError when the server gives up; what it had answered is kept.
@@ -47,7 +47,9 @@ def grade(endpoint: ChatEndpoint, questions: Sequence[Question], answers: Answer
     return records
 
 
-def grade_figures(records: Sequence[dict[str, Any]], questions: Sequence[Question], answers: Answers) -> dict[str, Any]:
+def grade_figures(
+    records: Sequence[dict[str, Any]], questions: Sequence[MTBenchQuestion], answers: Answers
+) -> dict[str, Any]:
     """JSON-ready: ``first_turn``, ``second_turn`` and ``average``, each with ``interval``, ``by`` category, and what is
     missing.
 
@@ -91,7 +93,7 @@ def _turns(readable: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _prompt(question: Question, replies: tuple[str, str], turn: int) -> str:
+def _prompt(question: MTBenchQuestion, replies: tuple[str, str], turn: int) -> str:
     conversation = []
     for said, replied in list(zip(question.turns, replies, strict=True))[:turn]:
         conversation += [Message("user", said), Message("assistant", replied)]

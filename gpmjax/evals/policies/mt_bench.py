@@ -26,7 +26,7 @@ TEMPERATURES = {
 OTHER_TEMPERATURE = 0.7
 
 
-class Question(NamedTuple):
+class MTBenchQuestion(NamedTuple):
     """A request and what follows it up."""
 
     id: int | str
@@ -60,7 +60,7 @@ class Answers(NamedTuple):
         return next(iter(self.by_question.values())).model
 
 
-def read_questions(source: str) -> tuple[list[Question], list[str]]:
+def read_questions(source: str) -> tuple[list[MTBenchQuestion], list[str]]:
     """Questions in their order, and a line for each malformed row.
 
     Raises FileNotFoundError; ValueError for a file without a well-formed row or with one question twice.
@@ -86,7 +86,7 @@ def read_answers(source: str) -> Answers:
     return Answers(source, {answer.question: answer for answer in answers}, malformed)
 
 
-def with_references(questions: Sequence[Question], references: Answers) -> list[Question]:
+def with_references(questions: Sequence[MTBenchQuestion], references: Answers) -> list[MTBenchQuestion]:
     """Questions with the reference answers that a file has for them in place of their own."""
     found = references.by_question
     return [q._replace(reference=found[q.id].turns) if q.id in found else q for q in questions]
@@ -107,14 +107,14 @@ def answer_record(question: int | str, model: str, turns: Sequence[str], seconds
     }
 
 
-def _question(row: Entry) -> Question:
+def _question(row: Entry) -> MTBenchQuestion:
     category = text_field(row, "category")
     turns = _two(row.fields.get("turns"), "turns", row.where)
     if not all(turn.strip() for turn in turns):
         raise FieldError(row.where, "turns", "has an empty turn; a question needs text")
     reference = row.fields.get("reference")
     usual = TEMPERATURES.get(category, OTHER_TEMPERATURE)
-    return Question(
+    return MTBenchQuestion(
         _id(row),
         category,
         turns,

@@ -1,11 +1,11 @@
-"""One self-contained HTML page of what runs and evaluations left on disk: no script, no request, nothing beside the file.
+"""One self-contained HTML page of the files that runs and evaluations write: no script, no request, no second file.
 
-    folders.py    which directories are runs, and what lies in them
+    folders.py    finds the directories that are runs, and reads their files
     sections.py   a run's documents → facts and rows of figures
     examples.py   groups with texts and scores → heat maps
-    build.py      all of it and the pictures, by page.html.j2 and page.css → HTML
+    build.py      all of these and the pictures → HTML, by page.html.j2 and page.css
 
-Pictures are drawn by whoever calls (launch/report.py): this package knows nothing of matplotlib.
+The caller draws the pictures (launch/report.py). This package does not import matplotlib.
 """
 
 from gpmjax.reports.page.build import Picture as Picture

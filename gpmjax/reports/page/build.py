@@ -1,4 +1,4 @@
-"""Chapters and pictures → HTML, by page.html.j2. Everything that comes from data is escaped; pictures are data URIs."""
+"""Renders chapters and pictures as HTML by page.html.j2. Text from data is escaped, and pictures are data URIs."""
 
 import base64
 import datetime
@@ -10,14 +10,14 @@ from typing import NamedTuple
 import jinja2
 
 from gpmjax.files import using
-from gpmjax.reports.page.examples import Example
-from gpmjax.reports.page.folders import Chapter, Run
+from gpmjax.reports.numbers import decimals, interval_unit, percent, signed, thousands
+from gpmjax.reports.page.examples import ExampleGroup
+from gpmjax.reports.page.folders import Chapter, RunFolder
 from gpmjax.reports.page.sections import section
-from gpmjax.reports.source_tables.render import Table, notes
-from gpmjax.reports.tables.evaluation import over
+from gpmjax.reports.paper_tables.render import Table, notes
 from gpmjax.version import __version__
 
-# By the beginning of a picture's file name: title, and what is to be seen.
+# Beginning of a picture's file name → title and explanation.
 CAPTIONS = {
     "learning_curves": (
         "Learning curves",
@@ -25,16 +25,16 @@ CAPTIONS = {
     ),
     "calibration": (
         "Calibration",
-        "How often the favoured side won, by how sure the model was; below, comparisons a bin. On the dotted line confidence and "
-        "frequency agree.",
+        "How often the favoured side won, by the model's confidence; below, comparisons per bin. "
+        "On the dotted line confidence and frequency agree.",
     ),
-    "accuracy": ("Accuracy", "Dotted: a coin toss; black: the best that any scalar reward can do."),
-    "cyclic_energy": ("Cyclic energy", "How much of a group's scores no scalar could give, group by group."),
-    "spectrum": ("Spectrum", "The gate's eigenvalues over prompts, and which block decides which pairs."),
-    "subspaces": ("Subspaces", "What each block has to do with each rated aspect."),
+    "accuracy": ("Accuracy", "Dotted: a coin toss; black: the highest accuracy that any scalar reward can reach."),
+    "cyclic_energy": ("Cyclic energy", "The share of each group's scores that no scalar reward can produce."),
+    "spectrum": ("Spectrum", "The gate's eigenvalues over prompts, and the pairs that each block decides."),
+    "subspaces": ("Subspaces", "How each block correlates with each rated aspect."),
     "improvement": (
         "Iterations",
-        "Win rate, length, distance from the first policy and entropy, iteration by iteration.",
+        "Win rate, length, KL from the first policy and entropy at each iteration.",
     ),
 }
 
@@ -43,17 +43,17 @@ class Picture(NamedTuple):
     """A PNG file's contents."""
 
     name: str
-    """Its file name, without ".png"."""
+    """The file's name, without ".png"."""
     data: bytes
 
     @property
     def uri(self) -> str:
-        """The whole of it, as an address."""
+        """The contents as a data URI."""
         return "data:image/png;base64," + base64.b64encode(self.data).decode()
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in CSS pixels, two of its own to each, so that it is sharp on dense screens."""
+        """Width and height in CSS pixels. Two pixels of the picture make one, so that it is sharp on dense screens."""
         width, height = struct.unpack(">II", self.data[16:24])
         return width // 2, height // 2
 
@@ -71,7 +71,7 @@ class Picture(NamedTuple):
 
 
 def read_picture(path: Path) -> Picture:
-    """Raises ValueError, naming the file, when it is no PNG."""
+    """Reads a PNG file. Raises ValueError, naming the file, when it is no PNG."""
     data = path.read_bytes()
     if data[:8] != b"\x89PNG\r\n\x1a\n":
         raise ValueError(f"{path}: not a PNG file")
@@ -88,14 +88,14 @@ def render_page(
     remarks: Sequence[str] = (),
     made: datetime.date,
 ) -> str:
-    """The page.
+    """The page as HTML.
 
     Args:
-      pictures: of each chapter.
-      circles: by a run's folder and an example's name.
-      tables: shown before the chapters.
-      remarks: what the tables leave out, a line each.
-      made: written under the title.
+      pictures: the pictures of each chapter.
+      circles: (a run's folder, an example's name) → its preference circle.
+      tables: tables shown before the chapters.
+      remarks: lines on what the tables leave out.
+      made: date written under the title.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -104,14 +104,8 @@ def render_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "places": places,
-        "score": score_text,
-        "beaten": beaten,
-        "over": over,
-    }
+    formats = (percent, thousands, decimals, interval_unit, score_text, beaten)
+    environment.filters |= {format.__name__: format for format in formats}
     sections = {run.folder: section(run) for chapter in chapters for run in chapter.runs}
     folders = ", ".join(str(run.folder) for chapter in chapters for run in chapter.runs)
     with using(folders, "a run or an evaluation", jinja2.TemplateError):
@@ -130,50 +124,24 @@ def render_page(
 
 
 def _anchors(chapters: Sequence[Chapter]) -> Mapping[Path, str]:
-    """A name of its own for each run's section."""
-    runs: list[Run] = [run for chapter in chapters for run in chapter.runs]
+    """Folder → a unique anchor for the run's section."""
+    runs: list[RunFolder] = [run for chapter in chapters for run in chapter.runs]
     return {run.folder: f"run-{n}" for n, run in enumerate(runs, start=1)}
 
 
-def percent(share: float | None) -> str:
-    """
-    >>> percent(0.745), percent(None)
-    ('74.5', '–')
-    """
-    return "–" if share is None else f"{100 * share:.1f}"
-
-
-def number(value: float | None) -> str:
-    """Thousands apart; four figures of a fraction.
-
-    >>> number(12345), number(18.10485), number(None)
-    ('12,345', '18.1', '–')
-    """
-    return "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
-
-
-def places(value: float | None) -> str:
-    """
-    >>> places(0.44412), places(None)
-    ('0.444', '–')
-    """
-    return "–" if value is None else f"{value:.3f}"
-
-
 def score_text(value: float) -> str:
-    """With a sign, and as many places as there is room for.
+    """A score for a cell of the heat map: with a sign unless it is 0, and as many places as the cell has room for.
 
     >>> score_text(-0.5), score_text(61.78), score_text(-0.0), score_text(1234.5)
     ('−0.50', '+61.8', '0.00', '+1234')
     """
-    places = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-    text = f"{value:+.{places}f}"
-    return text[1:] if not text.strip("+-0.") else text.replace("-", "−")
+    text = signed(value, 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0)
+    return text if text.strip("+−0.") else text[1:]
 
 
-def beaten(example: Example) -> str:
-    """Who beats whom, in words, for those who do not see the circle."""
+def beaten(example: ExampleGroup) -> str:
+    """The arrows of the preference circle in words, as its alternative text."""
     names = example.names
     pairs = [(i, j) for i, row in enumerate(example.scores) for j, score in enumerate(row) if score > 0 and i != j]
-    said = "; ".join(f"{names[i]} beats {names[j]}" for i, j in pairs[:12])
-    return said + (f"; and {len(pairs) - 12} more" if len(pairs) > 12 else "")
+    words = "; ".join(f"{names[i]} beats {names[j]}" for i, j in pairs[:12])
+    return words + (f"; and {len(pairs) - 12} more" if len(pairs) > 12 else "")

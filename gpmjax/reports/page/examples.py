@@ -1,7 +1,8 @@
-"""Groups to be looked at: a prompt, its responses, and a cell for every ordered pair of them.
+"""Reads the groups that the page shows as heat maps: a prompt, its responses, and a cell per ordered pair of responses.
 
-Two kinds of file hold them: ``preferences*.json`` of a fit (gpmjax/fit/examples.py) and ``*.groups.jsonl`` of an evaluation
-(`judging.group_record`). Either may lack ``texts`` {"prompt", "responses"}; then labels or numbers stand for the responses.
+Two kinds of file hold groups: ``preferences*.json`` of a fit (gpmjax/fit/examples.py) and ``*.groups.jsonl`` of an
+evaluation (`judge.group_record`). Either may lack ``texts`` {"prompt", "responses"}; then labels or numbers stand for
+the responses.
 """
 
 import itertools
@@ -13,59 +14,59 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from gpmjax.files import using
+from gpmjax.files import read_json, using
 from gpmjax.judges.judge import record_scores
 from gpmjax.preference.game import cyclic_share
-from gpmjax.reports.source_tables.documents import set_name
-from gpmjax.reports.source_tables.settings import read_json
+from gpmjax.reports.paper_tables.documents import set_name
 
 SHORT = 6
-"""Letters of a label that fits beside a point."""
+"""Letters of the longest label that fits beside a point."""
 
 
-class Cell(NamedTuple):
+class PairCell(NamedTuple):
     """The pair (row i, column j) of a heat map."""
 
     score: float | None
-    """s(i ≻ j); None where it was not asked."""
+    """s(i ≻ j); None where the pair was not judged."""
     probability: float | None
     """σ(s/τ); None where τ is not known."""
     strength: float
-    """|s| as a share of the largest in the matrix, but no more than |2P − 1|: of even responses none looks preferred."""
+    """|s| as a share of the largest in the matrix, at most |2P − 1|, so that no response of an even pair looks
+    preferred."""
     label: str
-    """How the data label the pair: "right" or "wrong" where i is the preferred side and the model agrees or not, else ""."""
+    """ "right" or "wrong" where the data prefer i, by whether the model agrees; else ""."""
 
 
 class Response(NamedTuple):
-    """A row of the heat map, and its text."""
+    """One response: its text and its row of the heat map."""
 
     label: str
     text: str | None
     tokens: int | None
-    cells: tuple[Cell, ...]
+    cells: tuple[PairCell, ...]
 
 
-class Example(NamedTuple):
-    """One group."""
+class ExampleGroup(NamedTuple):
+    """One group as the page shows it."""
 
     name: str
-    """Of its picture, a circle: circle_{name}.png."""
+    """Name of the group's circle picture: circle_{name}.png."""
     title: str
     prompt: str | None
     responses: tuple[Response, ...]
     headline: str
-    """What is most worth knowing of it; may be ""."""
+    """The most important fact about the group; may be ""."""
     facts: tuple[str, ...]
-    """What else there is to say, in a few words each."""
+    """Further facts, a few words each."""
     scores: np.ndarray
-    """[K, K], NaN where not asked."""
+    """[K, K], NaN where not judged."""
     embedding: np.ndarray | None
     scale: np.ndarray | None
     reward: np.ndarray | None
 
     @property
     def names(self) -> list[str]:
-        """What to call the responses where there is little room: by their labels, or by number when one is long."""
+        """Short names of the responses: their labels, or their numbers when a label is long."""
         labels = [response.label for response in self.responses]
         return labels if max(map(len, labels), default=0) <= SHORT else [str(n + 1) for n in range(len(labels))]
 
@@ -75,17 +76,18 @@ class Example(NamedTuple):
         return any(cell.label for response in self.responses for cell in response.cells)
 
 
-def read_preferences(path: Path) -> Example:
-    """The group of a fit's preferences file. Raises ValueError naming the file and the field that it lacks."""
+def read_preferences(path: Path) -> ExampleGroup:
+    """The group of a fit's preferences file. Raises ValueError naming the file and its missing field."""
     group = read_json(path)
-    # As gpmjax.reports.plots names the picture.
+    # gpmjax.reports.plots gives the picture the same name.
     name = path.stem.removeprefix("preferences").strip("_-") or "preferences"
     with using(path, "a fit"):
         return _example(str(path), name, group, str(group.get("title", path.name)))
 
 
-def read_group_records(path: Path, limit: int) -> list[Example]:
-    """The first ``limit`` groups of an evaluation. Raises ValueError naming file and line, and the field that it lacks."""
+def read_group_records(path: Path, limit: int) -> list[ExampleGroup]:
+    """The first ``limit`` groups of an evaluation. Raises ValueError naming the file, the line and its missing
+    field."""
     found = []
     with path.open("rb") as lines:
         for number, line in enumerate(itertools.islice(lines, limit), start=1):
@@ -93,15 +95,13 @@ def read_group_records(path: Path, limit: int) -> list[Example]:
                 record = json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}:{number}: not JSON ({error})") from error
-            name = f"{path.name.removesuffix('.groups.jsonl')}_{number}"
-            with using(f"{path}:{number}", "an evaluation"):
-                found.append(
-                    _example(f"{path}:{number}", name, record, str(record.get("source", f"{path.name}:{number}")))
-                )
+            where, name = f"{path}:{number}", f"{path.name.removesuffix('.groups.jsonl')}_{number}"
+            with using(where, "an evaluation"):
+                found.append(_example(where, name, record, str(record.get("source", f"{path.name}:{number}"))))
     return found
 
 
-def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> Example:
+def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> ExampleGroup:
     if "scores" not in group:
         raise ValueError(f"{where}: no field 'scores'")
     scores = record_scores(group)
@@ -114,8 +114,7 @@ def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> Exa
     matrix = _cells(scores, group.get("tau"), group.get("comparisons", ()))
     tokens = group.get("tokens") or [None] * count
     responses = zip(labels, texts.get("responses", [None] * count), tokens, matrix, strict=True)
-    array = lambda field: None if group.get(field) is None else np.array(group[field], np.float64)
-    return Example(
+    return ExampleGroup(
         name=name,
         title=set_name(title),
         prompt=texts.get("prompt"),
@@ -123,26 +122,30 @@ def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> Exa
         headline=_headline(group, scores),
         facts=tuple(_facts(group)),
         scores=scores,
-        embedding=array("embedding"),
-        scale=array("scale"),
-        reward=array("reward") if group.get("scale") is not None else None,
+        embedding=_array(group, "embedding"),
+        scale=_array(group, "scale"),
+        reward=_array(group, "reward") if group.get("scale") is not None else None,
     )
 
 
-def _cells(scores: np.ndarray, tau: float | None, comparisons: Any) -> list[tuple[Cell, ...]]:
+def _array(group: Mapping[str, Any], field: str) -> np.ndarray | None:
+    return None if group.get(field) is None else np.array(group[field], np.float64)
+
+
+def _cells(scores: np.ndarray, tau: float | None, comparisons: Any) -> list[tuple[PairCell, ...]]:
     largest = max(float(np.nanmax(np.abs(scores), initial=0.0)), 1e-12)
     winners = {(i, j) if target > 0.5 else (j, i) for i, j, target in comparisons if target != 0.5}
 
-    def cell(i: int, j: int) -> Cell:
+    def cell(i: int, j: int) -> PairCell:
         score = float(scores[i, j])
         if np.isnan(score):
-            return Cell(None, None, 0.0, "")
+            return PairCell(None, None, 0.0, "")
         label = ("right" if score > 0 else "wrong") if (i, j) in winners else ""
         share = abs(score) / largest
         if tau is None:
-            return Cell(score, None, share, label)
+            return PairCell(score, None, share, label)
         probability = float(special.expit(score / tau))
-        return Cell(score, probability, min(share, abs(2 * probability - 1)), label)
+        return PairCell(score, probability, min(share, abs(2 * probability - 1)), label)
 
     return [tuple(cell(i, j) for j in range(len(scores))) for i in range(len(scores))]
 
@@ -150,7 +153,7 @@ def _cells(scores: np.ndarray, tau: float | None, comparisons: Any) -> list[tupl
 def _headline(group: Mapping[str, Any], scores: np.ndarray) -> str:
     words = ["cut to the model's window"] if group.get("truncated") else []
     if len(scores) > 2 and not np.isnan(scores).any():
-        skew = (scores - scores.T) / 2  # its diagonal is exactly 0, which that of a model is but nearly
+        skew = (scores - scores.T) / 2  # makes the diagonal exactly 0; that of a model is only nearly 0
         words.insert(0, f"{100 * float(cyclic_share(skew)):.0f} % of its triads are cycles")
     return "; ".join(words)
 

@@ -1,43 +1,46 @@
-"""Directories → chapters of runs. A run is a directory with files that fits or evaluations write; those of one parent make a chapter."""
+"""Finds runs in directories. A run is a directory with files of a fit or an evaluation.
+
+The runs of one parent directory make a chapter.
+"""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gpmjax.reports.page.examples import Example, read_group_records, read_preferences
-from gpmjax.reports.source_tables.results import SKIPPED
-from gpmjax.reports.source_tables.settings import read_json
+from gpmjax.files import read_json
+from gpmjax.reports.page.examples import ExampleGroup, read_group_records, read_preferences
+from gpmjax.reports.paper_tables.results import SKIPPED
 
-# Kept by a run, and no result of it.
+# JSON files of a run that are not results.
 UNSHOWN = ("config.json", "*.plan.json", "preferences*.json")
 
 
-class Run(NamedTuple):
-    """What one directory holds."""
+class RunFolder(NamedTuple):
+    """One run: the contents of its directory."""
 
     folder: Path
     name: str
     documents: Mapping[str, Mapping[str, Any]]
     """File name → JSON object."""
-    examples: tuple[Example, ...]
+    examples: tuple[ExampleGroup, ...]
 
 
 class Chapter(NamedTuple):
-    """Runs that stand beside each other, to be compared."""
+    """Runs of one parent directory, shown side by side."""
 
     title: str
-    runs: tuple[Run, ...]
+    runs: tuple[RunFolder, ...]
 
 
 def find_chapters(folders: Sequence[str | Path], examples: int) -> list[Chapter]:
-    """Every run in ``folders`` and below, by parent directory; up to ``examples`` groups of each file with groups.
+    """Every run in ``folders`` and below, by parent directory, with up to ``examples`` groups of each file of groups.
 
     Raises:
       FileNotFoundError: a folder is missing, or nothing in any of them is a run.
       ValueError: one line naming a file, and the line or field, that cannot be used.
     """
-    found: dict[Path, Run] = {}
+    found: dict[Path, RunFolder] = {}
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such directory")
@@ -48,20 +51,20 @@ def find_chapters(folders: Sequence[str | Path], examples: int) -> list[Chapter]
         raise FileNotFoundError(
             f"{', '.join(map(str, folders))}: no summary, metrics.jsonl, preferences or group records"
         )
-    by_parent: dict[Path, list[Run]] = {}
+    by_parent: dict[Path, list[RunFolder]] = {}
     for place, run in found.items():
         by_parent.setdefault(place.parent, []).append(run)
-    named = lambda parent, runs: runs[0].name if len(runs) == 1 else parent.name
-    return [Chapter(named(parent, runs), tuple(runs)) for parent, runs in by_parent.items()]
+    return [Chapter(runs[0].name if len(runs) == 1 else parent.name, tuple(runs)) for parent, runs in by_parent.items()]
 
 
 def _below(folder: Path) -> Iterator[Path]:
+    """The folder and all folders below it."""
     yield folder
     for place in sorted(place for place in folder.iterdir() if place.is_dir() and place.name not in SKIPPED):
         yield from _below(place)
 
 
-def _read_run(folder: Path, limit: int) -> Run | None:
+def _read_run(folder: Path, limit: int) -> RunFolder | None:
     shown = (path for path in sorted(folder.glob("*.json")) if not any(path.match(pattern) for pattern in UNSHOWN))
     documents = {path.name: document for path in shown if isinstance(document := read_json(path), dict)}
     examples = [
@@ -75,4 +78,4 @@ def _read_run(folder: Path, limit: int) -> Run | None:
     ]
     if not (known or examples or (folder / "metrics.jsonl").is_file()):
         return None
-    return Run(folder, folder.resolve().name, documents, tuple(examples))
+    return RunFolder(folder, folder.resolve().name, documents, tuple(examples))

@@ -1,4 +1,7 @@
-"""A run's documents → what its section shows: facts, rows of figures, breakdowns. Plain values, formatted by the template."""
+"""Gathers the contents of a run's section from its documents: facts, rows of figures and breakdowns.
+
+The template formats the numbers.
+"""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -6,12 +9,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpmjax.files import using
-from gpmjax.reports.page.folders import Run
-from gpmjax.reports.source_tables.documents import Figure, benchmark_parts, set_name
-from gpmjax.reports.tables.evaluation import over
+from gpmjax.reports.numbers import interval_unit
+from gpmjax.reports.page.folders import RunFolder
+from gpmjax.reports.paper_tables.documents import Figure, benchmark_parts, set_name
 
 LONGEST = 40_000
-"""Characters of a document that the page shows."""
+"""The page shows this many characters of a document."""
 
 
 class Evaluation(NamedTuple):
@@ -20,18 +23,18 @@ class Evaluation(NamedTuple):
     set: str
     file: str
     figures: Mapping[str, Any]
-    """As `metrics.summarise` makes them."""
+    """Figures of `metrics.comparison_figures`."""
     model: str = ""
-    """The model's head, where the file says it."""
+    """Description of the model's head, where the file holds it."""
 
     @property
     def parts(self) -> list[tuple[str, list[tuple[str, Mapping[str, Any]]]]]:
-        """(tag, [(value, figures)]) of the breakdown."""
+        """The breakdown as (tag, [(value, figures)])."""
         return [(tag, list(values.items())) for tag, values in self.figures.get("by", {}).items()]
 
 
-class Benchmark(NamedTuple):
-    """A benchmark's figures, part by part."""
+class BenchmarkFigures(NamedTuple):
+    """A benchmark's figures, in total and by part."""
 
     name: str
     file: str
@@ -40,41 +43,41 @@ class Benchmark(NamedTuple):
 
 
 class Section(NamedTuple):
-    """All that is shown of one run but its pictures."""
+    """The contents of one run's section, without its pictures."""
 
     model: str
-    """What kind of model it is, in a few words; "" where no file says it."""
+    """Description of the model in a few words; "" where no file has it."""
     facts: list[tuple[str, str]]
-    """Of the fit: name, value."""
+    """(name, value) of the fit's facts."""
     evaluated: list[tuple[str, str]]
-    """Of each evaluation: its file's name, and how it was done."""
+    """(file name, settings) of each evaluation."""
     evaluations: list[Evaluation]
-    benchmarks: list[Benchmark]
+    benchmarks: list[BenchmarkFigures]
     iterations: list[Mapping[str, Any]]
-    """Of a policy's run."""
+    """Figures of the iterations of a policy's run."""
     documents: list[tuple[str, str]]
-    """File name and JSON text, for the curious."""
+    """(file name, JSON text) of every document."""
 
 
-def section(run: Run) -> Section:
-    """Gathers from every document of the run what it has to say."""
+def section(run: RunFolder) -> Section:
+    """The section of a run, gathered from all of its documents."""
     facts, evaluated, evaluations, benchmarks, iterations, model = [], [], [], [], [], ""
     for name, document in run.documents.items():
         with using(run.folder / name, "a run or an evaluation"):
             config, spec = document.get("config") or {}, document.get("spec") or document.get("judge", {}).get("spec")
             if "model" in config:
-                model = describe(config["model"])
+                model = describe_model(config["model"])
                 facts += _fit_facts(document, config)
             elif spec:
-                model = model or describe(spec)
+                model = model or describe_model(spec)
             if isinstance(document.get("eval"), dict):
                 evaluations += [
                     Evaluation(set_name(source), name, figures) for source, figures in document["eval"].items()
                 ]
             if "benchmark" in document:
-                benchmarks.append(Benchmark(str(document["benchmark"]), name, *benchmark_parts(document)))
+                benchmarks.append(BenchmarkFigures(str(document["benchmark"]), name, *benchmark_parts(document)))
             elif document.get("comparisons") and "accuracy" in document:
-                described = describe(spec) if spec else ""
+                described = describe_model(spec) if spec else ""
                 evaluations.append(Evaluation(set_name(str(document.get("data") or name)), name, document, described))
             if spec:
                 evaluated.append((Path(name).stem, _how(document)))
@@ -89,14 +92,14 @@ def _shown(document: Mapping[str, Any]) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}\n… and {len(text) - LONGEST:,} characters more"
 
 
-def describe(spec: Mapping[str, Any]) -> str:
-    """A model's head in a line.
+def describe_model(spec: Mapping[str, Any]) -> str:
+    """A one-line description of a model's head.
 
-    >>> describe({"kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "tau": 0.1})
+    >>> describe_model({"kind": "gpm", "dim": 4, "gate": "softmax", "normalise": "l2", "tau": 0.1})
     'GPM, 2k = 4, gate softmax, unit length, τ = 0.1'
-    >>> describe({"kind": "bt", "dim": 1, "gate": "none", "normalise": "none", "head": "mlp", "mlp_widths": [256]})
+    >>> describe_model({"kind": "bt", "dim": 1, "gate": "none", "head": "mlp", "mlp_widths": [256]})
     'Bradley–Terry, MLP 256'
-    >>> describe({"kind": "hybrid", "dim": 8, "gamma": 0.5, "tau": 1.0})
+    >>> describe_model({"kind": "hybrid", "dim": 8, "gamma": 0.5, "tau": 1.0})
     'hybrid of reward and cycles, 2k = 8, γ = 0.5, τ = 1'
     """
     kind = spec.get("kind", "gpm")
@@ -149,12 +152,12 @@ def _fit_facts(document: Mapping[str, Any], config: Mapping[str, Any]) -> list[t
 
 
 def _how(document: Mapping[str, Any]) -> str:
-    """How an evaluation was done."""
+    """The settings of an evaluation, its rows and its order effects."""
     how = [f"model {document['model']}"] if "model" in document else []
     how += [f"window of {document['max_length']:,} tokens"] if document.get("max_length") else []
     how += [f"{name} {document[name]}" for name in ("dtype", "template") if name in document]
     how += [f"{document['forward_tokens']:,} forward tokens"] if "forward_tokens" in document else []
-    how += [f"intervals {over(document)}"] if document.get("accuracy_interval") else []
+    how += [f"intervals {interval_unit(document)}"] if document.get("accuracy_interval") else []
     if order := document.get("order"):
         how.append(f"{100 * order['consistent']:.1f} % have one verdict in both orders")
         how.append(f"the response that is read first wins {100 * order['first_wins']:.1f} %")

@@ -1,4 +1,4 @@
-"""Reliability diagram: how sure a model was of the side it favoured, against how often that side won."""
+"""Reliability diagram: a model's confidence in the side it favours, against how often that side won."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,7 @@
-"""The preference circle: a group's embeddings, one panel per 2-d block, and who beats whom.
+"""The preference circle: a group's embeddings in each 2-d block, with an arrow from each winner to the loser.
 
-In one block s(i ≻ j) = v_i[0] v_j[1] − v_i[1] v_j[0] = ‖v_i‖ ‖v_j‖ sin(θ_j − θ_i): a response beats those up to half
-a turn anticlockwise from it. A circle of arrows is a preference cycle, which no scalar reward can draw.
+In one block s(i ≻ j) = v_i[0] v_j[1] − v_i[1] v_j[0] = ‖v_i‖ ‖v_j‖ sin(θ_j − θ_i), so a response beats those up to half
+a turn anticlockwise from it. A closed circle of arrows is a preference cycle, which no scalar reward can produce.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from matplotlib.patheffects import withStroke
 
 from gpmjax.reports.plots import style
 
-# A pair whose score is below this share of the largest is called even and gets no arrow.
+# A pair whose score is below this share of the largest is even and gets no arrow.
 EVEN = 0.02
-# More blocks than these and only the ones with the largest say are drawn.
+# At most this many blocks are drawn, those that contribute most to the scores.
 MAX_BLOCKS = 6
 MAX_LABEL = 16
-# The circle has radius 1; a panel is drawn at this many inches per radius, at which a bold letter of a name is so wide.
+# Inches per radius of the circle, and the width of a bold letter in radii at this scale.
 INCHES = 1.5
 LETTER = 0.068
 
 
 def block_scores(embedding: np.ndarray, scale: np.ndarray | None = None) -> np.ndarray:
-    """Each block's share of the scores, [k, K, K] from an embedding [K, 2k] and a gate [k].
+    """Each block's contribution to the scores, [k, K, K], from an embedding [K, 2k] and a gate [k].
 
     >>> block_scores(np.array([[1.0, 0.0], [0.0, 1.0]]))[0].tolist()
     [[0.0, 1.0], [-1.0, 0.0]]
@@ -45,19 +45,18 @@ def preference_circle(
     reward: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw K responses in each of their k preference blocks, with an arrow i → j where i beats j.
+    """Draws K responses in each of their k preference blocks, with an arrow i → j where i beats j.
 
-    A hybrid's first block is its reward, drawn as an axis beside the circles: the higher response has the higher reward.
+    Arrows show the verdict of the whole score, darker for larger scores. An arrow is dashed in a block that votes
+    against the verdict. A hybrid's first block is its reward, drawn as a vertical axis beside the circles.
 
     Args:
       labels: K short names.
       embedding: [K, 2k].
-      scores: [K, K], s(i ≻ j) over all blocks; made from the embedding when absent.
+      scores: [K, K], s(i ≻ j) over all blocks; computed from the embedding when absent.
       scale: [k] gate of the group's prompt, shown in the panels' titles.
-      reward: [K] of a hybrid, whose embedding's first block is (reward, 1).
+      reward: [K] rewards of a hybrid, whose embedding's first block is (reward, 1).
       title: written above the figure.
-
-    Arrows show the whole score's verdict, stronger scores darker; an arrow is dashed in a block that votes against it.
     """
     embedding = np.asarray(embedding, float)
     count, dim = embedding.shape
@@ -71,12 +70,12 @@ def preference_circle(
         raise ValueError(f"scores: shape {scores.shape}, must be {(count, count)}")
     blocks = np.sort(np.argsort(-np.abs(shares).sum((1, 2)), kind="stable")[:MAX_BLOCKS])
     first = 0 if reward is None else 1
-    if first:  # the reward is always drawn, and stands first
+    if first:  # the reward is always drawn, as the first panel
         blocks = np.concatenate([[0], blocks[blocks > 0][: MAX_BLOCKS - 1]])
     columns = min(len(blocks), 3)
     rows = -(-len(blocks) // columns)
     labels = [style.short(label, MAX_LABEL) for label in labels]
-    # Eight letters at least: short names may come to share a spot.
+    # At least eight letters, since the short names of one spot are joined.
     half_width = 1.2 + LETTER * max(8, *map(len, labels))
     figure, panels = style.new_figure(2 * INCHES * half_width * columns, 2 * INCHES * 1.4 * rows + 0.7, rows, columns)
     for axes in panels[len(blocks) :]:
@@ -99,7 +98,7 @@ def preference_circle(
 
 
 def _draw_reward(axes: Axes, labels: Sequence[str], reward: np.ndarray, share: float) -> None:
-    """Responses on a vertical axis, at the height of their rewards; names of close ones are moved apart."""
+    """Draws responses on a vertical axis at the height of their rewards. Names that would overlap are moved apart."""
     order = np.argsort(reward, kind="stable")
     span = max(float(np.ptp(reward)), 1e-9)
     heights = reward[order].copy()
@@ -121,7 +120,7 @@ def _draw_reward(axes: Axes, labels: Sequence[str], reward: np.ndarray, share: f
 
 def _draw_block(axes: Axes, labels: Sequence[str], points: np.ndarray, scores: np.ndarray, share: np.ndarray) -> None:
     radius = max(float(np.linalg.norm(points, axis=1).max()), 1e-12)
-    # From here on the circle has radius 1, whatever the embeddings' length.
+    # The circle has radius 1, whatever the embeddings' length.
     points = points / radius
     place = _first_at_place(points)
     axes.add_patch(Circle((0, 0), 1.0, fill=False, color="#BBBBBB", linewidth=1.0))
@@ -147,13 +146,13 @@ def _draw_block(axes: Axes, labels: Sequence[str], points: np.ndarray, scores: n
 
 
 def _first_at_place(points: np.ndarray) -> np.ndarray:
-    """[K] index of the first response drawn (almost) where each one is, on a circle of radius 1."""
+    """[K] index of the first response at (almost) the same place as each one, on a circle of radius 1."""
     distance = np.linalg.norm(points[:, None] - points[None], axis=-1)
     return np.argmax(distance < 0.05, axis=1)
 
 
 def _draw_labels(axes: Axes, labels: Sequence[str], points: np.ndarray, place: np.ndarray) -> None:
-    """Names beside their points. Names of responses on one spot become one name, "A = C"."""
+    """Writes names beside their points. The names of responses on one spot are joined, as in "A = C"."""
     first = np.unique(place)
     together = [" = ".join(label for label, p in zip(labels, place, strict=True) if p == i) for i in first]
     names = [style.short(name, MAX_LABEL) for name in together]
@@ -161,13 +160,13 @@ def _draw_labels(axes: Axes, labels: Sequence[str], points: np.ndarray, place: n
         axes.text(
             x, y, name, ha="center", va="center", fontsize=10, fontweight="bold", color=style.INK, zorder=4,
             path_effects=[withStroke(linewidth=2, foreground="white")],
-            # There is room for names; were the layout to make more, the panel would shrink under them.
+            # The panel has room for names. If the layout made room as well, the panel would shrink.
             in_layout=False,
         )  # fmt: skip
 
 
 def _label_positions(points: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """[n, 2] centres of the names: each outwards of its point, or turned from there to where it covers the least."""
+    """[n, 2] centres of the names. A name stands outwards of its point, or turned to where it covers the least."""
     boxes = [(point, np.array([0.08, 0.08])) for point in points]
     for point, name in zip(points, names, strict=True):
         size = np.array([LETTER * len(name), 0.14])

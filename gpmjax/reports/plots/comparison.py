@@ -1,7 +1,7 @@
-"""Accuracy of several models on several sets as bars, against the best that any scalar reward can do.
+"""Accuracy of several models on several sets as bars, beside the highest accuracy of any scalar reward.
 
 The rows are a summary's ``table``: {"model", "set", "accuracy", "ceiling", "seed"}, the last two optional. The ceiling
-is a property of the set: a Bradley–Terry model cannot pass it, a general preference model can.
+is a property of the set. A Bradley–Terry model cannot pass it; a general preference model can.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from gpmjax.reports.plots import style
 
-# How models are called in a picture; others keep their name.
+# Names of models in the picture. Others keep their own.
 NAMES = {"bt": "Bradley–Terry", "gpm": "GPM"}
 CEILING = "best any scalar reward can do"
 
 
 def accuracy_bars(table: Sequence[Mapping], *, title: str = "") -> Figure:
-    """Horizontal bars: a band per set, a bar per model (mean over seeds, each seed a dot), ceilings as black ticks."""
+    """Horizontal bars of mean accuracies, a band per set and a bar per model; seeds are dots, ceilings black ticks."""
     if not table:
         raise ValueError("table: empty, needs at least one row")
     for number, row in enumerate(table):
@@ -66,7 +66,7 @@ def _draw_bar(axes: Axes, y: float, thickness: float, rows: Sequence[Mapping], c
 
 
 def _legend_entries(axes: Axes) -> tuple[list, list]:
-    """Handles and labels, each label once: models first, then the marks that explain them."""
+    """Handles and labels, each label once: first the models, then the marks."""
     handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
     labels = sorted(handles, key=lambda label: label in (CEILING, "one seed", "coin toss"))
     return [handles[label] for label in labels], labels

@@ -1,4 +1,7 @@
-"""Held-out loss and accuracy against the price of a cycle: how ``loss.curl="auto"`` chose (WORKDIR/regularisation.json)."""
+"""Held-out loss and accuracy by the price of a cycle, from which ``loss.curl="auto"`` chose.
+
+Reads WORKDIR/regularisation.json.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +13,13 @@ from gpmjax.reports.plots import style
 
 
 def curl_path(documents: Mapping[str, Mapping[str, Any]], *, title: str = "") -> Figure:
-    """Two panels: NLL with a band of one standard error of its distance from the least, and accuracy; a line a document.
+    """Two panels, NLL and accuracy, with a line per document.
+
+    The band is one standard error of the NLL's distance from the least.
 
     Args:
-      documents: name → what a run wrote: ``path``, rows with curl ("inf" is Bradley–Terry), nll, standard_error, accuracy, chosen.
-        Of the rows of one price, which differ in the gate's penalty or in γ, the best is drawn.
+      documents: name → what a run wrote: ``path``, rows with curl ("inf" is Bradley–Terry), nll, standard_error,
+        accuracy, chosen. Of the rows of one price, which differ in the gate's penalty or in γ, the best is drawn.
     """
     figure, (loss, accuracy) = style.new_figure(9, 3.8, 1, 2)
     drawn = {name: best_by_price(document["path"]) for name, document in documents.items() if document.get("path")}
@@ -47,7 +52,7 @@ def curl_path(documents: Mapping[str, Mapping[str, Any]], *, title: str = "") ->
 
 
 def best_by_price(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One row a price of a cycle, in order: the chosen one, or else the one with the least loss.
+    """One row per price of a cycle, in order of price: the chosen row, or else the one with the least loss.
 
     >>> rows = [{"curl": 0.1, "nll": 2.0, "chosen": False}, {"curl": 0.1, "nll": 1.0, "chosen": False}]
     >>> best_by_price(rows)[0]["nll"]

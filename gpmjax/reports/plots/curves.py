@@ -1,10 +1,9 @@
-"""Learning curves from `metrics.jsonl`.
+"""Learning curves from `metrics.jsonl`, which holds one JSON object per line.
 
-One JSON object a line. Training lines hold ``step`` and any of ``loss, accuracy, learning_rate, tokens_per_second, …``;
-evaluation lines hold ``step`` and ``eval`` → name → figures. Whatever is missing is not drawn.
+Training lines hold ``step`` and any of ``loss, accuracy, learning_rate, tokens_per_second, …``. Evaluation lines hold
+``step`` and ``eval`` → name → figures. Panels without numbers are not drawn.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from gpmjax.files import read_json_lines
 from gpmjax.reports.plots import style
 
-# Panel title → (key on training lines, key inside an evaluation's figures). The loss may be another than the negative
+# Panel title → (key on training lines, key inside an evaluation's figures). The training loss need not be the negative
 # log-likelihood, so the two do not share an axis.
 PANELS = {
     "training loss": ("loss", None),
@@ -26,37 +26,25 @@ PANELS = {
     "tokens per second": ("tokens_per_second", None),
     "responses per second": ("responses_per_second", None),
 }
-# Noisy from batch to batch, so drawn smoothed as well.
+# Quantities that are noisy from batch to batch. A curve of SMOOTH_FROM points or more is drawn smoothed as well.
 NOISY = ("loss", "accuracy", "gradient_norm")
 SMOOTH_FROM = 60
 
 
-def read_metrics(path: str | Path) -> list[dict]:
-    """The lines of a `metrics.jsonl`; an unfinished last line, as an interruption leaves it, is passed over."""
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text ({error})") from error
-    records = []
-    for number, line in enumerate(lines, start=1):
-        if not line:
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            if number < len(lines):
-                raise ValueError(f"{path}:{number}: not JSON ({line[:40]!r})") from error
-            continue
+def read_curves(path: str | Path) -> list[dict]:
+    """The records of a `metrics.jsonl`. Raises ValueError naming the file, and the record when one has no usable
+    step."""
+    records = read_json_lines(Path(path))
+    for number, record in enumerate(records, start=1):
         if not isinstance(record, dict) or not isinstance(record.get("step", 0), int):
-            raise ValueError(f'{path}:{number}: must be an object with a whole number "step" ({line[:40]!r})')
-        records.append(record)
+            raise ValueError(f'{path}:{number}: must be an object with a whole number "step" ({str(record)[:40]!r})')
     return records
 
 
 def series(records: Sequence[Mapping], key: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, values) of the training lines that hold a number under ``key``; none for None.
+    """(steps, values) of the training lines that hold a number under ``key``; empty for None.
 
-    A step written twice (a resumed run) counts as last written.
+    Of a step that was written twice (by a resumed run) the last line counts.
 
     >>> steps, values = series([{"step": 1, "loss": 3.0}, {"step": 2}, {"step": 1, "loss": 2.0}], "loss")
     >>> steps.tolist(), values.tolist()
@@ -68,7 +56,7 @@ def series(records: Sequence[Mapping], key: str | None) -> tuple[np.ndarray, np.
 
 
 def evaluation_series(records: Sequence[Mapping], key: str | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Evaluation name → (steps, values) of the figure ``key``."""
+    """Evaluation name → (steps, values) of the figure ``key``; evaluations without it are left out."""
     flat: dict[str, list[dict]] = {}
     for line in records:
         for name, figures in (line.get("eval") or {}).items():
@@ -78,7 +66,7 @@ def evaluation_series(records: Sequence[Mapping], key: str | None) -> dict[str, 
 
 
 def moving_average(values: np.ndarray, width: int) -> np.ndarray:
-    """Centred mean over ``width`` points, over fewer at the ends (no zero padding)."""
+    """Centred mean over ``width`` points, or over fewer at the ends (no zero padding)."""
     kernel = np.ones(width)
     return np.convolve(values, kernel, "same") / np.convolve(np.ones_like(values), kernel, "same")
 
@@ -92,10 +80,10 @@ def _draw_training(axes: Axes, key: str, steps: np.ndarray, values: np.ndarray, 
 
 
 def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -> Figure:
-    """Every panel for which some run has numbers; a colour per run, markers per evaluation.
+    """One panel for each quantity that some run has; a colour per run, a marker per evaluation.
 
     Args:
-      runs: name of the run → its records (`read_metrics`).
+      runs: name of the run → its records (`read_curves`).
       title: written above the figure.
     """
     drawn = [
@@ -105,7 +93,7 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
     ]
     if not drawn:
         raise ValueError(f"runs: none of {sorted(runs)} holds anything of {list(PANELS)}")
-    # One scale of steps for all, so that panels can be read against each other.
+    # All panels share one scale of steps, so that they can be compared.
     last = max([1, *(line["step"] for records in runs.values() for line in records if "step" in line)])
     columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
     rows = -(-len(drawn) // columns)
@@ -117,7 +105,7 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
         axes.set_xlabel("step", fontsize=9)
     for axes in panels[len(drawn) :]:
         axes.remove()
-    # One legend for all panels, outside them, so that it never covers a curve.
+    # One legend for all panels stands outside them, so that it covers no curve.
     legends = [axes.get_legend_handles_labels() for axes in panels[: len(drawn)]]
     entries = {label: handle for pair in legends for handle, label in zip(*pair, strict=True)}
     if len(entries) > 1:

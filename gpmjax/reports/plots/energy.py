@@ -1,4 +1,4 @@
-"""How cyclic the score matrices of a set's groups are: the share of each one's energy that no reward explains.
+"""Histograms of cyclic energy: the share of a group's squared scores that no reward explains.
 
 Reads ``energy`` and ``triads`` of diagnoses (launch/diagnose.py).
 """
@@ -11,10 +11,10 @@ from gpmjax.reports.plots import style
 
 
 def cyclic_energy(diagnoses: Mapping[str, Mapping], *, title: str = "") -> Figure:
-    """Histograms over groups, one row a diagnosis; a Bradley–Terry model has all of its groups at 0.
+    """Histograms over groups, one row per diagnosis. A Bradley–Terry model has all of its groups at 0.
 
     Args:
-      diagnoses: name → diagnosis; those without a complete group of three responses cannot be drawn.
+      diagnoses: name → diagnosis; those without a complete group of three responses are left out.
       title: written above the figure.
     """
     drawn = {name: found for name, found in diagnoses.items() if found["energy"]["groups"]}

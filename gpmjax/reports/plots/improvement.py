@@ -1,7 +1,7 @@
-"""A policy's way over the iterations of a run: does it win, does it grow longer, how far has it gone?
+"""A policy over the iterations of a run: win rates, response length, KL from the first policy, entropy.
 
-Reads ``iterations`` of a run's summary.json (gpmjax.improve.improve). Figures of the judge are about the policy that an
-iteration made, all others about the samples that it was made from.
+Reads ``iterations`` of a run's summary.json (gpmjax.improve.improve). The judge's figures are of the policy that an
+iteration made. All others are of the samples that the policy was made from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from gpmjax.reports.plots import style
 
 
 def improvement(iterations: Sequence[Mapping], *, title: str = "") -> Figure:
-    """Win rates against the first policy where there is a judge; lengths; KL from the first policy; entropy."""
+    """A panel each for lengths, KL from the first policy and entropy, and for win rates where there is a judge."""
     judged = [line for line in iterations if "judge" in line]
     figure, axes = style.new_figure(11 if judged else 8, 3.4, 1, 4 if judged else 3)
     if judged:
@@ -25,7 +25,7 @@ def improvement(iterations: Sequence[Mapping], *, title: str = "") -> Figure:
     }
     for panel, (name, value) in zip(axes[-3:], panels.items(), strict=True):
         points = [(line["iteration"], value(line)) for line in iterations if value(line) is not None]
-        panel.plot(*zip(*points), color=style.colour(0), marker=style.marker(0))
+        panel.plot(*zip(*points, strict=True), color=style.colour(0), marker=style.marker(0))
         _label(panel, name)
     figure.suptitle(title)
     return figure

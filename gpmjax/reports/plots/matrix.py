@@ -1,4 +1,4 @@
-"""A group's K×K scores as a heat map: row i against column j, positive where i beats j."""
+"""Heat map of a group's K×K scores: row i against column j, positive where i beats j."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from gpmjax.reports.plots import style
 
-# More rows than this and the numbers inside the cells would be unreadable.
+# With more rows than this, numbers inside the cells would be unreadable.
 MAX_ANNOTATED = 12
 MAX_LABEL = 20
 
@@ -33,7 +33,7 @@ def score_matrix(
     if count <= MAX_ANNOTATED:
         for i, j in np.ndindex(scores.shape):
             dark = abs(scores[i, j]) > 0.6 * limit
-            # Adding 0 turns −0 into 0, which would print as "-0.00".
+            # Adding 0 turns −0, which would print as "-0.00", into 0.
             text = f"{round(scores[i, j], 2) + 0:.2f}"
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else style.INK)
     figure.colorbar(image, ax=axes, label=quantity, shrink=0.85)

@@ -1,4 +1,4 @@
-"""What K responses to one prompt cost to score, for models that embed responses and models that read pairs.
+"""Cost of scoring K responses to one prompt, for models that embed responses and models that read pairs.
 
 Reads the figures of ``launch/benchmark.py --suite=score``.
 """
@@ -12,7 +12,7 @@ from gpmjax.reports.plots import style
 
 
 def scoring_cost(report: Mapping[str, Any]) -> Figure:
-    """Seconds, with the range over repetitions, and tokens through the backbone, by K; both axes logarithmic."""
+    """Seconds (with the range over repetitions) and tokens through the backbone by K, on logarithmic axes."""
     figure, (time, tokens) = style.new_figure(8, 3.4, 1, 2)
     for index, (name, line) in enumerate(report["models"].items()):
         look = dict(color=style.colour(index), marker=style.marker(index), label=name)

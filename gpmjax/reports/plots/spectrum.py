@@ -1,4 +1,4 @@
-"""What a general preference model's blocks do: the gate's λ over prompts, the pairs each block decides, how right it is.
+"""Blocks of a general preference model: the gate's λ over prompts, the pairs that each block decides, and its accuracy.
 
 Reads ``gate`` and ``blocks`` of a diagnosis (launch/diagnose.py); either may be absent.
 """
@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 
 from gpmjax.reports.plots import style
 
-# Inches a block takes in a panel, and the least a panel is wide.
+# Inches of a panel per block, and a panel's least width.
 BLOCK = 0.34
 PANEL = 3.2
-# With more blocks than these, panels stand one below the other.
+# With more blocks than this, panels stand one below the other.
 MAX_BESIDE = 8
-# Shares end at 1; the legend stands above.
+# Upper end of the axis, which leaves room for the legend above 1, and the ticks.
 TOP, SHARES = 1.28, (0, 0.2, 0.4, 0.6, 0.8, 1)
 
 
 def spectrum(diagnosis: Mapping, *, title: str = "") -> Figure:
-    """One panel each for the gate's spectrum, for who decides, and, where pairs are labelled, for who is right."""
+    """A panel each for the gate's spectrum, for the pairs that blocks decide and, with labels, for their accuracies."""
     gate, blocks = diagnosis.get("gate"), diagnosis.get("blocks")
     drawn = []
     if gate:

@@ -1,12 +1,14 @@
-"""One look for every picture: colours, figures without global state, PNG output."""
+"""The style of every picture: colours, figures without global state, PNG output."""
 
-import os
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any of the common colour-vision deficiencies. Yellow is left out, too faint.
+from gpmjax.files import replacing
+
+# Okabe and Ito's palette, which is readable with any of the common colour-vision deficiencies. Yellow is too faint
+# here.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 INK = "#222222"
@@ -14,12 +16,12 @@ FAINT = "#8A8A8A"
 
 
 def colour(index: int) -> str:
-    """The palette's colour number ``index``; after seven they repeat."""
+    """The palette's colour number ``index``; colours repeat after seven."""
     return PALETTE[index % len(PALETTE)]
 
 
 def marker(index: int) -> str:
-    """The marker that goes with `colour`, so that lines differ in print without colour too."""
+    """The marker that goes with `colour`, so that lines differ in print without colour."""
     return MARKERS[index % len(MARKERS)]
 
 
@@ -36,7 +38,7 @@ def short(text: str, limit: int) -> str:
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **ratios) -> tuple[Figure, list[Axes]]:
     """A figure of ``width`` × ``height`` inches and its axes, row by row.
 
-    It does not go through pyplot: no window system, no global list of figures to close.
+    It does not use pyplot, hence needs no window system and leaves no global list of figures to close.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.1)
@@ -50,15 +52,7 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **r
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write ``figure`` as PNG, making the folder; a reader never sees half a picture."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """Writes ``figure`` as PNG; parent folders are made, and the file appears whole or not at all."""
+    with replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=150, facecolor="white", bbox_inches="tight", pad_inches=0.12)
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(f"{path}: the picture could not be written ({error.strerror or error})") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+    return Path(path)

@@ -1,4 +1,4 @@
-"""Which block goes with which aspect: correlations with human ratings, and accuracies on edges of rated cycles.
+"""How blocks relate to aspects: correlations with human ratings, and accuracies on edges of rated cycles.
 
 Reads ``aspects`` and ``edges`` of a diagnosis (launch/diagnose.py); either may be absent.
 """
@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 
 from gpmjax.reports.plots import style
 
-# A correlation is marked when the largest of all tests is as large by chance less often than this.
+# A correlation is marked when its family-wise p is below this.
 LEVEL = 0.05
-# The colours reach at least so far from the middle, lest chance differences look like findings.
+# The colour scale reaches at least this far from the middle, so that chance differences stay pale.
 PALE = 0.3
 
 
 def subspaces(diagnosis: Mapping, *, title: str = "") -> Figure:
-    """Heat maps, a row an aspect, a column a block: ρ with rating differences, and accuracy of each block alone."""
+    """Heat maps of ρ with rating differences and of each block's accuracy alone; a row per aspect, a column per
+    block."""
     drawn = [part for part in (_correlations(diagnosis), _edges(diagnosis)) if part]
     if not drawn:
         raise ValueError("diagnosis has neither 'aspects' nor 'edges'")
@@ -37,18 +38,23 @@ def _correlations(diagnosis: Mapping) -> dict | None:
         return None
     lines = {(line["aspect"], line["block"]): line for line in found["table"]}
     blocks = sorted({block for _, block in lines})
-    cell = lambda line: np.nan if line["spearman"] is None else line["spearman"]
-    mark = lambda line: "*" if line["p_family"] is not None and line["p_family"] < LEVEL else ""
     return {
-        "values": [[cell(lines[aspect, block]) for block in blocks] for aspect in found["aspects"]],
-        # Adding 0 turns −0 into 0, which would print as "-0.00".
-        "texts": [
-            [f"{round(cell(lines[a, b]), 2) + 0:.2f}{mark(lines[a, b])}" for b in blocks] for a in found["aspects"]
-        ],
+        "values": [[_spearman(lines[aspect, block]) for block in blocks] for aspect in found["aspects"]],
+        "texts": [[_correlation_text(lines[aspect, block]) for block in blocks] for aspect in found["aspects"]],
         "aspects": found["aspects"],
         "middle": 0.0,
         "title": f"ρ with ratings over {found['pairs']} pairs\n* p < {LEVEL} over all {found['tests']} tests",
     }
+
+
+def _spearman(line: Mapping) -> float:
+    return np.nan if line["spearman"] is None else line["spearman"]
+
+
+def _correlation_text(line: Mapping) -> str:
+    mark = "*" if line["p_family"] is not None and line["p_family"] < LEVEL else ""
+    # Adding 0 turns −0, which would print as "-0.00", into 0.
+    return f"{round(_spearman(line), 2) + 0:.2f}{mark}"
 
 
 def _edges(diagnosis: Mapping) -> dict | None:

@@ -11,7 +11,7 @@ from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
 from gpmjax.judges.embedding import EmbeddingJudge
 from gpmjax.judges.forward import make_scorer
 from gpmjax.judges.readout import PackedReader
-from gpmjax.reports.tables.benchmark import benchmark_table
+from gpmjax.reports.terminal_tables.benchmark import benchmark_table
 from gpmjax.sharding import make_mesh
 
 RB2 = BENCHMARKS["rewardbench2"]

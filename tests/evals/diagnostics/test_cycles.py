@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpmjax.evals.diagnostics.cycles import energy, triads
+from gpmjax.evals.diagnostics.cycles import count_triads, energy
 from gpmjax.preference.game import cyclic_share, decompose
 
 NAN = np.nan
@@ -22,32 +22,32 @@ def random_skew(seed, size):
 
 def test_rock_paper_scissors_is_all_cycle(make_record):
     records = [make_record(ROCK_PAPER_SCISSORS), make_record(ROCK_PAPER_SCISSORS * 7)]
-    assert triads(records)["share"] == {"value": 1.0, "interval": [1.0, 1.0]}
+    assert count_triads(records)["share"] == {"value": 1.0, "interval": [1.0, 1.0]}
     assert energy(records)["cyclic"]["value"] == 1 and energy(records)["transitive"] == 0
 
 
 def test_rewards_have_none(make_record):
-    found = triads([make_record(REWARDS)])
+    found = count_triads([make_record(REWARDS)])
     assert (found["triads"], found["cyclic"], found["transitive"], found["groups_with_cycle"]) == (4, 0, 4, 0)
     assert energy([make_record(REWARDS)])["cyclic"]["value"] == pytest.approx(0, abs=1e-12)
 
 
 def test_triads_of_all_groups_are_pooled_and_groups_drawn(make_record):
-    found = triads([make_record(ROCK_PAPER_SCISSORS), make_record(REWARDS)])
+    found = count_triads([make_record(ROCK_PAPER_SCISSORS), make_record(REWARDS)])
     assert found["share"]["value"] == 1 / 5 and found["share"]["interval"] == [0.0, 1.0]
     assert (found["groups"], found["groups_with_cycle"]) == (2, 1)
 
 
 def test_a_tie_is_told_apart(make_record):
     scores = np.array([[0, 1, 0], [-1, 0, 1], [0, -1, 0]], float)
-    found = triads([make_record(scores)])
+    found = count_triads([make_record(scores)])
     assert (found["tied"], found["cyclic"], found["transitive"]) == (1, 0, 0) and found["share"]["value"] == 0
 
 
 def test_what_was_not_asked_is_left_out_and_said(make_record):
     scores = REWARDS.copy()
     scores[0, 1] = scores[1, 0] = NAN
-    found = triads([make_record(scores), make_record([[0, NAN], [NAN, 0]])])
+    found = count_triads([make_record(scores), make_record([[0, NAN], [NAN, 0]])])
     assert (found["triads"], found["incomplete"], found["groups"]) == (2, 2, 1)
     found = energy([make_record(scores)])
     assert (found["groups"], found["incomplete"], found["cyclic"]["value"]) == (0, 1, None)
@@ -55,7 +55,7 @@ def test_what_was_not_asked_is_left_out_and_said(make_record):
 
 def test_one_order_of_a_pair_is_enough(make_record):
     upper = np.where(np.triu(np.ones((3, 3), bool)), ROCK_PAPER_SCISSORS, NAN)
-    assert triads([make_record(upper)])["cyclic"] == 1 and energy([make_record(upper)])["transitive"] == 0
+    assert count_triads([make_record(upper)])["cyclic"] == 1 and energy([make_record(upper)])["transitive"] == 0
 
 
 def test_energies_are_pooled_by_their_size_and_averaged_without(make_record):
@@ -72,8 +72,8 @@ def test_energies_are_pooled_by_their_size_and_averaged_without(make_record):
 
 def test_pairs_have_no_cycle_and_do_not_count(make_record):
     pair = make_record([[0, 1], [-1, 0]])
-    assert triads([pair])["triads"] == 0 and energy([pair])["groups"] == 0
-    assert triads([])["share"]["value"] is None and energy([])["mean_cyclic"]["value"] is None
+    assert count_triads([pair])["triads"] == 0 and energy([pair])["groups"] == 0
+    assert count_triads([])["share"]["value"] is None and energy([])["mean_cyclic"]["value"] is None
 
 
 def test_noise_has_the_share_of_dimensions(make_record):
@@ -88,7 +88,7 @@ def test_neither_names_nor_units_matter(make_record, relabelled, seed, size, fac
     scores = random_skew(seed, size)
     record, order = make_record(scores), random.sample(range(size), size)
     changed = relabelled(make_record(scores * factor), order)
-    assert triads([record]) == triads([changed])
+    assert count_triads([record]) == count_triads([changed])
     assert energy([changed])["cyclic"]["value"] == pytest.approx(energy([record])["cyclic"]["value"], abs=1e-9)
 
 
@@ -102,7 +102,7 @@ def test_cycles_are_those_found_one_by_one(make_record, seed, size):
     tied = sum(
         not (scores[i, j] and scores[j, k] and scores[k, i]) for i, j, k in itertools.combinations(range(size), 3)
     )
-    found = triads([make_record(scores)])
+    found = count_triads([make_record(scores)])
     assert (found["cyclic"], found["tied"], found["triads"]) == (kinds.count(3), tied, len(kinds))
 
 
@@ -113,4 +113,4 @@ def test_they_are_the_games_own_quantities(make_record, size):
     assert energy([make_record(scores)])["cyclic"]["value"] == pytest.approx(
         float(cyclic / (transitive + cyclic)), abs=1e-5
     )
-    assert triads([make_record(scores)])["share"]["value"] == pytest.approx(float(cyclic_share(scores)), abs=1e-6)
+    assert count_triads([make_record(scores)])["share"]["value"] == pytest.approx(float(cyclic_share(scores)), abs=1e-6)

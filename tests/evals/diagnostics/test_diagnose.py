@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from gpmjax.evals.diagnostics.cycles import triads
+from gpmjax.evals.diagnostics.cycles import count_triads
 from gpmjax.evals.diagnostics.diagnose import diagnose
-from gpmjax.evals.metrics import summarise
-from gpmjax.reports.tables.diagnosis import diagnosis_table
+from gpmjax.evals.metrics import comparison_figures
+from gpmjax.reports.terminal_tables.diagnosis import diagnosis_table
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_it_is_json_and_holds_the_labelled_figures(records):
     found = diagnose(records)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     scores = [record["scores"][i][j] for record in records for i, j, _ in record["comparisons"] if i != j]
-    expected = summarise(scores, np.ones(16), 1.0)
+    expected = comparison_figures(scores, np.ones(16), 1.0)
     assert found["accuracy"] == expected["accuracy"] and found["calibration"] == expected["calibration"]
     assert found["nll"] == pytest.approx(expected["nll"]) and set(found["longer_wins"]) == {"tokens", "characters"}
     assert (found["groups"], found["responses"], found["comparisons"], found["identical"]) == (6, 18, 16, 1)
@@ -44,7 +44,7 @@ def test_it_is_json_and_holds_the_labelled_figures(records):
 
 def test_parts_by_tag_are_of_the_records_that_carry_it(records):
     parts = diagnose(records, by=("subset", "nothing"))["diagnosis"]["by"]
-    assert list(parts) == ["subset"] and parts["subset"]["a"]["triads"] == triads(records[::2])
+    assert list(parts) == ["subset"] and parts["subset"]["a"]["triads"] == count_triads(records[::2])
     assert parts["subset"]["b"]["gate"]["prompts"] == 3
 
 

@@ -13,7 +13,7 @@ from gpmjax.evals.policies.compare import ComparePlan, compare, records_path
 from gpmjax.judges.chat import ChatJudge
 from gpmjax.judges.chat_prompts import PAIR_PROMPTS
 from gpmjax.judges.judge import Verdict
-from gpmjax.reports.tables.policies import grade_table, win_table
+from gpmjax.reports.terminal_tables.policies import grade_table, win_table
 
 TEXTS = ["x" * n for n in range(1, 13)]
 

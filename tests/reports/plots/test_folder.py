@@ -76,10 +76,10 @@ def test_calibrations_have_names_of_their_own(tmp_path, monkeypatch):
 def test_an_interrupted_line_is_passed_over_but_damage_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
-    assert folder.read_metrics(path) == [{"step": 1, "loss": 2.0}]
+    assert folder.read_curves(path) == [{"step": 1, "loss": 2.0}]
     path.write_text('{"step": 1, "lo\n{"step": 2, "loss": 1.0}\n')
     with pytest.raises(ValueError, match=r"metrics.jsonl:1: not JSON"):
-        folder.read_metrics(path)
+        folder.read_curves(path)
 
 
 def test_nothing_to_draw_is_said(tmp_path):

@@ -1,23 +1,22 @@
-"""Files and directories → results."""
+"""Reads results from files and directories."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from gpmjax.files import using
-from gpmjax.reports.source_tables.documents import Result, read_document
-from gpmjax.reports.source_tables.settings import read_json
+from gpmjax.files import read_json, using
+from gpmjax.reports.paper_tables.documents import Result, read_document
 
-# A run keeps much that is no result; none of these is looked into.
+# Subdirectories of a run that hold no results.
 SKIPPED = {"checkpoints", "model", "tensorboard", "features", "plots"}
 
 
 def read_results(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
-    """Results of files, and of all files of the known kinds in directories and below; and remarks, a line each, on what they lack.
+    """Results of files, and of all files of the known kinds in directories and below; and remarks on missing figures.
 
     Raises:
-      FileNotFoundError: no such path, or nothing of the known kinds in any of them.
-      ValueError: one line naming a file that is damaged or, named itself, of no known kind; or two files that contradict
-        each other on the same model, set and seed.
+      FileNotFoundError: no such path, or no file of the known kinds in any of them.
+      ValueError: one line naming a file that is damaged, a file in ``paths`` that is of no known kind, or two files
+        that contradict each other on the same model, set and seed.
     """
     found: dict[tuple, Result] = {}
     remarks: list[str] = []
@@ -48,7 +47,7 @@ def read_results(paths: Sequence[str | Path]) -> tuple[list[Result], list[str]]:
 
 
 def _check(result: Result) -> None:
-    """Raises TypeError for a field that cannot be compared with its like in other files."""
+    """Raises TypeError for a field that cannot be compared with the same field of other files."""
     fields = result.settings._asdict() | {"seed": result.seed, "set": result.set}
     for name, value in fields.items():
         allowed = {"dim": (int,), "seed": (int, str)}.get(name, (str,))
@@ -63,7 +62,7 @@ def _check(result: Result) -> None:
 
 
 def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
-    """Every JSON file, and whether it was named itself."""
+    """Every JSON file, and whether it stands in ``paths`` itself."""
     for path in map(Path, paths):
         if path.is_file():
             yield path, True

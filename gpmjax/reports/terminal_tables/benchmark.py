@@ -1,4 +1,4 @@
-"""A benchmark's summary as a table for people."""
+"""Terminal table of a benchmark's summary."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,14 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gpmjax.evals.benchmarks.protocol import Benchmark
-from gpmjax.reports.tables.evaluation import percent
+from gpmjax.reports.numbers import percent, percent_range
 
-# Malformed rows named in the foot; the summary file holds more.
+# The foot names this many malformed rows. The summary file holds more.
 NAMED = 3
 
 
 def benchmark_table(benchmark: Benchmark, summary: Mapping[str, Any], *, title: str = "") -> Group:
-    """One line for everything, one a section and one a subset; and notes below, to be printed by rich."""
+    """One line for all rows, one per section and one per subset, with notes below."""
     table = Table(title=title or None, title_justify="left")
     table.add_column(benchmark.name, overflow="fold")
     for name in ("rows", "score %", "95 %", *(f"{column} %" for column in benchmark.columns)):
@@ -25,17 +25,16 @@ def benchmark_table(benchmark: Benchmark, summary: Mapping[str, Any], *, title: 
         if summary[part]:
             table.add_section()
         for name, figures in summary[part].items():
-            # As Text: brackets in a name are no markup.
+            # Text: rich would read brackets in a name as markup.
             table.add_row(Text(name), *_cells(figures, benchmark.columns))
     return Group(table, *map(Text, _notes(summary)))
 
 
 def _cells(figures: Mapping[str, Any], columns: tuple[str, ...]) -> list[str]:
-    interval = figures["interval"]
     return [
         str(figures["rows"]),
         percent(figures["score"]),
-        "–" if interval is None else f"{percent(interval[0])}–{percent(interval[1])}",
+        percent_range(figures["interval"]),
         *(percent(figures.get(column)) for column in columns),
     ]
 

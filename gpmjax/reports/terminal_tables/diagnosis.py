@@ -1,4 +1,4 @@
-"""A diagnosis as a table for people: one line a figure, with its interval and what it is over."""
+"""Terminal tables of a diagnosis: one line per figure, with its interval and what the figure is over."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -7,12 +7,13 @@ from rich.table import Table
 
 from gpmjax.evals.diagnostics.blocks import block_name
 from gpmjax.preference.cycle_test import ALPHA
+from gpmjax.reports.numbers import EMPTY, decimal_range, decimals, percent, percent_range
 
 Line = tuple[str, str, str, str]
 
 
 def diagnosis_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
-    """The figures of `diagnose.diagnose` over everything; breakdowns are in the file."""
+    """The figures of `diagnose.diagnose` over all groups. Breakdowns by tag are in the file alone."""
     table = Table(title=title or None, title_justify="left")
     table.add_column("what", overflow="fold")
     for name in ("value", "95 %", "over"):
@@ -34,7 +35,7 @@ def diagnosis_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
 
 
 def labels_table(summary: Mapping[str, Any], *, title: str = "") -> Table:
-    """What `run.diagnose_labels` found."""
+    """The figures of `run.diagnose_labels`."""
     table = Table(title=title or None, title_justify="left")
     table.add_column("what", overflow="fold")
     for name in ("value", "expected", "over"):
@@ -49,8 +50,8 @@ def _labelled(summary: Mapping) -> Iterator[Line]:
         over = f"{summary['comparisons']} comparisons"
         if summary.get("interval_over") == "prompts":
             over += f", {summary['prompts']} prompts"
-        yield "accuracy (ties half)", _percent(summary["accuracy"]), _percents(summary["accuracy_interval"]), over
-        yield "calibration error (ECE)", _number(summary["ece"]), "", over
+        yield "accuracy (ties half)", _percent(summary["accuracy"]), percent_range(summary["accuracy_interval"]), over
+        yield "calibration error (ECE)", decimals(summary["ece"]), "", over
 
 
 def _cycles(found: Mapping) -> Iterator[Line]:
@@ -65,7 +66,7 @@ def _cycles(found: Mapping) -> Iterator[Line]:
 
 
 def _tested(cycles: Mapping | None) -> Iterator[Line]:
-    """Whether cycles are real: of the labels, and the model's in the labels."""
+    """Tests against vote noise: of the labels' own cycles, and of the model's cycles in the labels."""
     names = {
         "labels": "cycles of the labels, beyond vote noise",
         "model": "the model's cycles in the labels, beyond vote noise",
@@ -99,8 +100,8 @@ def _gate(gate: Mapping | None) -> Iterator[Line]:
     if gate is None:
         return
     over = f"{gate['prompts']} prompts"
-    yield f"effective blocks of {len(gate['blocks'])}, per prompt", _number(gate["effective_blocks"]["mean"]), "", over
-    yield "what a prompt tells of the block (nats)", _number(gate["prompt_information"]), "", over
+    yield f"effective blocks of {len(gate['blocks'])}, per prompt", decimals(gate["effective_blocks"]["mean"]), "", over
+    yield "what a prompt tells of the block (nats)", decimals(gate["prompt_information"]), "", over
     for block in gate["blocks"]:
         yield (
             f"λ of {block_name(block['block'])}, ± between prompts",
@@ -124,7 +125,7 @@ def _blocks(blocks: Mapping | None) -> Iterator[Line]:
             over,
         )
         if block["accuracy"] is not None:
-            alone = _percent(block["accuracy"]), _percents(block["accuracy_interval"])
+            alone = _percent(block["accuracy"]), percent_range(block["accuracy_interval"])
             yield f"{name}: accuracy alone", *alone, f"{blocks['labelled']} comparisons"
 
 
@@ -143,11 +144,11 @@ def _aspects(aspects: Mapping | None) -> Iterator[Line]:
     if aspects is None:
         return
     for line in aspects["table"]:
-        chance = "–" if line["p_family"] is None else f"p {line['p_family']:.3f} of {aspects['tests']} tests"
+        chance = EMPTY if line["p_family"] is None else f"p {line['p_family']:.3f} of {aspects['tests']} tests"
         yield (
             f"ρ of {block_name(line['block'])} with {line['aspect']}",
-            _number(line["spearman"]),
-            _numbers(line["interval"]),
+            decimals(line["spearman"]),
+            decimal_range(line["interval"]),
             chance,
         )
 
@@ -158,18 +159,19 @@ def _length(length: Mapping) -> Iterator[Line]:
         over = f"{correlation['pairs']} pairs"
         yield (
             f"ρ of score with length in {unit}",
-            _number(correlation["spearman"]),
-            _numbers(correlation["interval"]),
+            decimals(correlation["spearman"]),
+            decimal_range(correlation["interval"]),
             over,
         )
         for side in ("longer", "shorter"):
             right = line[f"{side}_right"]
             if right["comparisons"]:
-                accuracy = _percent(right["accuracy"]), _percents(right["interval"])
+                accuracy = _percent(right["accuracy"]), percent_range(right["interval"])
                 yield f"accuracy where the {side} is right ({unit})", *accuracy, f"{right['comparisons']} comparisons"
         if regression is not None:
             figures, over = regression["length"], f"per {regression['scale']:.0f} {unit}"
-            yield "log-odds of length, label held", _number(figures["coefficient"]), _numbers(figures["interval"]), over
+            log_odds = decimals(figures["coefficient"]), decimal_range(figures["interval"])
+            yield "log-odds of length, label held", *log_odds, over
 
 
 def _symmetry(found: Mapping) -> Iterator[Line]:
@@ -190,24 +192,9 @@ def _cost(cost: Mapping) -> Iterator[Line]:
 
 
 def _share(figure: Mapping) -> tuple[str, str]:
-    return _percent(figure["value"]), _percents(figure["interval"])
+    return _percent(figure["value"]), percent_range(figure["interval"])
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
-def _percents(interval: list[float] | None) -> str:
-    return "–" if interval is None else f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
-
-
-def _numbers(interval: list[float] | None) -> str:
-    """
-    >>> _numbers([-0.25, 0.5]), _numbers(None)
-    ('-0.250 to 0.500', '–')
-    """
-    return "–" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+    """A cell of a column whose lines have different units, so the sign stands beside the number."""
+    return EMPTY if share is None else f"{percent(share)} %"

@@ -1,18 +1,17 @@
-"""Which model a document is about: what makes two of them comparable, or the same but for the seed."""
+"""The settings of a document's model. Two results of equal settings differ in their seed alone."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from gpmjax.files import using
+from gpmjax.files import read_json, using
 
 
-class Settings(NamedTuple):
-    """A model but for its seed."""
+class ModelSettings(NamedTuple):
+    """The settings of a trained model without its seed."""
 
     base: str
-    """The backbone, or the model's own name where no training summary tells."""
+    """The backbone, or the model's own name where no training summary names the backbone."""
     kind: str
     """"bt", "gpm", "hybrid" or "pairwise"."""
     dim: int
@@ -22,35 +21,32 @@ class Settings(NamedTuple):
     """"linear", or "mlp" with its hidden widths."""
     objective: str
     question: str = ""
-    """What the model is asked about responses; empty: it reads them as replies."""
+    """The question that the model is asked about a response; empty when the model reads the response as a reply."""
 
     @property
     def scalar(self) -> bool:
-        """Whether it is a plain Bradley–Terry reward, which others are compared to."""
+        """Whether the model is a plain Bradley–Terry reward, the baseline of the others."""
         return self.kind == "bt" and not self.question
 
 
-def read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not JSON ({error})") from error
+def evaluated_settings(path: Path, document: Mapping, remarks: list[str]) -> tuple[ModelSettings, int | str]:
+    """Settings and seed of an evaluated model.
 
-
-def trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Settings, int | str]:
-    """Settings of an evaluated model: of the run that made it where its summary lies beside the model, else of its spec."""
+    They are those of the fit that made it, where the fit's summary lies beside the model, else those of the model's
+    spec.
+    """
     model = str(document["model"])
     summary = Path(model).parent / "summary.json"
-    trained = read_json(summary) if summary.is_file() else {}
-    if "config" in trained:
+    fit = read_json(summary) if summary.is_file() else {}
+    if "config" in fit:
         with using(summary, "a fit"):
-            settings, seed = of_config(trained["config"])
+            settings, seed = config_settings(fit["config"])
         return settings, document.get("seed", seed)
     remarks.append(
         f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name"
     )
     spec = document.get("spec") or document.get("judge", {}).get("spec", {})
-    settings = Settings(
+    settings = ModelSettings(
         base=model,
         kind=spec.get("kind") or "not said",
         dim=spec.get("dim", 0),
@@ -63,9 +59,10 @@ def trained(path: Path, document: Mapping, remarks: list[str]) -> tuple[Settings
     return settings, document.get("seed", model)
 
 
-def of_config(config: Mapping) -> tuple[Settings, int]:
+def config_settings(config: Mapping) -> tuple[ModelSettings, int]:
+    """Settings and seed of a fit's config."""
     model = config["model"]
-    settings = Settings(
+    settings = ModelSettings(
         base=model["source"],
         kind=model["kind"],
         dim=model["dim"],

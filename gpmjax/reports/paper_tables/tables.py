@@ -1,38 +1,43 @@
-"""Tables 1, 2 and 7 of the source, filled with what was measured.
+"""Tables 1, 2 and 7 of the paper, filled with measured results.
 
 1  Bradley–Terry and GPM by dimension, on cyclic sets (on every set that is no benchmark with sections)
-2  the same on a benchmark with sections, RewardBench above all: a column a section and their average, a table a base model
-7  the ablation: scale gate × unit length × dimension, a table a base model and set on which at least two of the four were measured
+2  the same on a benchmark with sections, such as RewardBench: a column per section and their average, a table per base
+   model
+7  the ablation of scale gate × unit length × dimension: a table per base model and set on which at least two of the
+four
+   combinations of gate and unit length were measured
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from gpmjax.reports.source_tables.documents import Figure, Result
-from gpmjax.reports.source_tables.estimate import estimate
-from gpmjax.reports.source_tables.render import EMPTY, Cell, Row, Table
-from gpmjax.reports.source_tables.settings import Settings
+from gpmjax.reports.numbers import EMPTY
+from gpmjax.reports.paper_tables.documents import Figure, Result
+from gpmjax.reports.paper_tables.estimate import estimate
+from gpmjax.reports.paper_tables.model_settings import ModelSettings
+from gpmjax.reports.paper_tables.render import Table, TableCell, TableRow
 
 NAMES = {"bt": "BT", "gpm": "GPM", "hybrid": "Hybrid", "pairwise": "PairPM"}
 VERIFIER = "GenRM"
-"""A scalar that is the answer to a question about one response."""
+"""Name of a scalar model that answers a question about one response."""
 AVERAGE = "Average"
-# Sections in the source's order; others come after, as their file has them.
+# Sections in the paper's order. Others come after them in alphabetical order.
 SECTIONS = ("Chat", "Chat Hard", "Safety", "Reasoning")
 
-Seeds = Mapping[Settings, Sequence[Result]]
+Seeds = Mapping[ModelSettings, Sequence[Result]]
 """Results that differ in their seed alone."""
 
 
-def source_tables(results: Sequence[Result], numbers: Iterable[int] = (1, 2, 7)) -> list[Table]:
-    """Those of the tables that there are results for."""
+def paper_tables(results: Sequence[Result], numbers: Iterable[int] = (1, 2, 7)) -> list[Table]:
+    """The tables of these numbers that there are results for."""
     return [table for number in numbers for table in TABLES[number](results)]
 
 
 def cyclic_table(results: Sequence[Result]) -> list[Table]:
-    """Table 1: sets one below the other, models in each, with the chance level and the ceiling of any scalar where known."""
+    """Table 1: a block of rows per set, a row per model; notes give the chance level and each set's scalar ceiling."""
     results = [result for result in results if not result.sections]
     if not results:
         return []
@@ -40,8 +45,8 @@ def cyclic_table(results: Sequence[Result]) -> list[Table]:
     for (base, name), same in _parts(results, lambda result: (result.settings.base, result.set)).items():
         names = _names({result.settings for result in same})
         rows += [
-            Row((base, name, names[settings], str(settings.dim), str(len(seeds))), (cell,), block=f"{base} {name}")
-            for settings, seeds, (cell,) in _lines(same, [lambda result: result.total])
+            TableRow((base, name, names[settings], str(settings.dim), str(len(seeds))), (cell,), block=f"{base} {name}")
+            for settings, seeds, (cell,) in _lines(same, [_total])
         ]
     ceilings = {result.set: result.ceiling for result in results if result.ceiling is not None}
     notes = [f"no scalar can pass {100 * ceiling:.1f} on {name}" for name, ceiling in ceilings.items()]
@@ -53,17 +58,18 @@ def cyclic_table(results: Sequence[Result]) -> list[Table]:
 
 
 def section_tables(results: Sequence[Result]) -> list[Table]:
-    """Table 2: models by the sections of a benchmark."""
+    """Table 2: a row per model, a column per section of the benchmark."""
     tables = []
     results = [result for result in results if result.sections]
     for (name, base), same in _parts(results, lambda result: (result.set, result.settings.base)).items():
         names = _names({result.settings for result in same})
         columns = _columns(same)
         rows = [
-            Row((names[settings], str(settings.dim), str(len(seeds))), cells)
+            TableRow((names[settings], str(settings.dim), str(len(seeds))), cells)
             for settings, seeds, cells in _lines(same, list(columns.values()))
         ]
-        title = f"Table 2: Bradley–Terry and general preference models by dimension on {name}. Base model: {base or 'not said'}."
+        title = f"Table 2: Bradley–Terry and general preference models by dimension on {name}."
+        title += f" Base model: {base or 'not said'}."
         tables.append(
             Table(f"table2_{_slug(name, base)}", title, ("model", "2k", "seeds"), tuple(columns), tuple(rows))
         )
@@ -71,7 +77,7 @@ def section_tables(results: Sequence[Result]) -> list[Table]:
 
 
 def ablation_tables(results: Sequence[Result]) -> list[Table]:
-    """Table 7: gate × unit length × dimension, Bradley–Terry above them where it was measured."""
+    """Table 7: gate × unit length × dimension, below Bradley–Terry where it was measured."""
     tables = []
     for (name, base), same in _parts(results, lambda result: (result.set, result.settings.base)).items():
         if len({(r.settings.gate, r.settings.normalise) for r in same if r.settings.kind == "gpm"}) < 2:
@@ -79,7 +85,7 @@ def ablation_tables(results: Sequence[Result]) -> list[Table]:
         columns = _columns(same)
         names = _names({_plain(result.settings) for result in same})
         rows = [
-            Row(
+            TableRow(
                 (names[_plain(settings)], *_ablated(settings), str(settings.dim), str(len(seeds))),
                 cells,
                 (_nll(seeds),),
@@ -107,20 +113,28 @@ def _parts(results: Iterable[Result], key: Callable[[Result], tuple]) -> dict[tu
 
 
 def _columns(results: Sequence[Result]) -> dict[str, Callable[[Result], Figure | None]]:
-    """Name → figure of each section that some result has, then of the average."""
+    """Name → reader of the figure, for each section that some result has, then for the average."""
     present = {_known(name) for result in results for name in result.sections}
     ordered = [name for name in SECTIONS if name in present] + sorted(present - set(SECTIONS))
-    sections = {name: lambda result, name=name: _section(result, name) for name in ordered}
-    return sections | {AVERAGE if ordered else "accuracy": lambda result: result.total}
+    sections = {name: functools.partial(_section, name=name) for name in ordered}
+    return sections | {AVERAGE if ordered else "accuracy": _total}
+
+
+def _total(result: Result) -> Figure:
+    return result.total
 
 
 def _known(name: str) -> str:
-    """
+    """The paper's spelling of a section's name.
+
     >>> _known("chat-hard"), _known("Ties")
     ('Chat Hard', 'Ties')
     """
-    plain = lambda text: "".join(filter(str.isalnum, text.lower()))
-    return next((known for known in SECTIONS if plain(known) == plain(name)), name)
+    return next((known for known in SECTIONS if _letters(known) == _letters(name)), name)
+
+
+def _letters(text: str) -> str:
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 def _section(result: Result, name: str) -> Figure | None:
@@ -129,9 +143,9 @@ def _section(result: Result, name: str) -> Figure | None:
 
 def _lines(
     results: Sequence[Result], columns: Sequence[Callable[[Result], Figure | None]]
-) -> list[tuple[Settings, Sequence[Result], tuple[Cell | None, ...]]]:
-    """Settings, their results by seed and a cell a column, Bradley–Terry first, then by dimension."""
-    seeds: dict[Settings, list[Result]] = {}
+) -> list[tuple[ModelSettings, Sequence[Result], tuple[TableCell | None, ...]]]:
+    """(settings, results by seed, a cell per column), Bradley–Terry first, then by dimension."""
+    seeds: dict[ModelSettings, list[Result]] = {}
     for result in results:
         seeds.setdefault(result.settings, []).append(result)
     order = sorted(
@@ -151,20 +165,21 @@ def _lines(
     return [(s, seeds[s], tuple(_cell(s, seeds, column) for column in columns)) for s in order]
 
 
-def _cell(settings: Settings, seeds: Seeds, column: Callable[[Result], Figure | None]) -> Cell | None:
-    """None unless every seed has the figure: a mean over some of them would be called one over all."""
+def _cell(settings: ModelSettings, seeds: Seeds, column: Callable[[Result], Figure | None]) -> TableCell | None:
+    """The cell of a column; None unless every seed has the figure, since a mean over some seeds would pass for one over
+    all."""
     figures = [column(result) for result in seeds[settings]]
     if None in figures:
         return None
     mine, base = estimate(figures), _baseline(settings, seeds)
     known = [] if base is None else [column(result) for result in seeds[base]]
     if not known or None in known:
-        return Cell(mine)
-    return Cell(mine, mine.mean - float(np.mean([figure.accuracy for figure in known])))
+        return TableCell(mine)
+    return TableCell(mine, mine.mean - float(np.mean([figure.accuracy for figure in known])))
 
 
-def _baseline(settings: Settings, seeds: Seeds) -> Settings | None:
-    """The Bradley–Terry model that differs least: with the same head and objective, or the only one there is."""
+def _baseline(settings: ModelSettings, seeds: Seeds) -> ModelSettings | None:
+    """The Bradley–Terry model to compare with: one of the same head and objective, or the only one there is."""
     if settings.scalar:
         return None
     scalars = [s for s in seeds if s.scalar]
@@ -172,8 +187,8 @@ def _baseline(settings: Settings, seeds: Seeds) -> Settings | None:
     return (alike or (scalars if len(scalars) == 1 else [None]))[0]
 
 
-def _names(settings: Iterable[Settings]) -> dict[Settings, str]:
-    """What to call each: its system, and those of its fields in which models of that system differ here."""
+def _names(settings: Iterable[ModelSettings]) -> dict[ModelSettings, str]:
+    """Settings → name in the table: the system, and the fields in which models of that system differ here."""
     systems = {one: _system(one) for one in settings}
     names = {}
     for one, system in systems.items():
@@ -183,25 +198,25 @@ def _names(settings: Iterable[Settings]) -> dict[Settings, str]:
             for name in ("question", "head", "gate", "normalise", "objective")
             if len({getattr(s, name) for s in alike}) > 1
         ]
-        said = [
+        texts = [
             f"{name} {getattr(one, name)}" if name in ("gate", "normalise") else str(getattr(one, name))
             for name in differing
         ]
-        names[one] = ", ".join([system, *(" ".join(text.replace("_", " ").split())[:40] for text in said if text)])
+        names[one] = ", ".join([system, *(" ".join(text.replace("_", " ").split())[:40] for text in texts if text)])
     return names
 
 
-def _system(settings: Settings) -> str:
-    """As the source calls it."""
+def _system(settings: ModelSettings) -> str:
+    """The paper's name of the system."""
     return VERIFIER if settings.kind == "bt" and settings.question else NAMES.get(settings.kind, settings.kind)
 
 
-def _plain(settings: Settings) -> Settings:
-    """Without what the ablation's columns say."""
+def _plain(settings: ModelSettings) -> ModelSettings:
+    """The settings without those that the ablation has columns for."""
     return settings._replace(gate="none", normalise="none")
 
 
-def _ablated(settings: Settings) -> tuple[str, str]:
+def _ablated(settings: ModelSettings) -> tuple[str, str]:
     return (
         (EMPTY, EMPTY)
         if settings.kind not in ("gpm", "hybrid")
@@ -220,7 +235,7 @@ def _slug(*words: str) -> str:
 
 
 def _without_empty(table: Table) -> Table:
-    """Without its first label column, the base model, where nothing is known of it or it is one and the same."""
+    """The table without its first label column, the base model, where that is unknown or the same in all rows."""
     bases = {row.labels[0] for row in table.rows}
     if len(bases) > 1:
         return table

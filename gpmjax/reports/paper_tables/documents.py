@@ -1,11 +1,11 @@
-"""Documents → results: what was measured, of which model, with which seed.
+"""Reads results from JSON documents: the figures, the model and the seed.
 
 Four kinds of document are known, told apart by their fields:
 
-    a fit's summary.json                 "eval" and "config"             a result for every set it was evaluated on
+    a fit's summary.json                 "eval" and "config"             one result per evaluation set
     an evaluation's FILE.json            "spec" and "accuracy"           one result
-    a benchmark's FILE.json              "benchmark"                     one result with sections; of "cyclic" one a set
-    a sheet (benchmarks/results/*.json)  "rows", a list                  a result a row
+    a benchmark's FILE.json              "benchmark"                     one result with sections; "cyclic": one per set
+    a sheet (benchmarks/results/*.json)  "rows", a list                  one result per row
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,47 +13,48 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpmjax.files import using
-from gpmjax.reports.source_tables.settings import Settings, of_config, trained
+from gpmjax.reports.paper_tables.model_settings import ModelSettings, config_settings, evaluated_settings
 
 
 class Figure(NamedTuple):
-    """An accuracy, in [0, 1], and what is known of its precision."""
+    """An accuracy in [0, 1] and its precision as far as it is known."""
 
     accuracy: float
     interval: tuple[float, float] | None = None
-    """As the file has it, 95 %."""
+    """The file's 95 % interval."""
     outcomes: tuple[int, int, int] | None = None
     """Wins, ties, losses."""
     over: str = ""
-    """What the interval takes as independent, "prompts" or "comparisons"; empty where the file does not say."""
+    """The unit that the interval takes as independent, "prompts" or "comparisons"; empty where the file does not
+    say."""
 
 
 class Result(NamedTuple):
     """One model, with one seed, on one set."""
 
     where: str
-    settings: Settings
+    settings: ModelSettings
     seed: int | str
-    """A seed, or, of a model of unknown seed, its name."""
+    """The seed, or the model's name where its seed is not known."""
     set: str
     """File name of the data, or name of the benchmark."""
     total: Figure
     sections: Mapping[str, Figure]
-    """Of a benchmark that has them; else empty."""
+    """The figures of a benchmark's sections; empty without sections."""
     nll: float | None = None
     ceiling: float | None = None
-    """The best accuracy that any scalar can have on the set, where the file says it."""
+    """The highest accuracy that any scalar reward can reach on the set, where the file has it."""
 
 
 def read_document(path: Path, document: Mapping, remarks: list[str]) -> list[Result] | None:
-    """Its results, or None for one of no known kind; what it lacks is added to ``remarks``."""
+    """The results of a document, or None when it is of no known kind. Missing figures are added to ``remarks``."""
     with using(path, "a fit, an evaluation or a benchmark"):
         if "eval" in document and "config" in document:
             return _of_fit(path, document, remarks)
         if "benchmark" in document:
             return _of_benchmark(path, document, remarks)
         if "spec" in document and "accuracy" in document:
-            settings, seed = trained(path, document, remarks)
+            settings, seed = evaluated_settings(path, document, remarks)
             return [_result(str(path), settings, seed, set_name(document["data"]), document)]
         if isinstance(document.get("rows"), list):
             return _of_sheet(path, document)
@@ -66,12 +67,12 @@ def _of_fit(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
         return []
     if not document["eval"]:
         remarks.append(f"{path}: evaluated on no set, so it is left out")
-    settings, seed = of_config(document["config"])
+    settings, seed = config_settings(document["config"])
     return [_result(str(path), settings, seed, set_name(name), figures) for name, figures in document["eval"].items()]
 
 
 def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Result]:
-    settings, seed = trained(path, document, remarks)
+    settings, seed = evaluated_settings(path, document, remarks)
     name = str(document["benchmark"])
     if absent := document.get("absent"):
         remarks.append(f"{path}: no rows of {len(absent)} of the benchmark's subsets ({', '.join(absent)})")
@@ -89,15 +90,16 @@ def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Res
 
 
 def benchmark_parts(document: Mapping) -> tuple[Figure | None, dict[str, Figure | None]]:
-    """The overall figure of a benchmark, and that of each of its sections, or of its subsets where it has no sections."""
+    """The overall figure of a benchmark, and that of each of its sections, or of its subsets where it has no
+    sections."""
     parts = document.get("sections") or document.get("subsets") or {}
     return figure_of(document), {name: figure_of(value) for name, value in parts.items()}
 
 
 def _cyclic_set(
-    path: Path, document: Mapping, settings: Settings, seed: int | str, part: str, figure: Figure
+    path: Path, document: Mapping, settings: ModelSettings, seed: int | str, part: str, figure: Figure
 ) -> Result:
-    """A set of the cyclic benchmark; one that is alone in its file is called after the file."""
+    """The result of one set of the cyclic benchmark. A set that is alone in its file is named after the file."""
     subsets = document["subsets"]
     name = set_name(str(document["data"])) if len(subsets) == 1 and "data" in document else part
     return Result(str(path), settings, seed, name, figure, {}, ceiling=subsets[part].get("ceiling"))
@@ -108,7 +110,7 @@ def _of_sheet(path: Path, document: Mapping) -> list[Result]:
     for number, row in enumerate(document["rows"]):
         if lacking := [name for name in ("set", "model", "dim", "accuracy") if name not in row]:
             raise ValueError(f"{path}: row {number} has no field {lacking[0]!r}")
-        settings = Settings(
+        settings = ModelSettings(
             base=row.get("base", ""),
             kind=row["model"],
             dim=row["dim"],
@@ -122,7 +124,7 @@ def _of_sheet(path: Path, document: Mapping) -> list[Result]:
     return results
 
 
-def _result(where: str, settings: Settings, seed: int | str, name: str, figures: Mapping) -> Result:
+def _result(where: str, settings: ModelSettings, seed: int | str, name: str, figures: Mapping) -> Result:
     figure = figure_of(figures)
     if figure is None:
         raise ValueError(f"{where}: no accuracy on {name}")
@@ -139,7 +141,7 @@ def set_name(source: str) -> str:
 
 
 def figure_of(value: Any) -> Figure | None:
-    """Of a number, or of figures as `metrics.summarise` or a benchmark makes them; None where there is no accuracy."""
+    """The figure in a number or in figures of `metrics.comparison_figures` or a benchmark; None without an accuracy."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Figure(float(value))
     if not isinstance(value, Mapping):

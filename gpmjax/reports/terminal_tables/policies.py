@@ -1,4 +1,4 @@
-"""Summaries of policies as tables for people, in the columns of AlpacaEval and MT-Bench."""
+"""Terminal tables of policies, in the columns of AlpacaEval and MT-Bench."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,9 +6,14 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from gpmjax.reports.numbers import EMPTY, decimals
+
 
 def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
-    """Win rate, mean probability and share of answers won, and length-controlled win rate, with 95 % intervals; average length."""
+    """One line per policy: win rate, share of answers won, length-controlled win rate, average length.
+
+    The win rate is the mean probability of winning. Win rates come with 95 % intervals.
+    """
     table = Table(
         title=f"against {reference}", title_justify="left", caption=Text(_win_caption(policies)), caption_justify="left"
     )
@@ -22,19 +27,19 @@ def win_table(policies: Sequence[Mapping[str, Any]], reference: str) -> Table:
         table.add_row(
             Text(policy["generator"]),
             str(won["comparisons"]),
-            f"{won['win_rate']:.2f}",
-            _interval(won["interval"], 2),
-            _number(won.get("discrete_win_rate")),
-            "–" if controlled is None else f"{controlled['win_rate']:.2f}",
-            "–" if controlled is None else _number(controlled.get("standard_error")),
-            "–" if controlled is None else _interval(controlled["interval"], 2),
-            *(f"{policy['lengths'][unit]['policy']['mean']:.0f}" for unit in units),
+            decimals(won["win_rate"], 2),
+            _interval(won["interval"]),
+            decimals(won.get("discrete_win_rate"), 2),
+            EMPTY if controlled is None else decimals(controlled["win_rate"], 2),
+            EMPTY if controlled is None else decimals(controlled.get("standard_error"), 2),
+            EMPTY if controlled is None else _interval(controlled["interval"]),
+            *(decimals(policy["lengths"][unit]["policy"]["mean"], 0) for unit in units),
         )
     return table
 
 
 def grade_table(policies: Sequence[Mapping[str, Any]]) -> Table:
-    """Mean ratings of both turns and of all, each with its 95 % interval."""
+    """One line per policy: mean ratings of the first turn, the second turn and both, each with its 95 % interval."""
     table = Table(
         title="MT-Bench, ratings from 1 to 10",
         title_justify="left",
@@ -48,22 +53,25 @@ def grade_table(policies: Sequence[Mapping[str, Any]]) -> Table:
         cells = []
         for name in ("first_turn", "second_turn", "average"):
             figures = policy[name]
-            cells += ["–", "–"] if figures is None else [f"{figures['mean']:.2f}", _interval(figures["interval"], 2)]
+            cells += [EMPTY] * 2 if figures is None else [decimals(figures["mean"], 2), _interval(figures["interval"])]
         table.add_row(Text(policy["model"]), str(policy["rows"]["ratings"]), *cells)
     return table
 
 
 def cost_line(cost: Mapping[str, Any]) -> str:
-    """What the judging took: all of it, and this run's part.
+    """Tokens and price of the judging, in total and in this run.
 
     >>> part = {"answers": 2, "prompt_tokens": 900, "completion_tokens": 2, "uncounted": 0, "price": 0.01}
     >>> cost_line({**part, "this_run": part})
     'judged by 2 answers: 900 + 2 tokens, 0.0100; of these now: 2 answers, 900 + 2 tokens, 0.0100'
     """
-    said = lambda c: f"{c['prompt_tokens']} + {c['completion_tokens']} tokens, {c['price']:.4f}"
-    line = f"judged by {cost['answers']} answers: {said(cost)}"
-    line += f"; of these now: {cost['this_run']['answers']} answers, {said(cost['this_run'])}"
+    line = f"judged by {cost['answers']} answers: {_tokens_and_price(cost)}"
+    line += f"; of these now: {cost['this_run']['answers']} answers, {_tokens_and_price(cost['this_run'])}"
     return line + (f"; {cost['uncounted']} answers came without a count" if cost["uncounted"] else "")
+
+
+def _tokens_and_price(cost: Mapping[str, Any]) -> str:
+    return f"{cost['prompt_tokens']} + {cost['completion_tokens']} tokens, {cost['price']:.4f}"
 
 
 def _win_caption(policies: Sequence[Mapping[str, Any]]) -> str:
@@ -73,11 +81,12 @@ def _win_caption(policies: Sequence[Mapping[str, Any]]) -> str:
         if policy["length_controlled"] is None:
             controlled += f"no LC for {policy['generator']}: {policy.get('no_length_controlled', 'too few verdicts')}; "
     counts = "win rate: mean probability; discrete: share of answers won, a tie one half"
-    return controlled + counts + _after(_rows_caption(policies))
+    missing = _rows_caption(policies)
+    return controlled + counts + (f"; {missing}" if missing else "")
 
 
 def _rows_caption(policies: Sequence[Mapping[str, Any]]) -> str:
-    """What is missing from the figures, and how much of it."""
+    """Counts of the rows that are missing from the figures, by reason."""
     counts: dict[str, int] = {}
     for policy in policies:
         for name, kind in policy["rows"].items():
@@ -86,17 +95,9 @@ def _rows_caption(policies: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
 
 
-def _after(text: str) -> str:
-    return f"; {text}" if text else ""
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _interval(interval: Sequence[float] | None, digits: int) -> str:
+def _interval(interval: Sequence[float] | None) -> str:
     """
-    >>> _interval([1.0, 2.25], 1), _interval(None, 1)
-    ('1.0–2.2', '–')
+    >>> _interval([1.0, 2.25]), _interval(None)
+    ('1.00–2.25', '–')
     """
-    return "–" if interval is None else "–".join(f"{edge:.{digits}f}" for edge in interval)
+    return EMPTY if interval is None else "–".join(decimals(end, 2) for end in interval)

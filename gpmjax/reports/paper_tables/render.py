@@ -1,80 +1,87 @@
-"""A table of accuracies as markdown, for people, and as CSV, for programs."""
+"""Renders a table of accuracies as markdown for people and as CSV for programs."""
 
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gpmjax.reports.source_tables.estimate import Estimate
+from gpmjax.reports.numbers import EMPTY, decimals, percent, signed
+from gpmjax.reports.paper_tables.estimate import Estimate
 
-EMPTY = "–"
-WHAT = {
+BASES = {
     "seeds": "95 % bootstrap over seeds",
     "prompts": "95 % over prompts",
     "comparisons": "95 % bootstrap over comparisons",
     "file": "95 % as in the file: Wilson's, or a benchmark's own",
 }
+"""`Estimate.basis` → what a note says of such intervals."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """An accuracy, and its difference to the Bradley–Terry model's, in [0, 1]."""
+class TableCell:
+    """An accuracy and its difference to the Bradley–Terry model's, as shares of 1."""
 
     estimate: Estimate
     difference: float | None = None
 
     def __str__(self) -> str:
-        """In per cent.
+        """Mean, difference and interval in per cent.
 
-        >>> str(Cell(Estimate(0.745, (0.70, 0.79), 1, "comparisons"), 0.056))
+        >>> str(TableCell(Estimate(0.745, (0.70, 0.79), 1, "comparisons"), 0.056))
         '74.5 (+5.6) [70.0, 79.0]'
         """
-        text = f"{100 * self.estimate.mean:.1f}"
+        text = percent(self.estimate.mean)
         if self.difference is not None:
-            text += f" ({100 * self.difference:+.1f})".replace("-", "−")
+            text += f" ({signed(100 * self.difference, 1)})"
         if self.estimate.interval is not None:
-            text += f" [{100 * self.estimate.interval[0]:.1f}, {100 * self.estimate.interval[1]:.1f}]"
+            text += f" [{', '.join(map(percent, self.estimate.interval))}]"
         return text
 
 
 @dataclass(frozen=True)
-class Row:
-    """A model's line."""
+class TableRow:
+    """One model's row."""
 
     labels: tuple[str, ...]
-    """One for each of the table's label columns."""
-    cells: tuple[Cell | None, ...]
-    """One for each of its value columns."""
+    """Texts of the table's label columns."""
+    cells: tuple[TableCell | None, ...]
+    """Cells of its value columns."""
     extra: tuple[float | None, ...] = ()
-    """One for each of its extra columns."""
+    """Numbers of its extra columns."""
     block: str = ""
-    """Cells are ranked among rows of the same block."""
+    """Cells are ranked among the rows of the same block."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows whose cells are compared column by column: the highest is bold, the second underlined."""
+    """Rows whose cells are ranked column by column: the highest is bold, the second underlined."""
 
     name: str
-    """For file names: table1, table2_…."""
+    """The stem of file names: table1, table2_…."""
     title: str
     labels: tuple[str, ...]
     values: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     extras: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def rank(self, row: Row, column: int) -> int | None:
-        """How many numbers of the row's block are higher in a value column, as printed: equal ones count once and are marked alike."""
-        shown = lambda row: None if row.cells[column] is None else round(100 * row.cells[column].estimate.mean, 1)
-        rivals = {shown(other) for other in self.rows if other.block == row.block} - {None}
-        return None if shown(row) is None else sum(rival > shown(row) for rival in rivals)
+    def rank(self, row: TableRow, column: int) -> int | None:
+        """How many different numbers of the row's block are higher in a value column, as printed; None for an empty
+        cell."""
+        rivals = {_printed(other, column) for other in self.rows if other.block == row.block} - {None}
+        own = _printed(row, column)
+        return None if own is None else sum(rival > own for rival in rivals)
+
+
+def _printed(row: TableRow, column: int) -> float | None:
+    cell = row.cells[column]
+    return None if cell is None else round(100 * cell.estimate.mean, 1)
 
 
 def to_markdown(table: Table) -> str:
-    """The table under its title, with a line of notes: differences in round brackets, intervals in square ones.
+    """The table under its title, with a line of notes. Differences are in round brackets, intervals in square ones.
 
-    >>> row = Row(("BT", "1"), (Cell(Estimate(0.5, None, 1, "")),))
+    >>> row = TableRow(("BT", "1"), (TableCell(Estimate(0.5, None, 1, "")),))
     >>> print(to_markdown(Table("t", "A title.", ("model", "2k"), ("letters",), (row,))))
     **A title.**
     <BLANKLINE>
@@ -88,13 +95,12 @@ def to_markdown(table: Table) -> str:
     lines.append("|" + "---|" * len(table.labels) + "---:|" * (len(table.values) + len(table.extras)))
     for row in table.rows:
         cells = [_marked(cell, table.rank(row, column)) for column, cell in enumerate(row.cells)]
-        extra = [EMPTY if value is None else f"{value:.3f}" for value in row.extra]
-        lines.append(_line([*map(_escaped, row.labels), *cells, *extra]))
+        lines.append(_line([*map(_escaped, row.labels), *cells, *map(decimals, row.extra)]))
     return f"**{table.title}**\n\n" + "\n".join(lines) + f"\n\n<sub>{notes(table)}</sub>"
 
 
 def to_csv(table: Table) -> str:
-    """The same numbers unrounded, shares of 1, a column each."""
+    """The same numbers unrounded, as shares of 1, with a column for each."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     parts = ("", " difference", " low", " high", " seeds", " interval over")
@@ -106,16 +112,16 @@ def to_csv(table: Table) -> str:
 
 
 def notes(table: Table) -> str:
-    """What its cells mean, in a line."""
+    """One line that explains the table's cells."""
     cells = [cell for row in table.rows for cell in row.cells if cell is not None]
-    said = ["Per cent; bold the highest, underlined the second"]
+    parts = ["Per cent; bold the highest, underlined the second"]
     if any(cell.difference is not None for cell in cells):
-        said.append("(difference to BT, in points)")
-    said += [f"[{text}]" for basis, text in WHAT.items() if any(cell.estimate.basis == basis for cell in cells)]
-    return "; ".join([*said, *table.notes]) + "."
+        parts.append("(difference to BT, in points)")
+    parts += [f"[{text}]" for basis, text in BASES.items() if any(cell.estimate.basis == basis for cell in cells)]
+    return "; ".join([*parts, *table.notes]) + "."
 
 
-def _fields(cell: Cell | None) -> list:
+def _fields(cell: TableCell | None) -> list:
     if cell is None:
         return [""] * 6
     low, high = cell.estimate.interval or ("", "")
@@ -123,7 +129,7 @@ def _fields(cell: Cell | None) -> list:
     return [cell.estimate.mean, difference, low, high, cell.estimate.seeds, cell.estimate.basis]
 
 
-def _marked(cell: Cell | None, rank: int | None) -> str:
+def _marked(cell: TableCell | None, rank: int | None) -> str:
     if cell is None:
         return EMPTY
     number, space, rest = str(cell).partition(" ")

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from gpmjax.evals.metrics import summarise
-from gpmjax.reports.source_tables import read_results, source_tables, to_csv, to_markdown
-from gpmjax.reports.source_tables.documents import Figure, figure_of
-from gpmjax.reports.source_tables.estimate import estimate
+from gpmjax.evals.metrics import comparison_figures
+from gpmjax.reports.paper_tables import paper_tables, read_results, to_csv, to_markdown
+from gpmjax.reports.paper_tables.documents import Figure, figure_of
+from gpmjax.reports.paper_tables.estimate import estimate
 
 MODEL = {
     "source": "tiny",
@@ -31,7 +31,7 @@ def write(path, document):
 
 
 def figures(right, of=100):
-    return summarise([1.0] * right + [-1.0] * (of - right), [1.0] * of, 1.0)
+    return comparison_figures([1.0] * right + [-1.0] * (of - right), [1.0] * of, 1.0)
 
 
 def write_fit(path, right, seed=0, data="/data/cycles.jsonl", **model):
@@ -56,7 +56,7 @@ def write_benchmark(path, shares, model, **more):
 
 def tables(*paths, numbers=(1, 2, 7)):
     results, _ = read_results(paths)
-    return {table.name.split("_")[0]: table for table in source_tables(results, numbers)}
+    return {table.name.split("_")[0]: table for table in paper_tables(results, numbers)}
 
 
 def printed(table):
@@ -88,7 +88,7 @@ def test_the_interval_of_one_seed_is_over_comparisons_unless_they_are_all_alike(
 
 
 def test_an_interval_over_prompts_is_taken_as_the_file_has_it():
-    figures = summarise([1.0, 1.0, -1.0, 1.0], [1.0] * 4, 1.0, prompts=["a", "a", "b", "b"])
+    figures = comparison_figures([1.0, 1.0, -1.0, 1.0], [1.0] * 4, 1.0, prompts=["a", "a", "b", "b"])
     found = estimate([figure_of(figures)])
     assert found.basis == "prompts" and list(found.interval) == figures["accuracy_interval"]
     assert figure_of(figures | {"interval_over": "comparisons"}).over == "comparisons"
@@ -119,7 +119,7 @@ def test_a_section_that_one_seed_lacks_is_left_empty_and_said(tmp_path):
     write_benchmark(tmp_path / "b.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model", seed=1)
     results, remarks = read_results([tmp_path])
     assert remarks == [f"{path}: no score of 'Safety', so that is left out"]
-    (table,) = source_tables(results, [2])
+    (table,) = paper_tables(results, [2])
     assert printed(table)[0][5] == "–"
 
 

@@ -1,1 +1,0 @@
-"""Finished summaries as tables on a terminal."""

@@ -1,0 +1,1 @@
+"""Tables of finished summaries for the terminal, printed by rich."""
