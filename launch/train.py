@@ -18,7 +18,7 @@ from gpmjax.config.overrides import parse_flags
 from gpmjax.distributed import initialize, is_first_host
 from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
-from gpmjax.fit.regulariser import describe
+from gpmjax.fit.regulariser import describe_choice
 from gpmjax.improve.improve import improve
 from gpmjax.reports.plots.folder import draw_run
 from gpmjax.train.loop import TrainingDiverged
@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
     if is_first_host():
         print(f"{summary['status']} at {place} {summary['step']}: {WORKDIR.value}/summary.json")
         if summary.get("regularisation"):
-            print(describe(summary["regularisation"]))
+            print(describe_choice(summary["regularisation"]))
 
 
 if __name__ == "__main__":

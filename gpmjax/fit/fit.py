@@ -1,57 +1,65 @@
 """Fits a preference model: config in, a directory with a model, metrics and ``summary.json`` out.
 
-What happens, in order: read the config → own the work directory → mesh → open the model → read and encode the data → compare
-with the record of the run before (train.record) → (frozen backbone: encode what the feature cache lacks) → restore the newest checkpoint → train → evaluate → export → summary. Evaluators are
-handed in, so this package knows nothing of what they measure.
+`fit` goes through four phases, each of them a function here:
+
+    read     own the work directory, choose the mesh, open the model, read and encode the data
+    begin    compare with the record of the run before, encode features (frozen backbone), load parameters, choose penalties
+    train    restore the newest checkpoint, then steps, evaluations and checkpoints (gpmjax.train.run)
+    finish   fit the second stage if there is one, evaluate, export
+
+Evaluation sets are opened by the caller's function, so this package does not depend on gpmjax.evals.
 """
 
 import dataclasses
 import functools
-import logging
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from gpmjax import hub
-from gpmjax.chips import peak_flops
 from gpmjax.config import Config
-from gpmjax.data.assemble import BatchShape, Rows, assemble, assemble_features
-from gpmjax.data.chat import ChatFormat
+from gpmjax.data.assemble import BatchShape, assemble, assemble_features
 from gpmjax.data.pipeline import Pipeline
-from gpmjax.data.questions import response_format
 from gpmjax.distributed import any_host, is_first_host
 from gpmjax.feature_store import FeatureStore
 from gpmjax.fit.examples import example
 from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
-from gpmjax.fit.inputs import OpenHeldOut, batch_shape, fit_data
-from gpmjax.fit.regulariser import Regulariser
+from gpmjax.fit.inputs import Assemble, FitData, OpenEvalSet, read_data, training_pipeline, two_stages
+from gpmjax.fit.regulariser import Settled, fit_second_stage, settle_penalties
 from gpmjax.fit.step import Batch, make_train_step
+from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.progress import ProgressBar
-from gpmjax.sharding import make_mesh, put_batch, put_whole_batch, replicated, row_share
-from gpmjax.train.backbone import open_backbone
+from gpmjax.sharding import put_batch, put_whole_batch, replicated
+from gpmjax.train.backbone import Backbone, open_backbone
 from gpmjax.train.checkpoint import Checkpoints
-from gpmjax.train.flops import Work, dense_work, hardware_flops
-from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest, StopRequested
-from gpmjax.train.metrics import MetricsWriter, write_json
-from gpmjax.train.optimizer import count, frozen_patterns, make_optimizer, merge, schedule, split
+from gpmjax.train.flops import dense_work
+from gpmjax.train.loop import StopRequest, StopRequested
+from gpmjax.train.metrics import write_json
+from gpmjax.train.optimizer import frozen_patterns, merge
 from gpmjax.train.record import fit_record, refuse_changes
-from gpmjax.train.speed import known_peak
-from gpmjax.train.state import TrainState, init_state, jit_step
+from gpmjax.train.run import Figures, Summary, Task, Trained, batch_places, open_mesh, train
 from gpmjax.train.workdir import owned_workdir
 
 EXAMPLES = 6
 """Groups of which a run leaves embeddings and scores to draw."""
 
+Apply = Callable[[Any, Batch], PreferenceOutput]
+"""(all parameters, batch on the devices) → output, whole on every host."""
 
-def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict[str, Any]:
+
+def fit(config: Config, workdir: str | Path, open_eval_set: OpenEvalSet) -> dict[str, Any]:
     """Trains as ``config`` says, or goes on where an earlier call in ``workdir`` stopped; returns the summary.
 
     SIGTERM and SIGINT save within a step and return a summary with status "interrupted".
+
+    Args:
+      open_eval_set: opens each source of ``config.data.eval``; gpmjax.evals.held_out.held_out is one.
 
     Raises:
       ValueError, FileNotFoundError: a config, data file or model that cannot be used; one line.
@@ -61,309 +69,255 @@ def fit(config: Config, workdir: str | Path, open_held_out: OpenHeldOut) -> dict
     config.validate()
     workdir = Path(workdir)
     with owned_workdir(workdir), StopRequest() as stop:
-        run = Run(config, workdir, open_held_out, stop)
+        summary = Summary(workdir, config)
+        run = read(config, workdir, open_eval_set, stop)
+        summary.add(**_first_figures(run))
         try:
-            return run()
+            with Checkpoints(workdir / "checkpoints", config.checkpoint) as checkpoints:
+                start = begin(run, checkpoints)
+                if start.settled.figures:
+                    summary.add(regularisation=start.settled.figures)
+                freeze = frozen_patterns(config.model)
+                trained = train(task_of(run, start), start.params, freeze, config, run.mesh, checkpoints, workdir, stop)
+                summary.add(**_trained_figures(run, trained, checkpoints))
+                if trained.status == "finished":
+                    finish(run, start, trained, checkpoints, summary)
+                return summary.write(trained.status)
         except StopRequested:
-            return run.summary("interrupted", step=run.step)
+            return summary.write("interrupted")
 
 
-class Run:
-    """One call of ``fit``: its parts, built in the order in which they can fail cheaply."""
+@dataclasses.dataclass(frozen=True)
+class FitRun:
+    """What all phases of a fit read."""
 
-    def __init__(self, config: Config, workdir: Path, open_held_out: OpenHeldOut, stop: StopRequest):
-        self.config, self.workdir, self.stop = config, workdir, stop
-        self._started = time.monotonic()
-        self.mesh = make_mesh(**dataclasses.asdict(config.mesh))
-        rows, places = config.data.rows, self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-        if rows // config.optimizer.accumulate % places:
-            raise ValueError(
-                f"config.data.rows={rows}: must be a multiple of {places * config.optimizer.accumulate} "
-                f"(mesh data × fsdp = {places}, accumulate = {config.optimizer.accumulate})"
-            )
-        self.backbone = open_backbone(config.model, self.mesh, config.seed)
-        self.model = self.backbone.model
-        self.model.config.require_positions("config.data.max_length", config.data.max_length)
-        chat = ChatFormat(self.backbone.tokenizer, template=config.data.template, **self.model.spec.encoding())
-        reads = functools.partial(response_format, chat, self.model.spec.question, self.model.spec.kind)
-        prepared = fit_data(config, reads(order=config.data.order), config.data.train)
-        self.regulariser = Regulariser(config, workdir, prepared, stop.raise_if_agreed)
-        self.train = self.regulariser.train
-        self.sources = prepared.sources
-        self.held_out = {
-            source: open_held_out(
-                source,
-                reads(),
-                max_length=config.data.max_length,
-                rows_per_batch=rows,
-                row_length=config.data.row_length or None,
-            )
-            for source in config.data.eval
-        }
-        reports = {"config.data.train": self.train.report} | {name: data.report for name, data in self.held_out.items()}
-        for name, report in reports.items():
-            if cut := report.cut_line(config.data.max_length):
-                logging.warning("%s: %s", name, cut)
-        self.frozen_backbone = config.model.backbone == "frozen"
-        self.features: GroupFeatures | None = None
-        self.trained = self.untouched = 0
-        self.loop: Loop | None = None
-        self.step = self.steps = 0
-        """What this call has come to, and how many there are to be."""
-        reader = ThreadPoolExecutor(1)
-        self.base = reader.submit(self.backbone.fingerprint)  # all of its files are read, while other things are done
-        reader.shutdown(wait=False)
-
-    def __call__(self) -> dict[str, Any]:
-        config = self.config
-        pipeline = self._train_pipeline()
-        self.steps = steps = config.steps or max(pipeline.steps(config.epochs), config.least_steps)
-        with Checkpoints(self.workdir / "checkpoints", config.checkpoint) as checkpoints:
-            # Before the model is loaded.
-            checkpoints.check_latest(lambda saved: refuse_changes(str(self.workdir), saved, self._record))
-            if self.frozen_backbone:
-                self._encode_features()
-            optimizer = make_optimizer(config.optimizer, steps)
-            params = {"heads": self.backbone.load_heads()} if self.frozen_backbone else self.backbone.load()
-            resumed = checkpoints.latest() is not None
-            self.model = self.regulariser.before_fit(self.model, params["heads"], steps, self._assemble, resumed)
-            checkpoints.check_latest(self._refuse_another_choice)
-            trainable, frozen = split(params, frozen_patterns(config.model))
-            self.trained, self.untouched = count(trainable), count(frozen)
-            state = self._resumed(checkpoints, init_state(trainable, optimizer, self.mesh))
-            writer = MetricsWriter(self.workdir, resumed_step=int(state.step))
-            try:
-                self.loop = Loop(
-                    self._hooks(pipeline, optimizer, state, frozen, checkpoints),
-                    LoopPlan(
-                        steps,
-                        config.log_every,
-                        config.eval_every,
-                        config.checkpoint.every,
-                        schedule(config.optimizer, steps),
-                        evaluate_first=self.step > 0 and checkpoints.metrics(self.step) is None,
-                        hardware_flops=hardware_flops(
-                            self.model.config, self.model.runtime, trainable, frozen, self._work(pipeline.shape)
-                        ),
-                        peak_flops=known_peak(),
-                    ),
-                    writer,
-                    self.stop,
-                )
-                state, status = self.loop.run(state)
-                self.step = int(state.step)
-                checkpoints.wait()
-            finally:
-                writer.close()
-            if status == "finished":
-                self._finish(state, frozen, checkpoints)
-            return self.summary(status, self.step, best=checkpoints.best())
-
-    # Data
-
-    def _train_pipeline(self) -> Pipeline:
-        share, shares = row_share(self.mesh)
-        return Pipeline(
-            self.train.sources,
-            batch_shape(self.config, self.train),
-            weights=self.config.data.weights or None,
-            seed=self.config.seed,
-            packing=self.config.data.packing,
-            host=share,
-            hosts=shares,
-        )
-
-    def _assemble(self, rows: Rows, shape: BatchShape) -> Batch:
-        if self.features is None:
-            return assemble(rows, shape)
-        return assemble_features(rows, shape, self.features, hidden_size=self.model.config.hidden_size)
-
-    def _batch(self, pipeline: Pipeline, step: int) -> Batch:
-        return self._assemble(pipeline.rows(step), pipeline.shape)
-
-    def _encode_features(self) -> None:
-        config = self.config
-        directory = Path(config.model.feature_cache or self.workdir / "features")
-        access = "write" if is_first_host() else "read"
-        store = FeatureStore(directory, self.base.result(), self.model.config.hidden_size, access)
-        groups = [group for source in self.train.sources for group in source]
-        groups += [group for held_out in self.held_out.values() for group in held_out.pipeline.groups]
-
-        encoder = feature_encoder(self.model, self.backbone.load_decoder, self.mesh)
-
-        def encode(batch):
-            self.stop.raise_if_agreed()
-            return encoder(batch)
-
-        bar: list[ProgressBar] = []
-
-        def progress(done: int, total: int) -> None:
-            if not bar:
-                bar.append(ProgressBar("encode", total, done))
-            bar[0].update(done, {})
-
-        places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
-        try:
-            encode_missing(
-                groups,
-                store,
-                encode,
-                rows=-(-4 // places) * places,  # a few rows at least, as many on every device
-                row_length=config.data.max_length,
-                progress=progress,
-                agree=lambda lacking: np.asarray(any_host(lacking)),
-            )
-        finally:
-            for opened in bar:
-                opened.close()
-        self.features = GroupFeatures(store)
-
-    def _work(self, shape: BatchShape) -> Work:
-        """What a batch makes the devices do."""
-        slots = 0 if self.frozen_backbone else shape.tokens
-        return dense_work(self.model.config, shape.rows, slots, shape.responses, self.config.loss.lm_coefficient)
-
-    # The loop's hooks
-
-    def _hooks(
-        self, pipeline: Pipeline, optimizer, state: TrainState, frozen: Any, checkpoints: Checkpoints
-    ) -> LoopHooks:
-        step = make_train_step(self.model, optimizer, self.regulariser.loss, self.config.optimizer.accumulate)
-        step = jit_step(step, state, self.mesh)
-
-        def name_rows(rows: np.ndarray) -> str:
-            shown = ", ".join(self.train.places[row] for row in rows[:5])
-            return shown + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
-
-        return LoopHooks(
-            batch=lambda n: self._batch(pipeline, n),
-            put=functools.partial(put_batch, self.mesh),
-            step=lambda state, batch: step(state, frozen, batch),
-            units="responses" if self.frozen_backbone else "tokens",
-            rows=lambda batch: np.asarray(batch.comparisons.number),
-            name_rows=name_rows,
-            evaluate=lambda state: self._evaluate(merge(state.params, frozen)),
-            save=lambda state, figures: checkpoints.save(state, self._record | self._choice, self._ranked(figures)),
-        )
-
-    @functools.cached_property
-    def _apply(self):
-        model = self.model
-        return jax.jit(
-            lambda params, batch: model.apply({"params": params}, batch), out_shardings=replicated(self.mesh)
-        )
-
-    def _fit_cyclic_part(self, params: Any) -> Any:
-        """Stage two of a fit in two stages: changes what the model declares, and returns the parameters."""
-        encode = feature_encoder(self.model, lambda: params["decoder"], self.mesh)
-        self.model, params = self.regulariser.after_fit(self.model, params, encode)
-        self.__dict__.pop("_apply", None)  # it was compiled for stage one's γ and τ
-        return params
-
-    def _evaluate(self, params: Any) -> dict[str, dict[str, Any]]:
-        def scorer(batch: Batch) -> PreferenceOutput:
-            self.stop.raise_if_agreed()
-            return self._apply(params, put_whole_batch(self.mesh, batch))
-
-        figures = {}
-        for name, held_out in self.held_out.items():
-            pipeline = held_out.pipeline
-            batches = (self._batch(pipeline, n) for n in range(pipeline.steps(1)))
-            figures[name] = held_out.measure(scorer, batches)
-        return figures
-
-    def _ranked(self, figures: dict[str, dict[str, Any]]) -> dict[str, float] | None:
-        """What checkpoints are ranked by: the first eval set's figures."""
-        if not figures:
-            return None
-        first = figures[self.config.data.eval[0]]
-        return {"accuracy": float(first["accuracy"]), "nll": float(first["nll"])}
-
-    # Resuming and ending
-
-    @functools.cached_property
-    def _record(self) -> dict[str, Any]:
-        ranked_by = self.held_out[self.config.data.eval[0]].pipeline.groups if self.held_out else None
-        return fit_record(
-            self.config, self.backbone.model.spec, self.steps, self.base.result(), self.sources, ranked_by
-        )
+    config: Config
+    workdir: Path
+    stop: StopRequest
+    mesh: Mesh
+    backbone: Backbone
+    data: FitData
+    pipeline: Pipeline
+    """Training batches, this host's rows of them."""
+    steps: int
+    base: Future[str]
+    """The backbone's fingerprint; reading all of its files takes a while."""
 
     @property
-    def _choice(self) -> dict[str, Any]:
-        """What took the place of "auto" in the config's loss."""
-        return {"chosen": {name: getattr(self.regulariser.loss, name) for name in ("curl", "gate_penalty")}}
+    def frozen_backbone(self) -> bool:
+        return self.config.model.backbone == "frozen"
 
-    def _refuse_another_choice(self, saved: dict[str, Any]) -> None:
+    @functools.cached_property
+    def record(self) -> dict[str, Any]:
+        """What a resumed run must have in common with this one."""
+        sets = self.data.eval_sets
+        ranked_by = sets[self.config.data.eval[0]].pipeline.groups if sets else None
+        spec, sources = self.backbone.model.spec, self.data.sources
+        return fit_record(self.config, spec, self.steps, self.base.result(), sources, ranked_by)
+
+
+class Start(NamedTuple):
+    """What training begins with."""
+
+    settled: Settled
+    params: dict
+    """The heads' alone where the backbone is frozen."""
+    assemble: Assemble
+
+
+def read(config: Config, workdir: Path, open_eval_set: OpenEvalSet, stop: StopRequest) -> FitRun:
+    """First phase: everything that needs no weights, in the order in which it can fail cheaply."""
+    mesh = open_mesh(config.mesh, "data.rows", config.data.rows, config.optimizer.accumulate)
+    backbone = open_backbone(config.model, mesh, config.seed)
+    data = read_data(config, backbone, open_eval_set)
+    reader = ThreadPoolExecutor(1)
+    base = reader.submit(backbone.fingerprint)
+    reader.shutdown(wait=False)
+    pipeline = training_pipeline(config, data.train, mesh)
+    steps = config.steps or max(pipeline.steps(config.epochs), config.least_steps)
+    return FitRun(config, workdir, stop, mesh, backbone, data, pipeline, steps, base)
+
+
+def begin(run: FitRun, checkpoints: Checkpoints) -> Start:
+    """Second phase: features, parameters, penalties. A run that may not go on is refused before weights are loaded."""
+    config, model, place = run.config, run.backbone.model, str(run.workdir)
+    checkpoints.check_latest(lambda saved: refuse_changes(place, saved, run.record))
+    assemble_batch = assemble
+    if run.frozen_backbone:
+        features = encode_features(run)
+        assemble_batch = functools.partial(assemble_features, features=features, hidden_size=model.config.hidden_size)
+    params = {"heads": run.backbone.load_heads()} if run.frozen_backbone else run.backbone.load()
+    settled = settle_penalties(
+        config,
+        run.workdir,
+        run.data,
+        model,
+        params["heads"],
+        run.steps,
+        assemble_batch,
+        resumed=checkpoints.latest() is not None,
+        between=run.stop.raise_if_agreed,
+    )
+
+    def refuse_another_choice(saved: dict[str, Any]) -> None:
         if "chosen" in saved:
-            refuse_changes(str(self.workdir), saved, self._choice)
+            refuse_changes(place, saved, settled.choice)
 
-    def _resumed(self, checkpoints: Checkpoints, state: TrainState) -> TrainState:
-        resumed = checkpoints.resume(state, self.mesh)
-        if resumed is None:
-            return state
-        self.step = int(resumed.step)
-        logging.info("%s: resuming at step %d", self.workdir, self.step)
-        return resumed
+    checkpoints.check_latest(refuse_another_choice)
+    return Start(settled, params, assemble_batch)
 
-    def _write_examples(self, params: Any) -> None:
-        """preferences-N.json for some training groups, to be drawn."""
-        if self.model.spec.question:
-            return  # what is in a row are questions, not answers
-        groups = [group for source in self.train.sources for group in source if len(group.responses) > 2]
-        for n, group in enumerate(groups[:EXAMPLES]):
-            shape = BatchShape(self.config.data.rows, *group.size)
-            batch = self._assemble([[group]] + [[]] * (shape.rows - 1), shape)
-            output = self._apply(params, put_whole_batch(self.mesh, batch))
-            write_json(self.workdir / f"preferences-{n}.json", example(group, output, self.backbone.tokenizer))
 
-    def _finish(self, state: TrainState, frozen: Any, checkpoints: Checkpoints) -> None:
-        last = exported = merge(state.params, frozen)
-        if self.config.export_step == "best" and checkpoints.best() is not None:
-            exported = merge(checkpoints.restore(checkpoints.best(), state, self.mesh).params, frozen)
-        if self.regulariser.two_stages:
-            last = exported = self._fit_cyclic_part(exported)
-        if self.held_out and (self.regulariser.two_stages or not self.loop.evaluation):
-            # Not known yet: the model has changed since the loop, or nothing was left to train.
-            self.loop.evaluation = self._evaluate(last)
-        self._write_examples(last)
-        if self.config.export == "none":
-            return
-        if self.frozen_backbone:
-            exported["decoder"] = self.backbone.load_decoder()
-        hub.save_preference_model(
-            self.workdir / "model",
-            exported,
-            self.model.config,
-            self.model.spec,
-            self.backbone.tokenizer,
-            form=self.config.export,
-            lora=self.model.runtime.lora,
+def encode_features(run: FitRun) -> GroupFeatures:
+    """Features of every group, for a frozen backbone: those that the cache lacks are computed."""
+    config, model, data = run.config, run.backbone.model, run.data
+    directory = Path(config.model.feature_cache or run.workdir / "features")
+    access = "write" if is_first_host() else "read"
+    store = FeatureStore(directory, run.base.result(), model.config.hidden_size, access)
+    groups = data.groups + [group for found in data.eval_sets.values() for group in found.pipeline.groups]
+    encoder = feature_encoder(model, run.backbone.load_decoder, run.mesh)
+
+    def encode(batch):
+        run.stop.raise_if_agreed()
+        return encoder(batch)
+
+    bar: list[ProgressBar] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bar:
+            bar.append(ProgressBar("encode", total, done))
+        bar[0].update(done, {})
+
+    places = batch_places(run.mesh)
+    try:
+        encode_missing(
+            groups,
+            store,
+            encode,
+            rows=-(-4 // places) * places,  # a few rows at least, as many on every device
+            row_length=config.data.max_length,
+            progress=progress,
+            agree=lambda lacking: np.asarray(any_host(lacking)),
         )
+    finally:
+        for opened in bar:
+            opened.close()
+    return GroupFeatures(store)
 
-    def summary(self, status: str, step: int, best: int | None = None) -> dict[str, Any]:
-        """Every final figure, written to ``summary.json`` and returned."""
-        device = jax.devices()[0]
-        figures = {
-            "status": status,
-            "step": step,
-            "best_step": best,
-            "eval": self.loop.evaluation if self.loop else {},
-            "tau": self.model.spec.tau,
-            **({"regularisation": self.regulariser.figures} if self.regulariser.figures else {}),
-            "seconds": round(time.monotonic() - self._started, 1),
-            "responses" if self.frozen_backbone else "tokens": self.loop.speed.trained_units if self.loop else 0,
-            "speed": self.loop.speed.summary() if self.loop else {},
-            "parameters": {"trained": self.trained, "frozen": self.untouched},
-            "data": {"train": self.train.report._asdict()}
-            | {name: held_out.report._asdict() for name, held_out in self.held_out.items()},
-            "model": str(self.workdir / "model") if self.config.export != "none" and status == "finished" else None,
-            "device": {
-                "kind": device.device_kind,
-                "platform": device.platform,
-                "count": jax.device_count(),
-                "hosts": jax.process_count(),
-                "peak_flops": peak_flops(device.device_kind) or "unknown, so no MFU",
-            },
-            "config": dataclasses.asdict(self.config),
-        }
-        return write_json(self.workdir / "summary.json", figures)
+
+def task_of(run: FitRun, start: Start) -> Task:
+    """Third phase, as the engine sees it."""
+    config, (settled, _, assemble_batch), shape = run.config, start, run.pipeline.shape
+    model, loss = settled.model, settled.loss
+    apply = jit_apply(model, run.mesh)
+    slots = 0 if run.frozen_backbone else shape.tokens
+
+    def rank(figures: Figures) -> dict[str, float] | None:
+        """The first evaluation set's figures."""
+        first = figures.get(config.data.eval[0]) if figures else None
+        return first and {"accuracy": float(first["accuracy"]), "nll": float(first["nll"])}
+
+    return Task(
+        steps=run.steps,
+        batch=lambda step: assemble_batch(run.pipeline.rows(step), shape),
+        put=functools.partial(put_batch, run.mesh),
+        make_step=lambda optimizer: make_train_step(model, optimizer, loss, config.optimizer.accumulate),
+        rows=lambda batch: np.asarray(batch.comparisons.number),
+        places=run.data.train.places,
+        decoder=model.config,
+        runtime=model.runtime,
+        work=dense_work(model.config, shape.rows, slots, shape.responses, loss.lm_coefficient),
+        record=lambda: run.record | settled.choice,
+        units="responses" if run.frozen_backbone else "tokens",
+        evaluate=lambda params: evaluate(run, assemble_batch, apply, params),
+        eval_every=config.eval_every,
+        rank=rank,
+    )
+
+
+def jit_apply(model: PreferenceModel, mesh: Mesh) -> Apply:
+    """The compiled forward pass of ``model``."""
+    return jax.jit(lambda params, batch: model.apply({"params": params}, batch), out_shardings=replicated(mesh))
+
+
+def evaluate(run: FitRun, assemble_batch: Assemble, apply: Apply, params: Any) -> Figures:
+    """Figures of every evaluation set. Raises StopRequested between batches."""
+
+    def scorer(batch: Batch) -> PreferenceOutput:
+        run.stop.raise_if_agreed()
+        return apply(params, put_whole_batch(run.mesh, batch))
+
+    figures = {}
+    for name, eval_set in run.data.eval_sets.items():
+        pipeline = eval_set.pipeline
+        batches = (assemble_batch(pipeline.rows(step), pipeline.shape) for step in range(pipeline.steps(1)))
+        figures[name] = eval_set.measure(scorer, batches)
+    return figures
+
+
+def finish(run: FitRun, start: Start, trained: Trained, checkpoints: Checkpoints, summary: Summary) -> None:
+    """Fourth phase: chooses the parameters to export, fits stage two, evaluates where nothing has, and exports."""
+    config, model, staged = run.config, start.settled.model, two_stages(run.config)
+    last = exported = trained.params
+    if config.export_step == "best" and checkpoints.best() is not None:
+        best = checkpoints.restore(checkpoints.best(), trained.state, run.mesh)
+        exported = merge(best.params, trained.frozen)
+    if staged:
+        stage_one, between = exported, run.stop.raise_if_agreed
+        encode = feature_encoder(model, lambda: stage_one["decoder"], run.mesh)
+        model, exported, figures = fit_second_stage(
+            config, run.workdir, run.data, model, stage_one, encode, between=between
+        )
+        last = exported
+        summary.add(regularisation=figures, tau=model.spec.tau)
+    apply = jit_apply(model, run.mesh)
+    if run.data.eval_sets and (staged or not trained.evaluation):
+        # Not known yet: the model has changed since the loop, or nothing was left to train.
+        summary.add(eval=evaluate(run, start.assemble, apply, last))
+    write_examples(run, start.assemble, apply, last)
+    if config.export == "none":
+        return
+    if run.frozen_backbone:
+        exported["decoder"] = run.backbone.load_decoder()
+    directory, tokenizer = run.workdir / "model", run.backbone.tokenizer
+    lora = model.runtime.lora
+    hub.save_preference_model(directory, exported, model.config, model.spec, tokenizer, form=config.export, lora=lora)
+    summary.add(model=str(directory))
+
+
+def write_examples(run: FitRun, assemble_batch: Assemble, apply: Apply, params: Any) -> None:
+    """Writes preferences-N.json of some training groups, to be drawn."""
+    if run.backbone.model.spec.question:
+        return  # a row holds questions, not responses
+    groups = [group for group in run.data.groups if len(group.responses) > 2]
+    for n, group in enumerate(groups[:EXAMPLES]):
+        shape = BatchShape(run.config.data.rows, *group.size)
+        batch = assemble_batch([[group]] + [[]] * (shape.rows - 1), shape)
+        output = apply(params, put_whole_batch(run.mesh, batch))
+        write_json(run.workdir / f"preferences-{n}.json", example(group, output, run.backbone.tokenizer))
+
+
+def _first_figures(run: FitRun) -> dict[str, Any]:
+    """The summary of a run that is stopped before its first step."""
+    reports = {"train": run.data.train.report} | {name: found.report for name, found in run.data.eval_sets.items()}
+    return {
+        "step": 0,
+        "best_step": None,
+        "eval": {},
+        "tau": run.backbone.model.spec.tau,
+        "responses" if run.frozen_backbone else "tokens": 0,
+        "speed": {},
+        "parameters": {"trained": 0, "frozen": 0},
+        "data": {name: report._asdict() for name, report in reports.items()},
+        "model": None,
+    }
+
+
+def _trained_figures(run: FitRun, trained: Trained, checkpoints: Checkpoints) -> dict[str, Any]:
+    return {
+        "step": trained.step,
+        "best_step": checkpoints.best(),
+        "eval": trained.evaluation,
+        "responses" if run.frozen_backbone else "tokens": trained.units,
+        "speed": trained.speed,
+        "parameters": trained.parameters(),
+    }

@@ -1,4 +1,4 @@
-"""Which comparisons are held out together, so that a choice made on them is about prompts, or responses, not seen in the fit."""
+"""Folds: comparisons that are held out together, so that a choice made on them is about unseen prompts or responses."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -21,7 +21,8 @@ class Folds(NamedTuple):
     fit: np.ndarray
     """[F, N] bool: comparisons that a fold's fit may learn from."""
     held_out: np.ndarray
-    """[F, N] bool: comparisons that the fold's fit is measured on. Those in neither join a held-out response and one that is not."""
+    """[F, N] bool: comparisons that the fold's fit is measured on. A comparison of a held-out response with another one
+    is in neither array."""
     first: np.ndarray
     """[N] int: the unit (prompt or chosen response) that each comparison belongs to."""
     second: np.ndarray
@@ -29,7 +30,7 @@ class Folds(NamedTuple):
 
 
 def make_folds(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, folds: int, seed: int) -> Folds:
-    """Folds over the prompts; over the responses where there are too few prompts; none where there is too little of either.
+    """Folds over the prompts; over the responses where there are too few prompts; none where there are too few of both.
 
     Args:
       sources: encoded groups; one prompt may be in several of them. A comparison's ``number`` is below ``comparisons``.
@@ -63,6 +64,27 @@ def make_folds(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, fold
         return Folds("responses", fit, held_out, chosen, rejected)
     nothing = np.zeros((folds, comparisons), bool)
     return Folds("nothing", nothing, nothing, chosen, rejected)
+
+
+class Parted(NamedTuple):
+    """Training groups, and those that stage one leaves out."""
+
+    train: list[list[EncodedGroup]]
+    held_out: list[EncodedGroup]
+
+
+def leave_out(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, share: float, seed: int) -> Parted:
+    """Leaves out ``share`` of the prompts, whole; none where there are too few of them."""
+    folds = make_folds(sources, comparisons, max(2, round(1 / share)), seed)
+    if folds.unit != "prompts":
+        return Parted([list(source) for source in sources], [])
+    out = folds.held_out[0]
+
+    def is_out(group: EncodedGroup) -> bool:
+        return any(out[c.number] for c in group.comparisons)
+
+    train = [[group for group in source if not is_out(group)] for source in sources]
+    return Parted(train, [group for source in sources for group in source if is_out(group)])
 
 
 def _parts(count: int, folds: int, seed: int) -> np.ndarray:
@@ -106,7 +128,8 @@ def standard_error(values: np.ndarray, weight: np.ndarray, first: np.ndarray, se
 def chosen_elsewhere(loss: np.ndarray, weight: np.ndarray, part: np.ndarray) -> np.ndarray:
     """[N] int: for each comparison the candidate with the least loss on the comparisons of all *other* parts.
 
-    A candidate that is chosen on the very comparisons on which its gain is measured gains by the choice alone; this one does not.
+    A candidate that is chosen on the comparisons on which its gain is measured gains by the choice alone; this one does
+    not.
 
     Args:
       loss: [candidates, N]. weight: [N]. part: [N] int, what each comparison is held out with.

@@ -1,24 +1,28 @@
-"""What ``loss.curl="auto"`` does to a run: numbers in the place of "auto", before the fit or after it."""
+"""What ``loss.curl="auto"`` does to a run: numbers take the place of "auto", before the fit or after it.
+
+On a frozen backbone `settle_penalties` chooses them before the fit, by a path over cached features. Where the backbone
+trains, the fit is stage one, and `fit_second_stage` chooses them after it.
+"""
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from gpmjax.arrays import FeatureBatch, TokenBatch
-from gpmjax.config import Config
-from gpmjax.data.assemble import BatchShape, Rows, assemble_features
+from gpmjax.config import Config, LossConfig
+from gpmjax.data.assemble import assemble_features
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape
+from gpmjax.data.pipeline import Pipeline, fit_shape
 from gpmjax.fit.curl_path import choose_price, targets_of
 from gpmjax.fit.features import features_in_memory
 from gpmjax.fit.folds import make_folds
-from gpmjax.fit.inputs import batch_shape
-from gpmjax.fit.second_stage import fit_cyclic_part, leave_out, with_choice
+from gpmjax.fit.inputs import Assemble, FitData, training_pipeline, training_shape, two_stages
+from gpmjax.fit.second_stage import fit_cyclic_part, with_choice
 from gpmjax.hub.json_files import json_object
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.progress import ProgressBar
@@ -30,144 +34,150 @@ FILE = "regularisation.json"
 STAGE_ROWS = 128
 """Groups of a batch in stage two."""
 
-Assemble = Callable[[Rows, BatchShape], FeatureBatch]
 
+class Settled(NamedTuple):
+    """What a fit begins with once its penalties are numbers."""
 
-class Regulariser:
-    """Settles a hybrid's penalties: before the fit by a path over cached features, or after it by a second stage."""
-
-    def __init__(self, config: Config, workdir: Path, train: Prepared, between: Callable[[], None]):
-        """Args:
-        train: the training data; ``self.train`` is what the fit may see of it.
-        between: called between batches, to stop there when asked to.
-        """
-        self.config, self.train, self._between = config, train, between
-        self._file = workdir / FILE
-        self.loss = config.loss
-        """The config's, with the numbers that took the place of "auto"."""
-        self.figures: dict[str, Any] | None = None
-        """What "auto" chose, on what, and the path."""
-        self._left_out: list[EncodedGroup] = []
-        if self.two_stages:
-            parted = leave_out(train.sources, len(train.places), config.loss.held_out_share, config.seed)
-            self.train, self._left_out = train._replace(sources=parted.train), parted.held_out
+    model: PreferenceModel
+    """At ρ = ∞, and in a first stage, it has γ = 0."""
+    loss: LossConfig
+    figures: dict[str, Any] | None = None
+    """What "auto" chose, on what, and the path; None where nothing was chosen."""
 
     @property
-    def _frozen_backbone(self) -> bool:
-        return self.config.model.backbone == "frozen"
+    def choice(self) -> dict[str, Any]:
+        """What a checkpoint records of the penalties."""
+        return {"chosen": {name: getattr(self.loss, name) for name in ("curl", "gate_penalty")}}
 
-    @property
-    def two_stages(self) -> bool:
-        """Whether the cyclic part is fitted after the backbone and the reward."""
-        return self.config.loss.curl == "auto" and not self._frozen_backbone
 
-    def before_fit(
-        self, model: PreferenceModel, heads: Any, steps: int, assemble: Assemble, resumed: bool
-    ) -> PreferenceModel:
-        """The model to fit; ``self.loss`` then holds numbers. At ρ = ∞, and in a first stage, the model has γ = 0.
+def settle_penalties(
+    config: Config,
+    workdir: Path,
+    data: FitData,
+    model: PreferenceModel,
+    heads: Any,
+    steps: int,
+    assemble: Assemble,
+    *,
+    resumed: bool,
+    between: Callable[[], None],
+) -> Settled:
+    """The model to fit and its loss, with numbers in the place of "auto".
 
-        Args:
-          heads: the parameters that the fit begins with.
-          assemble: rows of groups as a batch of features; used with a frozen backbone alone.
-          resumed: whether a checkpoint exists, made with a choice that must not change.
-        """
-        loss = self.config.loss
-        if self.two_stages:
-            self.loss = dataclasses.replace(loss, curl="inf", gate_penalty="0")
-        elif loss.curl == "auto":
-            if resumed and self._file.is_file():
-                self.figures = json_object(self._file)
-            else:
-                self.figures = write_json(self._file, self._choose(model, heads, steps, assemble))
-            self.loss = dataclasses.replace(
-                loss, **{name: str(self.figures[name]) for name in ("curl", "gate_penalty")}
-            )
-        if self.loss.strength("curl") == math.inf:
-            return model.clone(spec=dataclasses.replace(model.spec, gamma=0.0))
-        return model
+    Args:
+      heads: the parameters that the fit begins with.
+      steps: of the fit.
+      resumed: whether a checkpoint exists, made with a choice that must not change.
+      between: called between batches; may raise StopRequested.
+    """
+    loss, figures, file = config.loss, None, workdir / FILE
+    if two_stages(config):
+        loss = dataclasses.replace(loss, curl="inf", gate_penalty="0")
+    elif loss.curl == "auto":
+        if resumed and file.is_file():
+            figures = json_object(file)
+        else:
+            figures = write_json(file, _choose(config, data, model, heads, steps, assemble, between))
+        loss = dataclasses.replace(loss, **{name: str(figures[name]) for name in ("curl", "gate_penalty")})
+    if loss.strength("curl") == math.inf:
+        model = model.clone(spec=dataclasses.replace(model.spec, gamma=0.0))
+    return Settled(model, loss, figures)
 
-    def after_fit(
-        self, model: PreferenceModel, params: Any, encode: Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]]
-    ) -> tuple[PreferenceModel, Any]:
-        """Stage two: the model with its γ and τ, and parameters with the cyclic part.
 
-        Args:
-          params: stage one's.
-          encode: batch → features [B, R, D] of responses and prompts under those parameters.
-        """
-        groups = self._groups()
-        whole = model.clone(spec=dataclasses.replace(model.spec, gamma=1.0))
-        shape = batch_shape(self.config, self.train)
-        features = features_in_memory(
-            groups + self._left_out,
-            lambda batch: encode(self._checked(batch)),
-            rows=shape.rows,
-            row_length=shape.tokens,
+def _choose(
+    config: Config,
+    data: FitData,
+    model: PreferenceModel,
+    heads: Any,
+    steps: int,
+    assemble: Assemble,
+    between: Callable[[], None],
+) -> dict[str, Any]:
+    """The path over prices and folds. Every host reads whole batches, which are small, and makes the same choice."""
+    comparisons = len(data.train.places)
+    bar = ProgressBar("regularisation path", steps)
+    try:
+        choice = choose_price(
+            model,
+            jax.device_get(heads),
+            make_optimizer(config.optimizer, steps),
+            config.loss,
+            make_folds(data.train.sources, comparisons, config.loss.folds, config.seed),
+            _batches(training_pipeline(config, data.train, mesh=None), steps, assemble, between),
+            lambda: _once(data.groups, config.data.rows, assemble, between),
+            targets_of(data.groups, comparisons),
+            progress=lambda done: bar.update(done, {}),
         )
-        assemble = lambda rows, shape: assemble_features(rows, shape, features, hidden_size=model.config.hidden_size)
-        pairs = fit_shape(groups, rows=STAGE_ROWS, packing="single")
-        pipeline = Pipeline([groups], pairs, seed=self.config.seed, packing="single")
-        found = fit_cyclic_part(
-            whole,
-            jax.device_get(params["heads"]),
-            self.config.loss,
-            targets_of(groups + self._left_out, len(self.train.places)),
-            lambda steps: self._batches(pipeline, steps, assemble),
-            pipeline.steps(1),
-            list(self._once(self._left_out, STAGE_ROWS, assemble)) if self._left_out else [],
-            self._left_out,
-        )
-        self.figures = write_json(self._file, found.summary())
-        return with_choice(whole, found), params | {"heads": found.heads}
-
-    def _choose(self, model: PreferenceModel, heads: Any, steps: int, assemble: Assemble) -> dict[str, Any]:
-        config, count, groups = self.config, len(self.train.places), self._groups()
-        # Whole batches on every host: they are small, and every host makes the same choice.
-        pipeline = Pipeline(
-            self.train.sources,
-            batch_shape(config, self.train),
-            weights=config.data.weights or None,
-            seed=config.seed,
-            packing=config.data.packing,
-        )
-        bar = ProgressBar("regularisation path", steps)
-        try:
-            choice = choose_price(
-                model,
-                jax.device_get(heads),
-                make_optimizer(config.optimizer, steps),
-                config.loss,
-                make_folds(self.train.sources, count, config.loss.folds, config.seed),
-                self._batches(pipeline, steps, assemble),
-                lambda: self._once(groups, config.data.rows, assemble),
-                targets_of(groups, count),
-                progress=lambda done: bar.update(done, {}),
-            )
-        finally:
-            bar.close()
-        return choice.summary()
-
-    def _groups(self) -> list[EncodedGroup]:
-        return [group for source in self.train.sources for group in source]
-
-    def _once(self, groups: list[EncodedGroup], rows: int, assemble: Assemble) -> Iterator[FeatureBatch]:
-        pipeline = Pipeline([groups], fit_shape(groups, rows=rows), order="ordered")
-        return self._batches(pipeline, pipeline.steps(1), assemble)
-
-    def _batches(self, pipeline: Pipeline, steps: int, assemble: Assemble) -> Iterator[FeatureBatch]:
-        return (assemble(pipeline.rows(n), pipeline.shape) for n in range(steps) if self._checked(True))
-
-    def _checked(self, value: Any) -> Any:
-        self._between()
-        return value
+    finally:
+        bar.close()
+    return choice.summary()
 
 
-def describe(figures: Mapping[str, Any]) -> str:
-    """What was chosen, in a sentence, and what cycles gained where they could be measured.
+def fit_second_stage(
+    config: Config,
+    workdir: Path,
+    data: FitData,
+    model: PreferenceModel,
+    params: Any,
+    encode: Callable[[TokenBatch], tuple[np.ndarray, np.ndarray]],
+    *,
+    between: Callable[[], None],
+) -> tuple[PreferenceModel, Any, dict[str, Any]]:
+    """Stage two: the model with its γ and τ, the parameters with the cyclic part, and figures of the choice.
 
-    >>> describe({"held_out": "nothing", "curl": 0.03, "gate_penalty": 0.0})
+    Args:
+      params: stage one's.
+      encode: batch → features [B, R, D] of responses and prompts under those parameters.
+      between: called between batches; may raise StopRequested.
+    """
+    groups, left_out = data.groups, data.left_out
+    shape = training_shape(config, data.train)
+
+    def checked(batch: TokenBatch) -> tuple[np.ndarray, np.ndarray]:
+        between()
+        return encode(batch)
+
+    features = features_in_memory(groups + left_out, checked, rows=shape.rows, row_length=shape.tokens)
+
+    def assemble(rows, shape):
+        return assemble_features(rows, shape, features, hidden_size=model.config.hidden_size)
+
+    pairs = fit_shape(groups, rows=STAGE_ROWS, packing="single")
+    pipeline = Pipeline([groups], pairs, seed=config.seed, packing="single")
+    found = fit_cyclic_part(
+        model.clone(spec=dataclasses.replace(model.spec, gamma=1.0)),
+        jax.device_get(params["heads"]),
+        config.loss,
+        targets_of(groups + left_out, len(data.train.places)),
+        lambda steps: _batches(pipeline, steps, assemble, between),
+        pipeline.steps(1),
+        list(_once(left_out, STAGE_ROWS, assemble, between)) if left_out else [],
+        left_out,
+    )
+    figures = write_json(workdir / FILE, found.summary())
+    return with_choice(model, found), params | {"heads": found.heads}, figures
+
+
+def _once(
+    groups: list[EncodedGroup], rows: int, assemble: Assemble, between: Callable[[], None]
+) -> Iterator[FeatureBatch]:
+    """Batches that hold every group once."""
+    pipeline = Pipeline([groups], fit_shape(groups, rows=rows), order="ordered")
+    return _batches(pipeline, pipeline.steps(1), assemble, between)
+
+
+def _batches(pipeline: Pipeline, steps: int, assemble: Assemble, between: Callable[[], None]) -> Iterator[FeatureBatch]:
+    for step in range(steps):
+        between()
+        yield assemble(pipeline.rows(step), pipeline.shape)
+
+
+def describe_choice(figures: Mapping[str, Any]) -> str:
+    """A sentence on what was chosen, and on what cycles gained where that could be measured.
+
+    >>> describe_choice({"held_out": "nothing", "curl": 0.03, "gate_penalty": 0.0})
     'price of a cycle ρ = 0.03, the default: there was too little to hold out'
-    >>> describe({"held_out": "prompts", "curl": "inf", "gate_penalty": 0.0})
+    >>> describe_choice({"held_out": "prompts", "curl": "inf", "gate_penalty": 0.0})
     'price of a cycle ρ = ∞, chosen on held-out prompts: Bradley–Terry'
     """
     price = "∞" if figures["curl"] == "inf" else f"{figures['curl']:g}"

@@ -20,7 +20,7 @@ from gpmjax.arrays import FeatureBatch
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.fit.curl_path import CURLS, DOUBT, Price, Targets, default_price, fit_members, named_curl, prices
-from gpmjax.fit.folds import Folds, chosen_elsewhere, make_folds, standard_error
+from gpmjax.fit.folds import Folds, chosen_elsewhere, standard_error
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import cyclic_scores, pair_scores
 from gpmjax.preference.held_out_gain import held_out_gain
@@ -62,24 +62,6 @@ class SecondStage(NamedTuple):
             "path": [row | {"curl": named_curl(row["curl"])} for row in self.path],
             "gain": self.gain,
         }
-
-
-class Parted(NamedTuple):
-    """Training groups, and those that stage one leaves out."""
-
-    train: list[list[EncodedGroup]]
-    held_out: list[EncodedGroup]
-
-
-def leave_out(sources: Sequence[Sequence[EncodedGroup]], comparisons: int, share: float, seed: int) -> Parted:
-    """Leaves out ``share`` of the prompts, whole; none where there are too few of them."""
-    folds = make_folds(sources, comparisons, max(2, round(1 / share)), seed)
-    if folds.unit != "prompts":
-        return Parted([list(source) for source in sources], [])
-    out = folds.held_out[0]
-    is_out = lambda group: any(out[c.number] for c in group.comparisons)
-    train = [[group for group in source if not is_out(group)] for source in sources]
-    return Parted(train, [group for source in sources for group in source if is_out(group)])
 
 
 def fit_cyclic_part(

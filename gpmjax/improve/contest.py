@@ -8,42 +8,24 @@ did train it is asked too: where it sees far more progress than the judge, the p
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
+from gpmjax.config.improve import ImproveConfig
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.prompts import EncodedPrompt
 from gpmjax.improve import stages
 from gpmjax.improve.figures import lengths
+from gpmjax.improve.policy_run import PolicyRun
 from gpmjax.improve.tables import Rows
 from gpmjax.judges.scoring import open_scorer
 from gpmjax.train.backbone import OpenDecoder
 
 
-class Run(Protocol):
-    """What the judge needs of the run that it belongs to (improve.improve.Improvement)."""
-
-    workdir: Path
-    base: OpenDecoder
-    mesh: Any
-    stop: Any
-
-    def policy(self, iteration: int) -> OpenDecoder: ...
-    def folder(self, iteration: int) -> Path: ...
-    def read_prompts(self, config: PromptsConfig, name: str) -> list[EncodedPrompt]: ...
-    def facts(self, stage: str, iteration: int) -> dict[str, str]: ...
-    def sampling_seed(self, *key: int) -> int: ...
-    def open_rollout(
-        self, config: RolloutConfig, policy: OpenDecoder, number: int, chat: ChatFormat
-    ) -> stages.Rollout: ...
-
-
 class Judge:
     """Compares each iteration's policy with the first one, on the judge's own prompts."""
 
-    def __init__(self, config: ImproveConfig, run: Run):
+    def __init__(self, config: ImproveConfig, run: PolicyRun):
         self._run, self._judge = run, config.judge
         # Responses are drawn here as in training, but for their number.
         self._rollout = dataclasses.replace(config.rollout, responses=config.judge.responses)

@@ -20,7 +20,7 @@ from gpmjax.fit.fit import fit
 from gpmjax.hub import load_preference_model
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.train.checkpoint import Checkpoints
-from gpmjax.train.loop import TrainingDiverged
+from gpmjax.train.loop import Loop, StopRequest, TrainingDiverged
 from gpmjax.train.metrics import read_metrics
 
 
@@ -53,14 +53,14 @@ def test_it_learns_and_leaves_everything_behind(config, tmp_path):
 
 def stop_after(monkeypatch, step):
     """SIGTERM as soon as the metrics of ``step`` are read."""
-    read = fitting.Loop._read
+    read = Loop._read
 
     def read_and_stop(loop, pending):
         read(loop, pending)
         if pending is not None and pending.step == step:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(fitting.Loop, "_read", read_and_stop)
+    monkeypatch.setattr(Loop, "_read", read_and_stop)
 
 
 def test_an_interrupted_run_goes_on_with_the_next_batch(config, tmp_path, monkeypatch):
@@ -158,8 +158,7 @@ def test_a_work_directory_in_use_is_refused_before_anything_is_read(config, tmp_
 
 def test_what_is_cut_is_said(config, tmp_path, caplog):
     config.data.max_length = 40
-    run = fitting.Run(config, tmp_path, held_out, fitting.StopRequest())
-    report = run.train.report
+    report = fitting.read(config, tmp_path, held_out, StopRequest()).data.train.report
     assert 0 < report.sequences_cut <= report.responses and report.tokens_cut
     said = f"{report.sequences_cut} of {report.responses} sequences lost {report.tokens_cut} tokens"
     assert [said in line for line in caplog.messages if "max_length=40" in line] == [
@@ -181,7 +180,7 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
     run, before = tmp_path / "run", copy.deepcopy(config)
     fit(config, run, held_out)
     record = json.loads(record_file(run).read_text(encoding="utf-8"))
-    assert record["model"]["base"] == fitting.Run(config, run, held_out, fitting.StopRequest()).backbone.fingerprint()
+    assert record["model"]["base"] == fitting.read(config, run, held_out, StopRequest()).backbone.fingerprint()
     refused = {
         "optimizer.learning_rate=0.003, this config has 0.01": lambda c: setattr(c.optimizer, "learning_rate", 0.01),
         "optimizer.steps=12, this config has 13": lambda c: setattr(c, "steps", 13),
@@ -227,34 +226,34 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
 
 def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_path, monkeypatch):
     config.model.backbone, config.eval_every, config.checkpoint.keep = "frozen", 6, 3
-    evaluate = fitting.Run._evaluate
+    evaluate = fitting.evaluate
 
-    def interrupted(run, params):
+    def interrupted(*given):
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(run, params)
+        return evaluate(*given)
 
     def evaluations():
         return [line["step"] for line in read_metrics(tmp_path) if "eval" in line]
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.Run, "_evaluate", interrupted)
+        patch.setattr(fitting, "evaluate", interrupted)
         summary = fit(config, tmp_path, held_out)
         assert (summary["status"], summary["step"]) == ("interrupted", 6)
         again = fit(config, tmp_path, held_out)  # while it makes up for the evaluation that was broken off
         assert (again["status"], again["step"]) == ("interrupted", 6) and evaluations() == []
 
-    def interrupted_at_last(run, params):
-        return (interrupted if evaluations() else evaluate)(run, params)
+    def interrupted_at_last(*given):
+        return (interrupted if evaluations() else evaluate)(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting.Run, "_evaluate", interrupted_at_last)
+        patch.setattr(fitting, "evaluate", interrupted_at_last)
         summary = fit(config, tmp_path, held_out)
         assert (summary["status"], summary["step"]) == ("interrupted", 12)
     assert fit(config, tmp_path, held_out)["status"] == "finished"
     assert evaluations() == [6, 12]
     with Checkpoints(tmp_path / "checkpoints", config.checkpoint) as checkpoints:
         assert checkpoints.metrics(6) is not None and checkpoints.metrics(12) is not None
-    monkeypatch.setattr(fitting.Run, "_evaluate", interrupted)
+    monkeypatch.setattr(fitting, "evaluate", interrupted)
     summary = fit(config, tmp_path, held_out)  # a finished run, evaluated again for its summary
     assert (summary["status"], summary["step"]) == ("interrupted", 12)
 
@@ -290,8 +289,7 @@ def test_sequences_are_trained_as_the_config_declares(config, tmp_path):
     runs = []
     for count in (2, -1):
         config.model.bos_tokens = count
-        with fitting.StopRequest() as stop:
-            runs.append(fitting.Run(config, tmp_path, held_out, stop))
-    two, written = (run.train.sources[0][0] for run in runs)
+        runs.append(fitting.read(config, tmp_path, held_out, StopRequest()))
+    two, written = (run.data.sources[0][0] for run in runs)
     assert list(two.prompt) == [written.prompt[0], *written.prompt]
-    assert set(group_keys(two)).isdisjoint(group_keys(written)) and runs[0].model.spec.bos_tokens == 2
+    assert set(group_keys(two)).isdisjoint(group_keys(written)) and runs[0].backbone.model.spec.bos_tokens == 2

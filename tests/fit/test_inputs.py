@@ -9,7 +9,7 @@ import pytest
 from gpmjax.config import Config
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.pipeline import Pipeline
-from gpmjax.fit.inputs import batch_shape, fit_data
+from gpmjax.fit.inputs import read_training_data, training_shape
 from gpmjax.hub import load_tokenizer
 
 
@@ -30,7 +30,8 @@ def prepared_with(ranked, tokenizer_directory, max_responses, reduction):
     config = Config()
     config.data.max_length, config.data.max_responses, config.data.rows = 64, max_responses, 2
     config.loss.reduction = reduction
-    return config, fit_data(config, ChatFormat(load_tokenizer(str(tokenizer_directory))), (ranked,))
+    config.data.train = (ranked,)
+    return config, read_training_data(config, ChatFormat(load_tokenizer(str(tokenizer_directory))))
 
 
 @pytest.mark.parametrize("max_responses", [2, 3, 4, 5, 6, 7, 8, 9, None])
@@ -46,7 +47,7 @@ def test_a_groups_listwise_weights_add_up_to_one(ranked, tokenizer_directory, ma
     if max_responses == 2:
         assert len(pieces) == 36 + 28 + 1
     # As an epoch's batches have them.
-    pipeline = Pipeline(prepared.sources, batch_shape(config, prepared))
+    pipeline = Pipeline(prepared.sources, training_shape(config, prepared))
     batches = [pipeline.batch(step).comparisons.weight for step in range(pipeline.steps(1))]
     assert np.sum(batches) == pytest.approx(3.0, rel=1e-6)
 

@@ -285,7 +285,7 @@ def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_pat
     assert json.loads((tmp_path / "run" / "regularisation.json").read_text(encoding="utf-8")) == figures
     spec = load_preference_model(str(tmp_path / "run" / "model")).spec
     assert spec.kind == "hybrid" and spec.gamma == (0.0 if figures["curl"] == "inf" else 1.0)
-    monkeypatch.setattr(regulariser.Regulariser, "_choose", lambda *_: pytest.fail("a resumed run chose anew"))
+    monkeypatch.setattr(regulariser, "_choose", lambda *_: pytest.fail("a resumed run chose anew"))
     assert fit(hybrid, tmp_path / "run", held_out)["regularisation"] == figures
     (tmp_path / "run" / "regularisation.json").write_text(json.dumps(figures | {"curl": 0.123}), encoding="utf-8")
     with pytest.raises(ValueError, match="chosen.curl=.*, this config has 0.123"):

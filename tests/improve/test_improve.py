@@ -17,6 +17,7 @@ from gpmjax.improve import stages, tables
 from gpmjax.improve.data import Batches
 from gpmjax.improve.figures import iteration_figures
 from gpmjax.improve.improve import improve
+from gpmjax.improve.policy_run import PolicyRun
 from gpmjax.improve.signals import Scored, Signals
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.sampling.rollout import RolloutFailed
@@ -182,7 +183,7 @@ def test_what_an_endpoint_answered_before_it_gave_up_is_not_asked_again(config, 
             raise RolloutFailed("http://localhost: no answer within 1 s", {0: found[0]})
         return found
 
-    monkeypatch.setattr(improving.Improvement, "open_rollout", lambda *_: answer_one)
+    monkeypatch.setattr(PolicyRun, "open_rollout", lambda *_: answer_one)
     with pytest.raises(RolloutFailed, match="no answer within 1 s"):
         improve(config, tmp_path)
     with pytest.raises(ValueError, match="finite"):
@@ -294,4 +295,4 @@ def _said(prompts, seed, ids=None, responses=3):
 
 
 def _sample_nothing(monkeypatch):
-    monkeypatch.setattr(improving.Improvement, "open_rollout", lambda *_: _said)
+    monkeypatch.setattr(PolicyRun, "open_rollout", lambda *_: _said)

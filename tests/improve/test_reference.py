@@ -46,7 +46,7 @@ def nudge(run, iteration, policy, examples, drift):
 def test_every_iteration_gets_the_policies_that_its_loss_asks_for(comal, tmp_path, monkeypatch):
     seen, signals = [], improving.signals
     monkeypatch.setattr(improving, "signals", lambda *given: seen.append(given) or signals(*given))
-    monkeypatch.setattr(improving.Improvement, "_update", nudge)
+    monkeypatch.setattr(improving, "update_policy", nudge)
     improve(comal, tmp_path)
 
     made = [{path.name for path in (tmp_path / f"iteration-{t}").iterdir()} for t in (1, 2, 3, 4)]
