@@ -87,14 +87,11 @@ KERNELS = "hooks of one contract: every attention kernel has the same"
 RENAMING = "being renamed"
 SHARED_NAMES = {
     "Block": RENAMING,
-    "HeldOut": RENAMING,
     "Judge": RENAMING,
     "RewardFunction": RENAMING,
-    "Run": RENAMING,
     "Scored": RENAMING,
     "backward": KERNELS,
     "batch_loss": RENAMING,
-    "batch_shape": RENAMING,
     "batch_totals": RENAMING,
     "describe": RENAMING,
     "fit": RENAMING,
