@@ -15,7 +15,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from gpmjax.config import load_config
-from gpmjax.config.improve import JudgeConfig, PromptsConfig, ScorerConfig
+from gpmjax.config.improve import ContestConfig, PromptsConfig, ScorerConfig
 from gpmjax.data.group_files import read_groups, write_groups
 from gpmjax.evals.held_out import held_out
 from gpmjax.files import replacing, write_json
@@ -73,7 +73,7 @@ def run(workdir: Path) -> dict:
     config = load_config(CONFIGS / "gpo_smollm2.py")
     config.prompts.source = questions(TRAIN.value, PRACTICE, workdir / "prompts.jsonl")
     config.scorer.model = scorer
-    config.judge = JudgeConfig(
+    config.judge = ContestConfig(
         ScorerConfig(model=judge, dtype="float32", max_length=512),
         PromptsConfig(source=questions(DEV.value, EXAM, workdir / "exam.jsonl"), max_length=256),
         responses=4,

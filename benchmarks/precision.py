@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from absl import app, flags
 
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.config.judge import ScorerConfig
 from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.prompts import Prompt

@@ -18,8 +18,8 @@ without a model. --replicates sets how many data sets of the null are made, 0 le
 import sys
 
 from absl import app, flags, logging
-from judge_flags import MODEL, judge_plan
 
+from gpmjax.config.flags import judge_flags
 from gpmjax.evals.diagnostics.diagnose import BREAKDOWN
 from gpmjax.evals.diagnostics.run import DiagnosisPlan, diagnose_file, diagnose_labels, diagnose_model
 from gpmjax.evals.result_files import groups_path
@@ -37,6 +37,7 @@ LABELS_ONLY = flags.DEFINE_bool("labels_only", False, "Test the labels of --data
 REPLICATES = flags.DEFINE_integer(
     "replicates", DEFAULT_REPLICATES, "Of the null of the tests of cycles; 0: no test.", 0
 )
+JUDGE = judge_flags()
 
 
 def diagnosis() -> dict:
@@ -45,19 +46,20 @@ def diagnosis() -> dict:
         return diagnose_labels(DATA.value, OUT.value, replicates=REPLICATES.value)
     if RECORDS.value is not None:
         return diagnose_file(RECORDS.value, OUT.value, by=tuple(BY.value), replicates=REPLICATES.value)
-    plan = DiagnosisPlan(judge_plan(), DATA.value, RATINGS.value, tuple(BY.value), REPLICATES.value)
+    plan = DiagnosisPlan(JUDGE(), DATA.value, RATINGS.value, tuple(BY.value), REPLICATES.value)
     return diagnose_model(plan, OUT.value)
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
-    if LABELS_ONLY.value and (DATA.value is None or MODEL.value is not None or RECORDS.value is not None):
+    logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
+    judge = JUDGE().label
+    if LABELS_ONLY.value and (DATA.value is None or judge or RECORDS.value is not None):
         sys.exit("error: --labels_only needs --data, and neither --model nor --records")
     if LABELS_ONLY.value and not REPLICATES.value:
         sys.exit("error: --replicates=0: --labels_only needs at least 1")
-    if not LABELS_ONLY.value and (MODEL.value is None) == (RECORDS.value is None):
+    if not LABELS_ONLY.value and bool(judge) == bool(RECORDS.value):
         sys.exit("error: needs --model or --records, and not both; or --labels_only")
-    if MODEL.value is not None and OUT.value is None:
+    if judge and OUT.value is None:
         sys.exit("error: --model needs --out")
     try:
         with owned_output(OUT.value, (".json",)):
@@ -65,12 +67,12 @@ def main(_: list[str]) -> None:
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"interrupted; groups so far are in {groups_path(OUT.value)}" if MODEL.value else "interrupted")
+        sys.exit(f"interrupted; groups so far are in {groups_path(OUT.value)}" if judge else "interrupted")
     if LABELS_ONLY.value:
         table_console().print(labels_table(summary, title=DATA.value))
         print(summary["cycles"]["labels"]["text"])
         return
-    subject = RECORDS.value or f"{MODEL.value} on {DATA.value or RATINGS.value}"
+    subject = RECORDS.value or f"{judge} on {DATA.value or RATINGS.value}"
     table_console().print(diagnosis_table(summary, title=subject))
     for found in (summary["diagnosis"]["cycles"] or {}).values():
         print(found["text"])

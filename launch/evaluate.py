@@ -17,13 +17,14 @@ both), and it may think first: --rationales=8 (GenRM-CoT). Interrupted, the same
 import sys
 
 from absl import app, flags, logging
-from judge_flags import judge_plan
 from rich.console import RenderableType
 
+from gpmjax.config.flags import judge_flags
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.evals.benchmarks import AGGREGATIONS, BENCHMARKS, run_benchmark
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.result_files import groups_path, rows_path
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.owner import owned_output
 from gpmjax.reports.terminal_tables.benchmark import benchmark_table
 from gpmjax.reports.terminal_tables.evaluation import summary_table, table_console
@@ -37,12 +38,12 @@ AGGREGATION = flags.DEFINE_enum(
 )
 OUT = flags.DEFINE_string("out", None, "Summary file, ending in .json; per-row scores go beside it.")
 BY = flags.DEFINE_list("by", ["subset", "group"], "Columns to break the figures down by.")
-flags.mark_flag_as_required("model")
+JUDGE = judge_flags()
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
-    judge = judge_plan()
+    logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
+    judge = JUDGE()
     try:
         with owned_output(OUT.value, (".json",)):
             table = _labelled(judge) if BENCHMARK.value is None else _benchmark(judge)
@@ -54,15 +55,15 @@ def main(_: list[str]) -> None:
     table_console().print(table)
 
 
-def _labelled(judge: JudgePlan) -> RenderableType:
+def _labelled(judge: JudgeConfig) -> RenderableType:
     summary = evaluate(EvaluationPlan(judge, DATA.value, tuple(BY.value)), OUT.value)
-    return summary_table(summary, title=f"{judge.model} on {DATA.value}")
+    return summary_table(summary, title=f"{judge.label} on {DATA.value}")
 
 
-def _benchmark(judge: JudgePlan) -> RenderableType:
+def _benchmark(judge: JudgeConfig) -> RenderableType:
     benchmark = BENCHMARKS[BENCHMARK.value]
     summary = run_benchmark(benchmark, open_judge(judge), DATA.value, OUT.value, aggregation=AGGREGATION.value)
-    return benchmark_table(benchmark, summary, title=f"{judge.model} on {DATA.value}")
+    return benchmark_table(benchmark, summary, title=f"{judge.label} on {DATA.value}")
 
 
 if __name__ == "__main__":

@@ -14,14 +14,12 @@ import threading
 
 from absl import app, flags, logging
 
-from gpmjax.data.chat import TEMPLATES
+from gpmjax.config.flags import judge_flags
 from gpmjax.interop.gather import Gathered
-from gpmjax.interop.reward_model import PROMPTS, RewardModel, declarations
+from gpmjax.interop.reward_model import PROMPTS, RewardModel
 from gpmjax.interop.rewards import AGAINST, UNITS
 from gpmjax.interop.server import PATH, RewardServer
-from gpmjax.models.config import DTYPES
 
-MODEL = flags.DEFINE_string("model", None, "Model directory, hub id or .gguf file.", required=True)
 AGAINST_ = flags.DEFINE_enum("against", None, AGAINST, "What a completion is compared with.", required=True)
 UNITS_ = flags.DEFINE_enum("units", "log_odds", UNITS, "s/τ, s, or σ(s/τ).")
 GROUP = flags.DEFINE_integer(
@@ -34,22 +32,7 @@ PROMPTS_ = flags.DEFINE_enum(
 ENDING = flags.DEFINE_string(
     "ending", "", "What the policy ends answers with and is no part of their text, such as <|eot_id|>."
 )
-DECLARE = flags.DEFINE_string("declare", "", "For checkpoints that do not say: gate=softmax,normalise=l2,tau=0.1.")
-MAX_LENGTH = flags.DEFINE_integer(
-    "max_length",
-    0,
-    "Tokens of a prompt with one response; of longer ones the excess is cut, the response last. 0: 2048, or the model's positions where it has fewer.",
-    0,
-)
-ROWS = flags.DEFINE_integer(
-    "rows_per_batch",
-    1,
-    "Rows of a batch; one holds a group that fits. Changes speed; float32 rewards by 1e-5 of the largest at most.",
-    1,
-)
-DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the backbone computes in.")
-TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "How prompt and response become text.")
-TOKENIZER = flags.DEFINE_string("tokenizer", "", "Where the tokenizer comes from; empty: from --model.")
+JUDGE = judge_flags(defaults={"rows": 1})
 HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0: every one.")
 PORT = flags.DEFINE_integer("port", 5000, "0 takes a free one.", 0, 65535)
 MAX_BODY = flags.DEFINE_integer("max_megabytes", 64, "Size of a request.", 1)
@@ -61,10 +44,10 @@ def serve() -> None:
         raise ValueError(
             f"--group_size={GROUP.value} with --against={AGAINST_.value}: only --against=group needs to wait for a group"
         )
+    judge = JUDGE().validate()
     model = RewardModel(
-        MODEL.value, "", AGAINST_.value, UNITS_.value, PROMPTS_.value, ENDING.value, declarations(DECLARE.value),
-        MAX_LENGTH.value, ROWS.value, DTYPE.value, TEMPLATE.value, TOKENIZER.value,
-    )  # fmt: skip
+        against=AGAINST_.value, units=UNITS_.value, prompts=PROMPTS_.value, ending=ENDING.value, **vars(judge)
+    )
     score, header = model.opened()
     if GROUP.value:
         score = Gathered(score, GROUP.value, WAIT.value)
@@ -83,7 +66,7 @@ def serve() -> None:
 
 
 def main(_: list[str]) -> None:
-    logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
+    logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
     try:
         serve()
     except (OSError, ValueError) as error:

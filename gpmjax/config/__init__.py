@@ -2,6 +2,8 @@
 
 fit.py        `Config`: a preference model
 improve.py    `ImproveConfig`: a policy
+judge.py      `JudgeConfig`: a judge, wherever one is named; `ScorerConfig`: a judge that a policy is trained by
+flags.py      a judge's flags
 parts.py      what both share: backbone, optimiser, mesh, hosts, checkpoints
 file.py       a config file → its config
 overrides.py  ``--config=FILE --config.model.dim=4``
@@ -13,12 +15,13 @@ from gpmjax.config.fit import Config as Config
 from gpmjax.config.fit import DataConfig as DataConfig
 from gpmjax.config.fit import LossConfig as LossConfig
 from gpmjax.config.fit import ModelConfig as ModelConfig
+from gpmjax.config.improve import ContestConfig as ContestConfig
 from gpmjax.config.improve import ImproveConfig as ImproveConfig
-from gpmjax.config.improve import JudgeConfig as JudgeConfig
 from gpmjax.config.improve import PolicyLossConfig as PolicyLossConfig
 from gpmjax.config.improve import PromptsConfig as PromptsConfig
 from gpmjax.config.improve import RolloutConfig as RolloutConfig
-from gpmjax.config.improve import ScorerConfig as ScorerConfig
+from gpmjax.config.judge import JudgeConfig as JudgeConfig
+from gpmjax.config.judge import ScorerConfig as ScorerConfig
 from gpmjax.config.parts import BackboneConfig as BackboneConfig
 from gpmjax.config.parts import CheckpointConfig as CheckpointConfig
 from gpmjax.config.parts import DistributedConfig as DistributedConfig

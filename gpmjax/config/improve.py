@@ -5,9 +5,9 @@ which is π_{t+1} when it is done.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from gpmjax.checks import LARGEST_INT, check_fields, number
+from gpmjax.config.judge import MOST_ROWS, ScorerConfig
 from gpmjax.config.parts import (
     LARGEST_SEED,
     LONGEST,
@@ -21,8 +21,7 @@ from gpmjax.config.parts import (
     positive,
 )
 from gpmjax.data.chat import TEMPLATES
-from gpmjax.models.config import ATTENTIONS, DTYPES, require_one_of
-from gpmjax.models.spec import BOS_TOKENS, GATE_PLACES, GATES, HEADS, NORMALISATIONS, TAU_RANGE
+from gpmjax.models.config import require_one_of
 
 METHODS = ("gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "comal", "ppo", "grpo", "gprl")
 ESTIMATORS = ("all", "best_and_worst", "both")
@@ -37,8 +36,8 @@ PAIRWISE = ("sppo_hard", "dpo", "ipo", "rebel")
 GROUP_RELATIVE = ("ppo", "grpo", "gprl")
 """Policy gradients, whose advantages are over all K: best and worst alone would bias them."""
 TOO_LONG = ("refuse", "drop")
-MOST_RESPONSES, MOST_ROWS = 4096, 2**20
-"""Of a prompt, whose scores are all pairs; and of a batch. A larger number is a slip, and is refused before memory is asked for."""
+MOST_RESPONSES = 4096
+"""Of a prompt, whose scores are all pairs. A larger number is a slip, and is refused before memory is asked for."""
 
 
 @dataclass
@@ -112,101 +111,6 @@ class RolloutConfig:
     def model_of(self, iteration: int) -> str:
         """The name under which the endpoint holds the policy that an iteration samples from."""
         return self.endpoint_model.format(iteration=iteration)
-
-
-@dataclass
-class ScorerConfig:
-    """Who compares responses: a preference model, or a function."""
-
-    model: str = ""
-    """A preference model (GPM, BT, pairwise, or any language model that is asked): a directory or a hub id."""
-    function: str = ""
-    """"module:name" of a function (prompts, responses [N][K] texts) → log-odds [N, K, K]."""
-    gate: str = ""
-    """Declares how a checkpoint that does not say so itself is read; empty: it says so."""
-    normalise: str = ""
-    tau: float = 0.0
-    """As above; 0: the model's own."""
-    head: str = ""
-    """"verdict": a language model that is asked ``question``, and read by its answer."""
-    question: str = ""
-    verdicts: tuple[str, ...] = ()
-    """Empty: the named question's own."""
-    bos_tokens: int = -1
-    """BOS that a sequence begins with, where the checkpoint does not say: 0, 1 or 2; −1: it says so, or as the template writes it."""
-    gate_at: str = ""
-    """Where the gate is read, "prompt" or "first_message"; empty: the checkpoint says so, or "prompt"."""
-    tokenizer: str = ""
-    """Where the tokenizer comes from; empty: from ``model``."""
-    template: str = "chat"
-    max_length: int = 0
-    """0: 4,096, or the model's positions where it has fewer. Tokens of a prompt with one response; of more, the excess is cut as in training (gpmjax.data.window)."""
-    rows: int = 8
-    """Prompts scored together."""
-    dtype: str = "float32"
-    """Of the backbone; heads are float32 always. In "bfloat16" a score depends on the batch that it is computed in, and signs of
-    close scores differ from float32's (benchmarks/precision.py measures both)."""
-    attention: str = "xla"
-
-    cyclic_start: float = 1.0
-    """Hybrid scorers in training: the share of the model's γ, the weight of the cyclic part, that the first iteration plays with;"""
-    cyclic_until: int = 1
-    """and the iteration from which on it is all of γ, linearly from the first. 0 and 3: reward alone, then half of γ, then γ. Judges
-    and figures of progress use all of γ. In the manner of DSPPO (arXiv 2605.17342), of which the abstract and summaries, but not the
-    schedule itself, could be read."""
-
-    def cyclic_share(self, iteration: int) -> float:
-        """The share of γ that an iteration plays with.
-
-        >>> [ScorerConfig(cyclic_start=0.0, cyclic_until=3).cyclic_share(t) for t in (1, 2, 3, 4)]
-        [0.0, 0.5, 1.0, 1.0]
-        """
-        if iteration >= self.cyclic_until:
-            return 1.0
-        return self.cyclic_start + (1 - self.cyclic_start) * (iteration - 1) / (self.cyclic_until - 1)
-
-    def declared(self) -> dict[str, Any]:
-        """The PreferenceSpec fields that are given here."""
-        names = ("gate", "normalise", "tau", "head", "question", "verdicts", "gate_at")
-        given = {name: value for name in names if (value := getattr(self, name))}
-        return given | ({"bos_tokens": self.bos_tokens} if self.bos_tokens >= 0 else {})
-
-    def validate(self, name: str) -> None:
-        if bool(self.model) == bool(self.function):
-            raise ValueError(
-                f"config.{name}: model={self.model!r}, function={self.function!r}; exactly one must be given"
-            )
-        if self.function and ":" not in self.function:
-            raise ValueError(f"config.{name}.function={self.function!r}: must be written module:name")
-        if self.tau:
-            number(f"config.{name}.tau", self.tau, least=TAU_RANGE[0], most=TAU_RANGE[1])
-        for field, allowed in (
-            ("gate", GATES),
-            ("normalise", NORMALISATIONS),
-            ("head", HEADS),
-            ("gate_at", GATE_PLACES),
-        ):
-            require_one_of(f"config.{name}.{field}", getattr(self, field), ("", *allowed))
-        require_one_of(f"config.{name}.bos_tokens", self.bos_tokens, BOS_TOKENS)
-        if len(self.verdicts) not in (0, 2):
-            raise ValueError(f"config.{name}.verdicts={self.verdicts!r}: must be two answers, or none")
-        require_one_of(f"config.{name}.dtype", self.dtype, DTYPES)
-        require_one_of(f"config.{name}.attention", self.attention, ATTENTIONS)
-        if self.max_length:
-            at_least(f"{name}.max_length", self.max_length, 2, LONGEST)
-        number(f"config.{name}.cyclic_start", self.cyclic_start, least=0, most=1)
-        at_least(f"{name}.cyclic_until", self.cyclic_until, 1, 10**6)
-        if (self.cyclic_start != 1) != (self.cyclic_until > 1):
-            raise ValueError(
-                f"config.{name}: cyclic_start={self.cyclic_start!r}, cyclic_until={self.cyclic_until!r}; a schedule needs both, "
-                f"cyclic_start below 1 and cyclic_until of 2 or more"
-            )
-        if self.cyclic_until > 1 and self.function:
-            raise ValueError(
-                f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function, which has no γ"
-            )
-        at_least(f"{name}.rows", self.rows, 1, MOST_ROWS)
-        require_one_of(f"config.{name}.template", self.template, TEMPLATES)
 
 
 @dataclass
@@ -300,11 +204,11 @@ class PolicyLossConfig:
 
 
 @dataclass
-class JudgeConfig:
-    """Who says, after every iteration, whether the policy wins against the one that the run began with."""
+class ContestConfig:
+    """After every iteration, a judge compares the policy with the one that the run began with."""
 
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
-    """Another model than the one that trains the policy, or the figure means little."""
+    """The judge. Name another model than the one that trains the policy, or the figure means little."""
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     responses: int = 4
     """Of each side a prompt; every one meets every one of the other side."""
@@ -317,6 +221,10 @@ class JudgeConfig:
         self.scorer.validate("judge.scorer")
         self.prompts.validate("judge.prompts")
         at_least("judge.responses", self.responses, 1, MOST_RESPONSES)
+
+
+JudgeConfig = ContestConfig
+"""Its former name, which config files may have."""
 
 
 @dataclass
@@ -341,7 +249,7 @@ class ImproveConfig(Experiment):
     mesh: MeshConfig = field(default_factory=MeshConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    judge: ContestConfig = field(default_factory=ContestConfig)
 
     def validate(self) -> "ImproveConfig":
         check_fields("config", self)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.evals.comparisons import BREAKDOWN, Kept, judged_comparisons, measure_scored
 from gpmjax.evals.held_out import HeldOut, held_out
 from gpmjax.evals.result_files import RowsFile, rows_path, source_identity
 from gpmjax.files import write_json
 from gpmjax.judges.judge import Judge
-from gpmjax.judges.open import JudgePlan, as_judge, open_model
+from gpmjax.judges.open import as_judge, open_model
 from gpmjax.progress import track
 
 # A summary names this many dropped comparisons and counts the rest.
@@ -23,7 +24,7 @@ NAMED = 100
 class EvaluationPlan:
     """What to measure and how; everything that could move a figure is recorded in the summary."""
 
-    judge: JudgePlan
+    judge: JudgeConfig
     data: str
     """Anything `gpmjax.data.group_files.read_groups` reads."""
     by: tuple[str, ...] = BREAKDOWN

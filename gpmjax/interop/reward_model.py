@@ -1,10 +1,10 @@
-"""A model whose rewards are read as declared: said in a call, or, where a framework loads a file by its path, in the environment.
+"""`RewardModel`: a judge, and what its rewards mean. It is made in a call, or of the environment where a framework loads a file.
 
     GPMJAX_MODEL=runs/gpm/model GPMJAX_AGAINST=reference       the model, loaded in this process when it is first asked
     GPMJAX_URL=http://localhost:5000/get_reward                launch/serve_reward.py, which is told all the rest itself
 
-and, as `RewardModel` describes them, GPMJAX_UNITS, GPMJAX_PROMPTS, GPMJAX_ENDING, GPMJAX_DECLARE, GPMJAX_MAX_LENGTH,
-GPMJAX_ROWS_PER_BATCH, GPMJAX_DTYPE, GPMJAX_TEMPLATE and GPMJAX_TOKENIZER.
+and GPMJAX_ with the name of any other field of `RewardModel`, and so of gpmjax.config.judge.JudgeConfig: GPMJAX_UNITS,
+GPMJAX_DECLARE, GPMJAX_MAX_LENGTH, GPMJAX_RATIONALES, ….
 """
 
 import dataclasses
@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpmjax.config.judge import DECLARED, JudgeConfig, declarations
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards, Scoring
 from gpmjax.interop.templated import templated
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.models.config import require_one_of
 
 PREFIX = "GPMJAX_"
@@ -37,42 +38,41 @@ _OPENED: dict["RewardModel", Opened] = {}
 _LOCK = threading.Lock()
 
 
-@dataclasses.dataclass(frozen=True)
-class RewardModel:
-    """A scorer that opens itself when it is first asked, once a process; unlike an opened one it can be pickled.
+@dataclasses.dataclass(unsafe_hash=True)
+class RewardModel(JudgeConfig):
+    """A judge and what its rewards mean. The judge is opened at the first call, once a process; until then this can be pickled.
 
     ``RewardModel("runs/gpm/model", against="group")`` is a `Scoring`.
 
     Raises ValueError, one line naming the field, for settings that do not go together.
     """
 
-    model: str = ""
-    """Anything `gpmjax.hub.open_source` opens."""
     url: str = ""
-    """Or a reward server to ask instead."""
+    """A reward server to ask in place of a judge."""
     against: str = ""
     """"group", "reference" or "nothing", see gpmjax.interop.rewards."""
     units: str = "log_odds"
+    """"log_odds", "score" or "win_rate", see gpmjax.interop.rewards."""
     prompts: str = "user"
     """What a prompt is that OpenRLHF hands over: a message of the "user", or a "templated" text (gpmjax.interop.templated)."""
     ending: str = ""
     """What the policy ends its answers with and is no part of their text, such as "<|eot_id|>"; OpenRLHF leaves it on."""
-    declare: tuple[tuple[str, Any], ...] = ()
-    """Fields of the preference head that the checkpoint does not say itself; in the environment, gate=softmax,tau=0.1."""
-    max_length: int = 0
-    """0: 2,048, or the model's positions where it has fewer."""
-    rows_per_batch: int = 8
-    dtype: str = "float32"
-    template: str = "chat"
-    tokenizer: str = ""
-    """Where the tokenizer comes from; empty: from ``model``."""
+    rows_per_batch: dataclasses.InitVar[int | None] = None
+    """Another name of ``rows``."""
 
-    def __post_init__(self):
-        if bool(self.model) == bool(self.url):
+    def __post_init__(self, rows_per_batch: int | None) -> None:
+        self.rows = self.rows if rows_per_batch is None else rows_per_batch
+        if isinstance(self.declare, tuple):  # pairs (field, value)
+            given, self.declare = dict(self.declare), ""
+            fields = {name: given.pop(name) for name in tuple(given) if name in DECLARED}
+            self.declare = ",".join(f"{name}={value}" for name, value in given.items())
+            for name, value in fields.items():
+                setattr(self, name, value)
+        if bool(self.label) == bool(self.url):
             names = f"in the environment {PREFIX}MODEL or {PREFIX}URL"
-            raise ValueError(f"model is {self.model!r} and url is {self.url!r}; one of them must be given, {names}")
+            raise ValueError(f"model is {self.label!r} and url is {self.url!r}; one of them must be given, {names}")
         require_one_of("prompts", self.prompts, PROMPTS)
-        if self.model:
+        if self.label:
             RewardPlan(self.against, self.units)
 
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
@@ -96,17 +96,7 @@ class RewardModel:
     def _open(self) -> Opened:
         if self.url:
             return Opened(RemoteRewards(self.url))
-        judge = open_judge(
-            JudgePlan(
-                self.model,
-                dict(self.declare),
-                self.max_length,
-                self.rows_per_batch,
-                self.dtype,
-                self.template,
-                tokenizer=self.tokenizer,
-            )
-        )
+        judge = open_judge(self)
         plan = RewardPlan(self.against, self.units)
         if self.prompts == "user":
             return Opened(Rewards(judge, plan))
@@ -115,38 +105,32 @@ class RewardModel:
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> RewardModel:
-    """What the GPMJAX_… variables name.
+    """The reward model that the GPMJAX_… variables name.
 
-    >>> from_environment({"GPMJAX_MODEL": "m", "GPMJAX_AGAINST": "group", "GPMJAX_DECLARE": "gate=softmax,tau=0.1"}).declare
-    (('gate', 'softmax'), ('tau', 0.1))
+    >>> from_environment({"GPMJAX_MODEL": "m", "GPMJAX_AGAINST": "group", "GPMJAX_DECLARE": "gate=softmax,tau=0.1"}).declared()
+    {'gate': 'softmax', 'tau': 0.1}
 
     Raises ValueError, one line naming the variable, for one that does not exist or cannot be read.
     """
-    fields = {field.name: type(field.default) for field in dataclasses.fields(RewardModel)}
+    kinds = {"model": str, "url": str} | {field.name: type(field.default) for field in dataclasses.fields(RewardModel)}
+    kinds["rows_per_batch"] = int
     given = {}
     for variable, value in environ.items():
         if not variable.startswith(PREFIX):
             continue
         name = variable.removeprefix(PREFIX).lower()
-        if name not in fields:
+        if name not in kinds:
             raise ValueError(
-                f"{variable}: no such setting; there are {', '.join(PREFIX + field.upper() for field in fields)}"
+                f"{variable}: no such setting; there are {', '.join(PREFIX + field.upper() for field in kinds)}"
             )
         try:
-            given[name] = declarations(value) if name == "declare" else fields[name](value)
+            given[name] = _read(name, kinds[name], value)
         except ValueError as error:
             raise ValueError(f"{variable}={value!r}: {error}") from error
     return RewardModel(**given)
 
 
-def declarations(text: str) -> tuple[tuple[str, Any], ...]:
-    """Fields of a preference head as text.
-
-    >>> declarations("normalise=l2,tau=0.1,bos_tokens=2")
-    (('normalise', 'l2'), ('tau', 0.1), ('bos_tokens', 2))
-    """
-    pairs = [item.partition("=") for item in text.split(",") if item]
-    if not all(name and equals for name, equals, _ in pairs):
-        raise ValueError("must read field=value, several joined by ','")
-    read = {"tau": float, "bos_tokens": int}
-    return tuple((name, read.get(name, str)(value)) for name, _, value in pairs)
+def _read(name: str, kind: type, value: str) -> Any:
+    if name == "declare":
+        return tuple(declarations(value).items())
+    return tuple(value.split(",")) if kind is tuple else kind(value)

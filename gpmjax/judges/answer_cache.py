@@ -1,4 +1,4 @@
-"""A server's answers on disk, so that no question is paid for twice: JSON lines {"key", "request", "answer"}.
+"""`AnswerCache` keeps a server's answers on disk, so that no question is paid for twice: JSON lines {"key", "request", "answer"}.
 
 Threads and processes may share a file: each line is written whole, behind a lock. What a kill left of a line is not read.
 """
@@ -25,12 +25,15 @@ def request_key(address: str, body: Mapping[str, Any]) -> str:
 
 
 class AnswerCache:
-    """Answers by their request's key. Raises ValueError, naming file and line, for a file of something else."""
+    """Answers by their request's key; an empty path keeps them in memory alone.
+
+    Raises ValueError, naming file and line, for a file of something else.
+    """
 
     def __init__(self, path: str | Path):
-        self._path = Path(path)
+        self._path = Path(path) if path else None
         self._answers: dict[str, Any] = {}
-        if not self._path.exists():
+        if self._path is None or not self._path.exists():
             return
         with self._path.open(encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, start=1):
@@ -49,14 +52,19 @@ class AnswerCache:
         return self._answers.get(key)
 
     def put(self, key: str, request: Mapping[str, Any], answer: Any) -> None:
-        """Keeps an answer; on disk when this returns."""
+        """Keeps an answer, on disk when this returns."""
+        if self._path is not None:
+            self._write(self._path, key, request, answer)
+        self._answers[key] = answer
+
+    @staticmethod
+    def _write(path: Path, key: str, request: Mapping[str, Any], answer: Any) -> None:
         line = json.dumps({"key": key, "request": request, "answer": answer}, ensure_ascii=False) + "\n"
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with naming(self._path, "the last answer is not kept"), self._path.open("a+b") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with naming(path, "the last answer is not kept"), path.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)
                 line = line if file.read(1) == b"\n" else "\n" + line
             file.write(line.encode())
-        self._answers[key] = answer

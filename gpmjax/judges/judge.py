@@ -1,11 +1,12 @@
-"""Who compares responses, whatever it is made of: groups in, a K×K matrix of scores for each of them out.
+"""`Judge` compares responses: groups in, a K×K matrix of scores for each of them out.
 
-    judge = EmbeddingJudge.open("runs/gpm/model", max_length=2048)
+    judge = open_judge(JudgeConfig("runs/gpm/model"))
     for verdict in judge(groups):
         verdict.scores          # [K, K]: s(i ≻ j)
 
-Every system that is measured stands behind this one protocol: general preference models and scalar rewards, which encode each
-response once, pairwise models, which read every ordered pair, and verifiers that write a rationale first.
+Every system that compares implements this protocol: general preference models and scalar rewards, which encode each response
+once; pairwise models, which read every ordered pair; verifiers that write a rationale first; chat models; functions. Evaluation,
+benchmarks, policies' scorers and contests, and the reward server all take any of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +58,33 @@ class Judge(Protocol):
         Raises ValueError, one line naming the group's place in its file, for one that cannot be judged.
         """
         ...
+
+
+SKEW_TOLERANCE = 1e-3
+"""Of the largest score; a bfloat16 model's products are rounded, not wrong."""
+SMALLEST_GAP = 1e-5
+"""Log-odds: less is not worth a refusal, where all of a prompt's scores are next to 0."""
+
+
+def skew_symmetric(scores: np.ndarray, tau: float, where: str) -> np.ndarray:
+    """Scores [K, K] of every pair, made exactly skew-symmetric.
+
+    A policy trained on a NaN, or on a matrix that is not skew-symmetric, would move towards nothing in particular.
+
+    Raises ValueError, one line that begins with ``where``, for a score that is not finite or a matrix that is not skew-symmetric
+    but for rounding.
+    """
+    if not np.isfinite(scores).all():
+        i, j = np.argwhere(~np.isfinite(scores))[0]
+        raise ValueError(f"{where}: score of responses {i} and {j} is {scores[i, j]}; it must be finite")
+    gap = np.abs(scores + scores.T)
+    if gap.max() > max(SKEW_TOLERANCE * np.abs(scores).max(), SMALLEST_GAP * tau):
+        i, j = np.unravel_index(gap.argmax(), gap.shape)
+        raise ValueError(
+            f"{where}: s({i} ≻ {j}) = {scores[i, j]:.6g} and s({j} ≻ {i}) = {scores[j, i]:.6g}; "
+            f"scores must be skew-symmetric, one the negative of the other"
+        )
+    return (scores - scores.T) / 2
 
 
 def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:

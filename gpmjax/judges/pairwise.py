@@ -1,7 +1,7 @@
 """Pairwise models as judges: one forward pass an ordered pair, K(K − 1) for all pairs of K responses.
 
-Neither the order of the two responses nor the model's liking for the first place should matter, but they do. Asked in both
-orders, r(i, j) and r(j, i), the model can be symmetrised, s(i ≻ j) = ½(r(i, j) − r(j, i)); what it says itself is kept beside.
+A pairwise model's answer depends on the order of the two responses, although it should not. A model that is asked in both orders,
+r(i, j) and r(j, i), can be symmetrised, s(i ≻ j) = ½(r(i, j) − r(j, i)); its own answers are kept beside the scores.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from gpmjax.arrays import ordered_pairs
+from gpmjax.config.judge import SYMMETRIES
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.questions import QuestionFormat
@@ -18,9 +19,6 @@ from gpmjax.judges.judge import Pairs, Verdict
 from gpmjax.judges.readout import Reader, reading_facts
 from gpmjax.models.config import require_one_of
 from gpmjax.models.scores import PairwiseOutput
-
-SYMMETRIES = ("average", "none")
-"""Scores are the mean over both orders, or as the model gave them, s(i ≻ j) = r(i, j), when S is not skew-symmetric."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,12 +33,13 @@ class PairwiseJudge:
     identity: Mapping[str, Any]
     max_length: int = 2048
     symmetry: str = "average"
+    """"average": the mean over both orders; "none": scores as the model gave them, s(i ≻ j) = r(i, j), not skew-symmetric."""
 
     def __post_init__(self):
         require_one_of("symmetry", self.symmetry, SYMMETRIES)
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
-        """See `judging.Judge`."""
+        """See `Judge`."""
         asked = [_distinct_pairs(group, pairs) for group in groups]
         encoded = list(encode_each(asked, self.questions, max_length=self.max_length))
         outputs = self.read([group for group, _ in encoded])

@@ -1,4 +1,4 @@
-"""Verdicts after some thought (GenRM-CoT): M rationales are sampled behind each question, and the verdict is read behind each.
+"""Verdicts behind rationales (GenRM-CoT): M rationales are sampled behind each question, and a verdict is read behind each.
 
     question | "Let's verify step by step." | rationale m | "Verdict (Yes or No):" | ← log-odds of Yes over No
 
@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.judges.readout import CHUNK, Output, PackedReader
-from gpmjax.models.config import require_one_of
 from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.sampling.generate import Samples
 
-VOTES = ("mean", "majority")
 _SURE = 1e-6
 """Mean probabilities are kept this far from 0 and 1, so that log-odds stay finite."""
 
@@ -28,34 +27,23 @@ Draw = Callable[[Sequence[np.ndarray], Sequence[int]], Samples]
 """(prompts as token ids, a number that names each) → M samples of each."""
 
 
-@dataclasses.dataclass(frozen=True)
-class RationalePlan:
-    """How a model thinks before it answers."""
-
-    rationales: int = 8
-    """M of a question."""
-    max_new_tokens: int = 128
-    temperature: float = 0.7
-    top_p: float = 1.0
-    vote: str = "mean"
-    """The "mean" probability of the favourable verdict, or the "majority"'s share of the M."""
-    seed: int = 0
-    opening: str = "Let's verify step by step."
-    closing: str = "\nVerdict ({yes} or {no}):\n"
-    """Written behind a rationale; {yes} and {no} are the verdicts."""
-
-    def validate(self) -> "RationalePlan":
-        """Returns itself; raises ValueError naming the field and what is allowed."""
-        for name in ("rationales", "max_new_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
-        require_one_of("vote", self.vote, VOTES)
-        return self
+def rationales_identity(config: JudgeConfig) -> dict[str, Any]:
+    """All of a config that could move a verdict behind rationales; the names are those of records from before `JudgeConfig`."""
+    return {
+        "rationales": config.rationales,
+        "max_new_tokens": config.rationale_tokens,
+        "temperature": config.temperature,
+        "top_p": config.top_p,
+        "vote": config.vote,
+        "seed": config.rationale_seed,
+        "opening": config.rationale_opening,
+        "closing": config.rationale_closing,
+    }
 
 
 @dataclasses.dataclass(frozen=True)
 class RationaleReader:
-    """A `readout.Reader` that lets the model think; ``read`` has a verdict head on the same parameters.
+    """A `readout.Reader` that samples rationales before it reads; ``read`` has a verdict head on the same parameters.
 
     A question's rationales depend on its tokens and the seed, not on what else is asked.
     """
@@ -63,7 +51,7 @@ class RationaleReader:
     read: PackedReader
     draw: Draw
     tokenizer: Any
-    plan: RationalePlan
+    config: JudgeConfig
     verdicts: tuple[str, ...]
 
     def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
@@ -79,7 +67,7 @@ class RationaleReader:
             for _ in group.responses:
                 question, (output, read), drawn = next(answers)
                 odds = output.value if isinstance(output, PairwiseOutput) else output.embedding[:, 0]
-                values.append(pooled(odds, self.plan.vote))
+                values.append(pooled_verdicts(odds, self.config.vote))
                 masses.append(np.mean(output.mass))
                 tokens += read + len(question) + drawn
             yield _output(type(output), np.array(values), output.tau, np.array(masses)), tokens
@@ -88,7 +76,10 @@ class RationaleReader:
         """Each question as a group whose responses are its rationales, closed; and how many tokens were sampled for it."""
         yes, no = self.verdicts
         write = lambda text: np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
-        opening, closing = write(self.plan.opening), write(self.plan.closing.format(yes=yes, no=no))
+        opening, closing = (
+            write(self.config.rationale_opening),
+            write(self.config.rationale_closing.format(yes=yes, no=no)),
+        )
         opened = [np.concatenate([question, opening]) for question in questions]
         names = [int.from_bytes(hashlib.sha256(tokens.tobytes()).digest()[:4], "little") for tokens in opened]
         drawn = self.draw(opened, names)
@@ -102,12 +93,12 @@ class RationaleReader:
         return groups, drawn.lengths.sum(axis=1).tolist()
 
 
-def pooled(log_odds: np.ndarray, vote: str) -> float:
+def pooled_verdicts(log_odds: np.ndarray, vote: str) -> float:
     """One log-odds of M verdicts [M].
 
-    >>> round(pooled(np.array([2.0, -2.0, 2.0]), "majority"), 3)  # 2 of 3, each side with half a vote more
+    >>> round(pooled_verdicts(np.array([2.0, -2.0, 2.0]), "majority"), 3)  # 2 of 3, each side with half a vote more
     0.511
-    >>> abs(round(pooled(np.array([2.0, -2.0]), "mean"), 6))
+    >>> abs(round(pooled_verdicts(np.array([2.0, -2.0]), "mean"), 6))
     0.0
     """
     if vote == "mean":

@@ -8,7 +8,7 @@ import typing
 import pytest
 
 from gpmjax.config import Config, DataConfig, ModelConfig
-from gpmjax.config.improve import ImproveConfig, JudgeConfig, PromptsConfig, ScorerConfig
+from gpmjax.config.improve import ContestConfig, ImproveConfig, PromptsConfig, ScorerConfig
 
 
 def fit_config() -> Config:
@@ -17,7 +17,7 @@ def fit_config() -> Config:
 
 def improve_config() -> ImproveConfig:
     prompts = PromptsConfig(source="prompts.jsonl")
-    judge = JudgeConfig(scorer=ScorerConfig(model="judge"), prompts=PromptsConfig(source="prompts.jsonl"))
+    judge = ContestConfig(scorer=ScorerConfig(model="judge"), prompts=PromptsConfig(source="prompts.jsonl"))
     return ImproveConfig(prompts=prompts, scorer=ScorerConfig(model="scorer"), judge=judge)
 
 

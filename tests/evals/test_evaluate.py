@@ -9,13 +9,14 @@ import jax
 import numpy as np
 import pytest
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.evals import evaluate as module
 from gpmjax.evals.comparisons import summarise_rows
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.result_files import rows_path
 from gpmjax.hub import save_preference_model
 from gpmjax.judges import feature_reader, readout
-from gpmjax.judges.open import JudgePlan, open_model
+from gpmjax.judges.open import open_model
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +28,7 @@ def saved(model_and_params, chat, tmp_path_factory):
 
 
 def plan(model, data, **changes):
-    return EvaluationPlan(JudgePlan(model, **({"max_length": 128} | changes)), data)
+    return EvaluationPlan(JudgeConfig(model, **({"max_length": 128} | changes)), data)
 
 
 def read_lines(path):

@@ -3,10 +3,10 @@
 import pytest
 
 from gpmjax.config import ModelConfig
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
-from gpmjax.judges.open import JudgePlan
 from gpmjax.train.metrics import read_metrics
 
 PAIRWISE = dict(kind="pairwise", dim=1, gate="none", normalise="none", tau=1.0, question="candidates")
@@ -43,7 +43,7 @@ def test_a_pairwise_model_learns_and_is_measured_in_both_orders(asking, tmp_path
     assert after < before
     (figures,) = summary["eval"].values()
     assert figures["accuracy"] > 0.7 and set(figures["order"]) >= {"consistent", "first_wins"}
-    again = evaluate(EvaluationPlan(JudgePlan(str(tmp_path / "model"), max_length=160), str(pairs_file)))
+    again = evaluate(EvaluationPlan(JudgeConfig(str(tmp_path / "model"), max_length=160), str(pairs_file)))
     assert again["spec"]["question"] == "candidates"
     assert again["accuracy"] == figures["accuracy"] and again["nll"] == pytest.approx(figures["nll"], abs=1e-4)
 

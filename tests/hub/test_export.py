@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import Group, Message
 from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout, unembedding
@@ -101,7 +102,7 @@ def test_others_read_the_same_token_of_what_the_chat_template_gives(
     tokenizer.chat_template = TEMPLATES[template]
     spec = GATED if form == "native" else dataclasses.replace(GPM, normalise="none")
     save_preference_model(tmp_path / "m", tiny_params(config, spec), config, spec, tokenizer, form)
-    (ours,) = open_judge(JudgePlan(str(tmp_path / "m")))([GROUP])
+    (ours,) = open_judge(JudgeConfig(str(tmp_path / "m")))([GROUP])
 
     theirs = AutoTokenizer.from_pretrained(tmp_path / "m")
     messages = [message._asdict() for message in GROUP.prompt]

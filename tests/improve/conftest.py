@@ -7,8 +7,8 @@ import pytest
 
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
 from gpmjax.config.improve import (
+    ContestConfig,
     ImproveConfig,
-    JudgeConfig,
     PolicyLossConfig,
     PromptsConfig,
     RolloutConfig,
@@ -71,7 +71,7 @@ def config(tokenizer_directory, prompts_file, scorer_path, monkeypatch):
         loss=PolicyLossConfig(method="gpo", estimator="all", beta=0.5),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         checkpoint=CheckpointConfig(every=1, keep=1),
-        judge=JudgeConfig(scorer, PromptsConfig(source=str(prompts_file), max_length=64), responses=2),
+        judge=ContestConfig(scorer, PromptsConfig(source=str(prompts_file), max_length=64), responses=2),
     )
 
 

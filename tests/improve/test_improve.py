@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.config.judge import ScorerConfig
 from gpmjax.hub import load_decoder
 from gpmjax.improve import improve as improving
 from gpmjax.improve import stages, tables

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.config.judge import JudgeConfig, ScorerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Group, Message
 from gpmjax.data.prompts import Prompt
@@ -15,7 +15,7 @@ from gpmjax.hub import load_preference_model, load_tokenizer, save_preference_mo
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import templated
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.judges.scoring import open_scorer
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
@@ -47,9 +47,9 @@ def declared(spec_of):
 def test_a_declared_reading_is_a_saved_one(published, saved):
     theirs, ours = published
     judges = {
-        "declared": open_judge(JudgePlan(theirs, declared(ours))),
-        "saved": open_judge(JudgePlan(ours)),
-        "as we write it": open_judge(JudgePlan(saved["gpm"])),
+        "declared": open_judge(JudgeConfig(theirs, **declared(ours))),
+        "saved": open_judge(JudgeConfig(ours)),
+        "as we write it": open_judge(JudgeConfig(saved["gpm"])),
     }
     found = {name: next(judge([GROUP])) for name, judge in judges.items()}
     np.testing.assert_array_equal(found["declared"].scores, found["saved"].scores)
@@ -64,7 +64,7 @@ def test_a_declared_reading_is_a_saved_one(published, saved):
 
 def test_scorer_and_server_read_it_so(published):
     theirs, ours = published
-    (expected,) = open_judge(JudgePlan(ours))([GROUP])
+    (expected,) = open_judge(JudgeConfig(ours))([GROUP])
     given = declared(ours)
     config = ScorerConfig(model=theirs, dtype="float32", **given)
     config.validate("scorer")
@@ -72,9 +72,9 @@ def test_scorer_and_server_read_it_so(published):
     np.testing.assert_allclose(scores.scores[0], expected.scores, atol=1e-5)
     asked = [Completion(TURNS, text) for text in GROUP.responses]
     served = RewardModel(theirs, against="group", declare=tuple(given.items()), tokenizer=ours)(asked)
-    np.testing.assert_array_equal(served, Rewards(open_judge(JudgePlan(ours)), RewardPlan("group"))(asked))
+    np.testing.assert_array_equal(served, Rewards(open_judge(JudgeConfig(ours)), RewardPlan("group"))(asked))
     with pytest.raises(ValueError, match="gate_at='first_message' needs the messages"):
-        templated(open_judge(JudgePlan(ours)))
+        templated(open_judge(JudgeConfig(ours)))
 
 
 def test_the_exported_template_writes_what_the_model_was_trained_with(published):
@@ -91,9 +91,9 @@ def test_another_tokenizer(saved, tmp_path):
     save_preference_model(tmp_path / "m", whole.params, whole.config, whole.spec, whole.tokenizer)
     (tmp_path / "m" / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match="no tokenizer"):
-        open_judge(JudgePlan(str(tmp_path / "m")))
-    judge = open_judge(JudgePlan(str(tmp_path / "m"), tokenizer=saved["gpm"]))
+        open_judge(JudgeConfig(str(tmp_path / "m")))
+    judge = open_judge(JudgeConfig(str(tmp_path / "m"), tokenizer=saved["gpm"]))
     np.testing.assert_array_equal(
-        next(judge([GROUP])).scores, next(open_judge(JudgePlan(saved["gpm"]))([GROUP])).scores
+        next(judge([GROUP])).scores, next(open_judge(JudgeConfig(saved["gpm"]))([GROUP])).scores
     )
     assert judge.identity["tokenizer"] == saved["gpm"]

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import user
 from gpmjax.interop import openrlhf, reward_model
 from gpmjax.interop.openrlhf import OpenRLHFReward, read_completions
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 
 SHORT = {"max_length": 64, "rows_per_batch": 1}
 ANSWERS = ("yes", "no, never", "perhaps")
@@ -38,7 +39,7 @@ async def execute(reward_func, query, prompt, label):
 
 @pytest.fixture(scope="module")
 def judge(saved):
-    return open_judge(JudgePlan(saved["gpm"], **SHORT))
+    return open_judge(JudgeConfig(saved["gpm"], max_length=64, rows=1))
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.hub import load_tokenizer
@@ -15,7 +16,7 @@ from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.reward_model import RewardModel, from_environment
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import split_at_header, templated, without_header
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 
 HEADER = "<|start|>assistant:"
 SHORT = {"max_length": 64, "rows_per_batch": 1}
@@ -86,7 +87,7 @@ def test_conversations_are_not_taken_for_templated_texts(saved):
 
 @pytest.fixture(scope="module", params=["gpm", "bt"])
 def judge(request, saved):
-    return open_judge(JudgePlan(saved[request.param], max_length=64, rows_per_batch=1))
+    return open_judge(JudgeConfig(saved[request.param], max_length=64, rows=1))
 
 
 @pytest.mark.parametrize("ending", ["", "<|end|>"], ids=["no eos", "eos"])

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import Group, user
 from gpmjax.interop.rewardbench import pair_entry, scalar_entry
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 
 WINDOW = 64
 KWARGS = {
@@ -40,7 +41,7 @@ def dialogue(prompt, answer):
 @pytest.fixture(scope="module", params=["gpm", "bt"])
 def known(request, saved):
     """(kind, directory, judge, s(first ≻ second)/τ of PAIRS)."""
-    judge = open_judge(JudgePlan(saved[request.param], max_length=WINDOW, rows_per_batch=1))
+    judge = open_judge(JudgeConfig(saved[request.param], max_length=WINDOW, rows=1))
     verdicts = list(judge([Group(user(prompt), (a, b)) for prompt, a, b in PAIRS], "all"))
     return request.param, saved[request.param], judge, np.array([v.scores[0, 1] / v.tau for v in verdicts])
 

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from scipy import special
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import Group, Message, user
 from gpmjax.data.messages import read_reply
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.texts import messages_of
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 
 ASK = user("Choose!")
 
@@ -156,7 +157,7 @@ def test_what_is_no_prompt_or_completion_is_named(read, value, words):
 
 @pytest.fixture(scope="module", params=["gpm", "bt"])
 def real(request, saved):
-    return request.param, open_judge(JudgePlan(saved[request.param], max_length=64, rows_per_batch=1))
+    return request.param, open_judge(JudgeConfig(saved[request.param], max_length=64, rows=1))
 
 
 TEXTS = ("yes", "no", "perhaps so", "yes and no, or neither of the two")

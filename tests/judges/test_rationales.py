@@ -9,18 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.encode import encode_each
 from gpmjax.data.group_files import read_groups
 from gpmjax.hub import load_tokenizer, save_decoder
-from gpmjax.judges.open import JudgePlan, open_judge
-from gpmjax.judges.rationales import RationalePlan, RationaleReader, pooled
+from gpmjax.judges.open import open_judge
+from gpmjax.judges.rationales import RationaleReader, pooled_verdicts
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.sampling.generate import Samples
 
 QUESTIONS = {"pointwise": "{prompt} {response}?", "pairwise": "{prompt} {first} {second}?"}
-PLAN = RationalePlan(rationales=3, max_new_tokens=4, temperature=1.0)
+THINKING = JudgeConfig(max_length=200, rationales=3, rationale_tokens=4, temperature=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +39,9 @@ def language_model(tmp_path_factory, tokenizer_directory):
 
 
 def opened(language_model, kind, **changes):
-    declare = {
-        "head": "verdict",
-        "question": QUESTIONS[kind],
-        "verdicts": ["Y", "N"],
-        "kind": "pairwise" if kind == "pairwise" else "bt",
-    }
-    return open_judge(
-        JudgePlan(language_model, declare, max_length=200, rationales=dataclasses.replace(PLAN, **changes))
-    )
+    declare = {"head": "verdict", "question": QUESTIONS[kind], "verdicts": ("Y", "N")}
+    declare["kind"] = "pairwise" if kind == "pairwise" else "bt"
+    return open_judge(dataclasses.replace(THINKING, model=language_model, **declare, **changes))
 
 
 @pytest.mark.parametrize("kind", QUESTIONS)
@@ -59,7 +54,7 @@ def test_a_verdict_does_not_depend_on_what_else_is_asked(language_model, pairs_f
     assert alone.scores == pytest.approx(together[2].scores, abs=2e-5)
     assert alone.forward_tokens == together[2].forward_tokens
     assert judge.identity["rationales"]["rationales"] == 3
-    (other,) = opened(language_model, kind, seed=1)(groups[2:3])
+    (other,) = opened(language_model, kind, rationale_seed=1)(groups[2:3])
     assert abs(other.scores[0, 1] - alone.scores[0, 1]) > 1e-4
 
 
@@ -90,7 +85,9 @@ def test_what_is_read_is_question_rationale_closing(tokenizer_directory, pairs_f
                 odds = np.array([[2.0], [-1.0]])
                 yield PreferenceOutput(odds, None, np.float32(1), np.log([0.5, 0.25])), 100
 
-    reader = RationaleReader(Read(), draw, tokenizer, dataclasses.replace(PLAN, opening=" So:"), ("Y", "N"))
+    reader = RationaleReader(
+        Read(), draw, tokenizer, dataclasses.replace(THINKING, rationale_opening=" So:"), ("Y", "N")
+    )
     ((output, tokens),) = reader([encoded])
     question = tokenizer.decode(np.concatenate([encoded.prompt, encoded.responses[0]]))
     assert seen[0] == [question + " So:hm\nVerdict (Y or N):\n", question + " So:hmh\nVerdict (Y or N):\n"]
@@ -103,14 +100,14 @@ def test_what_is_read_is_question_rationale_closing(tokenizer_directory, pairs_f
 @given(st.lists(st.floats(-50, 50), min_size=1, max_size=9), st.sampled_from(["mean", "majority"]))
 def test_pooling_is_odd_finite_and_of_one_mind_where_all_agree(odds, vote):
     odds = np.array(odds, np.float32)
-    value = pooled(odds, vote)
-    assert np.isfinite(value) and pooled(-odds, vote) == pytest.approx(-value, abs=1e-5)
+    value = pooled_verdicts(odds, vote)
+    assert np.isfinite(value) and pooled_verdicts(-odds, vote) == pytest.approx(-value, abs=1e-5)
     if (odds > 0.01).all():
         assert value > 0
 
 
 def test_refusals(language_model, pairs_file):
-    with pytest.raises(ValueError, match="rationales=0: must be at least 1"):
-        opened(language_model, "pointwise", rationales=0)
+    with pytest.raises(ValueError, match="rationales=-1: must be at least 0"):
+        opened(language_model, "pointwise", rationales=-1)
     with pytest.raises(ValueError, match="vote is 'loudest'; allowed: 'mean', 'majority'"):
         opened(language_model, "pointwise", vote="loudest")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.config.judge import JudgeConfig, ScorerConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup
@@ -16,7 +16,7 @@ from gpmjax.data.groups import user
 from gpmjax.data.prompts import Prompt
 from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
 from gpmjax.judges import scoring
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.judges.scoring import Scores, checked, look_at_scorer, open_scorer
 from gpmjax.losses.blocks import block_mean_scores
 from gpmjax.models.preference_model import PreferenceModel
@@ -55,8 +55,8 @@ def test_a_window_beyond_the_models_positions_is_refused_before_weights_are_read
     with pytest.raises(ValueError, match="config.scorer.max_length=2049"):
         open_scorer(ScorerConfig(model=directory, max_length=2049), make_mesh())
     with pytest.raises(ValueError, match="^max_length=2049: must be at most 2048, the model's positions$"):
-        open_judge(JudgePlan(directory, max_length=2049))
-    assert open_judge(JudgePlan(directory)).max_length == 2048
+        open_judge(JudgeConfig(directory, max_length=2049))
+    assert open_judge(JudgeConfig(directory)).max_length == 2048
 
 
 def test_matrices_are_the_models_own_scores(saved):
@@ -76,9 +76,11 @@ def test_matrices_are_the_models_own_scores(saved):
     np.testing.assert_allclose(found.embedding[0, 0], direct.embedding[0, 0], atol=1e-5)
 
 
-def test_declared_tau_wins_and_undeclared_functions_are_log_odds(saved, scorer_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(scorer_path))
-    assert open_scorer(ScorerConfig(function="toy_scorers:cycle"), make_mesh())(PROMPTS, RESPONSES).tau == 1.0
+def test_declared_tau_wins_and_undeclared_functions_are_log_odds(monkeypatch):
+    flat = lambda prompts, responses: np.zeros((len(prompts), 3, 3))
+    monkeypatch.setattr(importlib.import_module("json"), "flat", flat, raising=False)
+    assert open_scorer(ScorerConfig(function="json:flat"), make_mesh())(PROMPTS, RESPONSES).tau == 1.0
+    assert open_scorer(ScorerConfig(function="json:flat", tau=0.5), make_mesh())(PROMPTS, RESPONSES).tau == 0.5
 
 
 @pytest.mark.parametrize(

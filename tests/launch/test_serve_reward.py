@@ -11,13 +11,14 @@ import jax
 import numpy as np
 import pytest
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import user
 from gpmjax.evals.held_out import held_out
 from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
@@ -62,7 +63,7 @@ def test_a_group_is_served_and_a_signal_ends_it(saved, number, monkeypatch):
     finally:
         process.kill()
         process.communicate()
-    expected = Rewards(open_judge(JudgePlan(str(saved), max_length=64)), RewardPlan("group"))(asked)
+    expected = Rewards(open_judge(JudgeConfig(str(saved), max_length=64)), RewardPlan("group"))(asked)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 

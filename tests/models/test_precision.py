@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.config.judge import JudgeConfig, ScorerConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.judges.forward import make_scorer
-from gpmjax.judges.open import JudgePlan
 from gpmjax.models.config import Runtime
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
@@ -36,4 +35,4 @@ def test_every_product_of_a_judge_does(dtype):
 
 
 def test_who_judges_and_who_trains_a_policy_does_so_in_float32():
-    assert ScorerConfig().dtype == JudgePlan("m").dtype == "float32"
+    assert ScorerConfig().dtype == JudgeConfig("m").dtype == "float32"

@@ -14,12 +14,13 @@ import numpy as np
 from flax.traverse_util import unflatten_dict
 from tokenizers.pre_tokenizers import ByteLevel
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import Group, Message
 from gpmjax.hub import load_decoder, load_tokenizer, open_source, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.hub.param_map import decoder_leaves, head_leaves
 from gpmjax.hub.tokenizer import gguf_tokenizer
-from gpmjax.judges.open import JudgePlan, open_judge
+from gpmjax.judges.open import open_judge
 from gpmjax.models.spec import PreferenceSpec
 
 FORMS = {
@@ -133,7 +134,7 @@ def write(directory: Path, family: str, config, decoder, tokenizer) -> None:
         params = {"decoder": decoder, "heads": draw(head_leaves(spec, config.hidden_size), 1.0)}
         saved_as = "native" if form == "native" else "sequence_classification"
         save_preference_model(target, params, config, spec, tokenizer, saved_as)
-        judge = open_judge(JudgePlan(str(target)))
+        judge = open_judge(JudgeConfig(str(target)))
         expected = []
         for group, verdict in zip(GROUPS, judge(GROUPS), strict=True):
             ids = [judge.chat.encode(group.prompt, response) for response in group.responses]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import encode_each
 from gpmjax.data.group_files import read_groups
@@ -21,7 +22,7 @@ from gpmjax.evals.result_files import RowsFile, groups_path
 from gpmjax.files import fingerprint, write_json
 from gpmjax.hub import open_source, tokenizer_for
 from gpmjax.judges.judge import group_record
-from gpmjax.judges.open import JudgePlan, open_judge, window_of
+from gpmjax.judges.open import open_judge
 from gpmjax.preference.cycle_test import REPLICATES
 from gpmjax.progress import track
 
@@ -32,7 +33,7 @@ Ratings = dict[str, list[float]]
 class DiagnosisPlan:
     """What to diagnose and on what."""
 
-    judge: JudgePlan
+    judge: JudgeConfig
     data: str | None = None
     """Anything `gpmjax.data.group_files.read_groups` reads; rows that share a prompt become one group."""
     ratings: str | None = None
@@ -115,7 +116,7 @@ def _write(figures: dict[str, Any], described: dict[str, Any], out: str | Path |
 
 
 def _described(plan: DiagnosisPlan, identity: dict[str, Any]) -> dict[str, Any]:
-    return {"model": plan.judge.model, "data": plan.data, "ratings": plan.ratings, "identity": identity}
+    return {"model": plan.judge.label, "data": plan.data, "ratings": plan.ratings, "identity": identity}
 
 
 def _read(plan: DiagnosisPlan) -> tuple[list[Group], list[dict[str, Any]]]:
@@ -139,12 +140,12 @@ def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
     return {aspect: [None if math.isnan(value) else value for value in values] for aspect, values in ratings.items()}
 
 
-def _prompt_tokens(groups: Sequence[Group], plan: JudgePlan) -> Iterator[int]:
+def _prompt_tokens(groups: Sequence[Group], plan: JudgeConfig) -> Iterator[int]:
     """Tokens of each prompt as the judge's window leaves it."""
     source = open_source(plan.model)
     chat, window = (
         ChatFormat(tokenizer_for(source, plan.tokenizer), template=plan.template),
-        window_of(plan.max_length, source.config),
+        plan.window(source.config),
     )
     prompts = (dataclasses.replace(group, responses=(), comparisons=()) for group in groups)
     return (len(encoded.prompt) for encoded, _ in encode_each(prompts, chat, max_length=window))

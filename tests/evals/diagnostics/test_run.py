@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.evals.diagnostics import run as module
@@ -14,7 +15,6 @@ from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.result_files import groups_path
 from gpmjax.hub import save_preference_model
 from gpmjax.judges.judge import Verdict
-from gpmjax.judges.open import JudgePlan
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def judging(monkeypatch):
 
 
 def plan(model="smollm2", **changes):
-    return DiagnosisPlan(JudgePlan(model, max_length=128), **changes)
+    return DiagnosisPlan(JudgeConfig(model, max_length=128), **changes)
 
 
 def lines(path):
@@ -80,7 +80,7 @@ def test_groups_by_prompt_all_pairs_and_the_evaluations_figures(saved, data, tmp
         summary["diagnosis"]["triads"]["triads"] == 3 * 4
         and summary["diagnosis"]["symmetry"]["skew_residual"]["value"] == 0
     )
-    figures = evaluate(EvaluationPlan(JudgePlan(saved, max_length=128), data))
+    figures = evaluate(EvaluationPlan(JudgeConfig(saved, max_length=128), data))
     for name in ("comparisons", "accuracy", "tied_labels", "longer_wins"):
         assert summary[name] == figures[name]
     for name in ("nll", "brier", "ece", "mean_margin"):

@@ -1,0 +1,81 @@
+"""Flags of the command line, made of a dataclass: its fields are their names, its defaults theirs, its docstrings their help."""
+
+import ast
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from absl import flags
+
+from gpmjax.config.judge import CHOICES, DECLARED, RANGES, JudgeConfig
+from gpmjax.models.spec import TAU_RANGE
+
+FLAG_NAMES = {"rows": "rows_per_batch"}
+"""Flags that are called otherwise than the field they set."""
+
+
+@functools.cache
+def field_docs(config: type) -> Mapping[str, str]:
+    """The docstring under each field of a dataclass, on one line.
+
+    >>> field_docs(JudgeConfig)["rationale_tokens"]
+    'At most so many tokens a rationale.'
+    """
+    found: dict[str, str] = {}
+    for cls in reversed([cls for cls in config.__mro__ if dataclasses.is_dataclass(cls)]):
+        (tree,) = ast.parse(inspect.getsource(cls)).body
+        for field, doc in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant):
+                found[field.target.id] = " ".join(doc.value.value.split())
+    return found
+
+
+def judge_flags(
+    *,
+    names: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+) -> Callable[[], JudgeConfig]:
+    """Defines a flag for every field of a `JudgeConfig`.
+
+    Args:
+      names: flags that are called otherwise than `FLAG_NAMES` and the fields say, by field.
+      without: fields that get no flag.
+      defaults: defaults that differ from the dataclass's.
+
+    Returns:
+      What the flags say, once they are parsed.
+    """
+    names, defaults, docs = FLAG_NAMES | dict(names or {}), dict(defaults or {}), field_docs(JudgeConfig)
+    holders = {
+        field.name: _define(names.get(field.name, field.name), field, defaults, docs[field.name])
+        for field in dataclasses.fields(JudgeConfig)
+        if field.name not in without
+    }
+
+    def read() -> JudgeConfig:
+        given = {name: holder.value for name, holder in holders.items() if holder.value is not None}
+        return JudgeConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+
+    return read
+
+
+def _define(flag: str, field: dataclasses.Field, defaults: Mapping[str, Any], doc: str) -> flags.FlagHolder:
+    default = defaults.get(field.name, field.default)
+    if field.name in DECLARED:  # None, not given, is no declaration
+        default, choices = None, DECLARED[field.name]
+    else:
+        choices = CHOICES.get(field.name)
+    if field.name == "bos_tokens":
+        return flags.DEFINE_integer(flag, default, doc, min(choices), max(choices))
+    if choices:
+        return flags.DEFINE_enum(flag, default, choices, doc)
+    if isinstance(field.default, tuple):
+        return flags.DEFINE_list(flag, default, doc)
+    if isinstance(field.default, str):
+        return flags.DEFINE_string(flag, default, doc)
+    least, most = RANGES.get(field.name, TAU_RANGE)
+    define = flags.DEFINE_integer if isinstance(field.default, int) else flags.DEFINE_float
+    return define(flag, default, doc, least, most)
