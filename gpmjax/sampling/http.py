@@ -84,7 +84,7 @@ class Server:
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: the back-off, or as long as the server asked for."""
-        backoff = tenacity.wait_exponential(multiplier=self.backoff, max=_LONGEST_WAIT)(state)
+        backoff = tenacity.wait_exponential(multiplier=self.backoff)(state)
         return min(max(backoff, getattr(state.outcome.exception(), "retry_after", 0.0)), _LONGEST_WAIT)
 
 
