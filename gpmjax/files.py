@@ -3,12 +3,14 @@ writes."""
 
 import contextlib
 import errno
+import fnmatch
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +23,7 @@ REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, err
 fails."""
 
 ORPHAN = re.compile(r"\.(?P<name>.+)\.(?:\d+\.partial|[a-z0-9_]{8}\.(?:new|old))")
-"""Names under which files (``replacing``) and directories (``hub.atomic``) are written, before they take their own."""
+"""Names of files (``replacing``) and directories (``replacing_directory``) that are still being written."""
 
 
 @contextlib.contextmanager
@@ -49,6 +51,60 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def replacing_directory(path: str | Path, expected: Sequence[str]) -> Iterator[Path]:
+    """An empty directory beside ``path``, which takes its place when the block ends well and vanishes when it does not.
+
+    Args:
+      expected: patterns of file names; an earlier directory that holds anything else is not replaced.
+
+    Raises:
+      FileExistsError: ``path`` is a file, or a directory with something unexpected in it.
+      OSError: it cannot be written, for instance because the disk is full; what was there before is untouched.
+    """
+    path = Path(os.path.abspath(path))
+    _check_replaceable(path, expected)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, since a rename is only atomic within one file system.
+    fresh = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent))
+    fresh.chmod(0o755)
+    try:
+        yield fresh
+        _move_directory(fresh, path)
+    except (OSError, SafetensorError) as error:  # the latter is how safetensors tells of a full disk
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        raise OSError(f"{path}: not written, nothing there was changed ({said[0][:160]})") from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _check_replaceable(path: Path, expected: Sequence[str]) -> None:
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise FileExistsError(f"{path}: is a file; name a directory")
+    for entry in sorted(path.iterdir()):
+        if entry.is_dir() or not any(fnmatch.fnmatch(entry.name, pattern) for pattern in expected):
+            raise FileExistsError(
+                f"{path}: holds {entry.name}, no part of a model; name a new or an exported directory"
+            )
+
+
+def _move_directory(fresh: Path, path: Path) -> None:
+    if not path.exists():
+        os.replace(fresh, path)
+        return
+    # A directory cannot be renamed onto one with files in it, so the old one steps aside first.
+    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
+    os.replace(path, aside)
+    try:
+        os.replace(fresh, path)
+    except OSError:
+        os.replace(aside, path)
+        raise
+    shutil.rmtree(aside)
 
 
 @contextlib.contextmanager

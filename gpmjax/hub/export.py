@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from gpmjax.hub.atomic import atomic_directory
+from gpmjax.files import replacing_directory
 from gpmjax.hub.config_map import hf_config
 from gpmjax.hub.declaration import LOG_TAU
 from gpmjax.hub.fitting import fitting
@@ -35,6 +35,9 @@ from gpmjax.hub.tokenizer import with_own_pad
 from gpmjax.hub.tokenizer_files import read_at_eos, with_own_template, write_tokenizer
 from gpmjax.models.config import DecoderConfig, LoRA, require_one_of
 from gpmjax.models.spec import PreferenceSpec
+
+MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md")
+"""What a model directory may hold; one with anything else in it is not replaced."""
 
 FORMS = ("native", "sequence_classification")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
@@ -129,7 +132,7 @@ def _write_model(
         for _ in tensors:  # takes part in the gathering
             pass
     else:
-        with atomic_directory(directory) as fresh:
+        with replacing_directory(directory, MODEL_FILES) as fresh:
             _write_shards(fresh, tensors, plan)
             write_tokenizer(fresh, tokenizer)
             (fresh / CONFIG_FILE).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")

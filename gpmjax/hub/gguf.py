@@ -20,26 +20,11 @@ from gpmjax.hub.tokenizer import gguf_tokenizer
 
 ROPE_FACTORS = "rope_freqs.weight"  # read with the config, no parameter
 
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_IN_LAYER = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
-# Gemma 2 and 3 normalise what goes into the MLP apart from what comes out of attention; the others only the former.
-_ONE_NORM = {"ffn_norm": "post_attention_layernorm"}
-_THREE_NORMS = {
-    "post_attention_norm": "post_attention_layernorm",
-    "ffn_norm": "pre_feedforward_layernorm",
-    "post_ffw_norm": "post_feedforward_layernorm",
-}
+_LAYER_PARTS = (
+    *(f"self_attn.{part}" for part in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")),
+    *(f"mlp.{part}_proj" for part in ("gate", "up", "down")),
+    *(f"{part}_layernorm" for part in ("input", "post_attention", "pre_feedforward", "post_feedforward")),
+)
 
 
 def open_gguf(path: Path) -> "GgufTensors":
@@ -78,8 +63,11 @@ class GgufTensors:
             rope_factors=None if factors is None else _values(factors, self.label),
         )
         self._architecture = self.metadata["general.architecture"]
-        layer = _IN_LAYER | (_THREE_NORMS if self._architecture in ("gemma2", "gemma3") else _ONE_NORM)
-        self._tensors = {_hf_name(name, layer): tensor for name, tensor in by_name.items()}
+        stems = _hf_stems(self._architecture, self.hf_config["num_hidden_layers"])
+        split = {name: name.rpartition(".") for name in by_name}
+        self._tensors = {
+            f"{stems[stem]}.{kind}" if stem in stems else name: by_name[name] for name, (stem, _, kind) in split.items()
+        }
 
     def names(self) -> list[str]:
         return sorted(self._tensors)
@@ -111,16 +99,16 @@ class GgufTensors:
         return rows.reshape(-1, half, 2).swapaxes(1, 2).reshape(-1)
 
 
-def _hf_name(name: str, layer_names: dict[str, str]) -> str:
+def _hf_stems(architecture: str, layers: int) -> dict[str, str]:
+    """GGUF's name of a tensor → Hugging Face's, both without their ending, as llama.cpp's converter has them.
+
+    >>> _hf_stems("llama", 1)["blk.0.ffn_norm"], _hf_stems("gemma2", 1)["blk.0.ffn_norm"]
+    ('model.layers.0.post_attention_layernorm', 'model.layers.0.pre_feedforward_layernorm')
     """
-    >>> _hf_name("blk.3.attn_q.weight", _IN_LAYER)
-    'model.layers.3.self_attn.q_proj.weight'
-    """
-    if match := re.fullmatch(r"blk\.(\d+)\.(\w+)\.(weight|bias)", name):
-        layer, stem, kind = match.groups()
-        return f"model.layers.{layer}.{layer_names[stem]}.{kind}" if stem in layer_names else name
-    stem, _, kind = name.rpartition(".")
-    return f"{_TOP[stem]}.{kind}" if stem in _TOP else name
+    known = gguf.get_tensor_name_map(gguf.MODEL_ARCH[architecture.upper()], layers)
+    in_layers = (f"model.layers.{layer}.{part}" for layer in range(layers) for part in _LAYER_PARTS)
+    stems = ("model.embed_tokens", "model.norm", "lm_head", *in_layers)
+    return {name: stem for stem in stems if (name := known.get_name(stem))}
 
 
 def _values(tensor: gguf.ReaderTensor, label: str, rows: np.ndarray | slice = slice(None)) -> np.ndarray:

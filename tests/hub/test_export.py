@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from gpmjax import files
 from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.groups import Group, Message
-from gpmjax.hub import atomic, export, load_decoder, load_preference_model, save_decoder, save_preference_model
+from gpmjax.hub import export, load_decoder, load_preference_model, save_decoder, save_preference_model
 from gpmjax.hub.config_map import decoder_config
 from gpmjax.judges.open import open_judge
 from gpmjax.models.config import LoRA, Runtime
@@ -269,7 +270,7 @@ def test_a_failure_leaves_the_earlier_export_untouched(tmp_path, config, tiny_pa
         monkeypatch.setattr(export, "save_file", full)
     elif step == "rename":
         replace = os.replace
-        monkeypatch.setattr(atomic.os, "replace", lambda a, b: full() if str(a).endswith(".new") else replace(a, b))
+        monkeypatch.setattr(files.os, "replace", lambda a, b: full() if str(a).endswith(".new") else replace(a, b))
     saved = Unsaveable() if step == "tokenizer" else tokenizer
     with pytest.raises(
         OSError, match=r"^/.*m: not written, nothing there was changed \(.*No space left on device\)"
@@ -286,13 +287,12 @@ def test_a_disk_that_fills_while_writing(tmp_path):
 import numpy as np
 import resource
 import signal
-from pathlib import Path
-from gpmjax.hub.atomic import atomic_directory
+from gpmjax.files import replacing_directory
 from gpmjax.hub.export import _write_shards
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 try:
-    with atomic_directory(Path({str(tmp_path / "m")!r})) as fresh:
+    with replacing_directory({str(tmp_path / "m")!r}, ()) as fresh:
         _write_shards(fresh, iter([("a", np.zeros(10**6, np.float32))]), {{"model.safetensors": ["a"]}})
 except OSError as error:
     print(error)
