@@ -1,4 +1,4 @@
-"""Looks for the mistakes that spoil a preference data set; exits 1 when there is one.
+"""Checks a preference data set for mistakes; exits with 1 if there is an error.
 
 python launch/lint_data.py --data=pairs.jsonl.gz [--tokenizer=DIR] [--max_length=2048] [--template=raw]
 """
@@ -13,21 +13,25 @@ from gpmjax.data.chat import TEMPLATES, ChatFormat
 from gpmjax.data.lint import Finding, lint
 from gpmjax.hub import load_tokenizer
 
-DATA = flags.DEFINE_string("data", None, "A file, hub id or builtin: game; ?column=value selects rows.", required=True)
+DATA = flags.DEFINE_string(
+    "data", None, "A file, hub id or builtin: game; ?column=value selects entries.", required=True
+)
 TOKENIZER = flags.DEFINE_string("tokenizer", "smollm2", "A model directory, .gguf file, hub id, or 'smollm2'.")
 MAX_LENGTH = flags.DEFINE_integer(
-    "max_length", 2048, "Tokens of a prompt with one response; of longer ones the excess is cut, the response last."
+    "max_length", 2048, "Most tokens of a prompt with one response; longer sequences are cut, the prompt first."
 )
-TEMPLATE = flags.DEFINE_enum("template", "chat", TEMPLATES, "The tokenizer's chat template, or prompt and newline.")
+TEMPLATE = flags.DEFINE_enum(
+    "template", "chat", TEMPLATES, "chat: the tokenizer's chat template; raw: prompt, newline, response."
+)
 
 NARROW = 120
-"""Columns; a table in fewer would have words broken."""
+"""Columns of a console below which the findings are printed as lines, because a table would break words."""
 
 _COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 
 def show(source: str, findings: list[Finding], console: Console) -> None:
-    """Prints the findings: as a table where it is wide enough, otherwise a line each, so that no row's number is broken."""
+    """Prints the findings as a table, or one a line if the console is narrow."""
     if console.width < NARROW:
         for level, check, count, detail in findings:
             line = f"[{_COLOURS[level]}]{level}[/]: {check} ({count}): {_escaped(detail)}"

@@ -1,13 +1,14 @@
-"""Writes generated data sets as JSON lines.
+r"""Writes generated data sets as JSON lines.
 
     python launch/make_data.py --kind=letters --out=letters.jsonl
     python launch/make_data.py --kind=n_cycle --n=5 --out=five.jsonl
     python launch/make_data.py --kind=aspect_cycles --input=openbmb/UltraFeedback --out=cycles.jsonl
     python launch/make_data.py --kind=type_advantage --species=species.json --matrix=matrix.json --out=types.jsonl
-    python launch/make_data.py --kind=type_advantage --species=species.json --matrix=matrix.json --names=mine.txt --out=mine.jsonl
+    python launch/make_data.py --kind=type_advantage --species=species.json --matrix=matrix.json --names=mine.txt \
+        --out=mine.jsonl
 
-The last one makes every decided pair of the species that mine.txt names, one a line. A kind that makes several sets puts
-their names into --out: cycles_no_honesty.jsonl, types_train.jsonl, types_dev.jsonl.
+The last command makes every decided pair of the species in mine.txt, which has one name a line. A kind that makes
+several sets adds their names to --out: cycles_no_honesty.jsonl, types_train.jsonl, types_dev.jsonl.
 """
 
 import sys
@@ -47,7 +48,7 @@ def _type_advantage() -> Sets:
 
 def _given(flag: flags.FlagHolder) -> str:
     if not flag.value:
-        raise ValueError(f"--kind={KIND.value} needs --{flag.name}")
+        raise ValueError(f"--kind={KIND.value}: needs --{flag.name}")
     return flag.value
 
 
@@ -55,7 +56,7 @@ def _game(name: str) -> Callable[[], Sets]:
     def make() -> Sets:
         sized = N.value is not None
         if sized and name not in ("n_cycle", "transitive"):
-            raise ValueError(f"--kind={name} has one size and takes no --n")
+            raise ValueError(f"--kind={name}: has one size and takes no --n")
         return {"": cyclic.GAMES[name](*([N.value] if sized else []))}
 
     return make
@@ -66,19 +67,19 @@ KINDS = {name: _game(name) for name in cyclic.GAMES} | {
     "type_advantage": _type_advantage,
 }
 
-KIND = flags.DEFINE_enum("kind", None, list(KINDS), "What to make.", required=True)
-OUT = flags.DEFINE_string("out", None, "A .jsonl or .jsonl.gz file to write.", required=True)
-N = flags.DEFINE_integer("n", None, "n_cycle, transitive: how many items.")
-INPUT = flags.DEFINE_string("input", None, "aspect_cycles: rows with ratings, a file or a hub id.")
+KIND = flags.DEFINE_enum("kind", None, list(KINDS), "The data set to make.", required=True)
+OUT = flags.DEFINE_string("out", None, "The .jsonl or .jsonl.gz file to write.", required=True)
+N = flags.DEFINE_integer("n", None, "n_cycle, transitive: number of items.")
+INPUT = flags.DEFINE_string("input", None, "aspect_cycles: entries with ratings, a file or a hub id.")
 SPECIES = flags.DEFINE_string("species", None, "type_advantage: JSON file of species and their types.")
 MATRIX = flags.DEFINE_string("matrix", None, "type_advantage: JSON file of the best multipliers.")
 NAMES = flags.DEFINE_string(
-    "names", None, "type_advantage: text file of species, one name a line; all their decided pairs."
+    "names", None, "type_advantage: text file with one species name a line; makes all their decided pairs."
 )
-TRAIN_PAIRS = flags.DEFINE_integer("train_pairs", 20_000, "type_advantage: pairs among species for training.")
-DEV_PAIRS = flags.DEFINE_integer("dev_pairs", 4_000, "type_advantage: pairs among species held out.")
-DEV_SHARE = flags.DEFINE_float("dev_share", 0.2, "type_advantage: share of the species held out.")
-SEED = flags.DEFINE_integer("seed", 0, "type_advantage: which species, which pairs.")
+TRAIN_PAIRS = flags.DEFINE_integer("train_pairs", 20_000, "type_advantage: number of pairs of training species.")
+DEV_PAIRS = flags.DEFINE_integer("dev_pairs", 4_000, "type_advantage: number of pairs of held-out species.")
+DEV_SHARE = flags.DEFINE_float("dev_share", 0.2, "type_advantage: share of the species that is held out.")
+SEED = flags.DEFINE_integer("seed", 0, "type_advantage: seed that chooses held-out species and pairs.")
 
 
 def _path(name: str) -> Path:
@@ -88,12 +89,12 @@ def _path(name: str) -> Path:
 
 
 def write(sets: Sets) -> None:
-    """Every set into a file of its own."""
+    """Writes each set to its own file."""
     if not sets:
-        raise ValueError(f"{INPUT.value}: no row's aspects are led by different responses")
+        raise ValueError(f"{INPUT.value}: no entry's aspects are led by different responses")
     for name, groups in sets.items():
         write_groups(_path(name), groups)
-        print(f"{_path(name)}: {len(groups)} rows, {sum(len(group.comparisons) for group in groups)} comparisons")
+        print(f"{_path(name)}: {len(groups)} groups, {sum(len(group.comparisons) for group in groups)} comparisons")
 
 
 def main(_: list[str]) -> None:

@@ -1,11 +1,11 @@
-"""Cyclic preferences out of real ratings: the recipe behind table 1 of the paper (arXiv 2410.02197).
+"""Cyclic preferences built from real ratings: the recipe behind table 1 of the paper (arXiv 2410.02197).
 
-Each response to a prompt carries a rating per aspect. A response *leads* on an aspect when its rating is the one
-highest among all responses to the prompt that are rated there; equal highest ratings have no leader, and a response
-without a rating ("N/A") does not compete. Given aspects a₁ … aₙ that are led by n different responses, the leader on
-a₁ beats the leader on a₂, and so on round the cycle, the leader on aₙ beating the leader on a₁.
+Each response to a prompt has a rating per aspect. A response *leads* on an aspect when its rating is higher than that
+of every other response rated on that aspect. Equal highest ratings have no leader. A response without a rating ("N/A")
+is ignored. Given aspects a₁ … aₙ that are led by n different responses, the leader on a₁ beats the leader on a₂, and so
+on round the cycle; the leader on aₙ beats the leader on a₁.
 
-UltraFeedback rates four aspects; leaving one out gives the four sets of three-cycles.
+UltraFeedback rates four aspects. Leaving out one of them at a time gives four sets of three-cycles.
 """
 
 import math
@@ -17,14 +17,14 @@ from gpmjax.data.ratings import rated_completions
 from gpmjax.data.sources import Entry
 
 ASPECTS = ("instruction_following", "honesty", "truthfulness", "helpfulness")
-"""In the order of the cycle."""
+"""UltraFeedback's aspects, in the order of the cycle."""
 
 
-def aspect_cycles(rows: Iterable[Entry], aspects: Sequence[str]) -> list[Group]:
-    """One group for each row whose aspects are led by different responses: the leaders, in a cycle.
+def aspect_cycles(entries: Iterable[Entry], aspects: Sequence[str]) -> list[Group]:
+    """One group for each entry whose aspects are led by different responses: those leaders, compared in a cycle.
 
-    A row is UltraFeedback's: ``instruction`` (or ``prompt``), and ``completions`` with ``response`` and
-    ``annotations`` {aspect: {"Rating": "4"}}, or plainly ``ratings`` {aspect: 4}.
+    Entries have UltraFeedback's fields: ``instruction`` (or ``prompt``), and ``completions`` with ``response`` and
+    either ``annotations`` {aspect: {"Rating": "4"}} or ``ratings`` {aspect: 4}.
 
     >>> ratings = [dict(a=5, b=1, c=2), dict(a=1, b=5, c=2), dict(a=1, b=1, c=4)]
     >>> completions = [dict(response=text, ratings=r) for text, r in zip("xyz", ratings)]
@@ -33,12 +33,12 @@ def aspect_cycles(rows: Iterable[Entry], aspects: Sequence[str]) -> list[Group]:
     (('x', 'y', 'z'), [(0, 1), (1, 2), (2, 0)], {'config': 'a,b,c'})
 
     Raises:
-        ValueError: fewer than three aspects, or a row without responses or ratings.
+        ValueError: fewer than three aspects, or an entry without responses or ratings.
     """
     if len(aspects) < 3 or len(set(aspects)) != len(aspects):
-        raise ValueError(f"aspects={tuple(aspects)}: a cycle needs at least 3 different ones")
+        raise ValueError(f"aspects={tuple(aspects)}: a cycle needs at least 3 different aspects")
     groups = []
-    for where, fields in rows:
+    for where, fields in entries:
         texts, ratings = rated_completions(fields, where)
         prompt = read_prompt(fields, where, responses=texts)
         leaders = [_leader(ratings, aspect) for aspect in aspects]
@@ -57,10 +57,10 @@ def aspect_cycles(rows: Iterable[Entry], aspects: Sequence[str]) -> list[Group]:
     return groups
 
 
-def table1_sets(rows: Iterable[Entry]) -> dict[str, list[Group]]:
-    """The four sets of table 1, by name: "no_honesty" is the cycle of the other three aspects."""
-    rows = list(rows)
-    return {f"no_{left_out}": aspect_cycles(rows, [a for a in ASPECTS if a != left_out]) for left_out in ASPECTS}
+def table1_sets(entries: Iterable[Entry]) -> dict[str, list[Group]]:
+    """The four sets of table 1 by name; "no_honesty" has the cycles of the other three aspects."""
+    entries = list(entries)
+    return {f"no_{left_out}": aspect_cycles(entries, [a for a in ASPECTS if a != left_out]) for left_out in ASPECTS}
 
 
 def _leader(ratings: Sequence[Mapping[str, float]], aspect: str) -> int | None:

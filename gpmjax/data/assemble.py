@@ -1,4 +1,4 @@
-"""Rows of encoded groups → arrays of a fixed shape."""
+"""Turns rows of encoded groups into arrays of a fixed shape."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -22,12 +22,12 @@ class BatchShape:
 
     @property
     def capacity(self) -> tuple[int, int, int]:
-        """(T, R, C), what one row holds."""
+        """(T, R, C): token slots, responses and comparisons of one row."""
         return self.tokens, self.responses, self.comparisons
 
 
 def assemble(rows: Rows, shape: BatchShape) -> TokenBatch:
-    """Rows of groups as one TokenBatch of numpy arrays. A row may be empty; unused slots hold token 0.
+    """One TokenBatch of numpy arrays from rows of groups. A row may be empty; unused slots hold token 0.
 
     >>> from gpmjax.data.groups import Comparison
     >>> group = EncodedGroup(np.array([7, 8]), 1, (np.array([5, 2]), np.array([2])), (Comparison(0, 1),))
@@ -40,41 +40,58 @@ def assemble(rows: Rows, shape: BatchShape) -> TokenBatch:
     lm_weight = np.zeros((len(rows), shape.tokens), np.float32)
     response_end, prompt_end = (np.zeros((len(rows), shape.responses), np.int32) for _ in range(2))
     for b, row in enumerate(rows):
-        slot = first_response = number = 0
-
-        def lay(ids: np.ndarray, position: int, response: int, before: int | None, b: int = b) -> None:
-            """Puts tokens into the next slots; ``before`` is the slot of the token that comes before the first of them."""
-            nonlocal slot
-            span = slice(slot, slot + len(ids))
-            tokens[b, span] = ids
-            positions[b, span] = np.arange(position, position + len(ids))
-            group_of[b, span] = number
-            response_of[b, span] = response
-            previous[b, span] = np.arange(slot - 1, slot - 1 + len(ids))
-            previous[b, slot] = slot if before is None else before
-            slot += len(ids)
-
+        writer = _RowWriter(tokens[b], positions[b], group_of[b], response_of[b], previous[b])
+        first_response = last = 0  # ``last`` is the last group number given out in this row
         for group in row:
-            start, shared = slot, (number := number + 1)
-            last = number
+            start, shared = writer.slot, last + 1
+            last = shared
             winners = {comparison.winner for comparison in group.comparisons}
-            lay(group.prompt, 0, 0, None)
+            writer.write(group.prompt, group=shared)
             for r in range(len(group.responses)):
                 prompt, gate, response = group.sequence(r)
                 begin, number = start, shared
                 if group.own(r):
-                    begin, number = slot, (last := last + 1)
-                    lay(prompt, 0, 0, None)
+                    last += 1
+                    begin, number = writer.slot, last
+                    writer.write(prompt, group=number)
                 place = first_response + r
-                # Whichever slot a response begins in, its prompt's last token comes before it.
-                lm_weight[b, slot : slot + len(response)] = float(r in winners)
-                lay(response, len(prompt), place + 1, begin + len(prompt) - 1)
-                response_end[b, place], prompt_end[b, place] = slot - 1, begin + gate
+                lm_weight[b, writer.slot : writer.slot + len(response)] = float(r in winners)
+                # The token before a response is the last one of its prompt, whichever slot the response begins in.
+                before = begin + len(prompt) - 1
+                writer.write(response, group=number, response=place + 1, position=len(prompt), before=before)
+                response_end[b, place], prompt_end[b, place] = writer.slot - 1, begin + gate
             first_response += len(group.responses)
-            number = last
     layout = TokenLayout(positions, group_of, response_of)
     mask = response_mask(rows, shape)
     return TokenBatch(tokens, layout, response_end, prompt_end, mask, previous, lm_weight, comparisons(rows, shape))
+
+
+@dataclasses.dataclass
+class _RowWriter:
+    """Fills the token slots of one row from left to right; each array is [T] and written in place."""
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    group: np.ndarray
+    response: np.ndarray
+    previous: np.ndarray
+    slot: int = 0
+    """The next free slot."""
+
+    def write(
+        self, ids: np.ndarray, *, group: int, response: int = 0, position: int = 0, before: int | None = None
+    ) -> None:
+        """Writes ``ids`` into the next slots.
+
+        ``position`` is that of the first token, ``before`` the slot of the token that precedes it (None: it begins a
+        sequence).
+        """
+        span = slice(self.slot, self.slot + len(ids))
+        self.tokens[span], self.group[span], self.response[span] = ids, group, response
+        self.positions[span] = np.arange(position, position + len(ids))
+        self.previous[span] = np.arange(self.slot - 1, self.slot - 1 + len(ids))
+        self.previous[self.slot] = self.slot if before is None else before
+        self.slot += len(ids)
 
 
 def assemble_features(
@@ -84,7 +101,11 @@ def assemble_features(
     *,
     hidden_size: int,
 ) -> FeatureBatch:
-    """Rows of groups as one FeatureBatch; ``features`` gives a group's hidden states, (response [K, D], prompt [K, D], or [D] for all)."""
+    """One FeatureBatch from rows of groups.
+
+    ``features`` gives a group's hidden states: those of its responses [K, D], and those of its prompts, [K, D] or [D]
+    for all.
+    """
     response, prompt = (np.zeros((len(rows), shape.responses, hidden_size), np.float32) for _ in range(2))
     for b, row in enumerate(rows):
         first = 0
@@ -96,13 +117,13 @@ def assemble_features(
 
 
 def response_mask(rows: Rows, shape: BatchShape) -> np.ndarray:
-    """[B, R] bool: True on the rows' responses."""
+    """[B, R] bool: True on slots that hold a response."""
     count = np.array([sum(len(group.responses) for group in row) for row in rows])
     return np.arange(shape.responses)[None, :] < count[:, None]
 
 
 def comparisons(rows: Rows, shape: BatchShape) -> Comparisons:
-    """The rows' comparisons, their indices moved to the R axis of the row."""
+    """The rows' comparisons; ``chosen`` and ``rejected`` become indices into the R axis of the row."""
     size = (len(rows), shape.comparisons)
     chosen, rejected = np.zeros(size, np.int32), np.zeros(size, np.int32)
     target, margin, weight = (np.zeros(size, np.float32) for _ in range(3))

@@ -1,17 +1,19 @@
-"""Prompt and response as token ids, with the boundary between them exact.
+"""Tokenises prompts and responses, with an exact boundary between the two.
 
 A sequence is ``prompt ids + response ids``:
 
-* prompt ids: the templated prompt with its generation header ("<|im_start|>assistant\\n"), the same for every response;
-* the gate's place: the last token of the templated prompt *without* that header, ``apply_chat_template(prompt messages)``.
-  The published code reads the scale gate elsewhere in prompts of several messages: at the last token of
-  ``apply_chat_template`` of the *first* message. ``gate_at`` says which;
-* response ids: what the template makes of the reply, without the whitespace it leaves behind, and EOS once at the
-  end. The embedding is read at that EOS. (gpmjax.data.chat_texts says where a reply begins, and what is refused.)
+* The prompt ids are the templated prompt with its generation header ("<|im_start|>assistant\\n"). They are the same for
+  every response.
+* The scale gate is read at the last token of the templated prompt *without* that header, ``apply_chat_template(prompt
+  messages)``. For prompts of several messages the published code reads the gate elsewhere: at the last token of
+  ``apply_chat_template`` of the *first* message. ``gate_at`` chooses between the two.
+* The response ids are the reply as the template writes it, without trailing whitespace, followed by one EOS. The
+  embedding is read at that EOS. `gpmjax.data.chat_texts` determines where a reply begins, and which templates are
+  refused.
 
-The template writes BOS if it wants one, so special tokens are never added a second time. (The published recipe adds them, so
-that its sequences begin with two BOS; ``bos_tokens`` says so.) Positions are counted,
-never searched for, so it does not matter whether the padding token is also EOS.
+The template writes BOS itself where the model expects one, so the tokenizer never adds special tokens. The published
+recipe adds them too, so its sequences begin with two BOS tokens; ``bos_tokens=2`` reproduces that. All positions are
+counted, not searched for, so the padding token may be EOS as well.
 """
 
 import dataclasses
@@ -32,16 +34,16 @@ TEMPLATES = ("chat", "raw")
 GATE_PLACES = ("prompt", "first_message")
 
 DATE = datetime.date(2024, 7, 26)
-"""Llama 3.1's own fallback; any fixed day would do, but published templates were trained on this one."""
+"""The date that templates are told: the fallback of Llama 3.1's template, with which published models were trained."""
 
 _SPEAKERS = {"user": "Human", "assistant": "Assistant"}
 
 MOST_CHARACTERS = 1_000_000
-"""Of a chat template; real ones have some thousands."""
+"""The longest chat template that is accepted; real templates have some thousands of characters."""
 
 
 class Tokens(NamedTuple):
-    """A prompt and its responses as ids, uncut."""
+    """A prompt and its responses as token ids, not truncated."""
 
     prompt: list[int]
     prompt_end: int
@@ -57,14 +59,15 @@ class ChatFormat:
 
     Args:
         tokenizer: a transformers tokenizer with an EOS token.
-        template: "chat" is the tokenizer's chat template; "raw" writes prompt, newline, response, for base models,
-            and several turns as a transcript.
-        date: what a template that asks for today's date is told, so that scores do not drift from day to day.
-        bos_tokens: how many BOS a sequence begins with; −1: as many as the template writes.
+        template: "chat" is the tokenizer's chat template. "raw" is for base models: prompt, newline, response; several
+            turns become a transcript.
+        date: the date that a template is told when it asks for today's; it is fixed so that scores do not change daily.
+        bos_tokens: how many BOS tokens a sequence begins with; −1: as many as the template writes.
         gate_at: "prompt" or "first_message", see above.
 
     Raises:
-        ValueError: no EOS, no BOS where a number of them is asked for, no chat template, or one that is too long or whose date cannot be pinned.
+        ValueError: the tokenizer has no EOS, no BOS (and ``bos_tokens`` is positive) or no chat template; or the
+            template is too long, or its date cannot be pinned.
     """
 
     tokenizer: object
@@ -91,18 +94,18 @@ class ChatFormat:
                 raise ValueError(
                     f"the chat template{self._file} has {length} characters, must have at most {MOST_CHARACTERS}"
                 )
-            if re.search(r"strftime_now\s*\(", TODAY.sub("", template)):  # an exported template could not say it again
+            if re.search(r"strftime_now\s*\(", TODAY.sub("", template)):  # an exported template could not pin this date
                 raise ValueError("the chat template's date cannot be pinned: strftime_now is called with no literal")
 
     def encode(self, prompt: Sequence[Message], response: str) -> tuple[list[int], int, list[int]]:
-        """(prompt ids, the gate's place in them, response ids) of one sequence, uncut."""
+        """(prompt ids, index of the gate's token in them, response ids) of one sequence, not truncated."""
         (tokens,) = self.encode_all([(prompt, (response,))])
         return tokens.prompt, tokens.gate, tokens.responses[0]
 
     def encode_all(self, items: Sequence[tuple[Sequence[Message], Sequence[str]]]) -> list[Tokens]:
-        """Prompts with their responses as ids, all tokenised in one call."""
+        """Token ids of prompts and their responses, all tokenised in one call."""
         rendered = self._texts(items)
-        # Nothing follows: it is for a model to write, so the whole generation header belongs to the prompt.
+        # A prompt without responses is to be answered by a model, so the whole generation header belongs to the prompt.
         rendered = [t if t.tails else t._replace(header=t.header + t.opening) for t in rendered]
         whole = [[t.plain, t.header, *(t.header + tail for tail in t.tails)] for t in rendered]
         ids = iter(self._tokenize([text for texts in whole for text in texts]))
@@ -110,30 +113,30 @@ class ChatFormat:
         return self._gated([prompt for prompt, _ in items], tokens) if self.gate_at == "first_message" else tokens
 
     def begin(self, text: str) -> str:
-        """A text as it is, behind BOS where the tokenizer begins texts with it; behind ``bos_tokens`` BOS where that says how many."""
+        """The text after ``bos_tokens`` BOS; if that is −1, after one BOS if the tokenizer adds BOS to texts."""
         return self._begun(text if self._bos and text.startswith(self._bos) else self._bos + text)
 
     def ask(self, text: str) -> str:
-        """A user's message, up to where the assistant's answer begins."""
+        """A user's message as the template writes it, up to where the assistant's answer begins."""
         if self.template == "raw":
             return self.begin(text) + "\n"
         (texts,) = self._texts([((Message("user", text),), ())])
         return texts.header
 
     def write(self, messages: Sequence[Message], *, header: bool) -> str:
-        """A conversation as the chat template writes it, with the generation header or without."""
+        """A conversation as the chat template writes it, with or without the generation header."""
         ((text,),) = self._render([Ends(tuple(messages), [((), header)])])
         return text
 
     @functools.cached_property
     def opening(self) -> str:
-        """What the generation header writes of the answer itself, such as "<think>\\n"; what is sampled goes on from there."""
+        """The end of the generation header that belongs to the answer, such as "<think>\\n"; samples continue it."""
         if self.template == "raw":
             return ""
         return self._texts([((Message("user", "a"),), ())])[0].opening
 
     def continued(self, prompt: Sequence[Message], texts: Sequence[str]) -> list[list[int]]:
-        """The ids of texts that go on from a prompt's generation header, as they stand, each with EOS at its end."""
+        """Token ids of texts that continue a prompt's generation header, unchanged, each ending in EOS."""
         (begun,) = self._texts([(prompt, ())])
         before = begun.header + begun.opening
         head, *wholes = self._tokenize([before, *(before + text for text in texts)])
@@ -143,7 +146,7 @@ class ChatFormat:
 
     @property
     def writes_date(self) -> bool:
-        """Whether what is written depends on the day."""
+        """Whether the template's output depends on the date."""
         if self.template == "raw":
             return False
         other = dataclasses.replace(self, date=self.date + datetime.timedelta(days=400))
@@ -158,7 +161,7 @@ class ChatFormat:
         return self._tokenize([tail])[0][-1:] == [self.tokenizer.eos_token_id]
 
     def _template(self, messages: Sequence[Message]) -> str:
-        """The chat template; a tokenizer may have another one for conversations with tools."""
+        """The tokenizer's chat template; a tokenizer may have a second template for conversations with tools."""
         tools = [] if any(message.role == TOOLS for message in messages) else None
         return own_template(self.tokenizer.get_chat_template(tools=tools))
 
@@ -172,17 +175,19 @@ class ChatFormat:
 
     @functools.cached_property
     def _bos(self) -> str:
-        """What stands before a raw prompt: BOS, if the tokenizer begins texts with it."""
+        """BOS if the tokenizer adds it to texts, else ""; raw prompts begin with it."""
         bos = self.tokenizer.bos_token_id
         begins = self.tokenizer("a")["input_ids"][:1] == [bos]
         return self.tokenizer.bos_token if bos is not None and begins else ""
 
     def _tokenize(self, texts: list[str]) -> list[list[int]]:
-        # Whole texts, cut later if at all: the warning about long ones would be a false alarm.
+        # Texts are truncated later, so the tokenizer's warning about long texts would be a false alarm.
         try:
             return self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
-        except (TypeError, UnicodeEncodeError) as error:  # what tokenizers say of half a character
-            raise ValueError("the text holds half a character (a lone surrogate), which UTF-8 cannot write") from error
+        except (TypeError, UnicodeEncodeError) as error:  # tokenizers raise these for a lone surrogate
+            raise ValueError(
+                "the text holds a lone surrogate (half of a character), which UTF-8 cannot write"
+            ) from error
 
     def _render(self, items: Sequence[Ends]) -> list[list[str]]:
         variables = {**self.tokenizer.special_tokens_map, "date_string": self.date.strftime(DATE_STRING)}
@@ -205,7 +210,7 @@ class ChatFormat:
         return [texts._replace(plain=self._begun(texts.plain), header=self._begun(texts.header)) for texts in written]
 
     def _begun(self, text: str) -> str:
-        """A text from its beginning on, behind as many BOS as are asked for."""
+        """The text with exactly ``bos_tokens`` BOS at its beginning; unchanged if ``bos_tokens`` is −1."""
         bos = self.tokenizer.bos_token
         if self.bos_tokens < 0 or bos is None:
             return text
@@ -214,7 +219,7 @@ class ChatFormat:
         return bos * self.bos_tokens + text
 
     def _gated(self, prompts: Sequence[Sequence[Message]], tokens: Sequence[Tokens]) -> list[Tokens]:
-        """The same with the gate after each prompt's first message, where there are several."""
+        """``tokens`` with the gate moved to the end of the first message, for prompts of several messages."""
         if self.template == "raw":
             first = [self.begin(f"{_SPEAKERS.get(prompt[0].role)}: {prompt[0].content}") for prompt in prompts]
         else:
@@ -229,25 +234,27 @@ class ChatFormat:
                 continue
             if not text or ids.prompt[: len(text)] != text:
                 raise ValueError(
-                    f"gate_at='first_message': the chat template{self._file} writes the first message of a conversation in another way "
-                    "than alone, so there is no place to read the gate at; must be 'prompt'"
+                    f"gate_at='first_message': the chat template{self._file} writes a conversation's first message "
+                    "differently from that message alone, so the gate has no place after it; must be 'prompt'"
                 )
             placed.append(ids._replace(gate=len(text) - 1))
         return placed
 
     def _raw(self, prompt: Sequence[Message], responses: Sequence[str]) -> Texts:
-        """Prompt, newline, response; several turns as a transcript, "Human: …", "Assistant: …"."""
+        """Writes prompt, newline, response; several turns become a transcript, "Human: …", "Assistant: …"."""
         if not prompt:
             raise ValueError("a prompt needs at least one message")
         rich = next((text for text in (*(m.content for m in prompt), *responses) if isinstance(text, RichText)), None)
         if rich is not None:
-            raise ValueError(f"template='raw' writes text only, a message has {', '.join(rich.fields)}; use 'chat'")
+            raise ValueError(
+                f"template='raw': writes text only, a message has {', '.join(rich.fields)}; must be 'chat'"
+            )
         if len(prompt) == 1:
             plain = self.begin(prompt[0].content)
             return Texts(plain, plain + "\n", "", tuple(response.rstrip() for response in responses))
         if spoken := [message.role for message in prompt if message.role not in _SPEAKERS]:
             raise ValueError(
-                f"template='raw' takes turns of user and assistant, not of {', '.join(spoken)}; use 'chat'"
+                f"template='raw': takes turns of user and assistant, not of {', '.join(spoken)}; must be 'chat'"
             )
         plain = self.begin("\n\n".join(f"{_SPEAKERS[message.role]}: {message.content}" for message in prompt))
         return Texts(plain, plain + "\n\nAssistant:", "", tuple(" " + response.rstrip() for response in responses))
@@ -256,14 +263,14 @@ class ChatFormat:
         plain, prompt, *fulls = ids
         if not plain:
             raise ValueError("an empty prompt has no token to read the gate at")
-        if prompt[: len(plain)] != plain:  # a merge across the boundary
+        if prompt[: len(plain)] != plain:  # the tokenizer merged across the boundary
             (rest,) = self._tokenize([texts.header[len(texts.plain) :]])
             prompt = plain + rest
         responses = []
         for tail, full in zip(texts.tails, fulls, strict=True):
             if full[: len(prompt)] == prompt:
                 response = full[len(prompt) :]
-            else:  # the same, between header and reply; the prompt must not depend on the reply
+            else:  # merged between header and reply: tokenise the reply alone, as the prompt must not depend on it
                 (response,) = self._tokenize([tail])
             responses.append(self._ended(response))
         return Tokens(prompt, len(plain) - 1, responses, gate=len(plain) - 1)

@@ -1,46 +1,46 @@
-"""A conversation and replies to it as text, with the place where a reply begins.
+"""Renders a conversation and replies to it as text, and finds where a reply begins.
 
-What a chat template writes before a reply and what it writes when it opens the answer (the generation header) are not always
-the same: DeepSeek-R1's header opens "<think>" where a finished reply has none, and what such a template makes of a reply's
-own "<think> … </think>" is nothing. So the prompt of replies ends where header and finished reply part, and a reply keeps its
-reasoning, opened and closed once.
+The generation header (what a template writes to open an answer) and what the template writes before a finished reply
+can differ. DeepSeek-R1's header opens "<think>", its finished replies do not, and it drops a reply's own "<think> …
+</think>". So the prompt ends where header and finished reply begin to differ, and a reply keeps its reasoning, opened
+and closed once.
 
-A template that leaves out part of a message is found out by comparing texts, blanks aside, and refused.
+A template that leaves out part of a message is refused. Texts are compared without whitespace to detect this.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gpmjax.data.groups import REASONING, TOOLS, Message, RichText
 from gpmjax.data.templates import Ends
 
 _PROBE = "\ue000"
-"""A reply that no template changes and no header contains: a character for private use."""
+"""A reply that no template changes and no header contains: a character of Unicode's private-use area."""
 _OPEN, _CLOSE = "<think>", "</think>"
 
 Render = Callable[[Sequence[Ends]], list[list[str]]]
 
 
 class Texts(NamedTuple):
-    """A prompt and what follows it."""
+    """A prompt and its responses as text."""
 
     plain: str
     """The prompt up to the gate."""
     header: str
     """The prompt up to where replies begin."""
     opening: str
-    """What the generation header writes beyond that, the beginning of an answer ("<think>\\n"); "" for most templates."""
+    """The rest of the generation header, which begins the answer ("<think>\\n"); "" for most templates."""
     tails: tuple[str, ...]
-    """What follows ``header``, response by response."""
+    """The text after ``header``, one for each response."""
 
 
 def chat_texts(items: Sequence[tuple[Sequence[Message], Sequence[str]]], render: Render) -> list[Texts]:
-    """Prompts with their responses as the template writes them.
+    """Renders prompts with their responses.
 
     Raises:
-        ValueError: an empty prompt, a template without a boundary between prompt and reply, or one that leaves out part of
-            what was said.
+        ValueError: an empty prompt, or a template that has no boundary between prompt and reply or leaves out part of a
+            message.
     """
     asked = []
     for prompt, responses in items:
@@ -52,7 +52,7 @@ def chat_texts(items: Sequence[tuple[Sequence[Message], Sequence[str]]], render:
     for (prompt, responses), (plain, header, probe, *fulls) in zip(items, render(asked), strict=True):
         if not header.startswith(plain):
             raise ValueError(
-                "the chat template's generation header rewrites the prompt, so there is no boundary to read"
+                "the chat template's generation header rewrites the prompt, so prompt and reply have no boundary"
             )
         _check_prompt(prompt, header)
         shared, closing = _boundary(plain, header, probe)
@@ -64,7 +64,10 @@ def chat_texts(items: Sequence[tuple[Sequence[Message], Sequence[str]]], render:
 
 
 def _boundary(plain: str, header: str, probe: str) -> tuple[str, str | None]:
-    """Where replies begin, and how the template closes one; None where a finished reply does not begin like the header."""
+    """(prompt up to where replies begin, how the template closes a reply).
+
+    The second is None where a finished reply does not begin like the header.
+    """
     before, found, closing = probe.partition(_PROBE)
     if not found or not before.startswith(plain):
         return header, None
@@ -74,33 +77,33 @@ def _boundary(plain: str, header: str, probe: str) -> tuple[str, str | None]:
     shared = os.path.commonprefix([header, before])
     if 0 <= opened < len(shared):
         shared = header[:opened]
-    if len(shared) < len(plain) or len(shared) < len(before) and len(shared) != opened:
+    if len(shared) < len(plain) or (len(shared) < len(before) and len(shared) != opened):
         return header, None
     return shared, closing
 
 
 def _tail(text: str, full: str, shared: str, opening: str, closing: str | None) -> str:
-    """What follows the prompt for one reply."""
+    """The text of one reply after the prompt."""
     kept = closing is not None and full.startswith(shared)
     said = text.fields["content"] if isinstance(text, RichText) else text
-    unopened = _CLOSE in said and _OPEN not in said and _OPEN in opening  # sampled after the header
+    unopened = _CLOSE in said and _OPEN not in said and _OPEN in opening  # a reply sampled after the opening
     if kept and not unopened and _holds(full[len(shared) :], said):
         return full[len(shared) :]
     if isinstance(text, RichText):
-        raise ValueError("the chat template has no place for a reply that is more than text")
+        raise ValueError("the chat template has no place for a reply with more than text, such as tool calls")
     if kept and _CLOSE not in text:
         raise ValueError(f"the chat template leaves out part of the reply {_short(text)}")
-    # The template would leave the reasoning out, or has no place to cut at: the text itself.
+    # The template would drop the reasoning, or its output cannot be split after the prompt: use the text itself.
     return (opening if unopened else "") + text + (closing or "")
 
 
 def _check_prompt(prompt: Sequence[Message], header: str) -> None:
-    """ValueError for a message whose text the template does not write."""
+    """Raises ValueError for a message whose text the template does not write."""
     for message in prompt:
         if message.role == TOOLS:
             continue
         text = message.as_dict()["content"]
-        if message.role == "assistant":  # earlier reasoning, which templates leave out on purpose
+        if message.role == "assistant":  # templates leave out the reasoning of earlier turns on purpose
             text = text.rpartition(_CLOSE)[2]
         if not _holds(header, text):
             raise ValueError(
@@ -109,12 +112,12 @@ def _check_prompt(prompt: Sequence[Message], header: str) -> None:
 
 
 def _holds(written: str, text: str) -> bool:
-    """Whether a text stands in what was written, blanks aside."""
+    """Whether ``written`` contains ``text``, whitespace ignored."""
     return text.strip() in written or "".join(text.split()) in "".join(written.split())
 
 
 def _check_fields(items: Sequence[tuple[Sequence[Message], Sequence[str]]], render: Render) -> None:
-    """ValueError for a field of a message, or tools, without which the template writes the same."""
+    """Raises ValueError for tools, or a field of a message, that do not change the template's output."""
     for prompt, responses in items:
         if any(message.role == TOOLS or isinstance(message.content, RichText) for message in prompt):
             _check_conversation(tuple(prompt), render, opens=True)
@@ -134,12 +137,12 @@ def _check_conversation(messages: tuple[Message, ...], render: Render, *, opens:
                 continue
             what = "tools" if message.role == TOOLS else f"{field!r} of the {_short(message.role)[1:-1]} message"
             raise ValueError(
-                f"the chat template leaves out {what}; take a model whose template writes it, or write it into the content"
+                f"the chat template leaves out {what}; use a template that writes it, or write it into the content"
             )
 
 
 def _written(messages: tuple[Message, ...], render: Render, opens: bool) -> str | None:
-    """The text, or None where the template refuses the conversation."""
+    """The rendered text, or None where the template refuses the conversation."""
     try:
         return render([Ends(messages, [((), opens)])])[0][0]
     except ValueError:
@@ -147,35 +150,36 @@ def _written(messages: tuple[Message, ...], render: Render, opens: bool) -> str 
 
 
 def _without(message: Message) -> Iterator[tuple[str, tuple[Message, ...]]]:
-    """The message without each of its fields, and without each call and each call's arguments."""
+    """(field, the message without it) for each field, each tool call, and each tool call's arguments."""
     if message.role == TOOLS:
         yield TOOLS, ()
         return
     fields: dict[str, Any] = getattr(message.content, "fields", {})
-    put = lambda name, value: (Message(message.role, RichText({**fields, name: value})),)
     for name in fields.keys() - {"content", "tool_call_id"}:
         rest = {key: value for key, value in fields.items() if key != name}
         yield name, (Message(message.role, RichText(rest)),)
-        if name == "tool_calls":
-            calls = fields[name]
-            for n, call in enumerate(calls):
-                others = [*calls[:n], *calls[n + 1 :]]
-                if others:
-                    yield name, put(name, others)
-                function = call.get("function", call)
-                if function.get("arguments"):
-                    bare = {**function, "arguments": {}}
-                    yield (
-                        name,
-                        put(
-                            name,
-                            [*calls[:n], {**call, "function": bare} if "function" in call else bare, *calls[n + 1 :]],
-                        ),
-                    )
+        for calls in _fewer_calls(fields[name]) if name == "tool_calls" else ():
+            yield name, (Message(message.role, RichText({**fields, name: calls})),)
+
+
+def _fewer_calls(calls: Sequence[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    """The calls without one of them, and with one of them without its arguments."""
+    for n, call in enumerate(calls):
+        before, after = calls[:n], calls[n + 1 :]
+        if before or after:
+            yield [*before, *after]
+        function = call.get("function", call)
+        if function.get("arguments"):
+            bare = {**function, "arguments": {}}
+            yield [*before, {**call, "function": bare} if "function" in call else bare, *after]
 
 
 def _said_elsewhere(field: str, messages: tuple[Message, ...], place: int, render: Render) -> bool:
-    """Whether a field may be left out: a tool's name that its call has, and earlier reasoning of templates that write it once."""
+    """Whether the template may leave a field out.
+
+    It may for a tool's name that the call states, and for earlier reasoning if the template writes that of the last
+    reply.
+    """
     message = messages[place]
     if field == "name" and message.role == "tool":
         calls = [

@@ -1,15 +1,18 @@
-"""A row's columns → the conversation that its responses answer.
+"""Reads the conversation that an entry's responses answer from the entry's columns.
 
-One column holds the request, and others may stand beside it:
+One column holds the request: the first that is present of
 
-    prompt instruction question query document context input messages conversations    the first of them that is there
-    input           after the instruction (alpaca)
+    prompt instruction question query document context input messages conversations
+
+Other columns may add to it:
+
+    input           text after the instruction (alpaca)
     history         earlier turns: pairs [[asked, answered], …], or messages
-    system          (or system_prompt, system_message) before everything
-    tools           what the model may call, before that
+    system          (or system_prompt, system_message) the system message, before all turns
+    tools           the tools that the model may call, before the system message
 
-No other column with a name that conversations go by is passed over: either it says again what the conversation or the
-responses hold, or the row is refused.
+No other column whose name suggests part of a conversation is ignored. Either its text is already in the conversation or
+the responses, or the entry is refused.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,26 +37,14 @@ CONVERSATIONS = ("messages", "conversations", "conversation")
 SYSTEM = ("system", "system_prompt", "system_message")
 BESIDE = ("history", "tools", *SYSTEM)
 
-_MAY_NOT_BE_LOST = frozenset(
-    (
-        *REQUESTS,
-        *CONVERSATIONS,
-        *BESIDE,
-        "dialogue",
-        "dialog",
-        "documents",
-        "passage",
-        "passages",
-        "background",
-        "functions",
-    )
-    + ("tool_calls", "function_call", "reasoning_content", "prefill", "prefix", "assistant_prefix")
-)
+_MAY_NOT_BE_LOST = {*REQUESTS, *CONVERSATIONS, *BESIDE}
+_MAY_NOT_BE_LOST |= {"dialogue", "dialog", "documents", "passage", "passages", "background", "functions"}
+_MAY_NOT_BE_LOST |= {"tool_calls", "function_call", "reasoning_content", "prefill", "prefix", "assistant_prefix"}
 _NO_TEXT = frozenset(("role", "from")) | DESCRIPTIVE
 
 
 def request_column(fields: Mapping[str, Any], columns: Sequence[str] = REQUESTS + CONVERSATIONS) -> str | None:
-    """The column that holds the request; None where there is none with something in it.
+    """The column that holds the request: the first that is not empty, else the first present, else None.
 
     >>> request_column({"input": "6 · 7", "instruction": "Calculate."})
     'instruction'
@@ -65,7 +56,7 @@ def request_column(fields: Mapping[str, Any], columns: Sequence[str] = REQUESTS 
 def request(
     fields: Mapping[str, Any], name: str, where: str, document_prompt: str = "{document}"
 ) -> tuple[Message, ...]:
-    """The turns of the column ``name``, with alpaca's ``input`` behind an ``instruction``."""
+    """The turns in column ``name``; alpaca's ``input`` is appended to an ``instruction``."""
     if name == "document" and isinstance(text := text_or_messages(fields, name, where), str):
         return user(document_prompt.replace("{document}", text))
     turns = conversation(fields, name, where)
@@ -79,7 +70,7 @@ def request(
 
 
 def beside(fields: Mapping[str, Any], turns: tuple[Message, ...], where: str) -> tuple[Message, ...]:
-    """The turns, with the columns ``history``, ``system`` and ``tools`` before them, each unless it stands there already."""
+    """The turns, preceded by the columns ``history``, ``system`` and ``tools`` unless the turns begin with them."""
     tools, turns = _leading(TOOLS, turns)
     system, turns = _leading("system", turns)
     if not empty(fields.get("history")):
@@ -91,12 +82,12 @@ def beside(fields: Mapping[str, Any], turns: tuple[Message, ...], where: str) ->
         if not empty(fields.get(name)):
             said = _one_text(fields, name, where)
             if system and system != (said,):
-                raise FieldError(where, name, "differs from the system message that the conversation begins with")
+                raise FieldError(where, name, "differs from the system message at the beginning of the conversation")
             system = (said,)
     if not empty(fields.get("tools")):
         named = tools_message(fields["tools"], "tools", where)
         if tools and tools != (named,):
-            raise FieldError(where, "tools", "differ from the tools that the conversation begins with")
+            raise FieldError(where, "tools", "differs from the tools at the beginning of the conversation")
         tools = (named,)
     return (*tools, *system, *turns)
 
@@ -104,7 +95,7 @@ def beside(fields: Mapping[str, Any], turns: tuple[Message, ...], where: str) ->
 def refuse_lost(
     fields: Mapping[str, Any], taken: set[str], prompt: Sequence[Message], responses: Sequence[str], where: str
 ) -> None:
-    """FieldError for a column that may be part of the conversation and is neither read nor said again in what was read."""
+    """Raises FieldError for a column that may be part of the conversation and whose text was not read anywhere."""
     read = None
     for name, value in fields.items():
         plain = name.strip().lower().replace(" ", "_").replace("-", "_")
@@ -130,13 +121,15 @@ def refuse_lost(
 def read_prompt(
     fields: Mapping[str, Any], where: str, *, column: str | None = None, responses: Sequence[str] = ()
 ) -> tuple[Message, ...]:
-    """A row's whole prompt, for rows whose responses are read elsewhere: the request (in ``column``), and what stands beside it.
+    """An entry's whole prompt: the request (in ``column``), with history, system message and tools before it.
+
+    The caller reads the responses.
 
     >>> [message.role for message in read_prompt({"system": "Be brief.", "question": "Why?"}, "f.jsonl:1")]
     ['system', 'user']
 
     Raises:
-        FieldError: no request, one that ends in an assistant's turn, or a column that would be lost.
+        FieldError: there is no request, it ends in an assistant's turn, or a column would be lost.
     """
     column = column or request_column(fields) or "prompt"
     prompt = beside(fields, request(fields, column, where), where)
@@ -148,7 +141,7 @@ def read_prompt(
 
 
 def _leading(role: str, turns: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """The first message if it is of this role, and the rest."""
+    """(the first message if it has this role, the other messages)."""
     count = int(turns[:1] != () and turns[0].role == role)
     return turns[:count], turns[count:]
 
@@ -163,7 +156,7 @@ def _one_text(fields: Mapping[str, Any], name: str, where: str) -> Message:
 
 
 def _history(value: Any, where: str) -> tuple[Message, ...]:
-    """Earlier turns; ValueError where they are neither messages nor pairs of what was asked and answered."""
+    """Earlier turns, written as messages, as pairs [asked, answered], or as a string that holds either."""
     if isinstance(value, str):
         held = held_messages(value, "history", where)
         value = transcript_turns(value) or (literal(held) if isinstance(held, str) else held)
@@ -183,7 +176,7 @@ def _is_pair(item: Any) -> bool:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The strings of a column, wherever they stand in it, but for who speaks."""
+    """All strings of a column, at any depth, without those that name a speaker or describe a message."""
     if isinstance(value, str):
         held = held_messages(value)
         if isinstance(held, str):

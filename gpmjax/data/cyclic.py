@@ -1,7 +1,7 @@
-"""Small games whose preferences are known: the source's cyclic sets, and a transitive one to hold against them.
+"""Small games with known preferences: the source's cyclic sets, and a transitive set for contrast.
 
-Also the best that any scalar can do on a set of comparisons. A Bradley–Terry model gives each response one number,
-so it can only ever order them; on an n-cycle the best order breaks one comparison of n: (n − 1)/n.
+`bt_ceiling` is the best accuracy of any scalar score on a set of comparisons. A Bradley–Terry model gives each response
+one number, so it can only order them. On an n-cycle the best order gets n − 1 of n comparisons right.
 """
 
 import itertools
@@ -18,7 +18,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LETTER_GROUP_SIZE, LETTER_GROUPS = 4, 6
 
 MAX_COMPONENT = 16
-"""Responses of one knot of cycles that ``bt_ceiling`` can order exactly: time and memory grow as 2ⁿ."""
+"""Largest strongly connected component that ``bt_ceiling`` orders exactly; time and memory grow as 2ⁿ."""
 
 
 def cycle(items: Sequence[str], prompt: str) -> Group:
@@ -53,7 +53,7 @@ def n_cycle(n: int = 4) -> list[Group]:
 
 
 def transitive(n: int = 3) -> list[Group]:
-    """The source's transitive game on the numbers 1 … n: n ≻ … ≻ 2 ≻ 1, all pairs."""
+    """The source's transitive game on the numbers 1 … n: n ≻ … ≻ 2 ≻ 1, with all pairs."""
     if n < 2:
         raise ValueError(f"n={n}: must be at least 2")
     numbers = [str(i) for i in range(n, 0, -1)]
@@ -71,7 +71,7 @@ GAMES: dict[str, Callable[..., list[Group]]] = {
     "rock_paper_scissors": rock_paper_scissors,
     "n_cycle": n_cycle,
 }
-"""What the source ``builtin:NAME`` (or ``builtin:NAME?n=5``) stands for."""
+"""The games that a source ``builtin:NAME`` (or ``builtin:NAME?n=5``) can name."""
 
 
 def _which_character(characters: Sequence[str]) -> str:
@@ -87,15 +87,16 @@ def _letter_count(n: int, least: int) -> int:
 def bt_ceiling(groups: Iterable[Group]) -> float:
     """The highest accuracy that any scalar score r(response | prompt) can reach; exact.
 
-    max over r of the share of comparisons with r(winner) > r(loser). Ties (target ½) have no winner and are left out.
-    A comparison between two strongly connected components of the "beats" graph can always be kept; inside one, the
-    best order is found by dynamic programming over subsets, f(S) = max over i ∈ S of f(S∖i) + |{j ∈ S∖i : i beats j}|.
+    It is the maximum over r of the share of comparisons with r(winner) > r(loser). Ties (target ½) are left out.
+    A comparison between two strongly connected components of the "beats" graph can always be satisfied. Inside a
+    component, dynamic programming over subsets finds the best order: f(S) = max over i ∈ S of f(S∖i) + |{j ∈ S∖i : i
+    beats j}|.
 
     >>> bt_ceiling(letters()), bt_ceiling(rock_paper_scissors()), bt_ceiling(transitive())
     (0.75, 0.666..., 1.0)
 
     Raises:
-        ValueError: nothing to compare, or a component of more than MAX_COMPONENT responses.
+        ValueError: there is no comparison with a winner, or a component has more than MAX_COMPONENT responses.
     """
     wins = defaultdict(lambda: defaultdict(int))  # prompt → (winner's text, loser's text) → how often
     for group in groups:
@@ -110,7 +111,7 @@ def bt_ceiling(groups: Iterable[Group]) -> float:
 
 
 def _kept(counts: dict[tuple[str, str], int]) -> int:
-    """How many comparisons of one prompt the best order keeps."""
+    """How many comparisons of one prompt the best order satisfies."""
     texts = sorted({text for pair in counts for text in pair})
     place = {text: i for i, text in enumerate(texts)}
     winner, loser = (np.array([place[pair[side]] for pair in counts]) for side in (0, 1))
@@ -122,7 +123,8 @@ def _kept(counts: dict[tuple[str, str], int]) -> int:
         members = np.flatnonzero(component == label)
         if len(members) > MAX_COMPONENT:
             raise ValueError(
-                f"{len(members)} responses to one prompt are knotted in cycles; at most {MAX_COMPONENT} can be ordered exactly"
+                f"{len(members)} responses to one prompt form one component of cycles; must be at most {MAX_COMPONENT} "
+                "to be ordered exactly"
             )
         if len(members) > 1:
             kept += _best_order(graph.toarray()[np.ix_(members, members)])
@@ -130,12 +132,12 @@ def _kept(counts: dict[tuple[str, str], int]) -> int:
 
 
 def _best_order(wins: np.ndarray) -> int:
-    """max over orders of Σ wins[i, j] with i before j; wins is [n, n]."""
+    """The maximum over all orders of Σ wins[i, j] with i before j; ``wins`` is [n, n]."""
     n = len(wins)
     best = np.zeros(1 << n, np.int64)
     subset = np.arange(1 << n)
     inside = (subset[:, None] >> np.arange(n)) & 1  # [2ⁿ, n]
-    gain = inside @ wins.T  # [2ⁿ, n]: how many of the subset i would beat
+    gain = inside @ wins.T  # [2ⁿ, n]: i's wins against the subset
     for size in range(1, n + 1):
         here = subset[inside.sum(axis=1) == size]
         for i in range(n):

@@ -1,10 +1,12 @@
-"""One local file → plain rows: JSON lines, JSON, csv, parquet, each also compressed by gzip where that is text.
+"""Reads the entries of one local file: JSON lines, JSON or csv (each also gzipped), or parquet.
 
-Text is UTF-8 whatever the machine's locale says; a byte order mark at the start is skipped. A row that cannot be read
-is one line that names file and row, handed to ``refuse``; a file that cannot be read on is a ValueError.
+Text is read as UTF-8 whatever the machine's locale; a byte order mark at the start is skipped. For an unreadable entry
+``refuse`` is called with one line that names file and entry, and reading goes on. If the rest of a file cannot be read,
+a ValueError is raised.
 """
 
 import csv
+import functools
 import gzip
 import io
 import json
@@ -20,25 +22,25 @@ from gpmjax.data.fields import DEEPEST, too_deep
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".csv", ".csv.gz", ".parquet")
 
 Refuse = Callable[[str], None]
-"""Takes the one line that says which row cannot be read and why; may raise it."""
+"""Called with one line that says which entry cannot be read and why; may raise it as an error."""
 
 _UNDECODED = re.compile("[\ud800-\udfff]")
-_HALF_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
+_ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NOT_JSON_SPACE = re.compile(r"[^ \t\r\n]")
 
 
 class Entry(NamedTuple):
-    """One record: ``fields``, and ``where`` it stands ("file.jsonl:12")."""
+    """One entry of a data file or data set: its ``fields``, and ``where`` it is ("f.jsonl:12", "f.parquet: row 3")."""
 
     where: str
     fields: dict[str, Any]
 
 
 def read_file(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
-    """The rows of a file, which messages call ``label``.
+    """Yields the entries of a file; messages call the file ``label``.
 
     Raises:
-        ValueError: an unknown kind of file, half an archive, no parquet; the message names the file and the place.
+        ValueError: the file is of an unknown kind, truncated, or not valid; the message names the file and the place.
     """
     kind = next((suffix.removesuffix(".gz") for suffix in SUFFIXES if path.name.endswith(suffix)), None)
     if kind is None:
@@ -56,7 +58,7 @@ def read_file(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
             yield line
 
     try:
-        # Bytes that are no UTF-8 come out as surrogates, so that the line they stand in can be named.
+        # Bytes that are not UTF-8 are decoded as surrogates, so that the error can name their line.
         with opener(
             path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="" if kind == ".csv" else None
         ) as file:
@@ -76,15 +78,15 @@ def _read_jsonl(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[En
             continue
         where = f"{label}:{number}"
         try:
-            row = _checked(where, _parse(line, where), _Doubts.of(line))
+            entry = _checked(where, _parse(line, where), _Doubts.of(line))
         except ValueError as error:
             refuse(str(error))
         else:
-            yield row
+            yield entry
 
 
 def _read_json(text: str, label: str, refuse: Refuse) -> Iterator[Entry]:
-    if not text.lstrip().startswith("["):  # one object a line, whatever the name says
+    if not text.lstrip().startswith("["):  # JSON lines in a file named .json
         yield from _read_jsonl(io.StringIO(text), label, refuse)
         return
     try:
@@ -94,15 +96,15 @@ def _read_json(text: str, label: str, refuse: Refuse) -> Iterator[Entry]:
     doubts = _Doubts.of(text)
     for number, fields in enumerate(records, start=1):
         try:
-            row = _checked(f"{label}: row {number}", fields, doubts)
+            entry = _checked(f"{label}: row {number}", fields, doubts)
         except ValueError as error:
             refuse(str(error))
         else:
-            yield row
+            yield entry
 
 
 def _parse(text: str, where: str, decode: Callable[[str], Any] = json.loads) -> Any:
-    """What a JSON text says; ValueError with one line otherwise."""
+    """The value of a JSON text; raises a ValueError of one line if it is not valid."""
     if undecoded := _UNDECODED.search(text):
         line = f" in line {text.count(chr(10), 0, undecoded.start()) + 1}" if "\n" in text.rstrip("\n") else ""
         raise ValueError(f"{where}: not UTF-8 (byte 0x{ord(undecoded[0]) - 0xDC00:02x}{line})")
@@ -118,7 +120,7 @@ def _parse(text: str, where: str, decode: Callable[[str], Any] = json.loads) -> 
 
 
 def _broken_element(text: str, label: str) -> str | None:
-    """What is wrong with the first element of a JSON array that cannot be read; None when it is the array itself."""
+    """The error of the first unreadable element of a JSON array; None if the array itself is not valid."""
     decoder = json.JSONDecoder()
     place, number = text.index("[") + 1, 0
     while start := _NOT_JSON_SPACE.search(text, place):
@@ -132,21 +134,24 @@ def _broken_element(text: str, label: str) -> str | None:
                 return None
         number += 1
         try:
-            _, place = _parse(text, f"{label}: row {number}", lambda text: decoder.raw_decode(text, start.start()))
+            decode = functools.partial(decoder.raw_decode, idx=start.start())
+            _, place = _parse(text, f"{label}: row {number}", decode)
         except ValueError as error:
             return str(error)
     return None
 
 
 class _Doubts(NamedTuple):
-    """What a JSON text may hold, to be looked for in its rows; most texts leave no doubt, and their rows are not searched."""
+    """The problems that a JSON text may have; its entries are searched for these only, as most texts can have none."""
 
     deep: bool
-    half: bool
+    """It may be nested too deeply."""
+    surrogate: bool
+    """It may have a lone surrogate."""
 
     @classmethod
     def of(cls, text: str) -> "_Doubts":
-        return cls(text.count("[") + text.count("{") > DEEPEST, bool(_HALF_ESCAPED.search(text)))
+        return cls(text.count("[") + text.count("{") > DEEPEST, bool(_ESCAPED_SURROGATE.search(text)))
 
 
 def _checked(where: str, fields: Any, doubts: _Doubts) -> Entry:
@@ -154,23 +159,23 @@ def _checked(where: str, fields: Any, doubts: _Doubts) -> Entry:
         raise ValueError(f"{where}: must be an object with fields, is {type(fields).__name__}")
     if doubts.deep and too_deep(fields):
         raise ValueError(f"{where}: lists or objects are nested more than {DEEPEST} deep")
-    if doubts.half:
+    if doubts.surrogate:
         for name, value in fields.items():
-            if half := _half_character(name) or _half_character(value):
+            if surrogate := _lone_surrogate(name) or _lone_surrogate(value):
                 raise ValueError(
-                    f"{where}: field {name!a}: holds half a character ({half!a}), which UTF-8 cannot write"
+                    f"{where}: field {name!a}: holds a lone surrogate ({surrogate!a}), which UTF-8 cannot write"
                 )
     return Entry(where, fields)
 
 
-def _half_character(value: Any) -> str | None:
-    """The first lone surrogate in a value's strings, at whatever depth."""
+def _lone_surrogate(value: Any) -> str | None:
+    """The first lone surrogate in a value's strings, at any depth."""
     waiting = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, str):
-            if not value.isascii() and (half := _UNDECODED.search(value)):
-                return half[0]
+            if not value.isascii() and (surrogate := _UNDECODED.search(value)):
+                return surrogate[0]
         elif isinstance(value, dict):
             waiting += [*value.keys(), *value.values()]
         elif isinstance(value, list):
@@ -192,12 +197,12 @@ def _read_csv(lines: Iterator[str], label: str, refuse: Refuse) -> Iterator[Entr
             if undecoded := next((found for found in map(_UNDECODED.search, values) if found), None):
                 refuse(f"{where}: not UTF-8 (byte 0x{ord(undecoded[0]) - 0xDC00:02x})")
             elif len(values) == len(header):
-                # An empty cell is how csv writes a missing value.
+                # csv writes a missing value as an empty cell.
                 yield Entry(where, {name: value or None for name, value in zip(header, values, strict=True)})
             elif values:
                 refuse(f"{where}: must have {len(header)} columns like the header, has {len(values)}")
     except csv.Error as error:
-        raise ValueError(f"{label}:{finished + 1}: not valid csv ({error})") from error  # where the broken row begins
+        raise ValueError(f"{label}:{finished + 1}: not valid csv ({error})") from error  # the broken entry's first line
 
 
 def _read_parquet(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
@@ -207,7 +212,7 @@ def _read_parquet(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
     number = 0
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(batch_size=1024):
-            for fields in _records(batch):
+            for fields in _fields(batch):
                 number += 1
                 if isinstance(fields, Exception):
                     refuse(f"{label}: row {number}: cannot be read ({_first_line(fields)})")
@@ -218,11 +223,11 @@ def _read_parquet(path: Path, label: str, refuse: Refuse) -> Iterator[Entry]:
         raise ValueError(f"{label}: not valid parquet{after} ({_first_line(error)})") from error
 
 
-def _records(batch) -> Iterator[dict[str, Any] | Exception]:
-    """A batch's records; in the place of one that Python cannot hold, what was raised."""
+def _fields(batch) -> Iterator[dict[str, Any] | Exception]:
+    """The entries' fields in a batch of pyarrow; for one that Python cannot represent, the error raised."""
     try:
         yield from batch.to_pylist()
-    except (ValueError, OverflowError):  # strings that are no UTF-8, dates beyond Python's; which row is it?
+    except (ValueError, OverflowError):  # text that is not UTF-8, a date beyond Python's; convert one entry at a time
         for n in range(batch.num_rows):
             try:
                 (fields,) = batch.slice(n, 1).to_pylist()

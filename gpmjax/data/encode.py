@@ -1,10 +1,11 @@
-"""Groups as tokens, cut to the model's window so that no comparison is cut away unseen.
+"""Tokenises groups and truncates them to the model's window; comparisons lost by that are counted.
 
-A sequence (prompt + one response) has at most ``max_length`` tokens; ``gpmjax.data.window`` says what is cut of a longer one.
-What is cut depends on that sequence only, never on the other responses of the group: a score must not move with its company.
-Responses whose prompt is cut alike share it. Each of the others brings its own prompt, and stays in the group, since it is compared there.
+A sequence (prompt + one response) has at most ``max_length`` tokens; `gpmjax.data.window` says what of a longer one is
+cut. The cut depends on that sequence only, so a score never depends on the other responses of the group. Responses
+whose prompt is cut at the same place share it. Every other response carries its own copy of the prompt, and stays in
+the group because its comparisons are there.
 
-Comparisons whose two sides have become the same tokens say nothing any more; they are dropped and counted.
+A comparison whose two sides have become the same tokens has no information left; it is dropped and counted.
 """
 
 import functools
@@ -20,17 +21,18 @@ from gpmjax.data.questions import Asked, QuestionFormat
 from gpmjax.data.window import cut_prompt, cut_response, prompt_room
 
 _CHUNK = 256
-"""Groups tokenised in one call, which the tokenizer spreads over its threads."""
+"""Groups tokenised in one call; the tokenizer spreads a call over its threads."""
 
 
 class ReadText(NamedTuple):
-    """What a model gets to read of one response."""
+    """How much of one response, and of its prompt, a model reads."""
 
     tokens: int
+    """Tokens of the response that are kept."""
     lost: int = 0
-    """Tokens of the response that were cut away."""
+    """Tokens of the response that were cut."""
     prompt_lost: int = 0
-    """Tokens of its prompt that were cut away."""
+    """Tokens of the response's prompt that were cut."""
 
     @property
     def cut(self) -> bool:
@@ -41,8 +43,8 @@ class ReadText(NamedTuple):
 class EncodedGroup(NamedTuple):
     """A prompt, its K responses, and their comparisons, as tokens.
 
-    For a model that is asked questions, ``prompt`` is what all questions about the group begin with, and ``responses`` are what
-    follows (gpmjax.data.questions).
+    For a model that is asked questions (`gpmjax.data.questions`), ``prompt`` is the common beginning of all questions
+    about the group, and ``responses`` are the rest of each question.
     """
 
     prompt: np.ndarray
@@ -50,26 +52,26 @@ class EncodedGroup(NamedTuple):
     prompt_end: int
     """Index into ``prompt`` where the scale gate is read."""
     responses: tuple[np.ndarray, ...]
-    """Each [N] int32, ending in EOS; or in what ends a question."""
+    """Each [N] int32, ending in EOS, or in the last token of a question."""
     comparisons: tuple[Comparison, ...]
     tags: Mapping[str, str | int | float | bool] = {}
     where: str = ""
     read: tuple[ReadText, ...] = ()
-    """Of each response of the group that this was made from, before any splitting."""
+    """How each response of the whole group is read; splitting a group does not change it."""
     own_prompt: tuple[int, ...] = ()
-    """Of each response, how many of its first tokens are its own prompt, because ``prompt`` is cut otherwise than beside this
-    response; 0 where the response follows ``prompt``. Empty: all do."""
+    """For each response, how many of its first tokens are its own prompt, because its prompt is cut differently from
+    ``prompt``; 0 where the response follows ``prompt``. Empty: all responses follow ``prompt``."""
     gate_first: bool = False
-    """Whether the gate is read after a first message: prompts are then cut behind it, otherwise before it."""
+    """Whether the gate is read after a first message. If so, prompts are cut after the gate's token, else before it."""
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """What it takes of a row: tokens, responses, comparisons."""
+        """(tokens, responses, comparisons) that the group takes of a row."""
         return self.slots(range(len(self.responses))), len(self.responses), len(self.comparisons)
 
     @property
     def prompt_cut(self) -> bool:
-        """Whether the prompt was cut for one of the responses."""
+        """Whether the prompt was cut for at least one response."""
         return any(text.prompt_lost for text in self.read)
 
     def own(self, index: int) -> int:
@@ -77,11 +79,11 @@ class EncodedGroup(NamedTuple):
         return self.own_prompt[index] if self.own_prompt else 0
 
     def sequence(self, index: int) -> tuple[np.ndarray, int, np.ndarray]:
-        """(prompt, prompt_end, response) of one response, as they would be without the others."""
+        """(prompt, prompt_end, response) of one response, as if it were alone in the group."""
         own, tokens = self.own(index), self.responses[index]
         if not own:
             return self.prompt, self.prompt_end, tokens
-        # Cut before it, the gate's token stands equally far from the end of each; cut behind it, from the beginning.
+        # A cut before the gate's token keeps its distance to the prompt's end; a cut after it keeps its index.
         gate = self.prompt_end if self.gate_first else own - (len(self.prompt) - self.prompt_end)
         return tokens[:own], gate, tokens[own:]
 
@@ -92,9 +94,9 @@ class EncodedGroup(NamedTuple):
         return len(self.prompt) * shared + sum(len(self.responses[member]) for member in members)
 
     def take(self, members: Sequence[int], comparisons: Sequence[Comparison] = ()) -> "EncodedGroup":
-        """The group with these of its responses alone; ``comparisons`` count among them."""
+        """The group with only these responses; ``comparisons`` are indices into ``members``."""
         group = self
-        if members and all(map(self.own, members)):  # nobody needs the group's prompt: the first one's takes its place
+        if members and all(map(self.own, members)):  # none follows the group's prompt: the first one's own replaces it
             prompt, end, _ = self.sequence(members[0])
             follows = [own == len(prompt) for own in self.own_prompt]
             group = self._replace(
@@ -112,13 +114,13 @@ class EncodedGroup(NamedTuple):
 
 
 class EncodeReport(NamedTuple):
-    """What encoding cut and dropped; reports add up."""
+    """Counts of what encoding kept, cut and dropped; reports can be added."""
 
     groups: int = 0
     comparisons: int = 0
-    """Those kept."""
+    """Comparisons kept."""
     prompts_cut: int = 0
-    """Groups whose prompt was cut, for one of their responses at least."""
+    """Groups whose prompt was cut for at least one response."""
     responses_cut: int = 0
     identical: int = 0
     """Comparisons dropped because both sides were the same text."""
@@ -127,21 +129,22 @@ class EncodeReport(NamedTuple):
     groups_dropped: int = 0
     """Groups that lost every comparison they had."""
     groups_cut: int = 0
-    """Groups of which anything was cut."""
+    """Groups in which anything was cut."""
     responses: int = 0
     sequences_cut: int = 0
-    """Responses that were cut, or their prompts."""
+    """Sequences (prompt + response) in which anything was cut."""
     tokens_cut: int = 0
-    """Tokens that these sequences lost, prompts and responses together."""
+    """Tokens cut from these sequences, prompts and responses together."""
 
     def cut_line(self, max_length: int) -> str:
-        """One line that says what was cut; empty where nothing was."""
+        """One line that reports what was cut; "" if nothing was."""
         if not self.groups_cut:
             return ""
         return (
-            f"{self.groups_cut:,} of {self.groups:,} groups do not fit max_length={max_length}: {self.sequences_cut:,} of "
-            f"{self.responses:,} sequences lost {self.tokens_cut:,} tokens, {self.prompts_cut:,} groups the beginning of their "
-            f"prompt, {self.responses_cut:,} responses their end"
+            f"{self.groups_cut:,} of {self.groups:,} groups do not fit max_length={max_length}: "
+            f"{self.sequences_cut:,} of {self.responses:,} sequences lost {self.tokens_cut:,} tokens, "
+            f"{self.prompts_cut:,} groups lost the beginning of their prompt, {self.responses_cut:,} responses lost "
+            "their end"
         )
 
     def __add__(self, other: "EncodeReport") -> "EncodeReport":
@@ -151,10 +154,10 @@ class EncodeReport(NamedTuple):
 def encode_groups(
     groups: Iterable[Group], chat: ChatFormat | QuestionFormat, *, max_length: int
 ) -> tuple[list[EncodedGroup], EncodeReport]:
-    """Groups as tokens, in order, without those that lose every comparison.
+    """Tokenises groups, in order, and drops those that lose every comparison.
 
     Raises:
-        ValueError: a prompt that the template refuses, or a window too short for it; the message names the group.
+        ValueError: the template refuses a prompt, or the window is too short for it; the message names the group.
     """
     kept, total = [], EncodeReport()
     for encoded, report in encode_each(groups, chat, max_length=max_length):
@@ -167,7 +170,7 @@ def encode_groups(
 def encode_each(
     groups: Iterable[Group], chat: ChatFormat | QuestionFormat, *, max_length: int
 ) -> Iterator[tuple[EncodedGroup, EncodeReport]]:
-    """Each group as tokens, with what was done to it."""
+    """Yields each group as tokens, with a report of what was cut and dropped."""
     if max_length < 2:
         raise ValueError(f"max_length={max_length}: must be at least 2, one token for the prompt and EOS")
     groups = iter(groups)
@@ -184,12 +187,13 @@ def _encode_chunk(chunk: Sequence[Group], chat: ChatFormat) -> list[Tokens]:
     try:
         return chat.encode_all([(group.prompt, group.responses) for group in chunk])
     except ValueError as error:
-        for group in chunk:  # which one was it?
+        for group in chunk:  # encodes one group at a time to name the one that fails
             _naming(group, chat.encode_all, [(group.prompt, group.responses)])
         raise error
 
 
 def _naming(group: Group, function, *args):
+    """``function(*args)``; a ValueError gets the group's place before its message."""
     try:
         return function(*args)
     except ValueError as error:
@@ -200,7 +204,7 @@ def _cut_group(group: Group, tokens: Tokens, chat: ChatFormat, max_length: int) 
     rooms = [prompt_room(len(response), max_length) for response in tokens.responses] or [max_length]
     cut = functools.partial(_naming, group, cut_prompt, tokens.prompt, tokens.prompt_end, chat.tokenizer.bos_token_id)
     prompts = [cut(room, tokens.gate) for room in rooms]
-    # All are ends of the same prompt, so equally long ones are equal. The one that most responses need is laid out once.
+    # Prompts of equal length are equal, as all are cuts of the same prompt. The one that most responses need is shared.
     lengths = [len(prompt) for prompt, _ in prompts]
     shared = max(lengths, key=lambda length: (lengths.count(length), length))
     responses, read = [], []
@@ -229,7 +233,7 @@ def _encoded(
     read: Sequence[ReadText],
     own_prompt: tuple[int, ...],
 ) -> tuple[EncodedGroup, EncodeReport]:
-    """A group with the comparisons that are left to it, and the account of those that are not."""
+    """The group as tokens with the comparisons ``kept``, and the report about it."""
     prompt, prompt_end, responses = tokens
     same_text = sum(group.responses[c.chosen] == group.responses[c.rejected] for c in group.comparisons)
     dropped = len(group.comparisons) - len(kept)

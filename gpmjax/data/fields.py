@@ -1,4 +1,4 @@
-"""Fields of a row, checked: each function returns the value or raises one line naming place, field and value."""
+"""Checks fields of an entry. Each function returns the value, or raises one line that names place, field and value."""
 
 import math
 import reprlib
@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 
 LARGEST = float(np.finfo(np.float32).max)
-"""Beyond it a number is infinite on the device."""
-
+"""The largest float32; a larger number would be infinite on the device."""
 
 DEEPEST = 100
-"""Lists and objects inside each other, beyond which one or another function of Python's would give up."""
+"""Accepted levels of nested lists and objects; with many more, functions of Python's own raise RecursionError."""
 
 
 class FieldError(ValueError):
-    """A row that does not fit its layout; one line naming place, field, value and what is allowed."""
+    """A field that does not fit its entry's layout; one line that names place, field, value and what is allowed."""
 
     def __init__(self, where: str, field: str, problem: str):
         super().__init__(f"{where}: field {field!r}: {' '.join(problem.splitlines())}")
@@ -24,7 +23,7 @@ class FieldError(ValueError):
 def as_number(
     value: Any, name: str, where: str, *, default: float | None = None, low: float = -math.inf, high: float = math.inf
 ) -> float:
-    """A number in [low, high] that is finite in 32 bits; a string, as csv has it, is converted; None is the default."""
+    """A number in [low, high] that is finite in float32; a string (from csv) is converted, None gives the default."""
     value = default if value is None else value
     try:
         converted = math.nan if isinstance(value, bool) else float(value)
@@ -37,7 +36,7 @@ def as_number(
 
 
 def as_index(value: Any, count: int, name: str, where: str) -> int:
-    """The index of one of ``count`` responses."""
+    """An index into ``count`` responses."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < count:
         raise FieldError(where, name, f"must be the index of a response, 0 to {count - 1}, is {short_repr(value)}")
     return value
@@ -59,7 +58,7 @@ def as_strings(value: Any, name: str, where: str) -> tuple[str, ...]:
 
 
 def too_deep(value: Any) -> bool:
-    """Whether lists and objects are nested more than DEEPEST deep in a value.
+    """Whether a value nests lists and objects more than DEEPEST levels deep.
 
     >>> import functools
     >>> too_deep([{"a": []}]), too_deep(functools.reduce(lambda inside, _: [inside], range(200), []))
@@ -75,14 +74,14 @@ def too_deep(value: Any) -> bool:
 
 
 def kind(value: Any) -> str:
-    """What a value is, for a message."""
+    """A value's type, and the value unless it is a string, for an error message."""
     if isinstance(value, tuple):
         return "a list of messages"
     return "a string" if isinstance(value, str) else f"{type(value).__name__} {short_repr(value)}"
 
 
 def short_repr(value: Any) -> str:
-    """A value for a message, cut to 40 characters however long or deep it is.
+    """``repr`` of a value for an error message, cut to about 40 characters.
 
     >>> short_repr(10**400), short_repr([[1]])
     ('an integer of 401 digits', '[[1]]')

@@ -1,16 +1,16 @@
-"""One row of any known layout → one Group. Which layout it is shows in the names of its fields.
+"""Parses one entry of any known layout into one Group. The names of an entry's fields determine its layout:
 
-    pair          prompt? chosen rejected margin? chosen_probs?     strings, messages, or conversations that share a prompt
+    pair          prompt? chosen rejected margin? chosen_probs?    strings, messages, or conversations with one prompt
     cyclic        instruction chosen reject label                   the released cyclic sets
     group         prompt responses comparisons: [{chosen_idx, rejected_idx, margin?, target?, weight?}]
     prefer        prompt|document|context responses prefer: [[i, j], …]           i is preferred over j
     completions   context completions: [{rank, completion}]         the smallest rank is the best (NeMo)
 
-The prompt is read by `gpmjax.data.conversation`, from whichever columns hold it, and messages by `gpmjax.data.messages`.
-A prompt that ends in an assistant's turn is continued: that turn becomes the beginning of every response.
+`gpmjax.data.conversation` reads the prompt from the columns that hold it, and `gpmjax.data.messages` reads messages.
+If a prompt ends in an assistant's turn, that turn becomes the beginning of every response.
 
-``chosen_probs`` (SPPO) is P(chosen ≻ rejected) and becomes the target. All other scalar columns become tags,
-``chosen_probs_win`` and ``chosen_probs_lose`` among them; a list of strings is joined by commas.
+``chosen_probs`` (SPPO) is P(chosen ≻ rejected) and becomes the target. All other scalar columns become tags, including
+``chosen_probs_win`` and ``chosen_probs_lose``. A list of strings becomes one tag, joined by commas.
 """
 
 import dataclasses
@@ -25,38 +25,35 @@ from gpmjax.data.messages import read_reply, roles, text_or_messages, transcript
 
 LAYOUTS = "chosen + rejected (or reject), responses + comparisons, responses + prefer, completions"
 
-READ = frozenset(
-    (
-        *REQUESTS,
-        *CONVERSATIONS,
-        *BESIDE,
-        "chosen",
-        "rejected",
-        "reject",
-        "margin",
-        "chosen_probs",
-        "responses",
-        "comparisons",
-    )
-    + ("prefer", "completions")
-)
-"""Columns that are no tags."""
+_LABELS = {
+    "chosen",
+    "rejected",
+    "reject",
+    "margin",
+    "chosen_probs",
+    "responses",
+    "comparisons",
+    "prefer",
+    "completions",
+}
+READ = frozenset({*REQUESTS, *CONVERSATIONS, *BESIDE, *_LABELS})
+"""Columns that do not become tags."""
 
 PREFILLS = ("continue", "refuse")
 
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How rows are read where their layout leaves it open."""
+    """How entries are read where their layout leaves a choice."""
 
     ties: str = "half"
-    """Equal ranks: "half" makes a comparison with target ½ of them, "drop" none."""
+    """Two equal ranks: "half" makes a comparison with target ½, "drop" makes none."""
     document_prompt: str = "Summarise the following text.\n\n{document}"
     """The request that responses to a ``document`` answer."""
     dialogue_prompt: str = "Write the next reply in this conversation.\n\n{context}"
     """The request that responses to a ``context`` string answer, when they are compared by ``prefer``."""
     prefill: str = "continue"
-    """A prompt that ends in an assistant's turn: "continue" puts that turn before every response, "refuse" is an error."""
+    """A prompt that ends in an assistant's turn: "continue" puts it before every response, "refuse" is an error."""
 
     def __post_init__(self):
         if self.prefill not in PREFILLS:
@@ -71,8 +68,11 @@ class Reading:
                 raise ValueError(f"{name}={text!r}: must contain {slot}")
 
 
-def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = Reading()) -> Group:
-    """The group that a row describes; its comparisons are not numbered yet.
+DEFAULT_READING = Reading()
+
+
+def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = DEFAULT_READING) -> Group:
+    """The group that an entry describes; its comparisons are not numbered yet.
 
     >>> group = parse_entry({"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "subset": "sums"}, "f.jsonl:1")
     >>> group.responses, group.comparisons[0].chosen, group.tags
@@ -88,13 +88,13 @@ def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = Readin
         return _parse_responses(fields, where, reading)
     if "completions" in fields:
         return _parse_completions(fields, where, reading)
-    raise FieldError(where, "chosen", f"missing; the row has {', '.join(fields) or 'no fields'}; allowed: {LAYOUTS}")
+    raise FieldError(where, "chosen", f"missing; the entry has {', '.join(fields) or 'no fields'}; allowed: {LAYOUTS}")
 
 
 def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
     names = ("chosen", "reject" if "reject" in fields else "rejected")
     sides = [text_or_messages(fields, name, where) for name in names]
-    # With or without a prompt column: "\n\nHuman: …" is no reply, but a conversation that ends with one.
+    # "\n\nHuman: …" is a whole conversation that ends with a reply, whether or not there is a prompt column.
     sides = [
         transcript_turns(side) or side if isinstance(side, str) and side.startswith("\n\nHuman:") else side
         for side in sides
@@ -107,7 +107,7 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
     if isinstance(sides[0], tuple):
         prompt, sides = _split_conversations(prompt, sides, names, where)
     elif prompt is None:
-        raise FieldError(where, "prompt", "missing, and 'chosen' is no conversation that would hold it")
+        raise FieldError(where, "prompt", "missing, and 'chosen' is not a conversation that contains it")
     comparison = Comparison(
         chosen=0,
         rejected=1,
@@ -119,8 +119,8 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
 
 
 def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ...], list[str]]:
-    """Leading messages that both sides share are the prompt; what is left must be one reply on each side."""
-    # A reply is never part of the prompt, not even when both sides are the same.
+    """(prompt, the two replies): the leading messages that both sides share, and the one reply left on each side."""
+    # The last message of a side is its reply, never part of the prompt, even when both sides are equal.
     longest = min(len(side) for side in sides) - 1
     pairs = itertools.islice(zip(*sides, strict=False), longest)
     shared = tuple(left for left, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -134,9 +134,9 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
         raise FieldError(where, "prompt", f"missing, and {names[0]!r} and {names[1]!r} share no leading message")
     if (prompt or shared)[-1].role == "assistant":
         raise FieldError(
-            where, names[0], "is a message of its own after an assistant's turn; a string would continue that turn"
+            where, names[0], "is a separate message after an assistant's turn; a string would continue that turn"
         )
-    # A system message may stand before what the prompt column repeats.
+    # The shared messages may have a system message before those that the prompt column repeats.
     if prompt is not None and shared and shared[-len(prompt) :] != prompt:
         raise FieldError(where, "prompt", f"differs from the messages that {names[0]!r} and {names[1]!r} share")
     return shared or prompt, replies
@@ -209,19 +209,19 @@ def _parse_completions(fields: Mapping[str, Any], where: str, reading: Reading) 
 
 
 class _Found(NamedTuple):
-    """What a layout found in a row."""
+    """The parts of an entry that its layout identified."""
 
     column: str | None
-    """That of the request; None where the responses hold it."""
+    """The request's column; None where the responses contain the request."""
     prompt: tuple[Message, ...]
     responses: Sequence[str]
     comparisons: tuple[Comparison, ...]
     used: tuple[str, ...]
-    """The other columns that were read."""
+    """The other columns that the layout reads."""
 
 
 def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Found) -> Group:
-    """The group, with the columns that stand beside the request, and with no part of the conversation lost."""
+    """The group; adds history, system message and tools to the prompt, and refuses columns that would be lost."""
     prompt, responses = beside(fields, found.prompt, where), found.responses
     taken = {
         *found.used,
@@ -233,7 +233,7 @@ def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Foun
     if prompt[-1].role == "assistant":
         prompt, responses = _continued(prompt, responses, reading, where)
     elif isinstance(text := fields.get(found.column), str) and transcript_turns(text):
-        # In a transcript the blank before a reply belongs to "Assistant: ".
+        # In a transcript the space before a reply belongs to "Assistant: ".
         responses = [response if isinstance(response, RichText) else response.strip() for response in responses]
     return Group(prompt, tuple(responses), found.comparisons, _tags(fields, taken), where)
 
@@ -241,7 +241,7 @@ def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Foun
 def _continued(
     prompt: tuple[Message, ...], responses: Sequence[str], reading: Reading, where: str
 ) -> tuple[tuple[Message, ...], list[str]]:
-    """The prompt without the assistant's turn that ends it, which now begins every response."""
+    """The prompt without its last turn, the assistant's; every response now begins with that turn."""
     begun = prompt[-1].content
     if reading.prefill == "refuse":
         raise FieldError(where, "prompt", "ends with an assistant's turn; a prompt ends with the user's")
@@ -249,10 +249,10 @@ def _continued(
         raise FieldError(
             where,
             "prompt",
-            "ends with an assistant's turn that cannot be continued, for more than text is in it or a reply",
+            "ends with an assistant's turn that cannot be continued, because it or a reply holds more than text",
         )
     if len(prompt) == 1:
-        raise FieldError(where, "prompt", "is an assistant's turn alone; there must be one before it")
+        raise FieldError(where, "prompt", "is an assistant's turn alone; another turn must come before it")
     return prompt[:-1], [begun + response for response in responses]
 
 

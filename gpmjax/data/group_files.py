@@ -1,7 +1,7 @@
-"""Sources in, groups out, and groups back into a file.
+"""Reads groups from a source, and writes groups to a file.
 
-``read_groups(source)`` takes what ``gpmjax.data.sources`` describes (files, hub ids, filters), and ``builtin:NAME``
-for the games of ``gpmjax.data.cyclic``.
+A source is anything that `gpmjax.data.sources` describes (files, hub ids, filters), or ``builtin:NAME`` for a game of
+`gpmjax.data.cyclic`.
 """
 
 import gzip
@@ -10,10 +10,11 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 from gpmjax.data import cyclic
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import Reading, parse_entry
+from gpmjax.data.formats import DEFAULT_READING, Reading, parse_entry
 from gpmjax.data.groups import Comparison, Group, Message
 from gpmjax.data.messages import conversation, read_reply
 from gpmjax.data.sources import read_entries, split_source
@@ -24,29 +25,29 @@ __all__ = ["Comparison", "Group", "Message", "Reading", "read_groups", "write_gr
 BUILTIN = "builtin:"
 
 
-def read_groups(source: str, reading: Reading = Reading(), *, first_number: int = 0) -> list[Group]:
-    """Every group of a source, one a row of it, in order; comparisons are numbered from ``first_number``.
+def read_groups(source: str, reading: Reading = DEFAULT_READING, *, first_number: int = 0) -> list[Group]:
+    """All groups of a source, one for each entry, in order; comparisons are numbered from ``first_number``.
 
     >>> [len(group.responses) for group in read_groups("builtin:n_cycle?n=5")]
     [5]
 
     Raises:
-        FileNotFoundError: no such file or data set.
-        ValueError: an unreadable file, or a row that fits no layout; the message names file, line and field.
+        FileNotFoundError: there is no such file or data set.
+        ValueError: the file is unreadable, or an entry fits no layout; the message names file, line and field.
     """
     if source.startswith(BUILTIN):
         groups = _builtin(source)
     else:
-        groups = [parse_entry(row.fields, row.where, reading) for row in read_entries(source)]
+        groups = [parse_entry(entry.fields, entry.where, reading) for entry in read_entries(source)]
     return number_comparisons(groups, first_number)
 
 
 def number_comparisons(groups: Iterable[Group], first_number: int = 0) -> list[Group]:
-    """The groups, with ``row`` of their comparisons counting up from first_number."""
-    numbered, row = [], first_number
+    """The groups with their comparisons numbered from ``first_number``."""
+    numbered, number = [], first_number
     for group in groups:
-        comparisons = tuple(c._replace(number=row + n) for n, c in enumerate(group.comparisons))
-        row += len(comparisons)
+        comparisons = tuple(c._replace(number=number + n) for n, c in enumerate(group.comparisons))
+        number += len(comparisons)
         numbered.append(Group(group.prompt, group.responses, comparisons, group.tags, group.where))
     return numbered
 
@@ -66,41 +67,45 @@ def _builtin(source: str) -> list[Group]:
 
 
 def write_groups(path: str | os.PathLike, groups: Sequence[Group]) -> None:
-    """Groups as JSON lines that ``read_groups`` reads back; compressed when the name ends in .gz.
+    """Writes groups as JSON lines that ``read_groups`` reads back; compresses them if the name ends in .gz.
 
-    A lone pair is written {prompt, chosen, rejected}, anything else {prompt, responses, comparisons}; tags are
-    columns. The file appears whole or not at all.
+    A group of one pair is written {prompt, chosen, rejected}, any other {prompt, responses, comparisons}; tags are
+    columns. The file is written completely or not at all.
     """
     path = Path(path)
     if not path.name.endswith((".jsonl", ".jsonl.gz")):
         raise ValueError(f"{path}: must end in .jsonl or .jsonl.gz")
-    with replacing(path) as partial, open(partial, "wb") as raw:
-        # mtime 0: the same groups make the same bytes.
-        with gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else raw as file:
-            for group in groups:
-                file.write((json.dumps(_row(group), ensure_ascii=False) + "\n").encode())
+    with replacing(path) as partial, open(partial, "wb") as raw, _maybe_gzip(raw, path.suffix == ".gz") as file:
+        for group in groups:
+            file.write((json.dumps(_entry(group), ensure_ascii=False) + "\n").encode())
 
 
-def _row(group: Group) -> dict:
-    row = {"prompt": _prompt(group.prompt)}
+def _maybe_gzip(raw: IO[bytes], compress: bool) -> IO[bytes]:
+    """The file, behind gzip if ``compress``; mtime 0, so that the same groups give the same bytes."""
+    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compress else raw
+
+
+def _entry(group: Group) -> dict:
+    """The fields of the entry that describes a group."""
+    fields = {"prompt": _prompt(group.prompt)}
     lone = group.comparisons[0] if len(group.responses) == 2 and len(group.comparisons) == 1 else None
     if lone is not None and lone.weight == 1.0 and lone.chosen != lone.rejected:
         sides = [group.responses[lone.chosen], group.responses[lone.rejected]]
         written = [_response(text) for text in sides]
         if not all(isinstance(side, str) for side in written):  # both sides are strings, or both are messages
             written = [[Message("assistant", text).as_dict()] for text in sides]
-        row |= dict(zip(("chosen", "rejected"), written, strict=True))
-        row |= _unless_default(chosen_probs=(lone.target, 1.0), margin=(lone.margin, 0.0))
+        fields |= dict(zip(("chosen", "rejected"), written, strict=True))
+        fields |= _unless_default(chosen_probs=(lone.target, 1.0), margin=(lone.margin, 0.0))
     else:
-        row |= {
+        fields |= {
             "responses": list(map(_response, group.responses)),
             "comparisons": [_comparison(c) for c in group.comparisons],
         }
-    return row | {name: value for name, value in group.tags.items() if name not in row}
+    return fields | {name: value for name, value in group.tags.items() if name not in fields}
 
 
 def _prompt(prompt: Sequence[Message]) -> str | list[dict]:
-    """A string where that reads back as the same prompt, otherwise messages."""
+    """The prompt as a string if that is read back as the same prompt, otherwise as messages."""
     if len(prompt) == 1 and type(text := prompt[0].content) is str and _reads_back(text, prompt):
         return text
     return [message.as_dict() for message in prompt]
@@ -111,7 +116,7 @@ def _response(text: str) -> str | list[dict]:
 
 
 def _reads_back(text: str, prompt: Sequence[Message] | None) -> bool:
-    """Whether a string is read as itself: as this prompt, or (None) as a response."""
+    """Whether ``read_groups`` reads the string as this prompt, or, if ``prompt`` is None, as the same response."""
     try:
         if prompt is None:
             return read_reply(text, "", "") == text and not text.startswith("\n\nHuman:")

@@ -1,4 +1,4 @@
-"""Pairs into groups, so that a distinct response is encoded once; and groups into pieces that fit a row."""
+"""Merges pairs into groups, so that each distinct response is encoded once; splits groups that do not fit a row."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -9,13 +9,13 @@ from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import Group
 
 SECTIONS = ("subset", "group", "config", "domain")
-"""Tags that results are broken down by: groups that differ in one of them stay apart."""
+"""Tags that results are broken down by; groups that differ in one of them are not merged."""
 
 
 def merge_groups(groups: Iterable[Group], *, sections: Sequence[str] = SECTIONS) -> list[Group]:
-    """One group for each prompt (and section), each distinct response text in it once.
+    """Merges groups of the same prompt (and sections) into one, with each distinct response text once.
 
-    Every comparison is kept, contradictions and repetitions too. Tags are kept where all merged rows agree.
+    Every comparison is kept, including contradictions and repetitions. A tag is kept if all merged groups agree on it.
 
     >>> from gpmjax.data.groups import Comparison, user
     >>> pair = lambda chosen, rejected: Group(user("?"), (chosen, rejected), (Comparison(0, 1),))
@@ -42,9 +42,9 @@ def _merge(groups: list[Group]) -> Group:
 
 
 def weigh_groups_alike(group: EncodedGroup) -> EncodedGroup:
-    """The group with its comparisons' weights scaled so that they add up to 1; all stay 0 where all are 0.
+    """The group with its comparisons' weights scaled to a sum of 1; weights that are all 0 stay 0.
 
-    Scale before ``split_group``: a piece of a group then keeps its part of the group's weight, however many pieces there are.
+    Call this before ``split_group``, so that the pieces of a group together have the weight of one group.
 
     >>> from gpmjax.data.groups import Comparison
     >>> group = EncodedGroup(np.zeros(1), 0, (np.ones(1),) * 3, (Comparison(0, 1, weight=3.0), Comparison(1, 2)))
@@ -59,13 +59,13 @@ def weigh_groups_alike(group: EncodedGroup) -> EncodedGroup:
 def split_group(
     group: EncodedGroup, *, row_length: int, max_responses: int | None = None, max_comparisons: int | None = None
 ) -> list[EncodedGroup]:
-    """The group itself if it fits a row, otherwise pieces that do, with each comparison whole in one of them.
+    """The group itself if it fits a row, otherwise pieces that fit; each comparison is in exactly one piece.
 
-    A response may stand in several pieces. Pieces grow greedily by the response that completes the most comparisons,
-    so that few are repeated. Responses without a comparison are left out, unless the group has no comparison at all.
+    A response can be in several pieces. To repeat few, a piece grows greedily by the response that completes the most
+    comparisons. Responses without a comparison are left out, unless the group has no comparison at all.
 
     Raises:
-        ValueError: a pair (or, without comparisons, one response) that no row can hold.
+        ValueError: a pair (or, without comparisons, one response) is too large for a row.
     """
     limits = (row_length, _or_unlimited(max_responses), _or_unlimited(max_comparisons))
     if all(size <= limit for size, limit in zip(group.size, limits, strict=True)):
@@ -89,22 +89,24 @@ def _or_unlimited(limit: int | None) -> int:
 
 
 def _grow(group: EncodedGroup, chosen: np.ndarray, rejected: np.ndarray, limits: tuple[int, int, int]) -> list[int]:
-    """Responses of the next piece: the first comparison's two, then by how many comparisons they would complete."""
+    """Responses of the next piece: the first comparison's two, then the one that completes the most comparisons."""
     lengths = np.array([len(response) for response in group.responses])
-    follows = np.array([not group.own(index) for index in range(len(lengths))])
+    follows = np.array([not group.own(index) for index in range(len(lengths))])  # no own prompt
     members = [int(chosen[0]), int(rejected[0])]
     room = limits[0] - group.slots(dict.fromkeys(members))
     if room < 0 or limits[1] < 2:
         raise ValueError(
             f"{group.where}: a pair takes {limits[0] - room} tokens, a row has {limits[0]} (and {limits[1]} responses); "
-            "raise row_length, twice max_length always suffices"
+            "raise row_length; twice max_length is always enough"
         )
     inside = np.zeros(len(lengths), bool)
     inside[members] = True
     while len(members) < limits[1] and np.sum(inside[chosen] & inside[rejected]) < limits[2]:
         gain = np.bincount(rejected[inside[chosen]], minlength=len(lengths))
         gain += np.bincount(chosen[inside[rejected]], minlength=len(lengths))
-        prompt = 0 if follows[members].any() else len(group.prompt)  # of the first response that follows it
+        prompt = (
+            0 if follows[members].any() else len(group.prompt)
+        )  # the first response that follows the prompt adds it
         gain[inside | (lengths + follows * prompt > room)] = 0
         best = int(gain.argmax())
         if not gain[best]:
@@ -116,7 +118,7 @@ def _grow(group: EncodedGroup, chosen: np.ndarray, rejected: np.ndarray, limits:
 
 
 def _runs(group: EncodedGroup, limits: tuple[int, int, int]) -> list[list[int]]:
-    """Consecutive responses, as many as fit at a time."""
+    """Splits the responses into runs, in order; each run has as many as fit a row."""
     runs: list[list[int]] = []
     for index in range(len(group.responses)):
         if not runs or len(runs[-1]) == limits[1] or group.slots([*runs[-1], index]) > limits[0]:

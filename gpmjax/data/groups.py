@@ -1,4 +1,4 @@
-"""What a data set is made of: groups of responses to one prompt, and comparisons between them."""
+"""The elements of a data set: groups of responses to one prompt, and comparisons between the responses."""
 
 import dataclasses
 import json
@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 
 class RichText(str):
-    """The text of a message that holds more than its content: tool calls, reasoning, a name.
+    """The text of a message that has more fields than its content: tool calls, reasoning, a name.
 
-    As a string it is everything in the message, written out, for judges, questions and people; equal strings are equal
-    messages. ``fields`` is the message as a chat template takes it, without the role.
+    As a string it is the whole message written out, which judges, questions and people read. Messages with equal
+    strings are equal. ``fields`` is the message as a chat template takes it, without the role.
 
     >>> said = RichText({"content": "51", "reasoning_content": "17 · 3 = 51"})
     >>> str(said), said.fields["content"]
@@ -29,37 +29,40 @@ class RichText(str):
 
 
 REASONING = ("reasoning_content", "reasoning", "thinking")
-"""What templates and servers call the reasoning before a reply."""
+"""The field names under which templates and servers put the reasoning before a reply."""
 
 
 def _written(fields: Mapping[str, Any]) -> Iterator[str]:
     """The parts of a message's text, in the order in which models write them."""
-    dumped = lambda value: json.dumps(value, ensure_ascii=False, sort_keys=True)
     if name := fields.get("name"):
         yield f"{name}: "
     for reasoning in dict.fromkeys(fields[name] for name in REASONING if name in fields):
         yield f"<think>\n{reasoning}\n</think>\n\n"
     yield fields["content"]
     for call in fields.get("tool_calls", ()):
-        yield f"\n<tool_call>\n{dumped(call.get('function', call))}\n</tool_call>"
+        yield f"\n<tool_call>\n{_dumped(call.get('function', call))}\n</tool_call>"
     for name, value in fields.items():
         if name not in ("name", "content", "tool_calls", "tool_call_id", *REASONING):
-            yield f"\n<{name}>\n{value if isinstance(value, str) else dumped(value)}\n</{name}>"
+            yield f"\n<{name}>\n{value if isinstance(value, str) else _dumped(value)}\n</{name}>"
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 class Message(NamedTuple):
-    """One turn of a conversation. The tools that a model may call stand first, as JSON in a message of role TOOLS."""
+    """One turn of a conversation. A first message of role TOOLS lists the tools that the model may call, as JSON."""
 
     role: str
     content: str
-    """A ``RichText`` where the message holds more than text."""
+    """The text; a ``RichText`` if the message has more fields than its content."""
 
     def as_dict(self) -> dict[str, Any]:
-        """The message with all its fields, as files and chat templates have it."""
+        """The message with all its fields, in the form of files and chat templates."""
         return {"role": self.role, "content": self.content, **getattr(self.content, "fields", {})}
 
     def packed(self) -> dict[str, str]:
-        """The message in two strings, for tables with two columns.
+        """The message as two strings, for tables with a column for each.
 
         >>> said = Message("user", RichText({"content": "Hi", "name": "Ann"}))
         >>> said.packed(), Message.unpacked(**said.packed()) == said
@@ -71,7 +74,7 @@ class Message(NamedTuple):
 
     @classmethod
     def unpacked(cls, role: str, content: str) -> "Message":
-        """What was packed."""
+        """The message that ``packed`` turned into these two strings."""
         if not role.endswith(_PACKED):
             return cls(role, content)
         return cls(role.removesuffix(_PACKED), RichText(json.loads(content)))
@@ -89,7 +92,7 @@ class Comparison(NamedTuple):
     rejected: int
     """Index into the group's responses."""
     target: float = 1.0
-    """P(chosen ≻ rejected): 1 for a plain label, ½ for a tie, below ½ when the other side won after all."""
+    """P(chosen ≻ rejected): 1 for a plain label, ½ for a tie, below ½ if the rejected side is preferred."""
     margin: float = 0.0
     """In units of the score."""
     weight: float = 1.0
@@ -98,7 +101,7 @@ class Comparison(NamedTuple):
 
     @property
     def winner(self) -> int | None:
-        """The preferred response, None for a tie."""
+        """Index of the preferred response; None for a tie."""
         if self.target == 0.5:
             return None
         return self.chosen if self.target > 0.5 else self.rejected
@@ -115,12 +118,12 @@ class Group:
 
     prompt: tuple[Message, ...]
     responses: tuple[str, ...]
-    """Texts; a ``RichText`` where a reply holds more than text."""
+    """The responses' texts; a reply with more fields than its content is a ``RichText``."""
     comparisons: tuple[Comparison, ...] = ()
     tags: Mapping[str, str | int | float | bool] = dataclasses.field(default_factory=dict)
-    """Other columns of the row, such as subset or group; results are broken down by them."""
+    """Other columns of the entry, such as subset or group; results are broken down by them."""
     where: str = ""
-    """File and line (or row) it was read from, for messages."""
+    """The file and line (or row) that the group was read from, for error messages."""
 
 
 def user(text: str) -> tuple[Message, ...]:

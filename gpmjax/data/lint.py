@@ -1,7 +1,7 @@
-"""What is wrong with a data set before a model is trained on it.
+"""Finds the mistakes in a data set before a model is trained on it.
 
-Errors make a result meaningless (labels that contradict each other, sides that are equal, rows that cannot be read);
-warnings change it (texts cut, dates pinned, length that gives the label away).
+Errors make a result meaningless: contradicting labels, equal sides, unreadable entries. Warnings change the result:
+truncated texts, pinned dates, labels that length predicts.
 """
 
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import READ, Reading, parse_entry
+from gpmjax.data.formats import DEFAULT_READING, READ, Reading, parse_entry
 from gpmjax.data.group_files import BUILTIN, number_comparisons, read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import Group
@@ -22,27 +22,30 @@ from gpmjax.data.messages import empty, held_messages
 from gpmjax.data.sources import read_entries
 
 SUSPICIOUS_LENGTH_ACCURACY = 0.65
-"""From here on "the longer one wins" (or the shorter one) is reported as a bias of the labels."""
+"""Accuracy of "the longer one wins" (or the shorter one) from which the labels are reported as biased by length."""
 
 TOLERATED_CONTRADICTIONS = 0.01
-"""Share of contradicted pairs up to which they are the noise of human labels, a warning; beyond, an error."""
+"""Share of contradicted pairs above which they are an error. Up to it they are a warning: noise of human labels."""
 
 _EXAMPLES = 3
 _CHUNK = 256
 
 
 class Finding(NamedTuple):
-    """One thing found."""
+    """One problem, or one fact, of a data set."""
 
     level: str
     """"error", "warning" or "info"."""
     check: str
+    """Name of the check."""
     count: int
+    """How many entries, pairs or columns the check found."""
     detail: str
+    """Explanation, and the places of the first few."""
 
 
-def lint(source: str, chat: ChatFormat, *, max_length: int, reading: Reading = Reading()) -> list[Finding]:
-    """Everything found in a source, errors first.
+def lint(source: str, chat: ChatFormat, *, max_length: int, reading: Reading = DEFAULT_READING) -> list[Finding]:
+    """All findings about a source, errors first.
 
     Raises:
         FileNotFoundError, ValueError: the source as a whole cannot be read, or the template fails on every message.
@@ -57,7 +60,7 @@ def lint(source: str, chat: ChatFormat, *, max_length: int, reading: Reading = R
 
 
 def longer_wins(groups: Iterable[Group]) -> float | None:
-    """Accuracy of "the longer response is better", in characters; equal lengths count ½. None without a decided label.
+    """Accuracy of "the longer response is better", by characters; equal lengths count ½. None if every label is a tie.
 
     >>> from gpmjax.data.groups import Comparison, user
     >>> longer_wins([Group(user("?"), ("long", "no"), (Comparison(0, 1), Comparison(1, 0), Comparison(0, 1)))])
@@ -73,46 +76,46 @@ def longer_wins(groups: Iterable[Group]) -> float | None:
 
 
 def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
-    """The readable groups, and one finding for the rows that are not."""
+    """The readable groups, numbered, and the findings about reading them."""
     if source.startswith(BUILTIN):
         return read_groups(source), []
     groups, broken, in_strings, tags, unread = [], [], [], {}, {}
     folder = f"{Path(source.partition('?')[0]).parent}/"
-    for row in read_entries(source, refuse=lambda line: broken.append(line.removeprefix(folder))):
-        where = row.where.removeprefix(folder)
+    for entry in read_entries(source, refuse=lambda line: broken.append(line.removeprefix(folder))):
+        where = entry.where.removeprefix(folder)
         try:
-            group = parse_entry(row.fields, where, reading)
+            group = parse_entry(entry.fields, where, reading)
         except FieldError as error:
             broken.append(str(error))
             continue
         groups.append(group)
-        in_strings += [where] * _holds_messages(row.fields)
+        in_strings += [where] * _holds_messages(entry.fields)
         tags |= dict.fromkeys(group.tags)
         unread |= dict.fromkeys(
-            name for name, value in row.fields.items() if name not in READ | group.tags.keys() and not empty(value)
+            name for name, value in entry.fields.items() if name not in READ | group.tags.keys() and not empty(value)
         )
     findings = [
-        *_found("error", "unreadable rows", broken, ""),
+        *_found("error", "unreadable entries", broken, ""),
         *_found(
-            "warning", "messages in strings", in_strings, "a column holds messages as text; they are read as messages"
+            "warning", "messages in strings", in_strings, "a column holds messages as a string; it is read as messages"
         ),
         *_listed(
             "warning", "columns not read", [name for name in unread if name not in tags], "neither text nor numbers"
         ),
-        *_listed("info", "columns taken for tags", list(tags), "no part of what a model reads"),
+        *_listed("info", "columns read as tags", list(tags), "no model reads them"),
     ]
     return number_comparisons(groups), findings
 
 
 def _holds_messages(fields: Mapping[str, Any]) -> bool:
-    """Whether one of the columns that are read holds messages inside a string."""
+    """Whether a column that is read holds messages inside a string."""
     texts = (value for name, value in fields.items() if name in READ and isinstance(value, str))
     return any(held_messages(text) is not text for text in texts)
 
 
 def _label_findings(groups: Sequence[Group]) -> list[Finding]:
     contradictions, repeated, blank, pairs = [], [], [], 0
-    # Whatever a row is tagged, one model answers for all of them.
+    # One model answers for all tags, so groups of the same prompt are compared whatever their tags.
     for group in merge_groups(groups, sections=()):
         seen: dict[tuple[int, int], int] = {}
         for c in group.comparisons:
@@ -132,11 +135,13 @@ def _label_findings(groups: Sequence[Group]) -> list[Finding]:
     unlabelled = [group.where for group in groups if not group.comparisons]
     level = "error" if len(contradictions) > TOLERATED_CONTRADICTIONS * pairs else "warning"
     return [
-        *_found(level, "contradicting labels", contradictions, f"of {pairs} pairs, each side preferred over the other"),
-        *_found("warning", "repeated labels", repeated, "they weigh more than the others"),
+        *_found(
+            level, "contradicting labels", contradictions, f"of {pairs} pairs; labels prefer each side over the other"
+        ),
+        *_found("warning", "repeated labels", repeated, "they have more weight than the others"),
         *_found("warning", "empty responses", blank, ""),
         *_found("warning", "empty turns", silent, "a message of the prompt is empty"),
-        *_found("warning", "no comparison", unlabelled, "rows without any label"),
+        *_found("warning", "no comparison", unlabelled, "entries without a label"),
     ]
 
 
@@ -144,10 +149,14 @@ def _tokenizer_findings(chat: ChatFormat) -> list[Finding]:
     findings = []
     if chat.writes_date:
         findings += [
-            Finding("warning", "date in template", 1, f"the template writes the day; it is always told {chat.date}")
+            Finding(
+                "warning", "date in template", 1, f"the template writes today's date; it is always told {chat.date}"
+            )
         ]
     if not chat.ends_turn:
-        findings += [Finding("warning", "missing EOS", 1, "the template does not end a reply with EOS; it is appended")]
+        findings += [
+            Finding("warning", "missing EOS", 1, "the template does not end a reply with EOS; EOS is appended")
+        ]
     return findings
 
 
@@ -165,22 +174,24 @@ def _token_findings(groups: Sequence[Group], chat: ChatFormat, max_length: int) 
             double_bos.append(encoded.where)
         texts = (encoded.sequence(n)[2] for n in range(len(encoded.responses)))
         early_eos += [encoded.where for text in texts if eos in text[:-1].tolist()]
-    summary = f"{total.comparisons} usable comparisons, at most {widest} tokens in a row's prompt and responses"
+    summary = f"{total.comparisons} usable comparisons, at most {widest} tokens in an entry's prompt and responses"
     return [
-        *_found("error", "rows without a place in the template", refused, ""),
-        *_found("error", "chosen == rejected", identical, "the same text on both sides"),
-        *_found("error", "equal after encoding", collapsed, "what tells the two sides apart is cut or trimmed away"),
-        *_found("error", "double BOS", double_bos, "the prompt's text begins with BOS as well"),
+        *_found("error", "refused by the template", refused, ""),
+        *_found("error", "chosen == rejected", identical, "both sides have the same text"),
+        *_found(
+            "error", "equal after encoding", collapsed, "the difference between the two sides is cut or trimmed away"
+        ),
+        *_found("error", "double BOS", double_bos, "the prompt's own text begins with BOS"),
         *_found("warning", "truncation", cut, total.cut_line(max_length)),
-        *_found("warning", "EOS inside a response", early_eos, "the text itself contains the EOS token"),
-        Finding("info", "rows", total.groups, summary),
+        *_found("warning", "EOS inside a response", early_eos, "the response's own text contains the EOS token"),
+        Finding("info", "entries", total.groups, summary),
     ]
 
 
 def _each_encoded(
     groups: Sequence[Group], chat: ChatFormat, max_length: int, refused: list[str]
 ) -> Iterator[tuple[EncodedGroup, EncodeReport]]:
-    """Each group that can be encoded; a line in ``refused`` for each that cannot."""
+    """Yields each group that can be encoded; adds a line to ``refused`` for each that cannot."""
     for start in range(0, len(groups), _CHUNK):
         chunk = groups[start : start + _CHUNK]
         try:
@@ -199,12 +210,12 @@ def _length_findings(groups: Sequence[Group]) -> list[Finding]:
         return []
     biased = max(accuracy, 1 - accuracy) >= SUSPICIOUS_LENGTH_ACCURACY
     decided = sum(c.winner is not None for group in groups for c in group.comparisons)
-    detail = f'"the longer one wins" is {accuracy:.1%} accurate; show it beside a model\'s accuracy'
+    detail = f'"the longer one wins" is {accuracy:.1%} accurate; report it with a model\'s accuracy'
     return [Finding("warning" if biased else "info", "length bias", decided, detail)]
 
 
 def _found(level: str, check: str, places: Sequence[str], detail: str) -> list[Finding]:
-    """No finding without places, otherwise one that names the first of them."""
+    """One finding that names the first few places; none if there are no places."""
     if not places:
         return []
     examples = "; ".join(itertools.islice(dict.fromkeys(places), _EXAMPLES))
@@ -212,7 +223,7 @@ def _found(level: str, check: str, places: Sequence[str], detail: str) -> list[F
 
 
 def _listed(level: str, check: str, names: Sequence[str], detail: str) -> list[Finding]:
-    """One finding that names all of some columns, or none."""
+    """One finding that lists all names; none if there are no names."""
     return [Finding(level, check, len(names), f"{detail}: {', '.join(names)}")] if names else []
 
 

@@ -1,12 +1,12 @@
-"""Messages out of whatever a file writes them as: lists, strings that hold a list, transcripts.
+"""Reads messages in every form that files write them: lists, strings that hold a list, transcripts.
 
     [{"role": "user", "content": "Hi"}, …]            content: a string, or parts [{"type": "text", "text": "Hi"}]
-    [{"from": "human", "value": "Hi"}, …]             ShareGPT's spelling
-    '[{"role": "user", "content": "Hi"}]'             the same inside a string, as JSON or as Python prints it
-    "Human: Hi\\n\\nAssistant: Hello\\n\\nHuman: …"      a transcript, Anthropic's HH
+    [{"from": "human", "value": "Hi"}, …]             ShareGPT's names
+    '[{"role": "user", "content": "Hi"}]'             a list inside a string, as JSON or as Python prints it
+    "Human: Hi\\n\\nAssistant: Hello\\n\\nHuman: …"      a transcript, as in Anthropic's HH
 
-What a message has beside role and content goes along in a ``RichText``: ``tool_calls``, ``reasoning_content``, ``name``
-and any other field with text in it. Numbers, and fields that are known to describe a message, such as ``id``, do not.
+A message's other fields are kept in a ``RichText``: ``tool_calls``, ``reasoning_content``, ``name`` and any other field
+with text in it. Numbers, and fields that only describe a message, such as ``id``, are dropped.
 """
 
 import ast
@@ -19,30 +19,21 @@ from typing import Any
 from gpmjax.data.fields import FieldError, kind, short_repr, too_deep
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 
-DESCRIPTIVE = frozenset(
-    "id message_id uuid parent_id turn turn_id turn_identifier index timestamp time date created created_at updated_at model "
-    "model_name language lang country hashed_ip header state source author metadata finish_reason stop_reason usage "
-    "openai_moderation detoxify_moderation type tool_call_id category task dataset subset label".split()
-)
-"""Fields of a message that say something about it and are no part of what was said; they are not read."""
+_DESCRIPTIVE = """
+id message_id uuid parent_id turn turn_id turn_identifier index timestamp time date created created_at updated_at model
+model_name language lang country hashed_ip header state source author metadata finish_reason stop_reason usage
+openai_moderation detoxify_moderation type tool_call_id category task dataset subset label
+"""
+DESCRIPTIVE = frozenset(_DESCRIPTIVE.split())
+"""Fields that describe a message and are not part of its text; they are not read."""
 
-MEDIA = (
-    "image",
-    "images",
-    "image_url",
-    "input_image",
-    "audio",
-    "audios",
-    "input_audio",
-    "video",
-    "videos",
-    "video_url",
-)
-"""What this library does not read yet, in messages, in parts of them, or in columns."""
+_MEDIA = "image images image_url input_image audio audios input_audio video videos video_url"
+MEDIA = tuple(_MEDIA.split())
+"""Names of messages' fields, types of their parts, and columns, that this library does not support yet."""
 
 _SHAREGPT = {
-    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system", "observation": "tool",
-    "tool": "tool",
+    "human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system",
+    "observation": "tool", "tool": "tool",
 }  # fmt: skip
 _KNOWN_ROLES = ("user", "assistant", "system", "developer", "tool")
 _ROLE_IN_STRING = re.compile(r"""['"]role['"]\s*:\s*['"](user|assistant|system|developer|tool)['"]""")
@@ -52,10 +43,10 @@ _SPEAKER = {"\n\n": re.compile(r"\n\n(Human|Assistant):"), "\n": re.compile(r"\n
 
 
 def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | tuple[Message, ...]:
-    """A string, or the conversation that a field holds in any spelling but a transcript's.
+    """The conversation that a field holds in any form but a transcript; any other string as it is.
 
     Raises:
-        FieldError: neither; or a message with something in it that this library cannot read.
+        FieldError: the field holds neither, or a message in it has a part that this library cannot read.
     """
     value = fields.get(name)
     if value is None:
@@ -74,13 +65,13 @@ def text_or_messages(fields: Mapping[str, Any], name: str, where: str) -> str | 
 
 
 def conversation(fields: Mapping[str, Any], name: str, where: str) -> tuple[Message, ...]:
-    """The turns that a field holds; a string without turns is one of the user's."""
+    """The turns that a field holds; a string that is no transcript is one user's turn."""
     value = text_or_messages(fields, name, where)
     return value if isinstance(value, tuple) else transcript_turns(value) or user(value)
 
 
 def read_reply(value: Any, name: str, where: str) -> str:
-    """One response: a string, or one assistant message, whose other fields come along in a ``RichText``."""
+    """One response: a string, or the text of one assistant message, a ``RichText`` if the message has other fields."""
     content = text_or_messages({name: value}, name, where)
     if isinstance(content, str):
         return content
@@ -90,25 +81,25 @@ def read_reply(value: Any, name: str, where: str) -> str:
 
 
 def roles(messages: Sequence[Message]) -> str:
-    """Who speaks, for a message."""
+    """The roles of messages, for an error message."""
     return "nothing" if not messages else "messages of " + ", ".join(f"{message.role:.40}" for message in messages[:20])
 
 
 def held_messages(text: str, name: str = "", where: str = "") -> Any:
-    """The list or object of messages that a string holds, as ``DataFrame.to_csv`` writes it; otherwise the string.
+    """The message or list of messages that a string holds, as ``DataFrame.to_csv`` writes it; otherwise the string.
 
     >>> held_messages("[{'role': 'user', 'content': 'Hi'}]"), held_messages("[1]")
     ([{'role': 'user', 'content': 'Hi'}], '[1]')
 
     Raises:
-        FieldError: a string that looks like messages but is neither JSON nor Python.
+        FieldError: the string looks like messages but is neither JSON nor Python.
     """
     start = text.lstrip()[:1]
     if start not in ("[", "{") or not (_ROLE_IN_STRING.search(text) or _FROM_IN_STRING.search(text)):
         return text
     value = literal(text)
     if value is None:
-        # numpy prints no commas between messages. A reply may as well be code that only begins like them.
+        # numpy prints messages without commas between them. Any other string may be a reply that quotes code.
         if re.match(r"""\s*\[?\s*\{\s*['"](role|content|from|value)['"]\s*:""", text):
             raise FieldError(where, name, "looks like messages inside a string, but is neither JSON nor a Python list")
         return text
@@ -117,9 +108,11 @@ def held_messages(text: str, name: str = "", where: str = "") -> Any:
 
 
 def transcript_turns(text: str) -> tuple[Message, ...] | None:
-    """The turns of "Human: …\\n\\nAssistant: …"; None for any other text. An "Assistant:" that ends it opens the answer.
+    """The turns of "Human: …\\n\\nAssistant: …"; None for any other text. A final "Assistant:" opens the answer and is
+    dropped.
 
-    >>> [message.content for message in transcript_turns("\\n\\nHuman: Who?\\n\\nAssistant: Me.\\n\\nHuman: When?\\n\\nAssistant:")]
+    >>> turns = transcript_turns("\\n\\nHuman: Who?\\n\\nAssistant: Me.\\n\\nHuman: When?\\n\\nAssistant:")
+    >>> [message.content for message in turns]
     ['Who?', 'Me.', 'When?']
     """
     if not text.lstrip().startswith("Human:"):
@@ -130,7 +123,7 @@ def transcript_turns(text: str) -> tuple[Message, ...] | None:
     turns = [
         Message(_SPEAKERS[speaker], content.strip()) for speaker, content in zip(parts[::2], parts[1::2], strict=True)
     ]
-    if len(turns) == 1 and bare.endswith("Assistant:"):  # all in one line
+    if len(turns) == 1 and bare.endswith("Assistant:"):  # question and "Assistant:" are on one line
         turns = [Message("user", turns[0].content.removesuffix("Assistant:").rstrip()), Message("assistant", "")]
     if len(turns) == 1 and not text.startswith("\n\nHuman:"):
         return None
@@ -138,17 +131,17 @@ def transcript_turns(text: str) -> tuple[Message, ...] | None:
 
 
 def tools_message(value: Any, name: str, where: str) -> Message:
-    """A message of role TOOLS, from a list of functions' schemas, or from a string that holds one."""
+    """A message of role TOOLS, from a list of functions' schemas or a string that holds such a list."""
     if isinstance(value, str):
         value = literal(value)
     value = [literal(tool) if isinstance(tool, str) else tool for tool in value] if isinstance(value, list) else None
     if not value or not all(isinstance(tool, Mapping) for tool in value):
-        raise FieldError(where, name, "must be a list of functions' schemas, or a string of JSON that holds one")
+        raise FieldError(where, name, "must be a list of functions' schemas, or a JSON string of such a list")
     return Message(TOOLS, json.dumps(value, ensure_ascii=False))
 
 
 def empty(value: Any) -> bool:
-    """Whether there is nothing in a field.
+    """Whether a field holds no text and no number.
 
     >>> [empty(value) for value in (None, " ", [], {}, [None, ""], 0, False)]
     [True, True, True, True, True, False, False]
@@ -157,7 +150,7 @@ def empty(value: Any) -> bool:
         return not value.strip()
     if isinstance(value, Mapping):
         return all(map(empty, value.values()))
-    return value is None or isinstance(value, list) and all(map(empty, value))
+    return value is None or (isinstance(value, list) and all(map(empty, value)))
 
 
 def _message(item: Any, name: str, where: str) -> Message:
@@ -196,7 +189,7 @@ def _part_of_what_was_said(name: str, value: Any) -> bool:
 def _content(value: Any, more: bool, name: str, where: str) -> str:
     if isinstance(value, str):
         return value
-    if empty(value) and more:  # calls alone
+    if empty(value) and more:  # a message may consist of tool calls alone
         return ""
     if not isinstance(value, list) or not value:
         raise FieldError(
@@ -217,7 +210,7 @@ def _content(value: Any, more: bool, name: str, where: str) -> str:
 
 
 def _tool_calls(value: Any, name: str, where: str) -> list[dict[str, Any]]:
-    """Calls as templates expect them: arguments are an object, not a string that holds one."""
+    """Tool calls in the form that templates expect: arguments are an object, not a JSON string."""
     value = literal(value) if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
         raise FieldError(
@@ -238,11 +231,11 @@ def _tool_calls(value: Any, name: str, where: str) -> list[dict[str, Any]]:
 
 
 def literal(text: str) -> Any:
-    """A JSON or Python value; None where a string is neither."""
+    """The value of a JSON or Python literal; None for any other string."""
     for read in (json.loads, ast.literal_eval):
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of escapes that Python would write otherwise
+                warnings.simplefilter("ignore")  # Python warns about invalid escapes in literals
                 value = read(text.strip())
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
@@ -253,5 +246,6 @@ def literal(text: str) -> Any:
 def _is_message(value: Any) -> bool:
     if not isinstance(value, Mapping):
         return False
-    written = "content" in value or "tool_calls" in value
-    return value.get("role") in _KNOWN_ROLES and written or value.get("from") in _SHAREGPT and "value" in value
+    if value.get("from") in _SHAREGPT and "value" in value:
+        return True
+    return value.get("role") in _KNOWN_ROLES and ("content" in value or "tool_calls" in value)

@@ -1,4 +1,4 @@
-"""Several data sets in one epoch, each with its share; a pure function of their sizes, the weights and the epoch."""
+"""Mixes several data sets in one epoch by their weights: a pure function of sizes, weights, seed and epoch."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from gpmjax.data.packing import permutation
 
 
 def mixture(counts: Sequence[int], weights: Sequence[float] | None, *, seed: int, epoch: int) -> np.ndarray:
-    """Which groups an epoch holds, as indices into all the sets one after the other.
+    """The groups of an epoch, as indices into the concatenated sets.
 
-    Without weights, every group once. With weights an epoch has as many groups as there are, Σ counts, and the set s
-    supplies the share w_s / Σ w of them: it goes through its groups in a random order, and through a new one when
-    they are used up, on from where the last epoch stopped. So all groups of a set come up equally often (± 1).
+    Without weights every group is used once. With weights an epoch has Σ counts groups, and set s supplies the share
+    w_s / Σ w of them. Each set goes through its groups in random order, starts a new order when all are used, and
+    continues in the next epoch where this one stopped. So over time all groups of a set are used equally often (± 1).
 
     >>> mixture([2, 6], [1.0, 1.0], seed=0, epoch=0) < 2
     array([ True, True, True, True, False, False, False, False])
 
     Raises:
-        ValueError: weights that are not positive and finite, or not one a set.
+        ValueError: the weights are not positive and finite, or not one for each set.
     """
     counts = np.asarray(counts, np.int64)
     if weights is None:
@@ -33,13 +33,13 @@ def mixture(counts: Sequence[int], weights: Sequence[float] | None, *, seed: int
     return np.concatenate(
         [
             start + _stream(n, source, share, seed, epoch)
-            for source, (start, n, share) in enumerate(zip(starts, counts, shares))
+            for source, (start, n, share) in enumerate(zip(starts, counts, shares, strict=True))
         ]
     )
 
 
 def _shares(total: int, fractions: np.ndarray) -> np.ndarray:
-    """Whole numbers that add up to total, the largest remainders rounded up."""
+    """Integers near total · fractions that add up to ``total``; the largest remainders are rounded up."""
     exact = total * fractions
     shares = np.floor(exact).astype(np.int64)
     largest = np.argsort(shares - exact, kind="stable")[: total - shares.sum()]
@@ -48,7 +48,7 @@ def _shares(total: int, fractions: np.ndarray) -> np.ndarray:
 
 
 def _stream(n: int, source: int, share: int, seed: int, epoch: int) -> np.ndarray:
-    """Places epoch · share … (epoch + 1) · share of an endless sequence of random passes over n groups."""
+    """Elements epoch · share … (epoch + 1) · share − 1 of an endless sequence of random passes over n groups."""
     places = np.arange(epoch * share, (epoch + 1) * share)
     passes = {number: permutation(n, seed, source, int(number)) for number in np.unique(places // n)}
     return np.array([passes[place // n][place % n] for place in places], np.int64)

@@ -1,13 +1,15 @@
-"""Which groups share a row, and which rows a batch: a pure function of the sizes, a seed and the epoch.
+"""Plans which groups share a row and which rows share a batch: a pure function of the sizes, a seed and the epoch.
 
-Nothing here knows about hosts or about earlier epochs, so every host computes the same plan and a run resumes from
-one integer. In an epoch each group stands in exactly one row. Groups are shuffled, cut into windows, and each
-window is packed first-fit-decreasing: windows keep the order random, decreasing order keeps the rows full.
+The plan does not depend on hosts or earlier epochs, so every host computes the same plan and a run resumes from one
+integer. In an epoch each group is in exactly one row. Groups are shuffled and cut into windows, and each window is
+packed first-fit-decreasing: the windows keep the order random, the decreasing order keeps the rows full.
 
-All batches have the same number of rows. When the rows do not divide evenly, every batch gets equally many (one more
-or less) and the rest of its places stay empty: no group is repeated, and no batch is left with a handful.
+All batches have the same number of rows. If the filled rows do not divide evenly, they are spread over the batches as
+equally as possible (± 1), and the other rows stay empty. No group is repeated, and no batch is left with only a few
+groups.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -31,19 +33,19 @@ def plan(
     order: str = "shuffled",
     packing: str = "pack",
 ) -> list[list[Row]]:
-    """Batches of an epoch, each ``rows_per_batch`` rows of group indices.
+    """The batches of an epoch, each a list of ``rows_per_batch`` rows of group indices.
 
     Args:
-        sizes: [N, 3] tokens, responses and comparisons of each group.
-        capacity: how many of each a row has: (T, R, C).
-        order: "shuffled" by (seed, epoch); "ordered" is the same every time, for evaluation.
-        packing: "pack" puts as many groups in a row as fit, "single" one.
+        sizes: [N, 3], tokens, responses and comparisons of each group.
+        capacity: (T, R, C), how many of each a row can hold.
+        order: "shuffled" depends on (seed, epoch); "ordered" is the same every time, for evaluation.
+        packing: "pack" puts as many groups in a row as fit, "single" puts one.
 
     >>> plan(np.array([[6, 2, 1], [3, 2, 1], [4, 2, 1]]), capacity=(9, 4, 2), rows_per_batch=2, order="ordered")
     [[(0, 1), (2,)]]
 
     Raises:
-        ValueError: a group that is larger than a row (split it before), or an unknown choice.
+        ValueError: a group is larger than a row (split it first), or ``order`` or ``packing`` is unknown.
     """
     if order not in ORDERS or packing not in PACKINGS:
         raise ValueError(f"order={order!r}, packing={packing!r}: must be one of {ORDERS} and one of {PACKINGS}")
@@ -60,19 +62,19 @@ def plan(
         rows = []
         for number, start in enumerate(range(0, len(ids), _WINDOW)):
             packed = _first_fit_decreasing(ids[start : start + _WINDOW], sizes, capacity)
-            # Full rows come out first; a batch should not be all long groups.
+            # Packing puts the long groups' rows first; shuffle, so that no batch consists of long groups alone.
             places = permutation(len(packed), seed, epoch, 1 + number) if shuffle else range(len(packed))
             rows += [packed[place] for place in places]
     return _batches(rows, rows_per_batch)
 
 
 def permutation(n: int, *key: int) -> np.ndarray:
-    """A random order of 0 … n−1 fixed by the key, the same for every release of numpy.
+    """A random order of 0 … n−1 that depends on the key alone, and is the same in every release of numpy.
 
-    A bit generator's raw stream is guaranteed to stay; what Generator.permutation makes of it is not.
+    numpy guarantees the raw stream of a bit generator, but not the result of Generator.permutation.
 
     Raises:
-        ValueError: a negative part of the key; the first part is a seed wherever this is called.
+        ValueError: a part of the key is negative; callers pass a seed as the first part.
     """
     if min(key, default=0) < 0:
         raise ValueError(f"seed={key[0]}: must be at least 0")
@@ -87,7 +89,7 @@ def _first_fit_decreasing(ids: np.ndarray, sizes: np.ndarray, capacity: np.ndarr
     rows: list[list[int]] = []
     free = np.tile(capacity, (len(ids), 1))
     for i in ids[np.argsort(-sizes[ids, 0], kind="stable")]:
-        place = int(np.all(free >= sizes[i], axis=1).argmax())  # an unused row always fits
+        place = int(np.all(free >= sizes[i], axis=1).argmax())  # there is always an unused row, which fits
         if place == len(rows):
             rows.append([])
         rows[place].append(int(i))
@@ -99,10 +101,10 @@ def _batches(rows: list[Row], rows_per_batch: int) -> list[list[Row]]:
     count = -(-len(rows) // rows_per_batch)
     edges = [len(rows) * n // max(count, 1) for n in range(count + 1)]
     batches = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         batch: list[Row] = [()] * rows_per_batch
         for n, row in enumerate(rows[start:stop]):
-            # Spread out, so that no host or device is left with the empty ones.
+            # Spread filled rows evenly, so that no host or device gets only empty rows.
             batch[n * rows_per_batch // (stop - start)] = row
         batches.append(batch)
     return batches

@@ -1,7 +1,7 @@
-"""Prompts for a policy to answer: read from any source that has them, and cut into parts.
+"""Prompts for a policy to answer: reads them from any source, and divides them between iterations.
 
-A row's prompt is what it is in ``gpmjax.data.formats`` where there are responses to it (which are ignored), else what
-``gpmjax.data.conversation`` reads. Its last turn is not an assistant's: a begun answer is refused.
+`gpmjax.data.formats` reads the prompt of an entry with responses, which are ignored; `gpmjax.data.conversation` reads
+any other. A prompt that ends in an assistant's turn is refused.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,59 +17,61 @@ from gpmjax.data.groups import Message
 from gpmjax.data.sources import Entry, read_entries
 
 ANSWERED = ("chosen", "responses", "completions")
+"""Columns with responses; an entry that has one is parsed by `gpmjax.data.formats`."""
 
 
 class Prompt(NamedTuple):
-    """What to answer, and where it was read."""
+    """A prompt, and the place that it was read from."""
 
     messages: tuple[Message, ...]
     where: str
 
 
 class EncodedPrompt(NamedTuple):
-    """A prompt as the policy sees it, generation header included."""
+    """A prompt as the policy's tokens, generation header included."""
 
     number: int
-    """Its index in the source, which seeds its samples: they do not depend on what else is sampled."""
+    """Index of the prompt in its source. It seeds the prompt's samples, so they do not depend on other prompts."""
     prompt: Prompt
     tokens: np.ndarray
     """[P] int32."""
 
 
 def read_prompts(source: str, limit: int = 0) -> list[Prompt]:
-    """Every prompt of a source, the first ``limit`` of them if that is not 0; each once, in order.
+    """The distinct prompts of a source, in order; only the first ``limit`` unless that is 0.
 
     Raises:
-        FileNotFoundError: no such file or data set.
-        ValueError: a row without a prompt, or with an empty one; the message names file, line and field.
+        FileNotFoundError: there is no such file or data set.
+        ValueError: an entry has no prompt, or an empty one; the message names file, line and field.
     """
     found: dict[tuple[Message, ...], Prompt] = {}
-    for row in read_entries(source):
-        prompt = _prompt(row)
+    for entry in read_entries(source):
+        prompt = _prompt(entry)
         found.setdefault(prompt.messages, prompt)
         if limit and len(found) == limit:
             break
     return list(found.values())
 
 
-def _prompt(row: Entry) -> Prompt:
-    fields = {name: value for name, value in row.fields.items() if value is not None}
+def _prompt(entry: Entry) -> Prompt:
+    fields = {name: value for name, value in entry.fields.items() if value is not None}
     if any(name in fields for name in ANSWERED):
-        messages = parse_entry(fields, row.where, Reading(prefill="refuse")).prompt
+        messages = parse_entry(fields, entry.where, Reading(prefill="refuse")).prompt
     else:
-        messages = read_prompt(fields, row.where)
+        messages = read_prompt(fields, entry.where)
     if not messages[-1].content.strip():
-        raise FieldError(row.where, request_column(fields) or "prompt", "is empty; a prompt needs text")
-    return Prompt(messages, row.where)
+        raise FieldError(entry.where, request_column(fields) or "prompt", "is empty; a prompt needs text")
+    return Prompt(messages, entry.where)
 
 
 def encode_prompts(
     prompts: Sequence[Prompt], chat: ChatFormat, *, max_length: int, too_long: str = "refuse"
 ) -> list[EncodedPrompt]:
-    """Prompts as tokens; ``too_long`` "drop" leaves out those of more than ``max_length``, their numbers unused.
+    """Tokenises prompts. ``too_long`` "drop" drops prompts of more than ``max_length`` tokens; the others keep their
+    numbers.
 
     Raises:
-        ValueError: a prompt is too long, or the template refuses it; one line naming it.
+        ValueError: a prompt is too long, or the template refuses it; one line that names the prompt.
     """
     encoded = []
     for number, prompt in enumerate(prompts):
@@ -81,8 +83,8 @@ def encode_prompts(
             encoded.append(EncodedPrompt(number, prompt, np.asarray(tokens.prompt, np.int32)))
         elif too_long == "refuse":
             raise ValueError(
-                f"{prompt.where}: the prompt takes {len(tokens.prompt)} tokens, max_length is {max_length}; raise it, or "
-                f"set too_long='drop'"
+                f"{prompt.where}: the prompt takes {len(tokens.prompt)} tokens, max_length is {max_length}; raise "
+                "max_length, or set too_long='drop'"
             )
     if not encoded:
         raise ValueError(f"no prompt fits into max_length={max_length} tokens")
@@ -90,7 +92,7 @@ def encode_prompts(
 
 
 def part_of(prompts: Iterable[EncodedPrompt], iteration: int, parts: int) -> list[EncodedPrompt]:
-    """The prompts of an iteration, counted from 1: every ``parts``-th, so each part looks like the whole.
+    """The prompts of an iteration, counted from 1: every ``parts``-th prompt, so that all parts are alike.
 
     >>> part_of("abcdef", iteration=5, parts=3)
     ['b', 'e']

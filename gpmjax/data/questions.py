@@ -1,11 +1,11 @@
-"""Questions put to a model about one response or about two, for models that read a verdict instead of embedding an answer.
+"""Questions about one response or two, for models that give a verdict instead of embedding a response.
 
-    pointwise   {prompt} {response}           one question a response: a verifier says Yes or No (GenRM)
-    pairwise    {prompt} {first} {second}     one question an ordered pair: which is better? (PairRM, PairPM)
+    pointwise   {prompt} {response}           one question for each response: a verifier says Yes or No (GenRM)
+    pairwise    {prompt} {first} {second}     one question for each ordered pair: which is better? (PairRM, PairPM)
 
-A question ends where its answer would begin. There the model is read, by a head or by the logits of the two verdicts. As tokens
-all questions about a group are one prompt, the tokens they have in common, and its "responses", what follows; so the text
-that they share is encoded once, and all that works for groups of responses works for groups of questions.
+A question ends where its answer would begin. The model is read there, by a head or by the logits of the two verdicts.
+The questions about a group are encoded as a group themselves: their common tokens are its prompt, the rest of each
+question is one of its responses. So the shared text is encoded once, and code for groups of responses works unchanged.
 """
 
 import dataclasses
@@ -22,27 +22,27 @@ from gpmjax.data.groups import Comparison, Group, Message
 from gpmjax.data.window import shares
 
 ORDERS = ("both", "shuffled")
-"""Of a pair: asked in both orders, or in one that a hash of the texts picks."""
+"""How a pair is asked: in both orders, or in one order that a hash of the texts picks."""
 
 _POINTWISE = {"prompt", "response"}
 _PAIRWISE = {"prompt", "first", "second"}
 _SPARE = 8
-"""Tokens left free for what joining the parts may add to them."""
+"""Tokens kept free, because joined texts may have more tokens than the texts alone."""
 
 
 @dataclasses.dataclass(frozen=True)
 class QuestionTemplate:
-    """A template; {eos} stands for the tokenizer's own."""
+    """The template of a question; {eos} stands for the tokenizer's EOS."""
 
     text: str
     verdicts: tuple[str, str] = ("", "")
-    """What a model may answer, each one token: for the response (or the first of two), and against it."""
+    """The two answers, each one token: for the response (or the first of two), and against it."""
     wrapping: str = "chat"
-    """"chat": a user's message, answered by the assistant; "plain": the text as it is."""
+    """"chat": the question is a user's message, answered by the assistant; "plain": the text is used as it is."""
 
     @property
     def pairwise(self) -> bool:
-        """Whether it is about two responses."""
+        """Whether the question is about two responses."""
         return "first" in _fields(self.text)
 
 
@@ -51,11 +51,12 @@ QUESTIONS = {
     "candidates": QuestionTemplate(
         "<source>{prompt}{eos}<candidate1>{first}{eos}<candidate2>{second}{eos}", wrapping="plain"
     ),
-    # Munos et al. 2023 (arXiv 2312.00886), their template for summaries. With a space at its end: tokenizers that split digits have
-    # no token for a space and a digit.
+    # Munos et al. 2023 (arXiv 2312.00886), their template for summaries. It ends in a space, because tokenizers that
+    # split digits have no token for a space and a digit.
     "one_or_two": QuestionTemplate(
-        "You are an expert summary rater. Given a piece of text and two of its possible summaries, output 1 or 2 to indicate "
-        "which summary is better.\nText - {prompt}, Summary 1 - {first}, Summary 2 - {second}.\nPreferred Summary - ",
+        "You are an expert summary rater. Given a piece of text and two of its possible summaries, output 1 or 2 to "
+        "indicate which summary is better.\nText - {prompt}, Summary 1 - {first}, Summary 2 - {second}.\n"
+        "Preferred Summary - ",
         ("1", "2"),
         wrapping="plain",
     ),
@@ -69,13 +70,13 @@ QUESTIONS = {
 
 
 def question_named(name: str) -> QuestionTemplate:
-    """A built-in question, or one's own: a template's text, whose verdicts must then be declared.
+    """A built-in question by its name, or a template from its text; such a template's verdicts must be declared.
 
     >>> question_named("yes_or_no").pairwise, question_named("{prompt} -> {first} or {second}?").pairwise
     (False, True)
 
     Raises:
-        ValueError: neither, or a template without its places.
+        ValueError: ``name`` is neither a name nor a template with the fields of a question.
     """
     if name in QUESTIONS:
         return QUESTIONS[name]
@@ -88,22 +89,22 @@ def question_named(name: str) -> QuestionTemplate:
 
 
 def question_for(name: str, kind: str) -> QuestionTemplate | None:
-    """The question that a preference model of this kind is asked; None where it reads responses as replies.
+    """The question that a preference model of this kind is asked; None if it reads responses as replies.
 
     Raises:
-        ValueError: no such question, or one about another number of responses.
+        ValueError: there is no such question, or it is about another number of responses.
     """
     if not name:
         return None
     question = question_named(name)
     if question.pairwise != (kind == "pairwise"):
         about = "two responses" if question.pairwise else "one response"
-        raise ValueError(f"question={name!r}: is about {about}, which does not go with kind={kind!r}")
+        raise ValueError(f"question={name!r}: is about {about}, which does not fit kind={kind!r}")
     return question
 
 
 def _fields(text: str) -> set[str]:
-    """The places of a template; empty when they are neither a pointwise nor a pairwise question's."""
+    """The fields of a template; empty unless they are those of a pointwise or a pairwise question."""
     try:
         found = {field for _, field, _, _ in string.Formatter().parse(text) if field is not None} - {"eos"}
     except ValueError:  # a lone brace
@@ -112,13 +113,13 @@ def _fields(text: str) -> set[str]:
 
 
 def verdict_tokens(verdicts: Sequence[str], tokenizer: Any) -> tuple[int, int]:
-    """The one token of each verdict.
+    """The token of each of the two verdicts.
 
     Raises:
-        ValueError: not two verdicts, two alike, or one that is not a single token.
+        ValueError: there are not two verdicts, they are equal, or one is not a single token.
     """
     if len(verdicts) != 2 or not all(verdicts):
-        raise ValueError(f"verdicts={tuple(verdicts)!r}: must be two, such as ('Yes', 'No')")
+        raise ValueError(f"verdicts={tuple(verdicts)!r}: must be two verdicts, such as ('Yes', 'No')")
     ids = [tokenizer(verdict, add_special_tokens=False)["input_ids"] for verdict in verdicts]
     for verdict, tokens in zip(verdicts, ids, strict=True):
         if len(tokens) != 1:
@@ -134,27 +135,27 @@ class Asked(NamedTuple):
     """The questions about one group, as tokens."""
 
     prompt: list[int]
-    """What they begin with, all of them."""
+    """The common beginning of all questions."""
     questions: list[list[int]]
-    """What follows, each at least one token."""
+    """The rest of each question, at least one token."""
     comparisons: tuple[Comparison, ...]
-    """The group's, between questions. A comparison of a question with itself was asked in that order alone: its target is
-    then the probability of the first verdict."""
+    """The group's comparisons, with indices of questions. If a pair is asked in one order only, its comparison is of
+    that question with itself, and the target is the probability of the first verdict."""
     differ: tuple[bool, ...]
-    """Of each comparison, whether what its question holds of the two responses still differs."""
+    """For each comparison, whether its two responses still differ after truncation."""
     responses: list["Excerpt"]
-    """What is left of each of the group's responses, in the question that holds the least of it."""
+    """Each of the group's responses, as the question with the least of it holds it."""
     prompt_lost: list[int]
-    """Tokens of the request that were cut away in a question about each of the responses; the most of them."""
+    """For each response, the tokens of the request that were cut in the question that lost the most of it."""
 
 
 class Excerpt(NamedTuple):
-    """A text that fills a place of a template."""
+    """A text in a question, possibly truncated."""
 
     text: str
     tokens: int
     lost: int = 0
-    """Tokens that were cut away."""
+    """Tokens that were cut."""
 
     @property
     def cut(self) -> bool:
@@ -162,17 +163,17 @@ class Excerpt(NamedTuple):
 
 
 TokenizedText = tuple[str, list[tuple[int, int]]]
-"""A text, and where its tokens begin and end in it."""
+"""A text, and the (begin, end) characters of each of its tokens."""
 
 
 @dataclasses.dataclass(frozen=True)
 class QuestionFormat:
-    """How groups become questions; takes the place of a ``ChatFormat``.
+    """How groups become questions; used in place of a ``ChatFormat``.
 
     Args:
-        chat: writes a user's message, and holds the tokenizer.
-        question: the template.
-        order: of pairs, see ``ORDERS``.
+        chat: writes a user's message, and has the tokenizer.
+        question: the question's template.
+        order: the order in which pairs are asked, see ``ORDERS``.
     """
 
     chat: ChatFormat
@@ -188,11 +189,11 @@ class QuestionFormat:
         return self.chat.tokenizer
 
     def ask(self, group: Group, max_length: int) -> Asked:
-        """The questions that a group's comparisons need; without comparisons, those about all of its responses.
+        """The questions that a group's comparisons need; without comparisons, questions about all of its responses.
 
-        A question has at most ``max_length`` tokens, and nothing is cut of one that has no more. Otherwise the request gives way
-        first, from the left, but keeps half of the room if it is that long; then the responses, from the right: of two, each
-        keeps half of what is left, and what the shorter one leaves. So what a question holds depends on its own texts alone.
+        A question that fits ``max_length`` tokens is not cut. Of a longer one the request is cut first, from the left,
+        to no less than half of the room. Then the responses are cut, from the right: each of two keeps half of the room
+        left, plus what the other does not need. So the cut depends on the question's own texts alone.
 
         Raises:
             ValueError: ``max_length`` has no room for the template.
@@ -220,10 +221,10 @@ class QuestionFormat:
     def _fill(
         self, request: TokenizedText, sides: Sequence[Sequence[TokenizedText]], max_length: int
     ) -> list[tuple[list[int], list[Excerpt]]]:
-        """Each question's tokens, and what it holds: of the request, and of its one or two responses."""
+        """(tokens, excerpts) of each question; the excerpts are of the request and of its one or two responses."""
         room = max_length - self._frame - _SPARE
         if room < 4:
-            raise ValueError(f"max_length={max_length}: too short for the question's template")
+            raise ValueError(f"max_length={max_length}: too short for the question's template; must be larger")
         parts = [[_whole(request), *map(_whole, texts)] for texts in sides]
         ids = self._tokenize([self._render(*(part.text for part in held)) for held in parts])
         long = [n for n, tokens in enumerate(ids) if len(tokens) > max_length]
@@ -237,7 +238,7 @@ class QuestionFormat:
         ):
             if len(tokens) > max_length:
                 raise ValueError(
-                    f"max_length={max_length}: a question takes {len(tokens)} tokens after its parts were cut"
+                    f"max_length={max_length}: a question takes {len(tokens)} tokens even after its texts were cut"
                 )
             ids[n] = tokens
         return list(zip(ids, parts, strict=True))
@@ -250,18 +251,18 @@ class QuestionFormat:
 
     @functools.cached_property
     def _frame(self) -> int:
-        """Tokens of the template alone."""
+        """Number of tokens of the template without texts."""
         return len(self._tokenize([self._render("", "", "")])[0])
 
     def pair(self, group: Group, i: int, j: int) -> tuple[int, int]:
-        """(i, j), or (j, i) where the order is shuffled and the texts' hash says so, whichever was named first."""
+        """The order in which i and j are asked: (i, j), or for "shuffled" the order of the texts' hashes."""
         if self.order == "both":
             return i, j
-        digest = lambda n: hashlib.sha256(repr((group.prompt, group.responses[n])).encode()).digest()
-        return (i, j) if digest(i) <= digest(j) else (j, i)
+        first, second = (hashlib.sha256(repr((group.prompt, group.responses[n])).encode()).digest() for n in (i, j))
+        return (i, j) if first <= second else (j, i)
 
     def pairs(self, group: Group) -> list[tuple[int, ...]]:
-        """What the questions that ``ask`` gives are about, each once: one response, or two in their order."""
+        """For each question of ``ask``, the responses that it is about: one index, or two in the order asked."""
         count = len(group.responses)
         if not self.question.pairwise:
             return [(n,) for n in range(count)]
@@ -305,7 +306,7 @@ class QuestionFormat:
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """A conversation as one text; a single user's message is its own.
+    """A conversation as one text; a single message of the user is its content alone.
 
     >>> prompt_text((Message("user", "Hi"), Message("assistant", "Hello"), Message("user", "Why?")))
     'user: Hi\\n\\nassistant: Hello\\n\\nuser: Why?'
@@ -333,6 +334,6 @@ def _keep_start(piece: TokenizedText, limit: int) -> Excerpt:
 
 
 def response_format(chat: ChatFormat, question: str, kind: str, *, order: str = "both") -> ChatFormat | QuestionFormat:
-    """How a preference model of this kind reads responses: as replies (no ``question``), or through questions about them."""
+    """How a preference model of this kind reads responses: as replies (``question`` is ""), or in a question."""
     asked = question_for(question, kind)
     return chat if asked is None else QuestionFormat(chat, asked, order)

@@ -1,12 +1,12 @@
-"""Ratings of single responses, aspect by aspect, and which response of which group they belong to.
+"""Ratings of single responses by aspect, and their assignment to the responses of groups.
 
-Two layouts carry them, and a file may be of either:
+There are two layouts with ratings:
 
     rated responses   prompt|document|context responses ratings: {aspect: [K numbers]}
     UltraFeedback     instruction|prompt completions: [{response, ratings: {aspect: 4}}, …]      or annotations:
                                                       {aspect: {"Rating": "4"}}
 
-A rating that is missing (null, "N/A", an aspect that one response lacks) is NaN; it is never read as a low one.
+A missing rating (null, "N/A", an aspect that one response lacks) is NaN; it is never read as a low rating.
 """
 
 import math
@@ -21,31 +21,32 @@ from gpmjax.data.sources import Entry
 
 
 class RatedGroup(NamedTuple):
-    """A group and what was thought of each of its responses."""
+    """A group and the ratings of its responses."""
 
     group: Group
     ratings: Mapping[str, list[float]]
-    """Aspect → [K], NaN where there is none."""
+    """Aspect → [K], NaN for a missing rating."""
 
 
-def rated_groups(rows: Iterable[Entry]) -> list[RatedGroup]:
-    """One for each row, in order; comparisons are kept where the row has them.
+def rated_groups(entries: Iterable[Entry]) -> list[RatedGroup]:
+    """One group with its ratings for each entry, in order; an entry's comparisons are kept.
 
-    >>> row = {"prompt": "?", "responses": ["x", "y"], "ratings": {"wit": [5, None]}}
-    >>> (rated,) = rated_groups([Entry("f.jsonl:1", row)])
+    >>> fields = {"prompt": "?", "responses": ["x", "y"], "ratings": {"wit": [5, None]}}
+    >>> (rated,) = rated_groups([Entry("f.jsonl:1", fields)])
     >>> rated.group.responses, rated.ratings
     (('x', 'y'), {'wit': [5.0, nan]})
 
     Raises:
-        ValueError: a row of neither layout, or ratings that do not fit its responses; the message names place and field.
+        ValueError: an entry has neither layout, or its ratings do not fit its responses; the message names place and
+            field.
     """
-    return [_rated_completions(row) if "completions" in row.fields else _rated_responses(row) for row in rows]
+    return [_rated_completions(e) if "completions" in e.fields else _rated_responses(e) for e in entries]
 
 
 def find_ratings(groups: Sequence[Group], rated: Iterable[RatedGroup]) -> list[dict[str, list[float]]]:
-    """The ratings of every group's responses, found by prompt and text: aspect → [K], NaN where there is none.
+    """The ratings of every group's responses, found by prompt and text: aspect → [K], NaN for a missing rating.
 
-    A text that was rated several times under one prompt gets the mean. Every group has every aspect.
+    A text rated several times for one prompt gets the mean. Every group has every aspect.
 
     >>> from gpmjax.data.groups import user
     >>> tea = Group(user("Tea?"), ("Yes.", "No."))
@@ -60,13 +61,19 @@ def find_ratings(groups: Sequence[Group], rated: Iterable[RatedGroup]) -> list[d
             for text, value in zip(group.responses, values, strict=True):
                 if not math.isnan(value):
                     known.setdefault((group.prompt, text), {}).setdefault(aspect, []).append(value)
-    mean = lambda values: sum(values) / len(values) if values else math.nan
-    of = lambda group, text, aspect: mean(known.get((group.prompt, text), {}).get(aspect, []))
-    return [{aspect: [of(group, text, aspect) for text in group.responses] for aspect in aspects} for group in groups]
+    found = []
+    for group in groups:
+        rated_texts = [known.get((group.prompt, text), {}) for text in group.responses]
+        found.append({aspect: [_mean(one.get(aspect, [])) for one in rated_texts] for aspect in aspects})
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else math.nan
 
 
 def rated_completions(fields: Mapping[str, Any], where: str) -> tuple[list[str], list[Mapping[str, float]]]:
-    """UltraFeedback's ``completions``: the texts, and each one's ratings by aspect."""
+    """The texts of UltraFeedback's ``completions``, and the ratings of each by aspect."""
     texts, ratings = [], []
     for n, item in enumerate(as_list(fields.get("completions"), "completions", where)):
         name = f"completions[{n}]"
@@ -74,20 +81,22 @@ def rated_completions(fields: Mapping[str, Any], where: str) -> tuple[list[str],
             raise FieldError(where, f"{name}.response", f"must be a string, is {kind(item)}")
         given = item.get("ratings") or item.get("annotations")
         if not isinstance(given, Mapping):
-            raise FieldError(where, f"{name}.ratings", f"must be an object (or in 'annotations'), is {kind(given)}")
+            raise FieldError(
+                where, f"{name}.ratings", f"must be an object (also named 'annotations'), is {kind(given)}"
+            )
         texts.append(item["response"])
         ratings.append({aspect: rating(value, f"{name}.ratings.{aspect}", where) for aspect, value in given.items()})
     return texts, ratings
 
 
 def rating(value: Any, name: str, where: str) -> float:
-    """A rating as a number, bare or as {"Rating": "4"}; NaN for none, such as null and "N/A".
+    """A rating written as a number or as {"Rating": "4"}; anything else, such as null or "N/A", is NaN.
 
     >>> rating({"Rating": "4"}, "wit", "f.jsonl:1"), rating("N/A", "wit", "f.jsonl:1")
     (4.0, nan)
 
     Raises:
-        FieldError: a number that is infinite, or larger than 32 bits hold.
+        FieldError: the number is not finite in float32.
     """
     value = value.get("Rating") if isinstance(value, Mapping) else value
     try:
@@ -99,17 +108,17 @@ def rating(value: Any, name: str, where: str) -> float:
     return math.nan if missing else as_number(value, name, where)
 
 
-def _rated_completions(row: Entry) -> RatedGroup:
-    texts, each = rated_completions(row.fields, row.where)
+def _rated_completions(entry: Entry) -> RatedGroup:
+    texts, each = rated_completions(entry.fields, entry.where)
     aspects = list(dict.fromkeys(aspect for ratings in each for aspect in ratings))
     ratings = {aspect: [given.get(aspect, math.nan) for given in each] for aspect in aspects}
     return RatedGroup(
-        Group(read_prompt(row.fields, row.where, responses=texts), tuple(texts), (), {}, row.where), ratings
+        Group(read_prompt(entry.fields, entry.where, responses=texts), tuple(texts), (), {}, entry.where), ratings
     )
 
 
-def _rated_responses(row: Entry) -> RatedGroup:
-    where, fields = row
+def _rated_responses(entry: Entry) -> RatedGroup:
+    where, fields = entry
     if not isinstance(fields.get("ratings"), Mapping) or not fields["ratings"]:
         raise FieldError(
             where, "ratings", f"must be an object {{aspect: [K numbers]}}, is {kind(fields.get('ratings'))}"

@@ -1,12 +1,12 @@
-"""Files and hub data sets as plain rows, each with the place it came from.
+"""Reads the entries of a source: a file or a hub data set, with or without a filter.
 
 A *source* is a string:
 
     pairs.jsonl   pairs.jsonl.gz   pairs.json   pairs.parquet   pairs.csv     a local file
     directory/    owner/name       owner/name:split                          anything that `datasets` loads
-    SOURCE?column=value&column=value                                         only the rows that match
+    SOURCE?column=value&column=value                                         only the entries that match
 
-A list is matched joined by commas: ``cycles.jsonl.gz?config=coherence,consistency,fluency``.
+To match a list, join its items by commas: ``cycles.jsonl.gz?config=coherence,consistency,fluency``.
 """
 
 import re
@@ -23,7 +23,7 @@ _SHOWN_VALUES = 8
 
 
 def split_source(source: str) -> tuple[str, dict[str, str]]:
-    """A source without its filter, and the filter.
+    """(the source without its filter, the filter as {column: value}).
 
     >>> split_source("cycles.jsonl.gz?config=coherence,fluency&split=dev")
     ('cycles.jsonl.gz', {'config': 'coherence,fluency', 'split': 'dev'})
@@ -33,22 +33,22 @@ def split_source(source: str) -> tuple[str, dict[str, str]]:
         return source, {}
     pairs = [item.partition("=") for item in query.split("&")]
     if not all(name and equals for name, equals, _ in pairs):
-        raise ValueError(f"{source}: the filter {query!r} must read column=value, several joined by '&'")
+        raise ValueError(f"{source}: the filter {query!r} must be column=value, several joined by '&'")
     return base, {name: value for name, _, value in pairs}
 
 
 def read_entries(source: str, *, prefer: str | None = None, refuse: Refuse | None = None) -> Iterator[Entry]:
-    """Every row of a source, in order, that its filter lets through.
+    """Yields the entries of a source that match its filter, in order.
 
     Args:
-        prefer: the split that is meant where a directory or hub data set is named without one, "train" if None; a
-            directory that lacks it and has one split only is read from that.
-        refuse: takes one line for each row that cannot be read, such as one that is no JSON, and reading goes on; None
-            raises the first of them.
+        prefer: the split to read of a directory or hub data set named without one; None: "train". If a directory lacks
+            the split and has only one other, that one is read.
+        refuse: called with one line for each entry that cannot be read, such as invalid JSON; reading then goes on.
+            None: the first such entry raises.
 
     Raises:
-        FileNotFoundError: no such file, and no such data set.
-        ValueError: an empty or broken file, or a filter that nothing matches; the message names file and row.
+        FileNotFoundError: there is no such file or data set.
+        ValueError: the file is empty or broken, or the filter matches no entry; the message names file and entry.
     """
     base, wanted = split_source(source)
     count = matched = 0
@@ -61,23 +61,23 @@ def read_entries(source: str, *, prefer: str | None = None, refuse: Refuse | Non
         count += 1
         refuse(message)
 
-    for row in _open(base, prefer, refused):
+    for entry in _open(base, prefer, refused):
         count += 1
-        values = {column: _filter_value(row.fields.get(column)) for column in wanted}
+        values = {column: _filter_value(entry.fields.get(column)) for column in wanted}
         for column, value in values.items():
             if value is not None and len(seen[column]) <= _SHOWN_VALUES:
                 seen[column][value] = None
         if values == wanted:
             matched += 1
-            yield row
+            yield entry
     if not count:
-        raise ValueError(f"{base}: empty, there is no row in it")
+        raise ValueError(f"{base}: empty, has no entry")
     if not matched and wanted:
         column = next((name for name in wanted if wanted[name] not in seen[name]), next(iter(wanted)))
         there = list(seen[column])
         listed = ", ".join(there[:_SHOWN_VALUES]) + (", …" if len(there) > _SHOWN_VALUES else "")
         raise ValueError(
-            f"{source}: no row matches {wanted}; "
+            f"{source}: no entry matches {wanted}; "
             + (f"column {column!r} holds: {listed}" if there else f"there is no column {column!r}")
         )
 
@@ -105,7 +105,7 @@ def _only_split(directory: Path, wanted: str) -> str:
 
     try:
         splits = datasets.get_dataset_split_names(str(directory))
-    except Exception:  # whatever is wrong with the directory is said when it is read
+    except Exception:  # reading the directory raises the error again, with its reason
         return wanted
     return splits[0] if wanted not in splits and len(splits) == 1 else wanted
 
@@ -115,7 +115,7 @@ def _read_dataset(name: str, split: str, label: str) -> Iterator[Entry]:
 
     try:
         dataset = datasets.load_dataset(name, split=split)
-    except Exception as error:  # a missing name, split or network each raise something else
+    except Exception as error:  # a missing name, split or network each raise another type
         reason = _first_line(error)
         raise FileNotFoundError(
             f"{label}: no such file, and `datasets` cannot load its split {split!r} ({reason})"
@@ -124,7 +124,7 @@ def _read_dataset(name: str, split: str, label: str) -> Iterator[Entry]:
     try:
         for number, fields in enumerate(dataset, start=1):
             yield Entry(f"{label}: row {number}", {name.strip(): value for name, value in fields.items()})
-    except Exception as error:  # broken shards, strings that are no UTF-8, a lost network
+    except Exception as error:  # broken shards, text that is not UTF-8, a lost network
         raise ValueError(f"{label}: row {number + 1}: cannot be read ({_first_line(error)})") from error
 
 

@@ -1,35 +1,36 @@
-"""The program that renders chat templates, apart from everything else; `gpmjax.data.templates` starts it and talks to it.
+"""The program that renders chat templates in a separate process, which `gpmjax.data.templates` starts.
 
-A chat template is a program that came with a model. Jinja's sandbox keeps it from the machine, but not from running for
-ever or from filling the memory. So it runs in a process of its own, which the operating system stops at so many seconds of
-processor time a text and so much memory. The environment has what transformers' has (transformers 5,
-utils/chat_template_utils.py), so that templates write the same here; one difference is intended: "now" is a fixed day.
+A chat template is a program that comes with a model. Jinja's sandbox keeps it from the machine, but not from running
+forever or filling the memory. So it runs in its own process, for which the operating system limits the processor time
+of a text and the memory. The environment matches that of transformers 5 (utils/chat_template_utils.py), so templates
+write the same text here. One difference is intended: "now" is a fixed day.
 
-Run as `python -I -S template_worker.py DIRECTORY…`, the directories that jinja2 is in. It imports nothing else of this
-package. A request is a line of JSON, {"template", "variables", "date", "items": [{"messages", "tools", "ends"}]}; each
-item is answered by a line, ["text", …] for its ends, or {"error", "end", "refused"}. An end is [messages that follow, whether to
-open the answer].
+It is run as `python -I -S template_worker.py DIRECTORY…` with the directories that contain jinja2, and imports nothing
+else of this package. A request is a line of JSON, {"template", "variables", "date", "items": [{"messages", "tools",
+"ends"}]}. An end is [messages that follow, whether to open the answer]. The answer to each item is a line of JSON,
+["text", …] for its ends or {"error", "end", "refused"}.
 """
 
 import datetime
 import functools
+import importlib
 import json
 import resource
 import sys
 
 SECONDS = 2
-"""Processor time of one text, rounded up. Real templates take 0.1 ms for a short conversation, 10 ms for a very long one."""
+"""Limit of processor time for one text. Real templates take 0.1 ms for a short conversation, 10 ms for a long one."""
 MEMORY = 1 << 30
-"""Bytes of the whole process."""
+"""Limit of memory for the whole process, in bytes."""
 LONGEST = 4_000_000
-"""Characters of a text, besides twenty times those that were asked for."""
+"""A text may have this many characters plus 20 times those of the conversation."""
 
 
 def main() -> None:
     sys.path[:0] = sys.argv[1:]
     limit(resource.RLIMIT_CORE, 0)
-    import jinja2.ext
-    import jinja2.sandbox  # before the memory is limited, so that no import fails for it
+    importlib.import_module("jinja2.ext")
+    importlib.import_module("jinja2.sandbox")  # imported before the memory is limited, so that the import cannot fail
 
     limit(resource.RLIMIT_AS, MEMORY)
     for line in sys.stdin:
@@ -42,17 +43,17 @@ def main() -> None:
                     {"error": f"needs more than {MEMORY >> 30} GiB of memory", "end": 0, "refused": False}
                 )
             sys.stdout.write(answer + "\n")
-            sys.stdout.flush()  # what is written is not lost when the next one is stopped
+            sys.stdout.flush()  # this answer must arrive even if the next item is stopped
 
 
 def limit(kind: int, value: int) -> None:
-    """Sets a limit of this process, within what it inherited."""
+    """Limits a resource of this process to ``value``, or to the inherited hard limit if that is lower."""
     _, hard = resource.getrlimit(kind)
     resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
 
 
 def texts(request: dict, item: dict) -> list[str] | dict:
-    """What the template writes for each end of an item, or what it raised."""
+    """The text that the template writes for each end of an item, or a dictionary with the error it raised."""
     written = []
     for end, (more, opens) in enumerate(item["ends"]):
         used = resource.getrusage(resource.RUSAGE_SELF)
@@ -80,15 +81,15 @@ def texts(request: dict, item: dict) -> list[str] | dict:
 
 @functools.lru_cache(maxsize=16)
 def compiled(template: str, date: str):
-    """The template, ready to be rendered."""
+    """The compiled template."""
     import jinja2
     import jinja2.ext
     import jinja2.sandbox
 
     class Generation(jinja2.ext.Extension):
-        """{% generation %}, which marks what a model is trained on, writes what is inside."""
+        """{% generation %}, which marks the text that a model is trained on, writes its content unchanged."""
 
-        tags = {"generation"}
+        tags = frozenset(("generation",))
 
         def parse(self, parser):
             line = next(parser.stream).lineno
@@ -97,7 +98,7 @@ def compiled(template: str, date: str):
             )
 
     class Dictionary:
-        """``dict`` as a function alone: the class would open Python to the template."""
+        """``dict`` as a callable; the class itself would give the template access to Python."""
 
         def __call__(self, *args, **kwargs):
             return dict(*args, **kwargs)
@@ -106,7 +107,7 @@ def compiled(template: str, date: str):
             return dict.fromkeys(*args)
 
     class Names(jinja2.utils.Namespace):
-        """A namespace without the names that Python keeps for itself."""
+        """A namespace that refuses names with a leading underscore."""
 
         def __init__(*args, **kwargs):
             self, args = args[0], args[1:]

@@ -1,6 +1,7 @@
-"""Conversations through a chat template, in a process that cannot run away (`gpmjax.data.template_worker`).
+"""Renders conversations with a chat template, in a process with limited time and memory
+(`gpmjax.data.template_worker`).
 
-One process serves all templates of this one; it is started at the first rendering and again after it was stopped.
+One worker process serves all templates. It is started at the first rendering, and again after it was stopped.
 """
 
 import atexit
@@ -22,19 +23,19 @@ from gpmjax.data import template_worker
 from gpmjax.data.groups import REASONING, TOOLS, Message
 
 _LARGEST = 4_000_000
-"""Characters of a request; more are sent in several."""
+"""Characters of a request; larger ones are split."""
 
 
 class Ends(NamedTuple):
-    """A conversation, and how it may end."""
+    """A conversation, and the ends with which it is rendered."""
 
     messages: tuple[Message, ...]
     ends: Sequence[tuple[tuple[Message, ...], bool]]
-    """The messages that follow, and whether the answer to them is to be opened."""
+    """Pairs (messages that follow, whether to write the generation header)."""
 
 
 class TemplateError(ValueError):
-    """A template refuses a conversation, or fails on it."""
+    """A template refused a conversation, or failed on it."""
 
     def __init__(self, reason: str, roles: Sequence[str] = (), *, refused: bool = False):
         super().__init__(reason)
@@ -42,15 +43,15 @@ class TemplateError(ValueError):
 
 
 def render(template: str, items: Sequence[Ends], variables: Mapping[str, Any], date: str) -> list[list[str]]:
-    """What the template writes for every end of every item.
+    """The text that the template writes for every end of every item.
 
     Args:
-        variables: what the template finds besides messages and tools, such as ``bos_token``.
-        date: ISO; what the template is told when it asks for the time.
+        variables: variables of the template besides messages and tools, such as ``bos_token``.
+        date: the date that the template is told as today's, in ISO format.
 
     Raises:
-        TemplateError: the first item that the template refuses or fails on, by an exception, by taking more than
-            ``SECONDS`` of processor time, or by needing more than ``MEMORY`` bytes.
+        TemplateError: the template refused an item or failed on it, by an exception, by more than ``SECONDS`` of
+            processor time, or by more than ``MEMORY`` bytes. The error is about the first such item.
     """
     asked = [json.dumps(_item(item)) for item in items]
     head = json.dumps({"template": template, "variables": variables, "date": date}, default=str)[:-1]
@@ -73,23 +74,23 @@ def render(template: str, items: Sequence[Ends], variables: Mapping[str, Any], d
 
 
 def _item(item: Ends) -> dict[str, Any]:
-    tools = [json.loads(message.content) for message in item.messages if message.role == TOOLS]
+    tools = [tool for message in item.messages if message.role == TOOLS for tool in json.loads(message.content)]
     return {
         "messages": [_plain(message) for message in item.messages if message.role != TOOLS],
-        "tools": sum(tools, []) or None,
+        "tools": tools or None,
         "ends": [[list(map(_plain, more)), opens] for more, opens in item.ends],
     }
 
 
 def _plain(message: Message) -> dict[str, Any]:
-    """A message as templates take it: reasoning under the two names that they read, as transformers does."""
+    """A message in the form that templates read: reasoning has both of the names they use, as in transformers."""
     fields = message.as_dict()
     reasoning = next((fields[name] for name in REASONING if name in fields), None)
     return fields if reasoning is None else {"thinking": reasoning, **fields, "reasoning_content": reasoning}
 
 
 class _Worker:
-    """The process, one at a time for all threads."""
+    """The worker process; threads use it one at a time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -97,7 +98,7 @@ class _Worker:
         self._parents: subprocess.Popen | None = None
 
     def ask(self, request: str, count: int) -> list[Any]:
-        """Answers to a request, ``count`` of them, or fewer of which the last says what went wrong."""
+        """The ``count`` answers to a request; fewer if the process ended, and then the last one says why."""
         with self._lock:
             process = self._running()
             answers = []
@@ -106,9 +107,9 @@ class _Worker:
                 process.stdin.flush()
                 while len(answers) < count and (line := process.stdout.readline()).endswith(b"\n"):
                     answers.append(json.loads(line))
-            except BrokenPipeError:  # it ended before it had read everything
+            except BrokenPipeError:  # the process ended before it had read the whole request
                 pass
-            except BaseException:  # an interrupt between question and answer
+            except BaseException:  # an interrupt between request and answer
                 self._stop()
                 raise
             if len(answers) < count:
@@ -145,7 +146,7 @@ class _Worker:
                 process.stdin.close()
 
     def forget(self) -> None:
-        """After a fork: the process and its pipes are the parent's."""
+        """Drops the process after a fork, since it and its pipes belong to the parent."""
         self._parents, self._process, self._lock = self._process, None, threading.Lock()
 
 

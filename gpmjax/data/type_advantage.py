@@ -1,8 +1,8 @@
-"""An intransitive rule that generalises: creatures of one or two types, and how well each type attacks each other.
+"""Intransitive preferences by a rule that generalises: creatures have one or two types, and types attack types.
 
-Of two creatures the one whose best attack has the higher multiplier wins; equal multipliers decide nothing and are
-left out. The rule has cycles (fire, water, grass), so no scalar learns it; it depends only on types, so it carries over to
-creatures never seen. Pairs are made separately among training creatures and among those held out.
+Of two creatures, the one whose best attack has the higher multiplier wins. Pairs with equal multipliers are undecided
+and left out. The rule has cycles (fire, water, grass), so no scalar score represents it. It depends only on types, so
+it generalises to unseen creatures. Training pairs and held-out pairs are made of disjoint sets of creatures.
 """
 
 import json
@@ -26,7 +26,7 @@ class Species(NamedTuple):
 
     @property
     def description(self) -> str:
-        """The response that stands for it.
+        """The response that names the creature.
 
         >>> Species("Bulbasaur", ("Grass", "Poison")).description
         'Bulbasaur, a Grass and Poison type'
@@ -36,18 +36,18 @@ class Species(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """Species, and the multiplier of each one's best attack on each other."""
+    """Species, and the multipliers of their best attacks on each other."""
 
     species: tuple[Species, ...]
     multiplier: np.ndarray
-    """[S, S]: of the row's species against the column's."""
+    """[S, S]; [i, j] is the multiplier of species i's best attack on species j."""
 
 
 def load_rule(species_file: str | Path, matrix_file: str | Path) -> Rule:
-    """The rule in two JSON files: [{"name", "types"}] and {"combos": [[type, …]], "best_multiplier": [[…]]}.
+    """Reads the rule from two JSON files: [{"name", "types"}] and {"combos": [[type, …]], "best_multiplier": [[…]]}.
 
     Raises:
-        FileNotFoundError: a file is not there.
+        FileNotFoundError: a file does not exist.
         ValueError: a field is missing, or a species has a combination of types that the matrix lacks.
     """
     creatures, table = _load(species_file), _load(matrix_file)
@@ -71,25 +71,25 @@ def load_rule(species_file: str | Path, matrix_file: str | Path) -> Rule:
 def split_pairs(
     rule: Rule, *, train_pairs: int, dev_pairs: int, dev_share: float = 0.2, seed: int = 0
 ) -> tuple[list[Group], list[Group]]:
-    """(train, dev): random decided pairs, one a group, of two disjoint sets of species.
+    """(train, dev): random decided pairs of two disjoint sets of species, one pair in each group.
 
     Raises:
-        ValueError: more pairs are asked for than there are.
+        ValueError: there are fewer decided pairs than asked for, or a set has fewer than 2 species.
     """
     count = len(rule.species)
     held_out = round(count * dev_share)
     if not 2 <= held_out <= count - 2:
-        raise ValueError(f"dev_share={dev_share}: leaves {held_out} of {count} species to one side; each needs 2")
+        raise ValueError(f"dev_share={dev_share}: holds out {held_out} of {count} species; both sets need at least 2")
     order = permutation(count, seed, 0)
     dev, train = order[:held_out], order[held_out:]
     return _pairs(rule, train, train_pairs, seed, "train_pairs"), _pairs(rule, dev, dev_pairs, seed, "dev_pairs")
 
 
 def among(rule: Rule, names: Sequence[str]) -> Rule:
-    """The rule between the species of these names, in their order.
+    """The rule restricted to the species of these names, in this order.
 
     Raises:
-        ValueError: a name that no species has, or fewer than two.
+        ValueError: no species has a name, or there are fewer than two names.
     """
     place = {one.name: n for n, one in enumerate(rule.species)}
     members = []
@@ -100,19 +100,19 @@ def among(rule: Rule, names: Sequence[str]) -> Rule:
             )
         members.append(place[name])
     if len(members) < 2:
-        raise ValueError(f"{len(members)} species: a pair needs 2")
+        raise ValueError(f"{len(members)} species: must be at least 2 to make a pair")
     return Rule(tuple(rule.species[n] for n in members), rule.multiplier[np.ix_(members, members)])
 
 
 def all_pairs(rule: Rule) -> list[Group]:
-    """Every decided pair of species, one a group, in the species' order.
+    """Every decided pair of species, one pair in each group, in the species' order.
 
     Raises:
         ValueError: no pair is decided.
     """
     winner, loser = np.nonzero(rule.multiplier > rule.multiplier.T)
     if not len(winner):
-        raise ValueError(f"none of the pairs of {len(rule.species)} species is decided")
+        raise ValueError(f"{len(rule.species)} species: no pair is decided, all multipliers are equal")
     return [_pair([rule.species[i].description for i in pair]) for pair in zip(winner, loser, strict=True)]
 
 

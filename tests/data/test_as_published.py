@@ -97,7 +97,8 @@ def test_a_window_too_small_for_the_first_message_is_refused(make_tokenizer):
     chat = ChatFormat(make_tokenizer("gemma"), gate_at="first_message")
     group = Group((Message("user", "a" * 400), *TURNS[1:]), ("b" * 300,), where="p:1")
     with pytest.raises(
-        ValueError, match="p:1: .* tokens for the prompt are too few, its first message, at which the gate is read"
+        ValueError,
+        match="p:1: .* tokens are too few for the prompt, its template and its first message, after which the gate",
     ):
         encode_groups([group], chat, max_length=300)
 
@@ -109,7 +110,7 @@ def test_refusals(make_tokenizer):
     tokenizer.chat_template = "{% for m in messages %}{% if loop.last %}[{% endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
     with pytest.raises(
         ValueError,
-        match="gate_at='first_message': the chat template writes the first message .* another way than alone",
+        match="gate_at='first_message': the chat template writes a conversation.s first message differently",
     ):
         ChatFormat(tokenizer, gate_at="first_message").encode(TURNS, "a")
     tokenizer.bos_token = None

@@ -45,7 +45,7 @@ def test_missing_ratings_do_not_compete():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="at least 3 different ones"):
+    with pytest.raises(ValueError, match="at least 3 different aspects"):
         aspect_cycles([LEADERS], ASPECTS[:2])
     for completions, message in (
         ("x", "field 'completions': must be a list"),

@@ -111,7 +111,7 @@ def test_refusals(make_tokenizer):
         ChatFormat(tokenizer, "xml")
     with pytest.raises(ValueError, match="refuses messages of system, user .System role not supported"):
         ChatFormat(tokenizer).encode((Message("system", "s"), *PROMPT), "x")
-    with pytest.raises(ValueError, match="takes turns of user and assistant, not of system; use 'chat'"):
+    with pytest.raises(ValueError, match="takes turns of user and assistant, not of system; must be 'chat'"):
         ChatFormat(tokenizer, "raw").encode((Message("system", "s"), *PROMPT), "x")
     tokenizer.chat_template = "{% set f = '%Y' %}{{ strftime_now(f) }}"
     with pytest.raises(ValueError, match="cannot be pinned"):
@@ -218,7 +218,7 @@ def test_a_template_without_a_place_for_it_is_refused(make_tokenizer, prompt, re
         with pytest.raises(ValueError, match=f"^the chat template {what}") as refused:
             chat.encode_all([(prompt, (response,) * responses)])
         assert "\n" not in str(refused.value)
-    with pytest.raises(ValueError, match="template='raw' (writes text only|takes turns of user and assistant)"):
+    with pytest.raises(ValueError, match="template='raw': (writes text only|takes turns of user and assistant)"):
         ChatFormat(make_tokenizer("chatml"), "raw").encode(prompt, response)
 
 
@@ -261,7 +261,7 @@ def test_broken_templates_are_named_with_their_file(tmp_path, make_tokenizer):
 
 def test_half_a_character_is_named(make_tokenizer):
     for template in ("chat", "raw"):
-        with pytest.raises(ValueError, match="holds half a character"):
+        with pytest.raises(ValueError, match="holds a lone surrogate"):
             ChatFormat(make_tokenizer("gemma"), template).encode(PROMPT, "Hi \ud83d")
 
 

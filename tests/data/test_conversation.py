@@ -156,11 +156,11 @@ def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
     rows = [
         (
             {"prompt": begun, "chosen": reply("x"), "rejected": reply("y")},
-            "'chosen': is a message of its own after an assistant's",
+            "'chosen': is a separate message after an assistant's",
         ),
         (
             {"chosen": [*begun, *reply("x")], "rejected": [*begun, *reply("y")]},
-            "'chosen': is a message of its own after",
+            "'chosen': is a separate message after",
         ),
         ({"prompt": [SAID], **SIDES}, "'prompt': is an assistant's turn alone"),
         (

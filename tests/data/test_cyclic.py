@@ -54,7 +54,7 @@ def test_prompts_are_scored_apart():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="17 responses to one prompt are knotted in cycles; at most 16"):
+    with pytest.raises(ValueError, match="17 responses to one prompt form one component of cycles; must be at most 16"):
         bt_ceiling(n_cycle(17))
     with pytest.raises(ValueError, match=r"n=27: must be in \[3, 26\]"):
         n_cycle(27)

@@ -79,8 +79,8 @@ def test_a_long_prompt_keeps_all_that_a_short_answer_leaves(make_tokenizer):
     excess = len(prompt) + len(long) - window
     assert report == EncodeReport(1, 1, prompts_cut=1, groups_cut=1, responses=3, sequences_cut=1, tokens_cut=excess)
     assert (report + report).cut_line(99) == (
-        f"2 of 2 groups do not fit max_length=99: 2 of 6 sequences lost {2 * excess} tokens, 2 groups the beginning of their "
-        "prompt, 0 responses their end"
+        f"2 of 2 groups do not fit max_length=99: 2 of 6 sequences lost {2 * excess} tokens, 2 groups lost the beginning "
+        "of their prompt, 0 responses lost their end"
     )
     assert EncodeReport(1, 1).cut_line(99) == ""
 
@@ -147,7 +147,7 @@ def test_errors_name_the_group(make_tokenizer):
         encode([fine, Group((Message("system", "s"),), ("a",), (), {}, "f:2")], tokenizer, 99)
     with pytest.raises(ValueError, match=r"^f:3: a prompt needs at least one message"):
         encode([fine, Group((), ("a",), (), {}, "f:3")], tokenizer, 99)
-    too_few = r"^f:4: 5 tokens for the prompt are too few, its template alone takes \d+; raise max_length"
+    too_few = r"^f:4: 5 tokens are too few for the prompt, its template alone takes \d+; raise max_length"
     with pytest.raises(ValueError, match=too_few):
         encode([Group(user("Q" * 20), ("a",), (), {}, "f:4")], tokenizer, 8)
     with pytest.raises(ValueError, match="max_length=1: must be at least 2"):

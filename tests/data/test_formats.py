@@ -99,7 +99,7 @@ def test_ranked_completions():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"prompt": "Q", "text": "t"}, "field 'chosen': missing; the row has prompt, text; allowed: chosen"),
+        ({"prompt": "Q", "text": "t"}, "field 'chosen': missing; the entry has prompt, text; allowed: chosen"),
         ({"prompt": "Q", "chosen": "a"}, "field 'rejected': missing"),
         (pair(chosen=3), "field 'chosen': must be a string or a list of messages, is int 3"),
         (pair(rejected=["a", "b"]), "field 'rejected[0]': must be a message"),
@@ -110,7 +110,7 @@ def test_ranked_completions():
         (pair(margin=1e39), "field 'margin': must be a finite number, is 1e+39"),  # infinite in 32 bits
         (pair(margin=float("nan")), "field 'margin': must be a finite number, is nan"),
         (pair(chosen_probs=1.2), r"field 'chosen_probs': must be a finite number in [0, 1], is 1.2"),
-        ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing, and 'chosen' is no conversation"),
+        ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing, and 'chosen' is not a conversation"),
         (
             {"chosen": [reply("a")], "rejected": [reply("b")]},
             "field 'prompt': missing, and 'chosen' and 'rejected' share no",

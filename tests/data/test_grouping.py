@@ -137,7 +137,7 @@ def test_a_piece_may_fill_a_row_to_the_last_token():
 
 def test_a_pair_too_long_for_any_row_is_named():
     with pytest.raises(
-        ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length always suffices"
+        ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length is always enough"
     ):
         split_group(encoded([10, 10], [(0, 1)]), row_length=20)
     with pytest.raises(ValueError, match=r"^f:9: prompt and response take 13 tokens, a row has 12"):

@@ -35,20 +35,20 @@ def pair(chosen="yes", rejected="not", prompt="Q", **more):
     return {"prompt": prompt, "chosen": chosen, "rejected": rejected} | more
 
 
-def test_clean_data_have_no_findings(found):
-    assert found([pair(), pair("b", "a"), pair("a", "c")]) == {"rows": ("info", 3), "length bias": ("info", 3)}
+def test_clean_data_give_no_warning(found):
+    assert found([pair(), pair("b", "a"), pair("a", "c")]) == {"entries": ("info", 3), "length bias": ("info", 3)}
 
 
-def test_contradictions_whatever_the_section(found):
+def test_contradictions_across_sections(found):
     assert found([pair(subset="x"), pair("not", "yes", subset="y")])["contradicting labels"] == ("error", 1)
     assert "contradicting labels" not in found([pair(), pair("not", "yes", prompt="R")])
     assert "contradicting labels" not in found([pair(), pair("not", "yes", chosen_probs=0.5)])
     assert found([pair("not", "yes", chosen_probs=0.0), pair(), pair()])["repeated labels"] == ("warning", 1)
 
 
-def test_a_few_contradictions_are_noise(found):
-    rows = [pair(f"a{n}", f"b{n}") for n in range(150)]
-    assert found([*rows, pair("b0", "a0")])["contradicting labels"] == ("warning", 1)
+def test_few_contradictions_are_a_warning(found):
+    entries = [pair(f"a{n}", f"b{n}") for n in range(150)]
+    assert found([*entries, pair("b0", "a0")])["contradicting labels"] == ("warning", 1)
 
 
 def test_equal_sides(found):
@@ -59,7 +59,7 @@ def test_equal_sides(found):
     assert found([pair("a ", "a")], kind="gemma")["equal after encoding"] == ("error", 1)
 
 
-def test_tokens(found):
+def test_special_tokens_and_dates(found):
     assert found([pair(prompt="<bos>Q")], kind="gemma", template="raw").get("double BOS") is None
     assert found([pair(prompt="<bos><bos>Q")], kind="gemma", template="raw")["double BOS"] == ("error", 1)
     assert found([pair("no<|im_end|>w")])["EOS inside a response"] == ("warning", 1)
@@ -67,24 +67,24 @@ def test_tokens(found):
     assert found([pair()], kind="llama3")["date in template"] == ("warning", 1)
 
 
-def test_rows(found):
+def test_unreadable_and_unlabelled_entries(found):
     unlabelled = {"prompt": "Q", "responses": ["a"], "prefer": []}
     findings = found([pair(), {"prompt": "Q"}, pair(chosen=3), pair("", "a"), unlabelled])
-    assert findings["unreadable rows"] == ("error", 2) and findings["empty responses"] == ("warning", 1)
+    assert findings["unreadable entries"] == ("error", 2) and findings["empty responses"] == ("warning", 1)
     assert findings["no comparison"] == ("warning", 1)
-    assert found([{"prompt": "Q"}]) == {"unreadable rows": ("error", 1)}
+    assert found([{"prompt": "Q"}]) == {"unreadable entries": ("error", 1)}
 
 
-def test_columns(found, details):
-    rows = [pair(subset="s", id=3, meta={"seen": 1}), pair("b", "a", other={}, note=None)]
-    findings = found(rows)
-    assert findings["columns taken for tags"] == ("info", 2) and findings["columns not read"] == ("warning", 1)
-    assert details["columns taken for tags"] == "no part of what a model reads: subset, id"
+def test_tags_and_columns_not_read(found, details):
+    entries = [pair(subset="s", id=3, meta={"seen": 1}), pair("b", "a", other={}, note=None)]
+    findings = found(entries)
+    assert findings["columns read as tags"] == ("info", 2) and findings["columns not read"] == ("warning", 1)
+    assert details["columns read as tags"] == "no model reads them: subset, id"
     assert details["columns not read"] == "neither text nor numbers: meta"
-    assert "columns taken for tags" not in found([pair(margin=2, system="S", history=[["a", "b"]])])
+    assert "columns read as tags" not in found([pair(margin=2, system="S", history=[["a", "b"]])])
 
 
-def test_messages(found, details):
+def test_messages_in_strings_and_lost_fields(found, details):
     text = json.dumps([{"role": "assistant", "content": "It is 4."}])
     findings = found([pair(text, text.replace("4", "5")), pair()])
     assert findings["messages in strings"] == ("warning", 1) and details["messages in strings"].endswith(": p.jsonl:1")
@@ -92,21 +92,19 @@ def test_messages(found, details):
     assert found([pair(prompt=turns)])["empty turns"] == ("warning", 1)
     lost = [{"role": "assistant", "content": "51", "reasoning_content": text} for text in ("a", "b")]
     findings = found([pair(), pair([lost[0]], [lost[1]]), pair(context="The text.")])
-    assert findings["rows without a place in the template"] == ("error", 1) and findings["unreadable rows"] == (
+    assert findings["refused by the template"] == ("error", 1) and findings["unreadable entries"] == (
         "error",
         1,
     )
-    assert details["rows without a place in the template"].startswith(
-        "p.jsonl:2: the chat template leaves out 'reasoning_content'"
-    )
-    assert details["unreadable rows"].startswith("p.jsonl:3: field 'context': may be part of the conversation")
-    assert findings["rows"] == ("info", 1)
+    assert details["refused by the template"].startswith("p.jsonl:2: the chat template leaves out 'reasoning_content'")
+    assert details["unreadable entries"].startswith("p.jsonl:3: field 'context': may be part of the conversation")
+    assert findings["entries"] == ("info", 1)
 
 
 @pytest.mark.parametrize(
     "line, problem",
     [
-        (b'{"prompt": "Say hi.", "chosen": "Hi \\ud83d", "rejected": "No."}', "field 'chosen': holds half a character"),
+        (b'{"prompt": "Say hi.", "chosen": "Hi \\ud83d", "rejected": "No."}', "field 'chosen': holds a lone surrogate"),
         (
             b'{"prompt": "q", "chosen": "a", "rejected": "b", "margin": 1' + b"0" * 400 + b"}",
             "field 'margin': must be a finite",
@@ -119,13 +117,13 @@ def test_messages(found, details):
         (b'{"prompt": "\xff"}', "not UTF-8 (byte 0xff)"),
         (b"{", "not valid JSON"),
     ],
-    ids=["half a character", "400 digits", "5000 digits", "nesting", "no UTF-8", "no JSON"],
+    ids=["lone surrogate", "400 digits", "5000 digits", "nesting", "not UTF-8", "not JSON"],
 )
-def test_a_row_that_cannot_be_read_is_found(tmp_path, make_tokenizer, line, problem):
+def test_an_unreadable_entry_is_an_error(tmp_path, make_tokenizer, line, problem):
     good = b'{"prompt": "Say bye.", "chosen": "Bye.", "rejected": "No."}\n'
     (tmp_path / "p.jsonl").write_bytes(good + line + b"\n" + good)
-    first, *_, last = lint(str(tmp_path / "p.jsonl"), ChatFormat(make_tokenizer("chatml")), max_length=200)
-    assert first[:3] == ("error", "unreadable rows", 1) and first.detail.startswith(f"p.jsonl:2: {problem}")
+    first, *_ = lint(str(tmp_path / "p.jsonl"), ChatFormat(make_tokenizer("chatml")), max_length=200)
+    assert first[:3] == ("error", "unreadable entries", 1) and first.detail.startswith(f"p.jsonl:2: {problem}")
     assert "\n" not in first.detail and len(first.detail) < 200
     with pytest.raises(ValueError, match=r"p.jsonl:2: ") as caught:
         read_groups(str(tmp_path / "p.jsonl"))

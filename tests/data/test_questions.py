@@ -171,7 +171,7 @@ def test_one_asks_in_ones_own_words(make_tokenizer):
         (lambda t: question_named("{prompt} {response"), "or a template with"),
         (
             lambda t: question_for("a_or_b", "bt"),
-            "question='a_or_b': is about two responses, which does not go with kind='bt'",
+            "question='a_or_b': is about two responses, which does not fit kind='bt'",
         ),
         (lambda t: question_for("yes_or_no", "pairwise"), "is about one response"),
         (lambda t: verdict_tokens(("Yes",), t), "must be two"),

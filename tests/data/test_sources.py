@@ -67,7 +67,7 @@ def test_filter(tmp_path):
         list(read_entries(f"{path}?config=b"))
     with pytest.raises(ValueError, match="there is no column 'colour'"):
         list(read_entries(f"{path}?colour=red"))
-    with pytest.raises(ValueError, match="must read column=value"):
+    with pytest.raises(ValueError, match="must be column=value"):
         list(read_entries(f"{path}?colour"))
 
 
@@ -77,7 +77,7 @@ def test_a_question_mark_in_a_real_name_is_no_filter(tmp_path):
 
 
 BROKEN = [
-    ("r.jsonl", b"", "r.jsonl: empty, there is no row in it"),
+    ("r.jsonl", b"", "r.jsonl: empty, has no entry"),
     ("r.jsonl", b'{"a": 1}\n{"a": \n', "r.jsonl:2: not valid JSON"),
     ("r.jsonl", b'{"a": 1}\n[1]\n', "r.jsonl:2: must be an object with fields, is list"),
     ("r.jsonl", b"\xff\xfe", "r.jsonl:1: not UTF-8 (byte 0xff)"),
@@ -108,8 +108,8 @@ BROKEN = [
         "r.json: row 2: cannot be read as JSON (a number of more than",
     ),
     ("r.json", b'[{"a": 1}, {"a": nan}]', "r.json: row 2: not valid JSON"),
-    ("r.jsonl", b'{"a": 1}\n{"a": {"b": ["x\\uD83D"]}}\n', "r.jsonl:2: field 'a': holds half a character ('\\ud83d')"),
-    ("r.json", b'[{"a": 1}, {"\\udc00": 1}]', "r.json: row 2: field '\\udc00': holds half a character"),
+    ("r.jsonl", b'{"a": 1}\n{"a": {"b": ["x\\uD83D"]}}\n', "r.jsonl:2: field 'a': holds a lone surrogate ('\\ud83d')"),
+    ("r.json", b'[{"a": 1}, {"\\udc00": 1}]', "r.json: row 2: field '\\udc00': holds a lone surrogate"),
     ("r.jsonl.gz", b"not gzip", "r.jsonl.gz: cannot be read"),
     ("r.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 999, mtime=0)[:-9], "r.jsonl.gz: cannot be read after line 9"),
     ("r.jsonl.gz", gzip.compress(b'{"a": 1}', mtime=0)[:10] + b"\xff" * 20, "r.jsonl.gz: cannot be read"),

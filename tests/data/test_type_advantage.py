@@ -59,5 +59,5 @@ def test_refusals(files):
     rule = load_rule(species, matrix)
     with pytest.raises(ValueError, match=r"train_pairs=9999: must be in \[1, \d+\], the decided pairs of 26 species"):
         split_pairs(rule, train_pairs=9999, dev_pairs=1)
-    with pytest.raises(ValueError, match="dev_share=0.01: leaves 0 of 32 species"):
+    with pytest.raises(ValueError, match="dev_share=0.01: holds out 0 of 32 species"):
         split_pairs(rule, train_pairs=1, dev_pairs=1, dev_share=0.01)

@@ -286,7 +286,7 @@ def test_published_pairwise_models_are_declared(published, config, tiny_params, 
     assert load_preference_model(classifier, {"kind": "pairwise", "question": "candidates"}).spec == PAIRWISE
     with pytest.raises(ValueError, match="question is ''; a pairwise model needs one"):
         load_preference_model(classifier, {"kind": "pairwise"})
-    with pytest.raises(ValueError, match="is about one response, which does not go with kind='pairwise'"):
+    with pytest.raises(ValueError, match="is about one response, which does not fit kind='pairwise'"):
         load_preference_model(classifier, {"kind": "pairwise", "question": "yes_or_no"})
 
 

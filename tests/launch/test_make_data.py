@@ -68,8 +68,8 @@ def test_type_advantage(tmp_path):
 @pytest.mark.parametrize(
     "flags, message",
     [
-        (["--kind=letters", "--n=3"], "--kind=letters has one size and takes no --n"),
-        (["--kind=aspect_cycles"], "--kind=aspect_cycles needs --input"),
+        (["--kind=letters", "--n=3"], "--kind=letters: has one size and takes no --n"),
+        (["--kind=aspect_cycles"], "--kind=aspect_cycles: needs --input"),
     ],
 )
 def test_refusals_are_one_line(tmp_path, flags, message):

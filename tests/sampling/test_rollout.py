@@ -99,5 +99,5 @@ def test_a_prompt_without_text_is_named(chat):
     with pytest.raises(ValueError, match="prompt 0 is empty"):
         prompt_tokens(chat, [()])
     raw = ChatFormat(chat.tokenizer, template="raw")
-    with pytest.raises(ValueError, match="prompt 1: template='raw' takes turns of user and assistant, not of system"):
+    with pytest.raises(ValueError, match="prompt 1: template='raw': takes turns of user and assistant, not of system"):
         prompt_tokens(raw, [user("a"), (Message("system", "a"), *user("b"))])
