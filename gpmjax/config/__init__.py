@@ -2,6 +2,7 @@
 
 fit.py        `Config`: a preference model
 improve.py    `ImproveConfig`: a policy
+head.py       the head of a preference model
 judge.py      `JudgeConfig`: a judge, wherever one is named; `ScorerConfig`: a judge that a policy is trained by
 flags.py      a judge's flags
 parts.py      what both share: backbone, optimiser, mesh, hosts, checkpoints
@@ -15,6 +16,7 @@ from gpmjax.config.fit import Config as Config
 from gpmjax.config.fit import DataConfig as DataConfig
 from gpmjax.config.fit import LossConfig as LossConfig
 from gpmjax.config.fit import ModelConfig as ModelConfig
+from gpmjax.config.head import HeadConfig as HeadConfig
 from gpmjax.config.improve import ContestConfig as ContestConfig
 from gpmjax.config.improve import ImproveConfig as ImproveConfig
 from gpmjax.config.improve import PolicyLossConfig as PolicyLossConfig

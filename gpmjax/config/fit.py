@@ -1,7 +1,7 @@
-"""What an experiment is made of: typed dataclasses that ``configs/*.py`` fill and command-line flags override.
+"""The config of a preference model: typed dataclasses that ``configs/*.py`` fill and command-line flags override.
 
-They are mutable on purpose: ``--config.model.dim=8`` assigns to a field after ``get_config()`` has returned.
-``Config.validate()`` runs once, before any work, and names the field, its value and what is allowed.
+The dataclasses are mutable: ``--config.model.dim=8`` assigns to a field after ``get_config()`` has returned.
+``Config.validate()`` runs once, before any work; its error names the field, the value and what is allowed.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 from gpmjax.checks import LARGEST_FLOAT, LARGEST_INT, check_fields, number, shown
+from gpmjax.config.head import HeadConfig
 from gpmjax.config.parts import (
     LARGEST_SEED,
     LONGEST,
@@ -22,7 +23,7 @@ from gpmjax.config.parts import (
     positive,
 )
 from gpmjax.data.chat import TEMPLATES
-from gpmjax.data.questions import ORDERS, question_for
+from gpmjax.data.questions import ORDERS
 from gpmjax.models.config import require_one_of
 from gpmjax.models.spec import PreferenceSpec
 
@@ -33,43 +34,20 @@ REDUCTIONS = ("pairwise", "listwise")
 
 
 @dataclass
-class ModelConfig(BackboneConfig):
-    """A backbone and what is read from it."""
+class ModelConfig(HeadConfig, BackboneConfig):
+    """A backbone, its head, and which of them train."""
 
     backbone: str = "train"
-    """"train", or "frozen": encode every distinct text once, cache its features on disk, train only the heads."""
+    """"train"; or "frozen": every distinct text is encoded once, its features are cached on disk, and only the heads
+    train."""
     start_heads: str = "new"
-    """"new" heads on a plain backbone, the "saved" ones of a preference model, or "replace" those by new ones; "verdict": new
-    ones that begin as the log-odds of ``verdicts``, for frozen backbones."""
+    """"new" heads on a plain backbone, the "saved" heads of a preference model, or new heads that "replace" saved ones;
+    "verdict": new heads that begin as the log-odds of ``verdicts``, for frozen backbones."""
     feature_cache: str = ""
-    """Where a frozen backbone's features are kept; empty: WORKDIR/features."""
-
-    # The head: the fields of models.spec.PreferenceSpec, saved with the model.
-    kind: str = "gpm"
-    dim: int = 2
-    gate: str = "none"
-    normalise: str = "l2"
-    tau: float = 0.1
-    tau_mode: str = "fixed"
-    head: str = "linear"
-    mlp_widths: tuple[int, ...] = ()
-    mlp_activation: str = "relu"
-    reward_mean: float = 0.0
-    reward_std: float = 1.0
-    gamma: float = 1.0
-    question: str = ""
-    """What the model is asked: a name of gpmjax.data.questions, or a template; empty: it reads responses as replies."""
-    verdicts: tuple[str, ...] = ()
-    """Its two answers, the favourable one first; empty: the named question's own."""
-    verdict_tokens: tuple[int, ...] = ()
-    """Found by the tokenizer."""
-    bos_tokens: int = -1
-    """BOS that a sequence begins with: 0, 1 or 2; −1: as the chat template writes it. 2 is what the published recipe trained with."""
-    gate_at: str = "prompt"
-    """Where the gate is read: after the whole "prompt", or after its "first_message", as in the published code."""
+    """Directory of a frozen backbone's features; empty: WORKDIR/features."""
 
     def as_bradley_terry(self) -> "ModelConfig":
-        """The scalar baseline of this model: the same but for its head."""
+        """The scalar baseline of this model, which differs from it in the head alone."""
         scalar = PreferenceSpec.bradley_terry()
         return dataclasses.replace(
             self,
@@ -81,21 +59,6 @@ class ModelConfig(BackboneConfig):
             gamma=1.0,
             gate_at=scalar.gate_at,
         )
-
-    def spec(self) -> PreferenceSpec:
-        """The declared reading of the heads, checked; verdicts are those to be read, if any are."""
-        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(PreferenceSpec)}
-        verdicts = self.asked_verdicts() if self.head == "verdict" else ()
-        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-        try:
-            return PreferenceSpec(**(fields | {"verdicts": verdicts})).validate()
-        except ValueError as error:  # which begins with the field
-            raise ValueError(f"config.model.{error}") from error
-
-    def asked_verdicts(self) -> tuple[str, ...]:
-        """The answers that the question asks for, unless others are given."""
-        question = question_for(self.question, self.kind)
-        return tuple(self.verdicts) or (() if question is None else question.verdicts)
 
     def validate(self, name: str = "model") -> None:
         super().validate(name)
@@ -114,26 +77,29 @@ class ModelConfig(BackboneConfig):
 
 @dataclass
 class DataConfig:
-    """Which comparisons, and the fixed shapes that they are packed into."""
+    """The comparisons, and the fixed shapes that they are packed into."""
 
     train: tuple[str, ...] = ()
-    """Sources: files (``pairs.jsonl.gz``, optionally ``?column=value``), hub ids, or "builtin:letters" and its like."""
+    """Sources: files ("pairs.jsonl.gz", "pairs.jsonl?column=value"), hub ids, or sets such as "builtin:letters"."""
     weights: tuple[float, ...] = ()
-    """One a source; empty: each source once an epoch."""
+    """A weight for each source; empty: each source once an epoch."""
     eval: tuple[str, ...] = ()
+    """Held-out sources."""
     max_length: int = 2048
-    """Tokens of a prompt with one response; of more, the excess is cut, the response last (gpmjax.data.window)."""
+    """Tokens of a prompt with one response; an excess is cut, the response last (gpmjax.data.window)."""
     rows: int = 32
     """Rows of a batch, over all hosts."""
     row_length: int = 0
     """Token slots of a row; 0: twice ``max_length``, or with packing="single" what the longest group needs."""
     max_responses: int = 8
-    """Responses of a group; larger groups are split, each comparison staying whole. 2: every row is a pair or several."""
+    """Most responses of a group; larger groups are split between comparisons. 2: every group is a pair."""
     packing: str = "pack"
     """"pack" fills rows with several groups, "single" puts one group in a row."""
     template: str = "chat"
+    """How prompt and response become text: by the tokenizer's "chat" template, or "raw": prompt, newline, response."""
     order: str = "both"
-    """Of the two responses that a pairwise model is trained on: "both", or "shuffled": one of them, at half the cost."""
+    """Order of the two responses that a pairwise model reads: "both", or "shuffled": one of the two, at half the
+    cost."""
 
     def validate(self) -> None:
         if not self.train:
@@ -154,7 +120,8 @@ class DataConfig:
         slots = self.row_length or self.max_length * (1 if self.packing == "single" else 2)
         if self.rows * slots > LARGEST_INT:
             raise ValueError(
-                f"config.data.rows={self.rows}: with {slots} token slots a row it must be at most {LARGEST_INT // slots}"
+                f"config.data.rows={self.rows}: with {slots} token slots a row it must be at most "
+                f"{LARGEST_INT // slots}"
             )
         require_one_of("config.data.packing", self.packing, ("pack", "single"))
         require_one_of("config.data.template", self.template, TEMPLATES)
@@ -163,26 +130,30 @@ class DataConfig:
 
 @dataclass
 class LossConfig:
-    """L = (1 − c)·L_pref + c·L_lm + curl·mean((s_cyclic/τ)²) + gate_penalty·mean((λ/λ̄ − 1)²) + centering·mean(r²)."""
+    """The loss L = (1 − c)·L_pref + c·L_lm + curl·mean((s_cyclic/τ)²) + gate_penalty·mean((λ/λ̄ − 1)²)
+    + centering·mean(r²)."""
 
     objective: str = "cross_entropy"
-    """"cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar can fit; "verdict"
-    is a generative verifier's next-token loss on each answer to a question."""
+    """L_pref. "cross_entropy" is −log σ; "expected_error" is the smooth 0–1 loss σ(−z), for accuracy where no scalar
+    can fit; "verdict" is a generative verifier's next-token loss on each answer to a question."""
     reduction: str = "pairwise"
-    """"pairwise" weighs every comparison alike, "listwise" every group: the weights of its comparisons add up to 1, over all
-    pieces that a large group is split into. A batch's loss is divided by the weights in that batch."""
+    """"pairwise": every comparison has the same weight. "listwise": every group has; the weights of its comparisons add
+    up to 1, over all pieces that a large group is split into. A batch's loss is divided by the batch's weights."""
     label_smoothing: float = 0.0
+    """ε in [0, 0.5): the target t becomes (1 − ε)·t + ε/2."""
     lm_coefficient: float = 0.0
+    """c in [0, 1): the share of the language-model loss on chosen responses."""
     centering: float = 0.0
-    """Bradley–Terry and hybrids only: rewards are defined up to a constant, this pulls their mean to 0."""
+    """Bradley–Terry and hybrids only: rewards are defined up to a constant; this penalty pulls their mean to 0."""
     curl: str = "0"
-    """Hybrids only: ρ ≥ 0, the price of a cyclic score; "inf" is Bradley–Terry; "auto" chooses ρ on held-out prompts."""
+    """Hybrids only: ρ ≥ 0, the price of a cyclic score; "inf" is Bradley–Terry; "auto" chooses ρ on held-out
+    prompts."""
     gate_penalty: str = "0"
-    """κ ≥ 0, the price of a gate that differs from uniform; "auto" chooses it together with ``curl="auto"``."""
+    """κ ≥ 0, the price of a gate that differs from uniform; "auto" chooses κ together with ``curl="auto"``."""
     folds: int = 5
     """With "auto" and a frozen backbone: parts of the prompts, each held out in turn."""
     held_out_share: float = 0.1
-    """With "auto" and a backbone that trains: share of the prompts that the fit leaves out, on which γ, τ and ρ are chosen."""
+    """With "auto" and a backbone that trains: share of the prompts that the fit leaves out to choose γ, τ and ρ on."""
 
     def strength(self, name: str) -> float | None:
         """``curl`` or ``gate_penalty`` as a number; None for "auto".
@@ -222,21 +193,24 @@ class LossConfig:
 
 @dataclass
 class Config(Experiment):
-    """One preference model: ``python launch/train.py --config=configs/NAME.py --workdir=DIR``."""
+    """The fit of one preference model: ``python launch/train.py --config=configs/NAME.py --workdir=DIR``."""
 
     seed: int = 0
+    """Seed of the heads, of LoRA, and of the data's order."""
     epochs: int = 2
+    """Passes over the training data."""
     steps: int = 0
     """Steps to train; 0: as many as ``epochs`` take, and ``least_steps`` at least."""
     least_steps: int = 0
-    """Steps that a small data set is fitted for, though its epochs were fewer."""
+    """Least steps of a fit: a small data set is passed over more often than ``epochs`` times."""
     eval_every: int = 0
     """Steps between evaluations; 0: only at the end."""
     log_every: int = 1
+    """Steps between lines of metrics.jsonl."""
     export: str = "native"
-    """What is left under WORKDIR/model: "native", "sequence_classification", or "none"."""
+    """Format of the model written to WORKDIR/model: "native", "sequence_classification", or "none"."""
     export_step: str = "last"
-    """Which parameters: of the "last" step, or of the "best" one by ``checkpoint.metric``."""
+    """Parameters that are exported: of the "last" step, or of the "best" step by ``checkpoint.metric``."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     loss: LossConfig = field(default_factory=LossConfig)

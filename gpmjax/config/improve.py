@@ -1,7 +1,7 @@
-"""What a policy optimisation run is made of; ``configs/gpo_*.py`` and their siblings fill it.
+"""The config of a policy optimisation run: typed dataclasses that ``configs/gpo_*.py`` and their siblings fill.
 
-The names are METHOD's: an iteration samples K responses a prompt from π_t, scores every pair of them, and fits π_θ,
-which is π_{t+1} when it is done.
+An iteration samples K responses a prompt from the policy π_t, scores every pair of them, and trains π_θ, which is
+π_{t+1} at the iteration's end.
 """
 
 from dataclasses import dataclass, field, replace
@@ -34,27 +34,28 @@ WITH_REFERENCE = ("nash_md", "comal")
 PAIRWISE = ("sppo_hard", "dpo", "ipo", "rebel")
 """Methods whose loss is about two responses; the others' is about one."""
 GROUP_RELATIVE = ("ppo", "grpo", "gprl")
-"""Policy gradients, whose advantages are over all K: best and worst alone would bias them."""
+"""Policy gradients, whose advantages are relative to all K responses: the best and worst alone would bias them."""
 TOO_LONG = ("refuse", "drop")
 MOST_RESPONSES = 4096
-"""Of a prompt, whose scores are all pairs. A larger number is a slip, and is refused before memory is asked for."""
+"""Limit of a prompt's responses, of which all pairs are scored; a larger number is refused before memory is allocated."""
 
 
 @dataclass
 class PromptsConfig:
-    """What the policy is asked."""
+    """The prompts that a policy answers."""
 
     source: str = ""
-    """Any source of gpmjax.data.sources with a prompt in every row; responses there are ignored, repetitions dropped."""
+    """Any source of gpmjax.data.sources with a prompt in every row. Responses are ignored, repetitions dropped."""
     parts: int = 1
-    """Iteration t takes every ``parts``-th prompt from the t-th on; 3 in the released recipe."""
+    """Iteration t takes every ``parts``-th prompt, the t-th first; 3 in the released recipe."""
     limit: int = 0
-    """Only so many prompts of the source, the first ones; 0: all."""
+    """Only the first so many prompts of the source; 0: all."""
     max_length: int = 1024
     """Tokens of a templated prompt."""
     too_long: str = "refuse"
     """Longer prompts: "refuse" the run, naming the first, or "drop" them and say how many."""
     template: str = "chat"
+    """How a prompt becomes text: by the tokenizer's "chat" template, or "raw"."""
 
     def validate(self, name: str) -> None:
         if not self.source:
@@ -68,26 +69,30 @@ class PromptsConfig:
 
 @dataclass
 class RolloutConfig:
-    """How responses are drawn."""
+    """How responses are sampled."""
 
     responses: int = 5
-    """K of a prompt."""
+    """K, the responses of a prompt."""
     temperature: float = 0.7
+    """Logits are divided by the temperature; 0 is greedy."""
     top_k: int = 0
-    """0: no limit."""
+    """Responses are drawn from the k likeliest tokens; 0: from all."""
     top_p: float = 0.9
+    """Responses are drawn from the likeliest tokens that make up this probability."""
     max_new_tokens: int = 2048
+    """Most tokens of a response."""
     rows: int = 8
-    """Prompts decoded together; samples do not depend on it."""
+    """Prompts decoded together; samples do not depend on this number."""
     prompts_a_file: int = 256
-    """A kill loses at most so many prompts' samples or scores."""
+    """Prompts of a file of samples or scores; a kill loses the file in progress at most."""
     endpoint: str = ""
-    """URL of an OpenAI-compatible server that holds π_t; empty: the policy is sampled here."""
+    """URL of an OpenAI-compatible server that holds π_t; empty: this program samples from the policy."""
     endpoint_model: str = "iteration-{iteration}"
-    """The name under which it holds the policy that iteration samples from; it must be there when the iteration begins."""
+    """The server's name for the policy of an iteration, which must be served when the iteration begins."""
     timeout: float = 120.0
     """Seconds that the endpoint may be silent for."""
     retries: int = 4
+    """How often a failed request is sent again."""
 
     def validate(self) -> None:
         at_least("rollout.responses", self.responses, 2, MOST_RESPONSES)
@@ -109,50 +114,54 @@ class RolloutConfig:
             ) from error
 
     def model_of(self, iteration: int) -> str:
-        """The name under which the endpoint holds the policy that an iteration samples from."""
+        """The endpoint's name for the policy that an iteration samples from."""
         return self.endpoint_model.format(iteration=iteration)
 
 
 @dataclass
 class PolicyLossConfig:
-    """Which loss the scores serve, see gpmjax.losses.policy."""
+    """The policy's loss (gpmjax.losses.policy)."""
 
     method: str = "gpo"
+    """"gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "comal", "ppo", "grpo" or "gprl"."""
     estimator: str = "best_and_worst"
-    """"all" K responses, their "best_and_worst" by mean score (the released recipe), or the mean of "both"."""
+    """Responses in the loss: "all" K, the "best_and_worst" by mean score (the released recipe), or the mean of "both"."""
     beta: float = 0.001
+    """β, the strength of the pull towards π_t; the step size is 1/β."""
     score: str = "log_odds"
-    """What ŝ is the mean of: "log_odds" s/τ (as the released runs, but for ``score_factor``), or the bare "score" s. Probabilities
-    are of log-odds always."""
+    """What ŝ is the mean of: "log_odds" s/τ (as the released runs, but for ``score_factor``), or the bare "score" s.
+    Probabilities are always of log-odds."""
     score_factor: float = 1.0
-    """What every s is multiplied by before signals are made of it: ŝ, σ(s/τ), and what is normalised. 1 is the papers'. 2 is what
-    the released scoring code amounts to: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and then reads
-    table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve them again."""
+    """Every s is multiplied by this factor before signals (ŝ, σ(s/τ), normalised scores) are made of it. The papers have
+    1. The released scoring code amounts to 2: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and
+    then reads table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve them."""
     log_partition: str = "centred"
-    """What GPO, SPPO, Nash-MD and COMAL do about log Z: "centred" residuals, in which it cancels; "zero" as in (5.7) and the released
-    runs (SPPO and Nash-MD: ½); or its "estimate" from the K signals. COMAL is always centred."""
+    """How GPO, SPPO, Nash-MD and COMAL treat log Z: "centred" residuals, in which log Z cancels; "zero" as in (5.7) and
+    the released runs (SPPO and Nash-MD: ½); or its "estimate" from the K signals. COMAL is always centred."""
     label_smoothing: float = 0.0
-    """DPO only."""
+    """DPO only: the probability that a label is wrong."""
     ipo_logprob: str = "sum"
-    """IPO's log π(y|x): the "sum" over the response's tokens, as in the paper, or their "mean", as TRL has it. β does not carry
-    over from one to the other: the target 1/(2β) is nats of a whole response under "sum" and nats a token under "mean"."""
+    """IPO's log π(y|x): the "sum" over the response's tokens, as in the paper, or their "mean", as in TRL. The two need
+    different β: the target 1/(2β) is nats of a whole response under "sum" and nats a token under "mean"."""
     clip: float = 0.2
-    """Policy gradients: the ratio π_θ/π_t is clipped to [1 − clip, 1 + clip]; GPO and the others are not clipped."""
+    """Policy gradients: the ratio π_θ/π_t is clipped to [1 − clip, 1 + clip]."""
     kl: float = 0.0
     """Policy gradients: coefficient of the k3 estimate of KL to π_t."""
     mixture: float = 0.1
-    """Nash-MD and COMAL: the weight m of the reference policy in the geometric mixture π_t^{1−m} π_ref^m that an update starts from;
-    the game is regularised by m β."""
+    """Nash-MD and COMAL: the weight m of the reference policy in the geometric mixture π_t^{1−m} π_ref^m that an update
+    starts from; the game is regularised by m β."""
     reference_every: int = 0
-    """Nash-MD and COMAL: before every so many iterations, the current policy becomes the reference. 0: it stays the first policy."""
+    """Nash-MD and COMAL: iterations after which the current policy becomes the reference; 0: the first policy stays."""
     optimistic: bool = False
-    """COMAL: looks ahead by the change of the win rates since the previous policy. Costs one more forward pass over the samples."""
+    """COMAL: looks ahead by the change of the win rates since the previous policy, at the cost of one more forward pass
+    over the samples."""
     halve_after: int = 0
+    """The iteration after which ``halve_every`` begins."""
     halve_every: float = 0.0
-    """Regressions: after iteration ``halve_after``, the step size 1/β halves every so many iterations, and m with it. 0: they stay."""
+    """Regressions: iterations in which the step size 1/β halves, and m with it; 0: both stay."""
 
     def at(self, iteration: int) -> "PolicyLossConfig":
-        """The loss of one iteration (1 is the first): this one, with the step size, 1/β and m, that the schedule has reached.
+        """The loss of an iteration (1 is the first), with the β and the m that the schedule has reached.
 
         >>> later = PolicyLossConfig(beta=0.5, mixture=0.1, halve_after=10, halve_every=5.0).at(15)
         >>> later.beta, later.mixture
@@ -161,11 +170,11 @@ class PolicyLossConfig:
         536870912.0
         """
         halvings = max(iteration - self.halve_after, 0) / self.halve_every if self.halve_every else 0.0
-        share = 0.5 ** min(halvings, 30.0)  # 1e-9: as good as nothing, and β stays a number of float32
+        share = 0.5 ** min(halvings, 30.0)  # 1e-9 of the step: β stays finite in float32
         return replace(self, beta=self.beta / share, mixture=self.mixture * share)
 
     def reference_of(self, iteration: int) -> int:
-        """Which iteration made the reference policy of ``iteration``; 0 is the policy that the run began with.
+        """The iteration that made the reference policy of ``iteration``; 0 is the policy that the run began with.
 
         >>> [PolicyLossConfig(reference_every=3).reference_of(t) for t in (1, 3, 4, 6, 7)]
         [0, 0, 3, 3, 6]
@@ -229,17 +238,20 @@ JudgeConfig = ContestConfig
 
 @dataclass
 class ImproveConfig(Experiment):
-    """One policy optimisation: ``python launch/train.py --config=configs/gpo_smollm2.py --workdir=DIR``."""
+    """A policy optimisation run: ``python launch/train.py --config=configs/gpo_smollm2.py --workdir=DIR``."""
 
     seed: int = 0
+    """Seed of sampling, of adapters, and of the data's order."""
     iterations: int = 3
+    """Iterations of sampling, scoring and training."""
     epochs: int = 1
     """Passes over an iteration's samples."""
     batch: int = 8
     """Prompts a step, over all devices; a row of the batch is a prompt with all its K responses."""
     log_every: int = 1
+    """Steps between lines of metrics.jsonl."""
     export_dtype: str = "float32"
-    """Of the policies under WORKDIR/iteration-N/policy; each is read from there by the iteration after it."""
+    """Dtype of the policies under WORKDIR/iteration-N/policy; the next iteration reads its policy from there."""
     policy: BackboneConfig = field(default_factory=BackboneConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

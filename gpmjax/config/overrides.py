@@ -1,15 +1,16 @@
 """The command line of a program that takes ``--config=FILE`` and overrides such as ``--config.model.dim=4``.
 
-What cannot be used ends the program with one line, before any flag is used: no config, a file that gives none, a misspelt field.
+A missing config, a file without one, or a misspelt field ends the program with one line before any flag takes effect.
 """
 
 import dataclasses
 import sys
 from collections.abc import Sequence
 
-from absl import app
+from absl import app, flags
 
-from gpmjax.config import Experiment, load_config
+from gpmjax.config import Config, Experiment, ImproveConfig, load_config
+from gpmjax.config.help import config_help
 
 NEEDED = "error: --config is needed: a file with get_config(), such as configs/demo.py"
 
@@ -34,8 +35,10 @@ def unknown_override(config: Experiment, flag: str) -> str | None:
 def config_path(arguments: Sequence[str]) -> str | None:
     """The value of ``--config`` in a command line; the last one counts, None where there is none.
 
-    >>> config_path(["launch/train.py", "-config", "a.py", "--workdir=runs"]), config_path(["--config=a.py", "--config=b.py"])
-    ('a.py', 'b.py')
+    >>> config_path(["launch/train.py", "-config", "a.py", "--workdir=runs"])
+    'a.py'
+    >>> config_path(["--config=a.py", "--config=b.py"])
+    'b.py'
     """
     found = None
     for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
@@ -48,20 +51,31 @@ def config_path(arguments: Sequence[str]) -> str | None:
 
 
 def parse_flags(arguments: Sequence[str]) -> list[str]:
-    """Flags as absl parses them, after a look at the config file and at the fields that the command line names."""
-    if any(
-        argument.lstrip("-").split("=")[0] in ("help", "helpfull", "helpshort", "helpxml") for argument in arguments[1:]
-    ):
+    """Flags as absl parses them, once the config file and the fields that the command line names are known to be sound.
+
+    ``--help`` prints the program's flags and every field of the config, or of both kinds of config without a file.
+    """
+    options = [argument.lstrip("-").split("=")[0] for argument in arguments[1:] if argument.startswith("-")]
+    if {"helpfull", "helpshort", "helpxml"} & set(options):
         return app.parse_flags_with_usage(list(arguments))
     path = config_path(arguments)
-    if not path:
+    if not path and "help" not in options:
         sys.exit(NEEDED)
     try:
-        config = load_config(path)
+        configs = {path: load_config(path)} if path else {"a preference model": Config(), "a policy": ImproveConfig()}
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
+    if "help" in options:
+        app.usage(shorthelp=True, writeto_stdout=True)
+        for name, config in configs.items():
+            print(f"\nFields of {name} ({type(config).__name__}):\n\n{config_help(config)}")
+        sys.exit()
+    (config,) = configs.values()
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "-config."))]
     explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
     if explained:
         sys.exit(f"error: {explained[0]}")
-    return app.parse_flags_with_usage(list(arguments))
+    try:
+        return flags.FLAGS(list(arguments))
+    except flags.Error as error:
+        sys.exit("error: " + " ".join(str(error).removeprefix("flag ").split()))

@@ -1,4 +1,4 @@
-"""The parts of a config that a fit and a policy optimisation share: backbone, optimiser, mesh, hosts, checkpoints; and how their fields are checked."""
+"""Parts that every config shares: backbone, optimiser, mesh, hosts, checkpoints; and the checks of their fields."""
 
 import dataclasses
 import math
@@ -27,7 +27,7 @@ def positive(name: str, value) -> None:
 
 
 class Experiment:
-    """Anything that ``get_config()`` may return and launch/train.py can run."""
+    """The base of every config: what ``get_config()`` returns and launch/train.py runs."""
 
     def validate(self) -> "Experiment":
         """Raises ValueError at the first field that no run could use; returns the config."""
@@ -43,20 +43,25 @@ class BackboneConfig:
     tokenizer: str = ""
     """Where the tokenizer comes from; empty: from ``source``."""
 
-    # What trains. Patterns are regular expressions, searched in paths such as "decoder/layers/mlp/up/kernel".
     freeze: tuple[str, ...] = ()
+    """Parameters that do not train: regular expressions, searched in paths such as "decoder/layers/mlp/up/kernel"."""
     lora_rank: int = 0
+    """Rank of LoRA adapters, which train instead of the decoder; 0: no adapters."""
     lora_alpha: float = 16.0
+    """α of LoRA: adapters are scaled by α/rank."""
     lora_targets: tuple[str, ...] = ("q", "k", "v", "o")
-
-    # How it runs.
+    """Modules with adapters, of "q", "k", "v", "o", "gate", "up" and "down"."""
     dtype: str = "bfloat16"
+    """What the backbone computes in: "float32" or "bfloat16". Parameters are float32."""
     remat: str = "full"
+    """What the backward pass recomputes: "none", a "full" layer, or all of a layer but its matrix products ("dots")."""
     unroll: str = "scan"
+    """Layers as one compiled loop ("scan"), or one after the other ("unrolled")."""
     attention: str = "xla"
+    """How attention is computed: "xla", "chunked", "flash" or "blockwise"; the last two suit long rows."""
 
     def runtime(self) -> Runtime:
-        """How the backbone is computed; f32 parameters whatever ``dtype`` is."""
+        """How the backbone is computed; parameters are float32 whatever ``dtype`` is."""
         lora = LoRA(self.lora_rank, self.lora_alpha, tuple(self.lora_targets)) if self.lora_rank else None
         return Runtime(
             dtype=self.dtype, remat=self.remat, unroll=self.unroll, attention=self.attention, lora=lora
@@ -77,22 +82,31 @@ class BackboneConfig:
 
 @dataclass
 class OptimizerConfig:
-    """Adam with decoupled weight decay and a warm-up, unless said otherwise."""
+    """The optimiser: by default Adam with decoupled weight decay, and a warm-up."""
 
     name: str = "adamw"
+    """"adamw", "rmsprop", "adafactor" or "sgd"."""
     learning_rate: float = 1e-5
+    """The highest learning rate, reached at the end of the warm-up."""
     schedule: str = "cosine"
+    """How the learning rate falls after the warm-up: "cosine", "linear" or "constant"."""
     warmup_fraction: float = 0.03
+    """Share of the steps in which the learning rate rises from 0."""
     b1: float = 0.9
+    """Decay of the gradient's running mean."""
     b2: float = 0.95
+    """Decay of the squared gradient's running mean."""
     eps: float = 1e-8
+    """Added to the denominator of an update."""
     moment_dtype: str = "float32"
-    """Of adamw's first moment; "bfloat16" halves it. "adafactor" keeps next to nothing, of either moment."""
+    """Dtype of adamw's first moment; "bfloat16" halves its memory. "adafactor" stores almost nothing of either
+    moment."""
     weight_decay: float = 0.0
+    """Decoupled weight decay, multiplied by the learning rate."""
     clip_norm: float = 1.0
-    """Global gradient norm is clipped to this; 0: no clipping."""
+    """The global gradient norm is clipped to this; 0: no clipping."""
     accumulate: int = 1
-    """Micro-batches a step; the gradient equals the full batch's."""
+    """Micro-batches of a step; their gradient equals the full batch's."""
     cyclic_rate: float = 1.0
     """Hybrids only: learning rate of the cyclic part, as a multiple of the reward's."""
 
@@ -116,15 +130,18 @@ class OptimizerConfig:
 
 @dataclass
 class MeshConfig:
-    """Sizes of the device mesh; at most one may be −1, inferred from the device count."""
+    """Sizes of the device mesh; at most one may be −1, which is inferred from the number of devices."""
 
     data: int = 1
+    """Copies of the parameters; a batch's rows are split over them."""
     fsdp: int = -1
+    """Shards of every parameter; a batch's rows are split over them too."""
     tensor: int = 1
-
-    # Several TPU slices, or hosts of GPUs: as many times ``data`` and ``fsdp`` are these, across the slower network.
+    """Shards of every matrix product."""
     dcn_data: int = 1
+    """Several TPU slices or hosts of GPUs: a factor of ``data`` across the slower network between them."""
     dcn_fsdp: int = 1
+    """A factor of ``fsdp`` across the slower network."""
 
     def validate(self) -> None:
         sizes = dataclasses.asdict(self)
@@ -138,16 +155,16 @@ class MeshConfig:
 
 @dataclass
 class DistributedConfig:
-    """How the hosts of one run find each other; see gpmjax/distributed.py."""
+    """How the hosts of one run find each other (gpmjax/distributed.py)."""
 
     cluster: str = "auto"
-    """"tpu", "slurm", "coordinator", or "none"; "auto": whichever the environment tells of."""
+    """"tpu", "slurm", "coordinator", or "none"; "auto": the one that the environment variables describe."""
     coordinator_address: str = ""
     """HOST:PORT of process 0, the same on every host; empty: JAX_COORDINATOR_ADDRESS."""
     processes: int = 0
-    """How many there are; 0: JAX_NUM_PROCESSES."""
+    """Number of processes; 0: JAX_NUM_PROCESSES."""
     process: int = -1
-    """Index of this one; −1: JAX_PROCESS_ID."""
+    """Index of this process; −1: JAX_PROCESS_ID."""
 
     def validate(self) -> None:
         require_one_of("config.distributed.cluster", self.cluster, CLUSTERS)
@@ -157,12 +174,15 @@ class DistributedConfig:
 
 @dataclass
 class CheckpointConfig:
+    """When a run saves, and what it keeps."""
+
     every: int = 200
     """Steps between checkpoints; 0: only at the end and on SIGTERM or SIGINT."""
     keep: int = 2
-    """The newest ones kept, beside the best by ``metric``."""
+    """Newest checkpoints kept, beside the best one by ``metric``."""
     metric: str = "accuracy"
-    """Of the first eval set: "accuracy" (higher is better) or "nll" (lower is better)."""
+    """What the best checkpoint is chosen by, on the first eval set: "accuracy" (higher is better) or "nll" (lower is
+    better)."""
 
     def validate(self) -> None:
         at_least("checkpoint.every", self.every, 0)

@@ -43,18 +43,23 @@ class PreferenceSpec:
     gate: str = "softmax"
     """λ from logits z: softmax(z), k·softmax(z/√D) ("scaled_softmax", which starts at λ = 1), σ(z), log(1 + eᶻ), or 1 ("none")."""
     normalise: str = "l2"
+    """Embeddings of unit length ("l2"), or as the head gives them ("none")."""
     tau: float = 0.1
+    """Temperature τ of P = σ(s/τ)."""
     tau_mode: str = "fixed"
+    """τ is "fixed", or "learned" from this start."""
     head: str = "linear"
     """What is read: a "linear" map or an "mlp" of the last hidden state, or the next token's log-odds of a "verdict" over the other."""
     mlp_widths: tuple[int, ...] = ()
     """Hidden widths of an MLP head (value and gate alike), e.g. (1024, 512, 256) for layers net.0, .2, .4 and .6."""
     mlp_activation: str = "relu"
+    """Activation of an MLP head: "relu", "gelu", "silu" or "tanh"."""
     gamma: float = 1.0
     """Weight γ in [0, 1] of a hybrid's cyclic part: s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩; 0 is Bradley–Terry."""
     reward_mean: float = 0.0
+    """Bradley–Terry only: the reward is (w·h − mean)/std, as OpenRLHF declares it in config.json; τ divides that reward."""
     reward_std: float = 1.0
-    """Bradley–Terry only: the reward is (w·h − mean)/std, as OpenRLHF declares it in config.json; τ is for rewards so divided."""
+    """Bradley–Terry only: the std of ``reward_mean``'s formula."""
     question: str = ""
     """What the model is asked about responses (gpmjax.data.questions); empty: it reads them as replies."""
     verdicts: tuple[str, ...] = ()
