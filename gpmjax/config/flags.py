@@ -1,35 +1,18 @@
-"""Flags of the command line, made of a dataclass: its fields are their names, its defaults theirs, its docstrings their help."""
+"""Flags of the command line, made of a dataclass: its fields are their names, its defaults theirs, its docstrings their
+help."""
 
-import ast
 import dataclasses
-import functools
-import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from absl import flags
 
+from gpmjax.config.help import field_texts
 from gpmjax.config.judge import CHOICES, DECLARED, RANGES, JudgeConfig
 from gpmjax.models.spec import TAU_RANGE
 
 FLAG_NAMES = {"rows": "rows_per_batch"}
 """Flags that are called otherwise than the field they set."""
-
-
-@functools.cache
-def field_docs(config: type) -> Mapping[str, str]:
-    """The docstring under each field of a dataclass, on one line.
-
-    >>> field_docs(JudgeConfig)["rationale_tokens"]
-    'At most so many tokens a rationale.'
-    """
-    found: dict[str, str] = {}
-    for cls in reversed([cls for cls in config.__mro__ if dataclasses.is_dataclass(cls)]):
-        (tree,) = ast.parse(inspect.getsource(cls)).body
-        for field, doc in zip(tree.body, tree.body[1:], strict=False):
-            if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant):
-                found[field.target.id] = " ".join(doc.value.value.split())
-    return found
 
 
 def judge_flags(
@@ -48,9 +31,9 @@ def judge_flags(
     Returns:
       What the flags say, once they are parsed.
     """
-    names, defaults, docs = FLAG_NAMES | dict(names or {}), dict(defaults or {}), field_docs(JudgeConfig)
+    names, defaults, texts = FLAG_NAMES | dict(names or {}), dict(defaults or {}), field_texts(JudgeConfig)
     holders = {
-        field.name: _define(names.get(field.name, field.name), field, defaults, docs[field.name])
+        field.name: _define(names.get(field.name, field.name), field, defaults, texts[field.name].text)
         for field in dataclasses.fields(JudgeConfig)
         if field.name not in without
     }

@@ -20,7 +20,7 @@ class FieldText(NamedTuple):
     kind: str
     """The annotation, such as "tuple[str, ...]"."""
     text: str
-    """The docstring below the field; where the field takes another class's default, that field's docstring."""
+    """The docstring below the field, on one line; a field with another class's default has that class's docstring."""
 
 
 @functools.cache
@@ -32,15 +32,16 @@ def field_texts(cls: type) -> dict[str, FieldText]:
     'int'
     """
     found: dict[str, FieldText] = {}
+    names = {field.name for field in dataclasses.fields(cls)}
     for base in reversed(cls.__mro__[1:]):
         found |= field_texts(base) if dataclasses.is_dataclass(base) else {}
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(definition, ast.ClassDef)
     for node, after in zip(definition.body, [*definition.body[1:], None], strict=True):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id in names:
             text = ""
             if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                text = str(after.value.value)
+                text = " ".join(str(after.value.value).split())
             elif isinstance(node.value, ast.Attribute) and isinstance(node.value.value, ast.Name):
                 origin = vars(sys.modules[cls.__module__])[node.value.value.id]
                 text = field_texts(origin)[node.value.attr].text
@@ -69,4 +70,4 @@ def _paragraphs(config: Any, default: Any, flag: str) -> Iterator[str]:
         else:
             yield f"{flag}.{name}: {kind} = {value!r}" + (f" (default {usual!r})" if value != usual else "")
             if text:
-                yield textwrap.fill(" ".join(text.split()), WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)
+                yield textwrap.fill(text, WIDTH, initial_indent=" " * 4, subsequent_indent=" " * 4)

@@ -37,7 +37,7 @@ GROUP_RELATIVE = ("ppo", "grpo", "gprl")
 """Policy gradients, whose advantages are relative to all K responses: the best and worst alone would bias them."""
 TOO_LONG = ("refuse", "drop")
 MOST_RESPONSES = 4096
-"""Limit of a prompt's responses, of which all pairs are scored; a larger number is refused before memory is allocated."""
+"""Limit of a prompt's responses, all pairs of which are scored; beyond it memory would run out, so it is refused."""
 
 
 @dataclass
@@ -125,16 +125,17 @@ class PolicyLossConfig:
     method: str = "gpo"
     """"gpo", "sppo", "sppo_hard", "dpo", "ipo", "rebel", "nash_md", "comal", "ppo", "grpo" or "gprl"."""
     estimator: str = "best_and_worst"
-    """Responses in the loss: "all" K, the "best_and_worst" by mean score (the released recipe), or the mean of "both"."""
+    """Responses in the loss: "all" K, the "best_and_worst" by mean score (as released), or the mean of "both"."""
     beta: float = 0.001
     """β, the strength of the pull towards π_t; the step size is 1/β."""
     score: str = "log_odds"
     """What ŝ is the mean of: "log_odds" s/τ (as the released runs, but for ``score_factor``), or the bare "score" s.
     Probabilities are always of log-odds."""
     score_factor: float = 1.0
-    """Every s is multiplied by this factor before signals (ŝ, σ(s/τ), normalised scores) are made of it. The papers have
-    1. The released scoring code amounts to 2: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i], and
-    then reads table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve them."""
+    """Every s is multiplied by this factor before signals (ŝ, σ(s/τ), normalised scores) are made of it. 1 in the
+    papers. The released scoring code amounts to 2: it enters s(i ≻ j)/τ at [i][j] of a table and −s(i ≻ j)/τ at [j][i],
+    and then reads table[i][j] − table[j][i] = 2 s/τ, with rates σ(2 s/τ). Its trainer is not public and may halve
+    them."""
     log_partition: str = "centred"
     """How GPO, SPPO, Nash-MD and COMAL treat log Z: "centred" residuals, in which log Z cancels; "zero" as in (5.7) and
     the released runs (SPPO and Nash-MD: ½); or its "estimate" from the K signals. COMAL is always centred."""

@@ -1,4 +1,4 @@
-"""``--help`` shows every field of a config with its type, value, default and text; a wrong value is told in one line."""
+"""``--help`` shows every field of a config with its type, value, default and text; a wrong value ends in one line."""
 
 import dataclasses
 import subprocess
@@ -28,8 +28,6 @@ def parts(config):
 def test_every_field_is_documented(config):
     texts = field_texts(type(config))
     assert texts.keys() == {field.name for field in dataclasses.fields(config)}
-    if type(config).__name__ == "ScorerConfig":
-        return  # being rewritten
     values = [name for name in texts if not dataclasses.is_dataclass(getattr(config, name))]
     assert [name for name in values if not texts[name].text] == []
     assert not type(config).__doc__.startswith(type(config).__name__ + "("), "dataclass made this docstring"
