@@ -1,8 +1,9 @@
-"""Responses from a policy: drawn here, or asked of a server.
+"""Responses of a policy, drawn on this machine or requested from a server.
 
 logits.py    temperature, top-k, top-p and the draw
-generate.py  K responses a prompt, the prompt encoded once
-rollout.py   one protocol over the local sampler and an OpenAI-compatible endpoint
-endpoint.py  that endpoint
-http.py      requests that are sent again, a bounded number of times, and several at once
+generate.py  K responses to each prompt; the prompt is encoded once
+rollout.py   the Rollout protocol, and a rollout that draws on this machine
+endpoint.py  a rollout that asks an OpenAI-compatible server
+http.py      requests with a bounded number of retries, several at once
+fetch.py     one HTTP request with bounds on its time and size
 """

@@ -1,11 +1,11 @@
 """Responses from a server that speaks OpenAI's completions protocol, such as vLLM or SGLang.
 
-Prompts are sent as token ids, so that what the server continues is what a trainer will see, and BOS is not added twice.
-vLLM sends the response's ids back too; other servers send text alone, which is tokenised again: nearly always, but not by
-necessity, to the tokens that were drawn. Ids that the policy's tokenizer has no text for are not taken, the text is.
+Prompts are sent as token ids, so the server continues exactly the tokens that a trainer will see, and BOS is not added
+twice. vLLM returns the response's token ids. Other servers return text alone, which is tokenised again; the result is
+nearly always, but not necessarily, the tokens that were drawn. A response with ids that the policy's tokenizer has no
+text for is tokenised again too.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,17 +20,17 @@ from gpmjax.sampling.rollout import Prompt, RolloutFailed, Rollouts, prompt_toke
 
 @dataclass(frozen=True)
 class HttpRollout:
-    """Asks the server for "/completions", one request a prompt, several at a time, which it batches.
+    """A ``Rollout`` that sends the server one request to "/completions" per prompt, several at a time.
 
-    When one has failed for good, no more are sent, those under way are waited for, and RolloutFailed carries every prompt's
-    answer that came.
+    After a request has failed for good, no more are sent, and those under way are waited for. RolloutFailed then holds
+    every answer that arrived.
     """
 
     server: Server
     model: str
-    """The name that the server has for the policy."""
+    """The server's name for the policy."""
     chat: ChatFormat
-    """With the policy's own tokenizer."""
+    """The chat format of the policy, with the policy's own tokenizer."""
     plan: SamplingPlan
     samples: int
 
@@ -40,16 +40,18 @@ class HttpRollout:
             raise ValueError(f"samples={self.samples!r}: must be at least 1")
 
     def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
-        """See ``Rollout``; log-probabilities are None, as servers tell those of another distribution than they draw from."""
+        """See ``Rollout``. Log-probabilities are None: servers report those of another distribution than the drawn
+        one."""
         ids = range(len(prompts)) if ids is None else ids
         bodies = [
             self._body(tokens, seed, number)
             for tokens, number in zip(prompt_tokens(self.chat, prompts), ids, strict=True)
         ]
-        read = functools.partial(
-            _choices, samples=self.samples, longest=self.plan.max_new_tokens + 1
-        )  # EOS is sent or not
-        ask = lambda body: self.server.post("completions", body, read)
+        longest = self.plan.max_new_tokens + 1  # some servers send EOS too
+
+        def ask(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+            return self.server.post("completions", body, lambda answer: _choices(answer, self.samples, longest))
+
         answers, failure = run_concurrently(ask, bodies, self.server.concurrency)
         kept = {place: self._read(prompts[place], choices) for place, choices in answers.items()}
         if failure is not None:
@@ -68,7 +70,7 @@ class HttpRollout:
             "temperature": plan.temperature,
             "top_p": plan.top_p,
             "seed": int(np.random.SeedSequence([seed, number]).generate_state(1)[0] >> 1),  # servers take 31 bits
-            # Beyond OpenAI's protocol, known to vLLM and SGLang.
+            # Not in OpenAI's protocol; vLLM and SGLang know them.
             "stop_token_ids": list(plan.stop_tokens),
             "return_token_ids": True,
         }
@@ -83,7 +85,7 @@ class HttpRollout:
         known = range(len(self.chat.tokenizer))
         for choice, retokenised, ended in zip(choices, again, stopped, strict=True):
             said = choice.get("token_ids") or ()
-            # An embedding may have rows that no text belongs to; a server may draw one, a trainer could not say what it was.
+            # A server may draw an embedding row that has no text; a trainer could not read it.
             ids = list(said if said and all(token in known for token in said) else retokenised[:-1])
             if ended and ids[-1:] not in [[stop] for stop in stops]:
                 ids.append(self.chat.tokenizer.eos_token_id)
@@ -92,7 +94,7 @@ class HttpRollout:
 
 
 def _choices(answer: Any, samples: int, longest: int) -> list[Mapping[str, Any]]:
-    """An answer's choices in their order; ValueError when it is not K texts of at most ``longest`` tokens."""
+    """An answer's choices in their order. Raises ValueError unless they are K texts of at most ``longest`` tokens."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not all(_is_choice(choice) for choice in choices):
         raise ValueError("no list of choices, each with a text")

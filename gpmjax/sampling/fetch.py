@@ -1,6 +1,7 @@
-"""One HTTP request with three bounds: seconds of silence, seconds in all, and bytes of the answer.
+"""One HTTP request with three bounds: seconds of silence, seconds in total, and bytes of the answer.
 
-The server is not trusted: it may send a byte a minute for ever, or a body that fills the memory, or redirect elsewhere.
+The server is not trusted. It may send a byte a minute for ever, send a body that fills the memory, or redirect
+elsewhere.
 """
 
 import contextlib
@@ -23,7 +24,8 @@ MAX_ANSWER = 64 << 20
 
 
 class BadStatus(OSError):
-    """The server answered with an error, and may have said after how many seconds to try again (0: it did not)."""
+    """The server answered with an error. ``retry_after``: seconds after which it asks to try again, 0 if it does
+    not."""
 
     def __init__(self, code: int, said: str, retry_after: float = 0.0) -> None:
         super().__init__(f"status {code} ({said})")
@@ -33,10 +35,10 @@ class BadStatus(OSError):
 def fetch(
     url: str, body: bytes, headers: Mapping[str, str], *, timeout: float, total: float, limit: int = MAX_ANSWER
 ) -> bytes:
-    """The body of a server's answer to a POST. Proxies and certificates are those of the environment, as for urllib.
+    """Sends a POST and returns the body of the answer. Proxies and certificates are those that urllib would use.
 
     Args:
-        url: an http or https address; a redirection is not followed, since it would take the password along.
+        url: an http or https address. Redirections are not followed, since they would take the bearer token along.
         timeout: seconds that the server may be silent for.
         total: seconds from the connection's start to the last byte received.
         limit: bytes of the body.
@@ -49,7 +51,7 @@ def fetch(
     """
     with _deadline(total) as watch:
         try:
-            # A connection of its own: one that was kept may be gone, and not every request is sent again.
+            # Every request opens a connection: a kept one may be closed by now, and not every request is sent again.
             with (
                 httpx.Client(trust_env=False, proxy=_proxy(url), verify=_tls(), timeout=timeout) as client,
                 client.stream(
@@ -70,15 +72,15 @@ def fetch(
 
 
 def post_json(url: str, value: Any, *, key: str = "", timeout: float, total: float) -> Any:
-    """The JSON that a server answers to JSON; ``key`` is its bearer token. Raises as ``fetch`` and ``parsed`` do."""
+    """Sends JSON and returns the answer's JSON; ``key`` is a bearer token. Raises as ``fetch`` and ``parsed`` do."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
     return parsed(fetch(url, json.dumps(value).encode(), headers, timeout=timeout, total=total))
 
 
 def parsed(body: bytes) -> Any:
-    """The JSON of an answer; halves of a surrogate pair, which are no text and cannot be written, become U+FFFD.
+    """Parses the JSON of an answer. Unpaired surrogates, which cannot be encoded, become U+FFFD.
 
-    Raises ValueError for what is not JSON, or nested too deeply.
+    Raises ValueError for a body that is not JSON or is nested too deeply.
 
     >>> parsed(b'["\\\\ud83d!", "\\\\ud83d\\\\ude00"]') == ["\\ufffd!", "\\U0001f600"]
     True
@@ -103,7 +105,7 @@ def _body(answer: httpx.Response, limit: int) -> bytes:
 
 
 def _excerpt(answer: httpx.Response) -> str:
-    """The first line of what a server says of an error."""
+    """The first line of an error's body, or the address of a redirection."""
     if answer.next_request is not None:
         return f"leads to {str(answer.next_request.url)[:200]}"
     text = ""
@@ -113,7 +115,7 @@ def _excerpt(answer: httpx.Response) -> str:
 
 
 def _seconds(retry_after: str | None) -> float:
-    """Seconds that a Retry-After header, a number or a date, asks to wait; 0 when it is absent or unreadable.
+    """Seconds that a Retry-After header (a number or a date) asks to wait; 0 if it is absent or unreadable.
 
     >>> _seconds("7"), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon"), _seconds(None)
     (7.0, 0.0, 0.0, 0.0)
@@ -141,9 +143,9 @@ def _proxy(url: str) -> str | None:
 
 @contextlib.contextmanager
 def _deadline(seconds: float) -> Iterator[Callable[[str, dict[str, Any]], None]]:
-    """Yields an httpcore trace that notes a request's sockets; they are shut down when ``seconds`` have passed.
+    """Yields an httpcore trace that records a request's sockets, and shuts them down after ``seconds``.
 
-    httpx bounds every read and write but not their sum, so a server that sends a byte now and then would not end.
+    httpx bounds every single read and write, but not their sum. Raises TimeoutError after ``seconds``.
     """
     sockets: list[socket.socket] = []
     expired = threading.Event()
@@ -175,5 +177,5 @@ def _deadline(seconds: float) -> Iterator[Callable[[str, dict[str, Any]], None]]
         timer.join()
         for connected in sockets:
             connected.close()
-    if expired.is_set():  # a body without a length seems to end well when its connection is ended
+    if expired.is_set():  # a body without a length seems complete when its connection is shut down
         raise TimeoutError(f"no complete answer within {seconds:g} s") from ended

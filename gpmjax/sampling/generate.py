@@ -1,11 +1,11 @@
-"""K responses to each prompt: the prompts encoded once, then one compiled loop that adds a token to every response.
+"""K responses to each prompt: each prompt is encoded once, then one compiled loop adds a token to every response.
 
-Row n of a batch is a prompt, and its K responses go side by side. All shapes are static: prompts are padded to a bucket
-(``bucket``: 32, 48, 64, 96, 128, …), batches to ``rows``, responses have room for ``max_new_tokens``; the loop ends
-early when every response has. So prompts of one bucket share one compiled program.
+Row n of a batch is a prompt, and its K responses are drawn together. All shapes are static: prompts are padded to a
+bucket (``bucket``: 32, 48, 64, 96, 128, …) and batches to ``rows``; responses have room for ``max_new_tokens``. So
+prompts of one bucket share one compiled program. The loop ends early when every response has ended.
 
-The t-th token of response k to prompt ``id`` is drawn with fold_in(fold_in(fold_in(key(seed), id), k), t): it does not
-depend on the batch, its padding or the mesh, but for the last bits of the logits.
+The t-th token of response k to prompt ``id`` is drawn with fold_in(fold_in(fold_in(key(seed), id), k), t). So it does
+not depend on the batch, its padding or the mesh, except through the last bits of the logits.
 """
 
 from collections.abc import Sequence
@@ -27,20 +27,21 @@ SMALLEST_BUCKET = 32
 
 
 class Samples(NamedTuple):
-    """K responses to each of N prompts, M = ``max_new_tokens``; behind a response's end everything is 0."""
+    """K responses to each of N prompts, M = ``max_new_tokens``. Entries after a response's end are 0."""
 
     tokens: np.ndarray
-    """[N, K, M] int32; the stop token that ended a response is its last."""
+    """[N, K, M] int32; a response's stop token is its last token."""
     logprobs: np.ndarray
-    """[N, K, M] float32: of each token, under the distribution it was drawn from, that is after temperature, top-k and top-p."""
+    """[N, K, M] float32: each token's log-probability under the distribution it was drawn from, that is after
+    temperature, top-k and top-p."""
     lengths: np.ndarray
-    """[N, K] int32: tokens of each response, the stop token counted."""
+    """[N, K] int32: tokens of each response, including the stop token."""
     stopped: np.ndarray
-    """[N, K] bool: ended by a stop token, not by running out of room."""
+    """[N, K] bool: True where a stop token ended the response, False where it ran into ``max_new_tokens``."""
 
 
 def bucket(length: int) -> int:
-    """Slots that a prompt of this length is padded to: a power of two or one and a half of it.
+    """Slots that a prompt of this length is padded to: a power of two, or 1.5 times one.
 
     >>> [bucket(length) for length in (1, 32, 33, 65, 100)]
     [32, 32, 48, 96, 128]
@@ -66,19 +67,21 @@ def generate(
     """Draws ``samples`` responses to each prompt.
 
     Args:
-      model: the decoder; how it is run, LoRA and dtype included, is the model's own ``runtime``.
-      params: its parameters, wherever they live.
-      prompts: token ids, each [P] int32, templates and BOS included.
+      model: the decoder; its ``runtime`` holds LoRA, the dtype and the attention implementation.
+      params: the decoder's parameters, on any devices.
+      prompts: token ids, each [P] int32, including template and BOS.
       samples: K ≥ 1.
-      seed: of all keys; the same seed and id give the same responses.
-      ids: a number ≥ 0 for each prompt that names it across batches and runs; by default its place in ``prompts``.
-      mesh: rows are split over its data and fsdp axes; None: no mesh, wherever ``params`` are. Weights split over fsdp
-        travel at every token, those split over tensor do not: prefer data and tensor where a model fits.
-      rows: prompts of a batch, rounded up to what the mesh divides. Memory and speed depend on it, samples do not.
+      seed: seed of all keys; the same seed and id give the same responses.
+      ids: one number ≥ 0 per prompt, which names it across batches and runs; by default its index in ``prompts``.
+      mesh: rows are split over the mesh's data and fsdp axes; None: the computation runs where ``params`` are. Weights
+        split over fsdp are gathered at every token, weights split over tensor are not: prefer data and tensor where a
+        model fits.
+      rows: prompts per batch, rounded up to a multiple that the mesh divides. Memory and speed depend on it, samples do
+        not.
 
     Raises:
-      ValueError: no prompt or an empty one, one that with ``max_new_tokens`` outgrows ``max_positions``, a token that is
-        not in the vocabulary, ids that are not one a prompt, a seed out of range, or a plan that makes no sense.
+      ValueError: no prompt, an empty prompt, a prompt that with ``max_new_tokens`` exceeds ``max_positions``, a token
+        outside the vocabulary, ids that are not one per prompt, a seed out of range, or an invalid plan.
     """
     plan.validate()
     _check(model, params, prompts, samples, plan, rows)
@@ -90,8 +93,12 @@ def generate(
     places = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
     rows = -(-min(rows, len(prompts)) // places) * places
     shape = (len(prompts), samples, plan.max_new_tokens)
-    empty = lambda axes, dtype: np.zeros(shape[:axes], dtype)
-    result = Samples(empty(3, np.int32), empty(3, np.float32), empty(2, np.int32), empty(2, bool))
+    result = Samples(
+        tokens=np.zeros(shape, np.int32),
+        logprobs=np.zeros(shape, np.float32),
+        lengths=np.zeros(shape[:2], np.int32),
+        stopped=np.zeros(shape[:2], bool),
+    )
     for slots in sorted({bucket(len(prompt)) for prompt in prompts}):
         same = [n for n, prompt in enumerate(prompts) if bucket(len(prompt)) == slots]
         for start in range(0, len(same), rows):
@@ -108,7 +115,7 @@ class _Batch(NamedTuple):
     tokens: Array
     """[N, P] int32."""
     lengths: Array
-    """[N] int32; 0 on rows that hold no prompt."""
+    """[N] int32; 0 in rows that hold no prompt."""
     ids: Array
     """[N] uint32."""
 
@@ -167,12 +174,15 @@ def _draw_batch(
     hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
 
     def add_token(step: Array, hidden: Array, samples: Samples, past: Past) -> _State:
-        """Draws token ``step`` of every response that goes on, from the hidden states [N, K, D] before it."""
+        """Draws token ``step`` of every response that has not ended, from the hidden states [N, K, D] before it."""
         logits = model.apply({"params": params}, hidden, method="logits")
         now = jax.vmap(jax.random.fold_in, (0, None))(keys.reshape(-1), step)
         drawn = draw(now, logits.reshape(-1, logits.shape[-1]), plan)
         tokens, logprobs = (jnp.where(samples.stopped, 0, x.reshape(samples.stopped.shape)) for x in drawn)
-        put = lambda whole, new: jax.lax.dynamic_update_slice_in_dim(whole, new[:, :, None], step, axis=2)
+
+        def put(whole: Array, new: Array) -> Array:
+            return jax.lax.dynamic_update_slice_in_dim(whole, new[:, :, None], step, axis=2)
+
         ends = jnp.isin(tokens, jnp.array(plan.stop_tokens, jnp.int32))
         samples = Samples(
             tokens=put(samples.tokens, tokens),
@@ -191,7 +201,7 @@ def _draw_batch(
         hidden, past = decode_step(model, params, tokens, DecodeStep(batch.lengths, newest), state.past)
         return add_token(state.step, hidden, state.samples, past)
 
-    # The last token drawn is never looked back at.
+    # No token attends to the last one, so the cache has one slot fewer.
     past = _split_rows(empty_past(*prompt, count, max(plan.max_new_tokens - 1, 1)), mesh, axis=1)
     start = _split_rows(_no_samples(batch, count, plan), mesh, axis=0)
     hidden = jnp.broadcast_to(hidden, (hidden.shape[0], count, hidden.shape[2]))
@@ -203,7 +213,7 @@ _generate = jax.jit(_draw_batch, static_argnames=("model", "count", "plan", "mes
 
 
 def _no_samples(batch: _Batch, count: int, plan: SamplingPlan) -> Samples:
-    """Nothing drawn yet; on rows that hold no prompt, nothing ever will be."""
+    """Samples before the first token; rows that hold no prompt count as stopped."""
     rows = batch.lengths.shape[0]
     room = jnp.zeros((rows, count, plan.max_new_tokens), jnp.int32)
     stopped = jnp.broadcast_to(batch.lengths[:, None] == 0, (rows, count))
@@ -218,15 +228,21 @@ def _sample_keys(seed: Array, ids: Array, count: int) -> Array:
 
 
 def _computed_in(params: Any, dtype: str) -> Any:
-    """Parameters in the compute dtype, once instead of at every token; norms, which are float32 inside, stay as they are."""
-    cast = lambda path, leaf: leaf if path[-1].key == "scale" else leaf.astype(dtype)
+    """Casts parameters to the compute dtype once, not at every token. Norms compute in float32 and keep their dtype."""
+
+    def cast(path: tuple[Any, ...], leaf: Array) -> Array:
+        return leaf if path[-1].key == "scale" else leaf.astype(dtype)
+
     return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def _split_rows(tree: Any, mesh: Mesh | None, axis: int) -> Any:
-    """``tree`` with rows, at ``axis``, split over the mesh; where the other axes live is left to the compiler."""
+    """Splits ``axis``, which holds rows, over the mesh; the compiler places the other axes."""
     if mesh is None:
         return tree
-    split = lambda leaf: P(*(BATCH[0] if a == axis else P.UNCONSTRAINED for a in range(leaf.ndim)))
-    place = lambda leaf: jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, split(leaf)))
+
+    def place(leaf: Array) -> Array:
+        split = P(*(BATCH[0] if a == axis else P.UNCONSTRAINED for a in range(leaf.ndim)))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, split))
+
     return jax.tree.map(place, tree)

@@ -1,4 +1,4 @@
-"""Requests to a JSON server that may be busy, slow or not there: each sent again, but not for ever, several at a time."""
+"""Requests to a JSON server that may be busy, slow or down: a bounded number of retries, several requests at a time."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -14,31 +14,32 @@ from gpmjax.sampling.fetch import BadStatus, post_json
 T = TypeVar("T")
 S = TypeVar("S")
 
-# Too many requests, or a server that is not there yet or not any more; another 4xx will not get better by asking again.
+# Too many requests, or a server that is starting or stopping; other 4xx errors are permanent.
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where a server is, and how patiently it is asked.
+    """Where a server is, and how often and how long it is asked.
 
-    A request that fails for want of a server, of time or of sense in the answer is sent again, at most ``retries`` times,
-    after ``backoff``, 2 ``backoff``, 4 ``backoff``, … seconds, but never more than a minute.
+    A request is sent again, at most ``retries`` times, when there is no connection, no answer in time, a malformed
+    answer or a busy server. The wait before is ``backoff``, 2 ``backoff``, 4 ``backoff``, … seconds, or as long as the
+    server asks for (Retry-After), but at most a minute.
     """
 
     url: str
-    """Such as "http://localhost:8000/v1"."""
+    """Base URL, such as "http://localhost:8000/v1"."""
     timeout: float = 600.0
-    """Seconds that a request may be silent for."""
+    """Seconds that the server may be silent for."""
     retries: int = 4
     backoff: float = 1.0
     concurrency: int = 16
     """Requests at a time."""
     key: str = field(default="", repr=False)
-    """Bearer token, where the server wants one."""
+    """Bearer token, if the server requires one."""
     total: float = 0.0
-    """Seconds that a request may take in all; 0: twice ``timeout``."""
+    """Seconds that a request may take in total; 0: twice ``timeout``."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -57,9 +58,9 @@ class Server:
         return f"{self.url.rstrip('/')}/{path}"
 
     def post(self, path: str, body: Mapping[str, Any], read: Callable[[Any], T]) -> T:
-        """What ``read`` makes of the answer's JSON; ``read`` raises ValueError for an answer that makes no sense.
+        """Sends ``body`` and returns ``read`` of the answer's JSON; ``read`` raises ValueError for a malformed answer.
 
-        Raises OSError, one line naming the URL, when there is no answer to be had.
+        Raises OSError, one line that names the URL, when the last attempt fails too.
         """
         url, total = self.address(path), self.total or 2 * self.timeout
 
@@ -93,16 +94,16 @@ def _worth_repeating(error: BaseException) -> bool:
 
 
 class Done(NamedTuple):
-    """What became of a list of tasks."""
+    """Results of concurrent work on a list of items."""
 
     kept: dict[int, Any]
-    """Place → result, of those that ended well."""
+    """Index → result of each item that succeeded."""
     failure: Exception | None
-    """The first one's, by place, that did not."""
+    """The exception of the failed item with the lowest index."""
 
 
 def run_concurrently(work: Callable[[S], T], items: Sequence[S], workers: int) -> Done:
-    """``work`` of every item, ``workers`` at a time; once one has failed no more are begun, and those under way end."""
+    """Calls ``work`` on every item, ``workers`` at a time. After a failure, no item is started; running ones finish."""
     failed = threading.Event()
     kept, failures = {}, {}
 
@@ -119,5 +120,5 @@ def run_concurrently(work: Callable[[S], T], items: Sequence[S], workers: int) -
     try:
         wait([pool.submit(attempt, place) for place in range(len(items))])
     finally:
-        pool.shutdown(cancel_futures=True)  # an interruption of the wait, too, lets those under way end
+        pool.shutdown(cancel_futures=True)  # after an interruption, too, running items finish
     return Done(dict(sorted(kept.items())), failures[min(failures)] if failures else None)

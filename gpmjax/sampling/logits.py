@@ -1,11 +1,10 @@
 """From logits to one token: temperature, then top-k, then top-p, then a draw.
 
-What is drawn from is the softmax of the *filtered* logits; its log-probability is what a sample reports. At temperature 0
-that is a point mass on the largest logit, whose log-probability is 0.
+Tokens are drawn from the softmax of the *filtered* logits, and a sample reports log-probabilities of that distribution.
+At temperature 0 it is a point mass on the largest logit, with log-probability 0.
 
-Both cuts ask one question, "how low may a logit be and still be in?", and bisection over the 2³² float32 numbers answers
-it exactly: 32 passes over the vocabulary instead of a sort. Equals are treated alike, so tokens tied with the last one in
-are in too.
+Top-k and top-p each keep the logits above a threshold. Bisection over the 2³² float32 numbers finds the threshold
+exactly, in 32 passes over the vocabulary instead of a sort. Tokens whose logits equal the threshold are all kept.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ OUT = -jnp.inf
 
 @dataclasses.dataclass(frozen=True)
 class SamplingPlan:
-    """How responses are drawn. The defaults are the released recipe's (temperature 0.7, top-p 0.9).
+    """Settings for drawing responses. The defaults are the released recipe's (temperature 0.7, top-p 0.9).
 
     >>> SamplingPlan(max_new_tokens=8, temperature=-1.0).validate()
     Traceback (most recent call last):
@@ -32,18 +31,18 @@ class SamplingPlan:
 
     max_new_tokens: int
     temperature: float = 0.7
-    """Logits are divided by it; 0 takes the largest one."""
+    """Divides the logits; 0 takes the largest logit."""
     top_k: int = 0
     """Keep the k largest logits; 0 keeps all."""
     top_p: float = 0.9
     """Keep the smallest set of most probable tokens whose probabilities sum to this or more; 1 keeps all."""
     stop_tokens: tuple[int, ...] = ()
-    """A response ends with the first of these that it draws."""
+    """A response ends with the first of these tokens that is drawn."""
     textless: tuple[tuple[int, int], ...] = ()
-    """Ranges [first, end) of ids that no text belongs to; they are never drawn. See ``textless``."""
+    """Ranges [first, end) of token ids without a text, which are never drawn. See the function ``textless``."""
 
     def validate(self) -> "SamplingPlan":
-        """Returns itself; raises ValueError, one line, naming the field."""
+        """Returns the plan itself. Raises ValueError, one line that names the field."""
         if self.max_new_tokens < 1:
             raise ValueError(f"max_new_tokens={self.max_new_tokens}: must be at least 1")
         if not 0 <= self.temperature < float("inf"):
@@ -64,8 +63,8 @@ class SamplingPlan:
 def textless(tokenizer: Any, rows: int) -> tuple[tuple[int, int], ...]:
     """Ranges of the ids below ``rows`` that a tokenizer has no text for.
 
-    Embeddings are often padded to a round number of rows. What a model says of those rows was never trained, and a response
-    that held one could be neither read nor written.
+    Embeddings are often padded to a round number of rows. The padding rows are untrained, and a response that held one
+    could not be decoded.
     """
     known = np.zeros(rows + 2, bool)
     known[[0, -1]] = True  # so that every range has two ends
@@ -76,7 +75,7 @@ def textless(tokenizer: Any, rows: int) -> tuple[tuple[int, int], ...]:
 
 
 def filtered(logits: Float[Array, "*batch V"], plan: SamplingPlan) -> Float[Array, "*batch V"]:
-    """Logits of the distribution that is drawn from; −inf where the plan leaves a token out.
+    """Logits of the distribution that tokens are drawn from; −inf for tokens that the plan excludes.
 
     >>> filtered(jnp.array([0.0, 2.0, 1.0, 1.0]), SamplingPlan(1, temperature=0.5, top_k=2, top_p=1.0)).tolist()
     [-inf, 4.0, 2.0, 2.0]
@@ -101,16 +100,14 @@ def filtered(logits: Float[Array, "*batch V"], plan: SamplingPlan) -> Float[Arra
 
 
 def draw(keys: Array, logits: Float[Array, "B V"], plan: SamplingPlan) -> tuple[Int[Array, "B"], Float[Array, "B"]]:
-    """A token of each row, drawn with the row's own key, and its log-probability.
+    """Draws a token for each row with the row's own key, and returns it with its log-probability.
 
-    With one key a row, what a row draws does not depend on which other rows there are.
+    Because every row has its own key, its token does not depend on the other rows.
     """
     logits = filtered(logits, plan)
-    if plan.temperature == 0.0:
-        tokens = jnp.argmax(logits, axis=-1)
-    else:
-        tokens = jax.vmap(jax.random.categorical)(keys, logits)
-    # Of the chosen token only: a row's [V] log-probabilities are not needed.
+    greedy = plan.temperature == 0.0
+    tokens = jnp.argmax(logits, axis=-1) if greedy else jax.vmap(jax.random.categorical)(keys, logits)
+    # Only the chosen token's log-probability is needed, not all [V].
     chosen = jnp.take_along_axis(logits, tokens[:, None], axis=-1)[:, 0]
     return tokens.astype(jnp.int32), chosen - jax.nn.logsumexp(logits, axis=-1)
 
@@ -120,8 +117,8 @@ def _most(logits: Array, weights: Array, need: float) -> Array:
     order = _ordered(logits)
 
     def halve(_, bounds):
-        low, high = bounds  # the sum at ``low`` is enough, the one above ``high`` is not
-        middle = (low | high) - ((low ^ high) >> 1)  # of two integers, rounded up, without overflow
+        low, high = bounds  # the weights at or above ``low`` sum to enough, those above ``high`` do not
+        middle = (low | high) - ((low ^ high) >> 1)  # the mean of two integers, rounded up, without overflow
         enough = jnp.sum(jnp.where(order >= middle, weights, 0.0), axis=-1, keepdims=True) >= need
         return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
 
@@ -131,11 +128,11 @@ def _most(logits: Array, weights: Array, need: float) -> Array:
 
 
 def _ordered(x: Float[Array, "*batch V"]) -> Int[Array, "*batch V"]:
-    """int32 numbers in the order of the float32 ones.
+    """Maps float32 numbers to int32 numbers of the same order.
 
     >>> _ordered(jnp.array([-jnp.inf, -2.0, -0.0, 0.0, 1.0])).tolist()
     [-2139095041, -1073741825, 0, 0, 1065353216]
     """
-    # −0 and 0 are equal numbers of different bits.
+    # −0 and 0 are equal but have different bits.
     bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)

@@ -1,6 +1,6 @@
-"""Where responses come from: one protocol, and the sampler on this machine behind it; ``endpoint`` has a server behind it.
+"""The ``Rollout`` protocol, and ``LocalRollout``, which draws on this machine; ``endpoint.HttpRollout`` asks a server.
 
-A rollout takes prompts as messages and gives, for each, K responses as text and as the policy's own tokens.
+A rollout takes prompts as messages and returns, for each, K responses as text and as the policy's own tokens.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ class Rollouts(NamedTuple):
     """K responses to one prompt."""
 
     texts: tuple[str, ...]
-    """Without the token that ended them, with what the generation header wrote of the answer, such as "<think>"."""
+    """The responses without their stop token, with the part that the generation header wrote, such as "<think>"."""
     tokens: tuple[np.ndarray, ...]
     """Each [N] int32; ends in a stop token when the response stopped by itself."""
     logprobs: tuple[np.ndarray, ...] | None
-    """Each [N] float32, of the tokens under the distribution they were drawn from; None where a server does not tell."""
+    """Each [N] float32: the tokens' log-probabilities under the distribution they were drawn from; None if unknown."""
     stopped: tuple[bool, ...]
     """False where a response ran into ``max_new_tokens``."""
 
@@ -36,15 +36,17 @@ class Rollout(Protocol):
     """Draws K responses to each prompt."""
 
     def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
-        """Responses in the order of ``prompts``; ``ids`` name prompts across calls and default to their places.
+        """Returns responses in the order of ``prompts``; ``ids`` name prompts across calls and default to their
+        indices.
 
-        Raises RolloutFailed, which holds what was drawn so far; ValueError for prompts that cannot be answered.
+        Raises RolloutFailed, which holds the responses drawn so far, and ValueError for prompts that cannot be
+        answered.
         """
         ...
 
 
 class RolloutFailed(OSError):
-    """Not every prompt was answered. ``kept``: place in ``prompts`` → the Rollouts that were."""
+    """Some prompts were not answered. ``kept`` holds the answered ones: index in ``prompts`` → Rollouts."""
 
     def __init__(self, message: str, kept: Mapping[int, Rollouts]) -> None:
         super().__init__(message)
@@ -53,13 +55,13 @@ class RolloutFailed(OSError):
 
 @dataclasses.dataclass(frozen=True)
 class LocalRollout:
-    """Draws on this machine's devices; ids that the tokenizer has no text for are never drawn."""
+    """Draws on this machine's devices. Token ids without a text are never drawn."""
 
     model: Decoder
     params: Any
     chat: ChatFormat
     plan: SamplingPlan
-    """Without stop tokens, the tokenizer's EOS stops."""
+    """If the plan has no stop tokens, the tokenizer's EOS is the stop token."""
     samples: int
     mesh: Mesh | None = None
     rows: int = 8
@@ -81,23 +83,24 @@ class LocalRollout:
         return [self._read(*rows) for rows in zip(*drawn, strict=True)]
 
     def _read(self, tokens: np.ndarray, logprobs: np.ndarray, lengths: np.ndarray, stopped: np.ndarray) -> Rollouts:
-        cut = lambda rows: tuple(row[:length] for row, length in zip(rows, lengths, strict=True))
-        ids = cut(tokens)
+        ids, cut_logprobs = (
+            tuple(row[:length] for row, length in zip(rows, lengths, strict=True)) for rows in (tokens, logprobs)
+        )
         spoken = [row[: len(row) - ended] for row, ended in zip(ids, stopped, strict=True)]
         texts = self.chat.tokenizer.batch_decode(spoken, skip_special_tokens=True)
         texts = [self.chat.opening + text for text in texts]
-        return Rollouts(tuple(texts), ids, cut(logprobs), tuple(map(bool, stopped)))
+        return Rollouts(tuple(texts), ids, cut_logprobs, tuple(map(bool, stopped)))
 
 
 def stopping(plan: SamplingPlan, chat: ChatFormat) -> SamplingPlan:
-    """The plan, with EOS as its stop token if it names none."""
+    """The plan, with EOS as its stop token if it has none."""
     return plan if plan.stop_tokens else dataclasses.replace(plan, stop_tokens=(chat.tokenizer.eos_token_id,))
 
 
 def prompt_tokens(chat: ChatFormat, prompts: Sequence[Prompt]) -> list[np.ndarray]:
-    """Each prompt's token ids [P] int32, generation header included.
+    """Token ids [P] int32 of each prompt, including the generation header.
 
-    Raises ValueError naming the prompt that is empty, or that the template refuses.
+    Raises ValueError, which names the prompt, for an empty prompt or one that the template refuses.
     """
     for place, prompt in enumerate(prompts):
         if not prompt or not prompt[-1].content.strip():

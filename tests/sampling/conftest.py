@@ -1,4 +1,4 @@
-"""A tiny model of every family, and a real tokenizer's chat."""
+"""A tiny model of every family, and the chat format of a real tokenizer."""
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ FAMILIES = {
 
 
 def _with_params(config, seed=0):
-    """(model, parameters), every array random; logits are a few units large, so that no token is certain."""
+    """(model, parameters). Every array is random; logits are a few units large, so that no token is certain."""
     model = Decoder(config.validate())
     rng = np.random.default_rng(seed)
 
@@ -62,13 +62,13 @@ def family(request):
 
 @pytest.fixture(scope="session")
 def tiny():
-    """(model, parameters), where the family does not matter: the one with the most that could go wrong."""
+    """(model, parameters) for tests of any one family: Gemma 2, which has the most features."""
     return _with_params(DecoderConfig(**FAMILIES["gemma2"]))
 
 
 @pytest.fixture(scope="session")
 def full_logits():
-    """(model, params, sequences of ids) → each one's next-token logits [T, V], by a full forward pass of all."""
+    """(model, params, sequences of ids) → next-token logits [T, V] of each, by a full forward pass."""
 
     def compute(model, params, sequences):
         lengths = np.array([len(ids) for ids in sequences], np.int32)
@@ -89,7 +89,7 @@ def full_logits():
 
 @pytest.fixture(scope="session")
 def prompts():
-    """Prompts shorter and longer than the window, and of two buckets."""
+    """Prompts shorter and longer than the window, in two buckets."""
     rng = np.random.default_rng(7)
     return [rng.integers(1, 64, length).astype(np.int32) for length in (3, 9, 1, 35, 12)]
 

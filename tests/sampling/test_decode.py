@@ -1,4 +1,4 @@
-"""Decoding from a cache is the full forward pass, taken a token at a time."""
+"""Decoding from a cache equals the full forward pass, one token at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,9 @@ def test_cached_decode_equals_full_forward(family, full_logits):
     rng = np.random.default_rng(0)
     prompts = rng.integers(1, 64, (2, SLOTS)).astype(np.int32)
     responses = rng.integers(1, 64, (2, RESPONSES, STEPS)).astype(np.int32)
-    logits = lambda hidden: model.apply({"params": params}, hidden, method="logits")
+
+    def logits(hidden):
+        return model.apply({"params": params}, hidden, method="logits")
 
     @jax.jit
     def decode(prompts, responses):

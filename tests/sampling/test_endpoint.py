@@ -1,4 +1,4 @@
-"""The HTTP rollout against a real server on the loopback interface, well-behaved and not."""
+"""The HTTP rollout, tested against a real server on the loopback interface that behaves well or badly."""
 
 import json
 
@@ -15,7 +15,7 @@ PROMPTS = [user("Tea or coffee?"), user("Why?")]
 
 
 def choices(body):
-    """K choices, out of order; the last one was cut."""
+    """K choices in reverse order; choice K − 1 was cut."""
     texts = [f"Answer {k} to {len(body['prompt'])} tokens." for k in range(body["n"])]
     made = [{"index": k, "text": text, "finish_reason": "stop"} for k, text in enumerate(texts)]
     made[-1]["finish_reason"] = "length"
@@ -79,29 +79,29 @@ def test_a_request_says_all_that_the_plan_says(server, rollout, chat):
     assert body["stop_token_ids"] == [chat.tokenizer.eos_token_id]
     assert (path, authorization) == ("/v1/completions", "Bearer secret")
     assert "secret" not in repr(rollout(key="secret"))
-    # A prompt's seed is its own: the same in another batch, another for another prompt.
+    # A prompt has its own seed, whatever the batch.
     sent = [(tuple(body["prompt"]), body["seed"]) for _, body, _ in server.requests]
     assert len(sent) == 3 and len(set(sent)) == 2 and len({seed for _, seed in sent}) == 2
     assert {prompt for prompt, _ in sent} == {tuple(ids.tolist()) for ids in prompt_tokens(chat, PROMPTS)}
 
 
-def test_token_ids_are_taken_where_the_server_sends_them(server, rollout, chat):
+def test_token_ids_are_used_if_the_server_sends_them(server, rollout, chat):
     eos = chat.tokenizer.eos_token_id
 
     def with_ids(handler, body):
         made = choices(body)
-        for choice, ids in zip(made, ([40, 41], [50, eos], [60, 61])):
+        for choice, ids in zip(made, ([40, 41], [50, eos], [60, 61]), strict=True):
             choice["token_ids"] = ids
         handler.reply(200, json.dumps({"choices": made}))
 
     server.script = [with_ids]
     (found,) = rollout()(PROMPTS[:1], seed=0)
-    # The last was cut; the others end in EOS, whether the server counts it or not.
+    # The last one was cut. The others end in EOS, whether the server includes it or not.
     assert [tokens.tolist() for tokens in found.tokens] == [[60, 61, eos], [50, eos], [40, 41]]
 
 
 @pytest.mark.parametrize("ids", [[10**9], [-1, 40], [40, 10**400]])
-def test_ids_without_a_text_are_not_taken_but_the_text_is(server, rollout, chat, ids):
+def test_a_response_with_ids_that_have_no_text_is_tokenised_again(server, rollout, chat, ids):
     made = [{"text": "Tea.", "finish_reason": "length", "token_ids": ids}]
     server.script = [lambda handler, body: handler.reply(200, json.dumps({"choices": made}))]
     (found,) = rollout(samples=1)(PROMPTS[:1], seed=0)
@@ -109,7 +109,7 @@ def test_ids_without_a_text_are_not_taken_but_the_text_is(server, rollout, chat,
 
 
 @pytest.mark.parametrize("ids", [7, "ab", [True], [1.5], {"a": 1}])
-def test_ids_that_are_none(server, rollout, ids):
+def test_malformed_token_ids(server, rollout, ids):
     server.script = [
         lambda handler, body: handler.reply(200, json.dumps({"choices": [{"text": "Tea.", "token_ids": ids}]}))
     ]
@@ -130,7 +130,7 @@ def test_ids_that_are_none(server, rollout, ids):
     ],
     ids=["503", "429", "no json", "no index", "no object", "too few", "hang up"],
 )
-def test_two_failures_are_survived(server, rollout, bad):
+def test_two_failures_are_retried(server, rollout, bad):
     server.script = [bad, bad, answer]
     (found,) = rollout()(PROMPTS[:1], seed=0)
     assert len(found.texts) == 3 and len(server.requests) == 3
@@ -146,7 +146,7 @@ def test_two_failures_are_survived(server, rollout, bad):
     ],
     ids=["500", "no json", "too few", "hang up"],
 )
-def test_the_third_is_an_error_that_names_the_url(server, rollout, bad, message):
+def test_the_third_failure_is_an_error_that_names_the_url(server, rollout, bad, message):
     server.script = [bad]
     with pytest.raises(RolloutFailed, match=message) as caught:
         rollout()(PROMPTS[:1], seed=0)
@@ -164,7 +164,7 @@ def test_a_stalled_server_times_out_and_other_prompts_are_kept(server, rollout):
     assert list(caught.value.kept) == [0] and caught.value.kept[0].stopped == (True, True, False)
 
 
-def test_what_the_server_refuses_is_not_asked_again(server, rollout):
+def test_a_refused_request_is_not_sent_again(server, rollout):
     server.script = [status(400, '{"message": "prompt of 9000 tokens is too long"}')]
     with pytest.raises(RolloutFailed, match="status 400 .*9000 tokens is too long"):
         rollout()(PROMPTS[:1], seed=0)
@@ -172,7 +172,7 @@ def test_what_the_server_refuses_is_not_asked_again(server, rollout):
 
 
 def test_no_server_at_all(rollout, server):
-    gone = "http://127.0.0.1:9"  # "discard": nothing listens there
+    gone = "http://127.0.0.1:9"  # the "discard" port: nothing listens on it
     with pytest.raises(RolloutFailed, match=r"http://127.0.0.1:9/completions: no connection \(.*refused.*\), 1 times"):
         HttpRollout(Server(gone, retries=0), "policy", rollout().chat, SamplingPlan(4), 1)(PROMPTS[:1], seed=0)
 

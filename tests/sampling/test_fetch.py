@@ -1,4 +1,4 @@
-"""Servers that mean harm, or have lost their mind: time and memory are bounded, and no password goes elsewhere."""
+"""Malicious and broken servers: time and memory are bounded, and the bearer token goes nowhere else."""
 
 import gzip
 import json
@@ -17,7 +17,7 @@ def post(url, **bounds):
 
 
 def trickle(*, after: str):
-    """A byte every 20 ms for ever, each of which ends a silence; from the headers on, or from the body on."""
+    """Sends a byte every 20 ms for ever, after the headers or within them, so no silence is long."""
 
     def behave(handler, body):
         raw = handler.wfile
@@ -35,7 +35,7 @@ def trickle(*, after: str):
 
 
 @pytest.mark.parametrize("after", ["headers", "status"])
-def test_a_server_that_never_ends_is_ended(http_server, after):
+def test_an_endless_answer_ends_at_the_total_time(http_server, after):
     http_server.script = [trickle(after=after)]
     began = time.monotonic()
     with pytest.raises(TimeoutError, match="no complete answer within 0.5 s"):
@@ -47,7 +47,7 @@ def good(handler, body):
     handler.reply(200, "[1]")
 
 
-def test_retries_after_it(http_server):
+def test_an_endless_answer_is_retried(http_server):
     http_server.script = [trickle(after="headers"), good]
     server = Server(http_server.url, timeout=0.3, backoff=0.01)
     assert server.post("x", {}, lambda answer: answer) == [1]
@@ -89,7 +89,7 @@ def test_the_environments_proxy_is_asked_unless_the_host_is_exempt(http_server, 
         Server("http://far.invalid/v1", retries=0).post("x", {}, list)
 
 
-def test_no_thread_and_no_packed_body(http_server):
+def test_no_thread_is_left_and_no_body_is_decompressed(http_server):
     def packed(handler, body):
         assert handler.headers["Accept-Encoding"] == "identity"
         handler.send_response(200)
@@ -105,7 +105,7 @@ def test_no_thread_and_no_packed_body(http_server):
 
 
 @pytest.mark.parametrize("announced", [True, False])
-def test_a_body_that_would_fill_the_memory(http_server, announced):
+def test_a_body_has_a_limit(http_server, announced):
     def flood(handler, body):
         handler.send_response(200)
         if announced:
@@ -133,13 +133,13 @@ def test_a_redirection_is_not_followed(http_server):
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "{"], ids=lambda text: text[:5])
-def test_what_no_reader_can_read_is_malformed(http_server, text):
+def test_an_answer_that_is_no_json_is_malformed(http_server, text):
     http_server.script = [lambda handler, body: handler.reply(200, text)]
     with pytest.raises(OSError, match=r"x: malformed answer \(.*\), 1 times"):
         Server(http_server.url, retries=0).post("x", {}, lambda answer: answer)
 
 
-def test_half_a_surrogate_pair_becomes_a_replacement_character(http_server):
+def test_an_unpaired_surrogate_becomes_a_replacement_character(http_server):
     http_server.script = [
         lambda handler, body: handler.reply(200, json.dumps({"text": "a\ud83d", "b": ["\ude00 \U0001f600"]}))
     ]
@@ -165,6 +165,6 @@ def test_bad_settings(field, value):
     assert str(error.value).startswith(f"{field}={value!r}: must be ")
 
 
-def test_a_server_without_tls_where_tls_is_asked_for(http_server):
+def test_https_to_a_server_without_tls_is_an_error(http_server):
     with pytest.raises(OSError, match=r"x: no connection \(.*SSL.*\), 1 times"):
         Server(http_server.url.replace("http:", "https:"), timeout=5.0, retries=0).post("x", {}, lambda answer: answer)

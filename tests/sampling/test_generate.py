@@ -1,4 +1,4 @@
-"""Whole responses: what they are drawn from, what they may depend on, where they end, and what drawing them costs."""
+"""Whole responses: their distribution, what they may depend on, where they end, and the memory they take."""
 
 import dataclasses
 
@@ -38,7 +38,9 @@ def of_prompts(samples: Samples, places) -> Samples:
 
 
 def test_logprobs_are_those_of_the_filtered_distribution_in_a_full_forward(tiny, prompts, drawn, full_logits):
-    sequences = [np.concatenate([prompt, ids]) for prompt, rows in zip(prompts, drawn.tokens) for ids in rows]
+    sequences = [
+        np.concatenate([prompt, ids]) for prompt, rows in zip(prompts, drawn.tokens, strict=True) for ids in rows
+    ]
     whole = np.stack([logits[-PLAN.max_new_tokens - 1 : -1] for logits in full_logits(*tiny, sequences)])
     logprobs = np.asarray(jax.nn.log_softmax(filtered(jnp.asarray(whole), PLAN)))
     tokens = drawn.tokens.reshape(-1, PLAN.max_new_tokens)
@@ -47,7 +49,7 @@ def test_logprobs_are_those_of_the_filtered_distribution_in_a_full_forward(tiny,
     np.testing.assert_allclose(drawn.logprobs.reshape(tokens.shape), theirs, atol=2e-5)
 
 
-def test_samples_are_many_and_repeatable(tiny, prompts, drawn):
+def test_samples_differ_and_are_repeatable(tiny, prompts, drawn):
     assert len({ids.tobytes() for rows in drawn.tokens for ids in rows}) == len(prompts) * SAMPLES
     assert_same(generate(*tiny, prompts, samples=SAMPLES, plan=PLAN, seed=5, rows=len(prompts)), drawn)
     other = generate(*tiny, prompts, samples=SAMPLES, plan=PLAN, seed=6, rows=len(prompts))
@@ -58,10 +60,10 @@ def test_a_sample_does_not_depend_on_its_batch(tiny, prompts, drawn):
     order = [4, 2, 0]
     few = generate(*tiny, [prompts[n] for n in order], samples=SAMPLES, plan=PLAN, seed=5, ids=order, rows=2)
     assert_same(few, of_prompts(drawn, order))
-    # Nor on how many siblings it has.
+    # It does not depend on the number of samples.
     one = generate(*tiny, prompts[:3], samples=1, plan=PLAN, seed=5, rows=3)
     np.testing.assert_array_equal(one.tokens[:, 0], drawn.tokens[:3, 0])
-    # But on the prompt's id it does.
+    # It depends on the prompt's id.
     renamed = generate(*tiny, prompts[:3], samples=1, plan=PLAN, seed=5, rows=3, ids=[7, 8, 9])
     assert (renamed.tokens != one.tokens).any(axis=(1, 2)).all()
 
@@ -75,7 +77,7 @@ def test_a_sample_does_not_depend_on_the_mesh(tiny, prompts, drawn, sizes):
     shardings = tree_shardings(mesh, params)
     assert shardings["layers"]["mlp"]["up"]["kernel"].spec == P(None, "fsdp", "tensor")
     placed = jax.device_put(params, shardings)
-    # As training runs it: with its rows pinned to the mesh.
+    # As in training: rows are pinned to the mesh.
     model = model.clone(runtime=Runtime(mesh=mesh))
     assert_same(generate(model, placed, prompts, samples=SAMPLES, plan=PLAN, seed=5, mesh=mesh, rows=8), drawn)
 
@@ -91,11 +93,11 @@ def test_first_tokens_have_the_frequencies_of_the_full_forward(tiny, prompts, fu
     assert scipy.stats.chisquare(seen[likely], draws * probability[likely] / probability.sum()).pvalue > 0.01
 
 
-def test_greedy_is_the_full_forwards_argmax(tiny, prompts, full_logits):
+def test_greedy_decoding_takes_the_full_forwards_argmax(tiny, prompts, full_logits):
     plan = dataclasses.replace(PLAN, temperature=0.0)
     greedy = generate(*tiny, prompts[:3], samples=2, plan=plan, seed=0)
-    whole = full_logits(*tiny, [np.concatenate([p, ids[0]]) for p, ids in zip(prompts, greedy.tokens)])
-    for logits, ids in zip(whole, greedy.tokens):
+    whole = full_logits(*tiny, [np.concatenate([p, ids[0]]) for p, ids in zip(prompts[:3], greedy.tokens, strict=True)])
+    for logits, ids in zip(whole, greedy.tokens, strict=True):
         np.testing.assert_array_equal(logits[-plan.max_new_tokens - 1 : -1].argmax(-1), ids[0])
         np.testing.assert_array_equal(ids[0], ids[1])
     np.testing.assert_array_equal(greedy.logprobs, 0.0)
@@ -117,7 +119,7 @@ def test_responses_end_with_the_first_stop_token(tiny, prompts, drawn):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often ``draw`` was traced, and how often it ran."""
+    """Two lists that grow whenever ``draw`` is traced, and whenever it runs."""
     traced, ran = [], []
 
     def counted(keys, logits, plan):
@@ -127,7 +129,7 @@ def calls(monkeypatch):
 
     draw = module.draw
     monkeypatch.setattr(module, "draw", counted)
-    # A jit of its own: the module's may hold programs from before.
+    # A separate jit: the module's own may hold programs of earlier tests.
     monkeypatch.setattr(module, "_generate", jax.jit(
         lambda params, batch, seed, **static: module._draw_batch(params, batch, seed, **static),
         static_argnames=("model", "count", "plan", "mesh"),
@@ -135,7 +137,7 @@ def calls(monkeypatch):
     return traced, ran
 
 
-def test_the_loop_ends_when_every_response_has(tiny, prompts, calls):
+def test_the_loop_ends_when_every_response_has_ended(tiny, prompts, calls):
     _, ran = calls
     plan = dataclasses.replace(PLAN, stop_tokens=tuple(range(64)))
     samples = generate(*tiny, prompts[:3], samples=2, plan=plan, seed=0, rows=4)
@@ -165,7 +167,7 @@ def test_buckets_waste_at_most_half():
     assert len(set(slots)) == 14
 
 
-def test_memory_grows_by_one_response_cache_a_response(with_params):
+def test_memory_grows_by_one_response_cache_per_response(with_params):
     layers, head = 16, 64
     config = DecoderConfig(
         32, hidden_size=8, num_layers=layers, num_heads=1, head_dim=head, mlp_size=8, max_positions=4096
@@ -180,7 +182,7 @@ def test_memory_grows_by_one_response_cache_a_response(with_params):
         compiled = module._generate.lower(params, batch, np.uint32(0), **static).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    # One cache, written in place, and what a layer works on; neither a second one nor the prompt's once more.
+    # One cache, written in place, and a layer's temporaries: no second cache, and no copy of the prompt's.
     assert response_cache <= (temporaries(9) - temporaries(1)) / 8 < 1.3 * response_cache < prompt_cache
 
 
@@ -203,7 +205,7 @@ def test_memory_grows_by_one_response_cache_a_response(with_params):
         (dict(plan=dataclasses.replace(PLAN, top_p=2.0)), "top_p=2.0"),
     ],
 )
-def test_what_cannot_be_answered_is_refused(tiny, change, message):
+def test_bad_arguments_are_refused(tiny, change, message):
     asked = dict(prompts=[np.array([1, 2], np.int32)], samples=2, plan=PLAN, seed=0) | change
     with pytest.raises(ValueError, match=message):
         generate(*tiny, asked.pop("prompts"), **asked)

@@ -1,4 +1,4 @@
-"""Temperature, top-k, top-p and the draw, against sorting and counting."""
+"""Temperature, top-k, top-p and the draw, compared with sorting and counting."""
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ def support(logits, **plan):
 
 
 @given(ROWS, st.integers(1, 12))
-def test_top_k_keeps_the_k_largest_and_their_equals(logits, k):
+def test_top_k_keeps_the_k_largest_and_ties(logits, k):
     np.testing.assert_array_equal(support(logits, top_k=k), logits >= np.sort(logits)[:, [-k]])
 
 
@@ -29,22 +29,22 @@ def test_top_k_keeps_the_k_largest_and_their_equals(logits, k):
 def test_top_p_keeps_the_smallest_set_that_suffices(logits, p):
     probability = scipy.special.softmax(logits.astype(np.float64), axis=-1)[0]
     kept = support(logits, top_p=p)[0]
-    # All those kept are at least as probable as all others, they suffice, and without the last of them they would not.
+    # Kept tokens are at least as probable as the others; they suffice, and without the least probable they would not.
     assert probability[kept].min() >= probability[~kept].max(initial=0.0)
     assert probability[kept].sum() >= p - 1e-6
     assert probability[kept & (logits[0] > logits[0][kept].min())].sum() < p + 1e-6
 
 
-def test_the_cuts_compose_in_the_documented_order():
+def test_top_k_comes_before_top_p():
     logits = np.log(np.array([[0.4, 0.3, 0.2, 0.1]], np.float32))
-    # Of the two most likely, 0.4/0.7 is more than a half; of all, 0.4 is not.
+    # Among the two likeliest tokens 0.4/0.7 exceeds a half; among all tokens 0.4 does not.
     assert support(logits, top_k=2, top_p=0.5).tolist() == [[True, False, False, False]]
     assert support(logits, top_p=0.5).tolist() == [[True, True, False, False]]
-    # At a low temperature the first alone has 0.4² / (0.4² + 0.3² + 0.2² + 0.1²) > 0.53.
+    # At temperature 0.5 the first token has 0.4² / (0.4² + 0.3² + 0.2² + 0.1²) > 0.53.
     assert support(logits, temperature=0.5, top_p=0.5).tolist() == [[True, False, False, False]]
 
 
-def test_the_largest_numbers_and_ruled_out_tokens_are_no_exception():
+def test_the_largest_numbers_and_excluded_tokens():
     big = np.finfo(np.float32).max
     logits = np.array([[-np.inf, big / 2, -big / 2, 0.0, -0.0]], np.float32)
     assert support(logits, top_k=1).tolist() == [[False, True, False, False, False]]
@@ -67,14 +67,14 @@ def test_frequencies_match_the_softmax(plan):
     np.testing.assert_allclose(np.exp(logprobs), probability[np.asarray(tokens)], rtol=1e-5)
 
 
-def test_temperature_zero_is_the_argmax_with_certainty():
+def test_temperature_zero_takes_the_argmax_with_log_probability_zero():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(5, 30)), jnp.float32)
     tokens, logprobs = draw(jax.random.split(jax.random.key(0), 5), logits, SamplingPlan(1, temperature=0.0))
     np.testing.assert_array_equal(tokens, logits.argmax(-1))
     np.testing.assert_array_equal(logprobs, 0.0)
 
 
-def test_a_row_draws_alike_in_any_company():
+def test_a_rows_draw_does_not_depend_on_other_rows():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(6, 40)), jnp.float32)
     keys = jax.random.split(jax.random.key(3), 6)
     drawn = jax.jit(lambda keys, logits: draw(keys, logits, SamplingPlan(1, 1.0))[0])
@@ -94,7 +94,7 @@ def test_a_row_draws_alike_in_any_company():
         (dict(stop_tokens=(3, -1)), r"stop_tokens=\(3, -1\)"),
     ],
 )
-def test_a_plan_without_sense_is_refused(fields, message):
+def test_an_invalid_plan_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         SamplingPlan(**({"max_new_tokens": 4} | fields)).validate()
 
@@ -113,12 +113,12 @@ class Vocabulary(dict):
         ([], 3, ((0, 3),)),
     ],
 )
-def test_ids_that_no_text_belongs_to(ids, rows, ranges):
+def test_ids_without_a_text(ids, rows, ranges):
     assert textless(Vocabulary({f"t{number}": number for number in ids}), rows) == ranges
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_they_are_never_drawn(temperature):
+def test_ids_without_a_text_are_never_drawn(temperature):
     logits = jnp.array([[1.0, 9.0, 2.0, 0.0, 8.0, 8.0]])
     plan = SamplingPlan(1, temperature=temperature, top_p=1.0, textless=((1, 2), (4, 6))).validate()
     kept = np.isfinite(np.asarray(filtered(logits, plan)))[0]
@@ -129,12 +129,12 @@ def test_they_are_never_drawn(temperature):
     ]
     tokens, logprobs = draw(jax.random.split(jax.random.key(1), 64), jnp.tile(logits, (64, 1)), plan)
     assert set(np.asarray(tokens).tolist()) <= {0, 2, 3}
-    expected = scipy.special.log_softmax([1.0, 2.0, 0.0])  # of those that are left
+    expected = scipy.special.log_softmax([1.0, 2.0, 0.0])  # of the remaining tokens
     found = dict(zip(np.asarray(tokens).tolist(), np.asarray(logprobs).tolist(), strict=True))
     for token, value in found.items():
         assert value == pytest.approx(0.0 if temperature == 0 else expected[[0, 2, 3].index(token)], abs=1e-6)
 
 
-def test_ranges_that_are_none():
+def test_an_empty_range_is_refused():
     with pytest.raises(ValueError, match="textless=.*must be ranges"):
         SamplingPlan(1, textless=((4, 4),)).validate()

@@ -1,4 +1,4 @@
-"""The local rollout: messages in, texts and the policy's tokens out."""
+"""The local rollout takes messages and returns texts and the policy's tokens."""
 
 import copy
 import dataclasses
@@ -20,7 +20,7 @@ PLAN = SamplingPlan(max_new_tokens=6, temperature=1.0, top_p=1.0)
 
 @pytest.fixture(scope="module")
 def rollout(chat, with_params):
-    """A random policy that often ends its turn."""
+    """A rollout of a random policy that often draws EOS."""
     vocabulary = len(chat.tokenizer)
     config = DecoderConfig(vocabulary, hidden_size=8, num_layers=1, num_heads=2, mlp_size=8, max_positions=128)
     model, params = with_params(config)
@@ -48,8 +48,8 @@ def test_texts_tokens_and_ends_agree(rollout, chat):
             assert tokens.dtype == np.int32 and (logprobs < 0).all()
 
 
-def test_an_answer_that_the_header_opens_is_whole(rollout, chat):
-    """What a header writes of the answer ("<think>") is sampled from, and stands in the text that is scored."""
+def test_an_answer_includes_what_the_header_opens(rollout, chat):
+    """The part of an answer that the header writes ("<think>") is sampled from, and is part of the scored text."""
     tokenizer = copy.copy(chat.tokenizer)
     template = tokenizer.chat_template
     tokenizer.chat_template = template + "{% if add_generation_prompt %}<think>\n{% endif %}"
@@ -61,7 +61,7 @@ def test_an_answer_that_the_header_opens_is_whole(rollout, chat):
         assert text == "<think>\n" + tokenizer.decode(tokens[: len(tokens) - stopped], skip_special_tokens=True)
 
 
-def test_it_is_generate_on_templated_prompts(rollout, chat):
+def test_a_rollout_equals_generate_on_templated_prompts(rollout, chat):
     found = rollout(PROMPTS, seed=1, ids=[4, 9])
     plan = dataclasses.replace(PLAN, stop_tokens=(chat.tokenizer.eos_token_id,))
     prompts = [
@@ -78,7 +78,7 @@ def test_rows_that_pad_an_embedding_are_never_drawn(chat, with_params):
     vocabulary = len(chat.tokenizer)
     config = DecoderConfig(vocabulary + 64, hidden_size=8, num_layers=1, num_heads=2, mlp_size=8, max_positions=128)
     model, params = with_params(config)
-    # The padding's logits are large and equal: unmasked, nearly every draw would be one of them.
+    # The padding rows' logits are large and equal: without the mask, nearly every draw would be one of them.
     kernel = np.array(params["lm_head"]["kernel"])
     kernel[:, vocabulary:] = 8.0 * np.sign(params["final_norm"]["scale"])[:, None]
     params = params | {"lm_head": {"kernel": jax.numpy.asarray(kernel)}}

@@ -1,4 +1,4 @@
-"""Greedy decoding of the real SmolLM2-135M-Instruct, beside transformers' own."""
+"""Greedy decoding of the real SmolLM2-135M-Instruct equals transformers'."""
 
 import numpy as np
 import torch
