@@ -1,1 +1,1 @@
-"""Measuring models: labelled sets, published benchmarks, diagnostics, and policies by their answers."""
+"""Evaluation of models on labelled sets and published benchmarks, diagnostics, and evaluation of policies."""

@@ -54,7 +54,8 @@ class Interval(NamedTuple):
 
 
 def prompt_name(group: Group) -> str:
-    """The independent unit of a group: its tag ``group`` (such as the side of a debate), else a digest of its prompt."""
+    """The independent unit of a group: its tag ``group`` (such as the side of a debate), else a digest of its
+    prompt."""
     tag = group.tags.get(GROUP_TAG)
     if tag is not None:
         return str(tag)
@@ -90,9 +91,9 @@ def share_interval(
     """Interval of the mean of N shares in [0, 1]: 1 for a comparison that the model gets right, ½ for a tie, else 0.
 
     It is Wilson's score interval for an *effective* number of comparisons, n = p(1 − p)/V, at most N. It stays within
-    [0, 1], and is not [1, 1] when every comparison is right. Clustering cannot be estimated where fewer than two prompts
-    hold a share above 0, or fewer than two hold one below 1; then each prompt counts as one comparison, n = G. Where no
-    prompt has two comparisons, n = N, which is Wilson's own interval.
+    [0, 1], and is not [1, 1] when every comparison is right. Clustering cannot be estimated where fewer than two
+    prompts hold a share above 0, or fewer than two hold one below 1; then each prompt counts as one comparison, n = G.
+    Where no prompt has two comparisons, n = N, which is Wilson's own interval.
 
     Args:
       shares: [N].

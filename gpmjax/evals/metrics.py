@@ -1,17 +1,18 @@
-"""Figures of merit of scored comparisons; numpy in, JSON-ready numbers out.
+"""Figures of merit of scored comparisons. They take numpy arrays and return JSON-ready numbers.
 
 Every function takes N comparisons as arrays: ``score`` [N] (s(chosen ≻ rejected), raw), ``target`` [N]
 (P(chosen ≻ rejected): 1 for a plain label, ½ for a tied one, below ½ when the other side won).
 
-Conventions, because every one of them has been done otherwise somewhere:
+Conventions:
 
-* A *tie* is the model's: |score| ≤ tie_width. It counts as half a win in ``accuracy`` and is listed on its own.
-* A *tied label* (target ½) has no side to be right about. It is counted apart and kept out of ``accuracy`` and
-  ``mean_margin``; ``nll``, ``brier`` and ``ece`` are defined for any target and include it.
-* Which side of a comparison is written first is arbitrary, so calibration looks at the side the model favours:
+* A *tie* is a verdict of the model, |score| ≤ tie_width. It counts as half a win in ``accuracy`` and is also counted
+  separately.
+* A *tied label* (target ½) has no side to be right about. It is counted separately and left out of ``accuracy`` and
+  ``mean_margin``. ``nll``, ``brier`` and ``ece`` are defined for any target and include it.
+* The order of a comparison's sides is arbitrary, so calibration is about the side that the model favours: its
   confidence σ(|score|/τ) in [½, 1] against how often that side won.
-* Every comparison counts once; training weights and margins play no part.
-* Intervals are over prompts (`gpmjax.evals.intervals`): comparisons that share a prompt are not independent.
+* Every comparison counts once. Training weights and margins are ignored.
+* Intervals are over prompts (`gpmjax.evals.intervals`), since comparisons that share a prompt are not independent.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -24,7 +25,7 @@ from gpmjax.evals.intervals import mean_interval, share_interval
 
 
 class Outcomes(NamedTuple):
-    """How often a signed prediction agreed with the labels that have a side."""
+    """Counts of agreement between signed predictions and the labels that have a side."""
 
     wins: int
     ties: int
@@ -32,7 +33,7 @@ class Outcomes(NamedTuple):
 
     @property
     def decided(self) -> int:
-        """Comparisons counted: all but the tied labels."""
+        """Number of comparisons whose label has a side."""
         return self.wins + self.ties + self.losses
 
     @property
@@ -42,7 +43,7 @@ class Outcomes(NamedTuple):
 
 
 def count_outcomes(score, target, *, tie_width: float = 0.0) -> Outcomes:
-    """Wins, ties and losses of ``score`` [N] against ``target`` [N]; tied labels are left out.
+    """Counts wins, ties and losses of ``score`` [N] against ``target`` [N]; tied labels are left out.
 
     >>> count_outcomes([2.0, 0.0, -1.0, -3.0, 5.0], [1.0, 1.0, 1.0, 0.2, 0.5])
     Outcomes(wins=2, ties=1, losses=1)
@@ -70,15 +71,15 @@ def negative_log_likelihood(score, target, tau: float) -> np.ndarray:
 
 
 def brier_score(score, target, tau: float) -> np.ndarray:
-    """(σ(s/τ) − t)², [N] float64 in [0, 1]; ¼ for a model that always says ½. Brier 1950."""
+    """(σ(s/τ) − t)², [N] float64 in [0, 1]; a constant prediction of ½ has ¼. Brier 1950."""
     return (special.expit(np.asarray(score, np.float64) / tau) - np.asarray(target, np.float64)) ** 2
 
 
 def calibration_table(score, target, tau: float, *, bins: int = 10) -> list[dict]:
-    """One line per non-empty bin of confidence σ(|s|/τ); ``bins`` equal widths over [½, 1].
+    """One line per non-empty bin of confidence σ(|s|/τ), in ``bins`` bins of equal width over [½, 1].
 
     Each line holds ``low``, ``high``, ``count``, ``confidence`` (mean in the bin) and ``frequency`` (how often the
-    favoured side won: its mean target, ½ where the score is exactly 0).
+    favoured side won, which is the mean target of that side, or ½ where the score is exactly 0).
 
     >>> calibration_table([0.0, 9.0, 9.0], [1.0, 1.0, 0.0], 1.0, bins=5)[0]
     {'low': 0.5, 'high': 0.6, 'count': 1, 'confidence': 0.5, 'frequency': 0.5}
@@ -89,7 +90,7 @@ def calibration_table(score, target, tau: float, *, bins: int = 10) -> list[dict
     confidence = special.expit(np.abs(score) / tau)
     frequency = 0.5 + np.sign(score) * (target - 0.5)
     edges = np.linspace(0.5, 1.0, bins + 1)
-    # The last bin is closed: a confidence of exactly 1 belongs to it.
+    # The last bin includes its upper end, a confidence of exactly 1.
     index = np.clip(np.searchsorted(edges, confidence, side="right") - 1, 0, bins - 1)
     table = []
     for b in np.unique(index):
@@ -113,9 +114,9 @@ def expected_calibration_error(table: Sequence[Mapping]) -> float:
 
 
 def accuracy_figures(score, target, prompts, *, tie_width: float = 0.0) -> dict:
-    """``accuracy``, its ``accuracy_interval`` and what that is over, ``wins``, ``ties`` and ``losses`` of N comparisons.
+    """``accuracy``, ``accuracy_interval``, ``interval_over``, ``wins``, ``ties`` and ``losses`` of N comparisons.
 
-    ``prompts`` [N] are as in `intervals.share_interval`. Figures are None where every label is tied.
+    ``prompts`` [N] are those of `intervals.share_interval`. The first three are None where every label is tied.
     """
     outcomes, share = count_outcomes(score, target, tie_width=tie_width), points(score, target, tie_width=tie_width)
     decided = np.flatnonzero(~np.isnan(share))
@@ -178,7 +179,7 @@ def comparison_figures(
     tie_width: float = 0.0,
     bins: int = 10,
 ) -> dict:
-    """All figures of N scored comparisons, over everything and per value of each tag in ``by``.
+    """All figures of N scored comparisons, in total and per value of each tag in ``by``.
 
     Args:
       score: [N] raw scores s(chosen ≻ rejected).
@@ -186,16 +187,16 @@ def comparison_figures(
       tau: temperature of the model; probabilities are σ(s/τ).
       lengths: measure → ([N] of the chosen, [N] of the rejected); each gives a "longer wins" baseline under its name.
       tags: one mapping per comparison; a comparison without a tag of ``by`` is in none of that tag's parts.
-      prompts: the prompt of each comparison, which intervals are over; None where they are not known.
-      by: tags to break down by; those nobody carries are left out.
-      tie_width: |score| up to which the model is said to call a tie.
+      prompts: the prompt of each comparison, the unit of intervals; None where prompts are not known.
+      by: tags to break down by; tags that no comparison has are left out.
+      tie_width: |score| up to which a score counts as a tie.
       bins: equal-width bins of the calibration table and the ECE.
 
     Returns:
-      JSON-ready: ``comparisons, prompts, accuracy, accuracy_interval`` (95 %), ``interval_over`` ("prompts", or "comparisons" where
-      there is a single prompt or none is known), ``wins, ties, losses, tied_labels, nll, nll_interval, brier, ece, mean_margin,
-      longer_wins, calibration``, the conventions used (``tau, tie_width, ece_bins``) and ``by`` → tag →
-      value → the same figures but the calibration table.
+      JSON-ready: ``comparisons, prompts, accuracy, accuracy_interval`` (95 %), ``interval_over`` ("prompts", or
+      "comparisons" where there is a single prompt or none is known), ``wins, ties, losses, tied_labels, nll,
+      nll_interval, brier, ece, mean_margin, longer_wins, calibration``, the settings ``tau, tie_width, ece_bins``, and
+      ``by`` → tag → value → the same figures without the calibration table.
 
     >>> figures = comparison_figures([1.0, -0.5, 0.0], [1.0, 1.0, 1.0], tau=1.0)
     >>> figures["accuracy"], figures["wins"], figures["ties"], figures["losses"]

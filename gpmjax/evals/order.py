@@ -1,4 +1,4 @@
-"""How much the verdict of a pairwise model depends on which response it reads first."""
+"""Position bias: how much a pairwise model's verdict depends on which response it reads first."""
 
 from typing import Any
 
@@ -8,25 +8,25 @@ from gpmjax.evals.metrics import count_outcomes
 
 
 def order_figures(score, gap, target) -> dict[str, Any]:
-    """Figures of N comparisons asked about in both orders.
+    """Figures of N comparisons that a model judged in both orders.
 
     Args:
       score: [N] ½(r(chosen, rejected) − r(rejected, chosen)).
-      gap: [N] r(chosen, rejected) + r(rejected, chosen); 0 for a model that order does not sway.
+      gap: [N] r(chosen, rejected) + r(rejected, chosen); 0 for a model that is not affected by the order.
       target: [N] P(chosen ≻ rejected).
 
     Returns:
-      JSON-ready: ``consistent`` (share of comparisons with one verdict in both orders), ``first_wins`` (share of the 2N questions
-      whose first response was preferred, a draw counting ½), ``mean_gap`` (in units of the score), ``skew_residual``
-      ‖S + Sᵀ‖/(2‖S‖) over what was asked (0: skew-symmetric, 1: symmetric), and ``accuracy_one_order`` (of a random order:
-      the mean of both), to be held against the accuracy of the symmetrised score.
+      JSON-ready: ``consistent`` (share of comparisons with the same verdict in both orders), ``first_wins`` (share of
+      the 2N verdicts that prefer the first response, a draw counting ½), ``mean_gap`` (in units of the score),
+      ``skew_residual`` ‖S + Sᵀ‖/(2‖S‖) over the judged pairs (0: skew-symmetric, 1: symmetric), and
+      ``accuracy_one_order``, the mean accuracy of the two orders, to compare with that of the symmetrised score.
 
     >>> figures = order_figures([1.0, 1.0], [0.0, 6.0], [1.0, 1.0])
     >>> figures["consistent"], figures["first_wins"], figures["accuracy_one_order"]
     (0.5, 0.75, 0.75)
     """
     score, gap = np.asarray(score, np.float64), np.asarray(gap, np.float64)
-    first, second = score + gap / 2, score - gap / 2  # as the two orders have it, both in favour of the chosen response
+    first, second = score + gap / 2, score - gap / 2  # the score of each order, in favour of the chosen response
     size = np.sqrt(np.sum(first**2) + np.sum(second**2))
     accuracies = [count_outcomes(one, target).accuracy for one in (first, second)]
     return {

@@ -1,4 +1,5 @@
-"""What an evaluation leaves on disk: FILE.rows.jsonl as it goes, FILE.json at the end."""
+"""Files of an evaluation: FILE.rows.jsonl or FILE.groups.jsonl, written as it goes, and FILE.json, written at the
+end."""
 
 import contextlib
 import json
@@ -12,7 +13,7 @@ from gpmjax.owner import owned_output
 
 
 def rows_path(out: str | Path) -> Path:
-    """Where the per-comparison records go.
+    """The file of the per-comparison records.
 
     >>> str(rows_path("runs/dev.json"))
     'runs/dev.rows.jsonl'
@@ -21,7 +22,7 @@ def rows_path(out: str | Path) -> Path:
 
 
 def groups_path(out: str | Path) -> Path:
-    """Where the per-group records (`judging.group_record`) go.
+    """The file of the per-group records (`judge.group_record`).
 
     >>> str(groups_path("runs/dev.json"))
     'runs/dev.groups.jsonl'
@@ -30,17 +31,17 @@ def groups_path(out: str | Path) -> Path:
 
 
 def source_identity(source: str) -> dict[str, str]:
-    """What tells one data set from another, for a record's identity: its name and, of a local file, its contents."""
+    """The identity of a data set: its name and, for a local file, a fingerprint of its contents."""
     path = Path(split_source(source)[0])
     return {"data": source} | ({"data_fingerprint": fingerprint([path])} if path.is_file() else {})
 
 
 class RowsFile:
-    """Records as JSON lines, each on disk as soon as it is written, so that an interruption keeps what was computed.
+    """A file of JSON lines, each on disk as soon as it is written, so that an interruption loses no record.
 
-    To be used in a ``with`` block. ``identity`` says what the records were computed with, in plain JSON; it stands beside them,
-    in FILE.plan.json. One process at a time owns the file. Records of an earlier evaluation under the same name are ``kept``
-    when its identity was the same, and replaced when it was another's or none is given.
+    It is used in a ``with`` block, and one process at a time owns the file. ``identity`` is plain JSON that names
+    everything the records depend on; it is written to FILE.plan.json. Records of an earlier evaluation of the same file
+    name are ``kept`` when its identity was the same. They are replaced when it was different, or when none is given.
     """
 
     def __init__(self, path: str | Path, identity: Mapping[str, Any] | None = None):
@@ -48,7 +49,7 @@ class RowsFile:
         self._plan = self._path.with_suffix(".plan.json")
         self._identity = identity
         self.kept: list[dict[str, Any]] = []
-        """What an earlier evaluation left, in its order."""
+        """Records of an earlier evaluation, in its order."""
 
     def __enter__(self) -> "RowsFile":
         with contextlib.ExitStack() as opened:
@@ -71,7 +72,7 @@ class RowsFile:
         self._close.close()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Raises OSError, naming the file, when the disk takes no more; the records before this one are kept."""
+        """Appends a record. Raises OSError, naming the file, when the disk is full; earlier records are kept."""
         append_line(
             self._file,
             self._path,
@@ -85,11 +86,11 @@ class RowsFile:
         try:
             identity = json.loads(self._plan.read_text(encoding="utf-8"))
         except ValueError:
-            return []  # as if it were another's
+            return []  # an unreadable identity is a different one
         if identity != json.loads(json.dumps(self._identity)):
             return []
         text = self._path.read_text(encoding="utf-8")
-        whole = text[: text.rfind("\n") + 1]  # a kill may leave half a line
+        whole = text[: text.rfind("\n") + 1]  # a killed process may leave half a line
         if whole != text:
             with self._path.open("r+", encoding="utf-8") as file:
                 file.truncate(len(whole.encode()))

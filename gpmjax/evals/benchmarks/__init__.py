@@ -1,8 +1,8 @@
-"""The published benchmarks of preference models, each in its authors' own format and by its authors' own counting.
+"""Published benchmarks of preference models, each in its authors' format and scored by its authors' rules.
 
     python launch/evaluate.py --model=runs/gpm/model --benchmark=rewardbench --data=allenai/reward-bench --out=rb.json
 
-`run.run_benchmark` does it with any `judging.Judge`.
+`run.run_benchmark` runs a benchmark with any `gpmjax.judges.judge.Judge`.
 """
 
 from gpmjax.evals.benchmarks.aggregation import AGGREGATIONS, Aggregation

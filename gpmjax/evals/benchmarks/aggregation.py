@@ -1,13 +1,13 @@
-"""From a K×K matrix of scores to a ranking of K responses, for benchmarks that were written for one reward a response.
+"""Rankings of K responses from a K×K matrix of scores, for benchmarks that expect one reward per response.
 
-A rule gives every response a *standing*, and a best of K. With S_ij = r_i − r_j:
+A rule gives every response a *standing*, and names the best of K. With S_ij = r_i − r_j:
 
     "mean_score"       standing 1/K Σ_j S_ij = r_i − mean(r);   best: the highest
     "copeland"         standing (wins − losses)/(K−1);          best: the highest
     "maximal_lottery"  standing s(i ≻ p*) = (S p*)_i = r_i − max(r), p* the equilibrium;   best: drawn from p*
 
-Under Bradley–Terry the best is the same response under each, and standings of the first and last have the rewards' own
-differences: whatever a benchmark computes of rewards, it computes of them.
+Under Bradley–Terry the best response is the same by all three rules. Standings by the first and third differ by the
+same amounts as rewards, so a benchmark can use them as rewards.
 """
 
 from typing import Literal, NamedTuple, get_args
@@ -22,14 +22,14 @@ AGGREGATIONS: tuple[Aggregation, ...] = get_args(Aggregation)
 
 
 class Standing(NamedTuple):
-    """How K responses stand to each other; a response's standing is its points over ``unit``."""
+    """The standings of K responses. A response's standing is its ``points`` divided by ``unit``."""
 
     best: np.ndarray
-    """[K] how likely each is the best; those who share the first place share it equally."""
+    """[K] probability of being the best; responses that tie for the first place share it equally."""
     points: np.ndarray
     """[K] float64."""
     unit: float
-    """Differences are taken before the division, so that equal rewards stay equal to the last bit."""
+    """Take differences of points before dividing by it, so that equal rewards stay equal to the last bit."""
 
     @property
     def values(self) -> np.ndarray:
@@ -47,7 +47,7 @@ def skew_part(scores: np.ndarray) -> np.ndarray:
 
 
 def standing(scores: np.ndarray, rule: Aggregation) -> Standing:
-    """The standing of K responses by their scores [K, K], of which the skew part is taken.
+    """The standings of K responses by the skew part of their scores [K, K].
 
     >>> rewards = np.array([2.0, 2.0, 1.0])
     >>> best, points, unit = standing(rewards[:, None] - rewards[None, :], "mean_score")
@@ -58,7 +58,7 @@ def standing(scores: np.ndarray, rule: Aggregation) -> Standing:
         ValueError: an unknown rule.
     """
     scores = skew_part(np.asarray(scores, np.float64))
-    # In float32 close rewards would tie.
+    # float32 would tie rewards that are close.
     with jax.enable_x64(True):
         best = np.asarray(best_of(scores, rule), np.float64)
     if rule == "mean_score":

@@ -1,9 +1,9 @@
-"""Cyclic preferences: sets of three-cycles (table 1 of arXiv 2410.02197), beside what the best scalar could do on them.
+"""Cyclic preferences: sets of three-cycles (table 1 of arXiv 2410.02197), with the ceiling of any scalar reward.
 
-Rows in any of the layouts of `gpmjax.data.formats`: the released ``instruction, chosen, reject, label``, groups with
-``responses`` and ``comparisons`` or ``prefer``. A set is the rows of one ``config`` (the aspects round the cycle);
-a file without that column is one set. Read one set a file, or all of them: different sets may contradict each other, so
-each has its own ceiling.
+Rows have any of the layouts of `gpmjax.data.formats`: the released ``instruction, chosen, reject, label``, or groups
+with ``responses`` and ``comparisons`` or ``prefer``. The rows of one ``config`` (the aspects of the cycle, in order)
+make a set; a file without that column is one set. Different sets may contradict each other, so each has its own
+ceiling.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ WHOLE = "everything"
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
-    """A row → its responses and comparisons, those that have a winner."""
+    """A row's group. Raises RowError when none of its comparisons has a winner."""
     group = parse_entry(fields, where)
     if all(comparison.winner is None for comparison in group.comparisons):
         raise FieldError(where, "comparisons", "none of them has a winner")
@@ -33,10 +33,10 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
 
 
 def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
-    """Score = mean of the sets, a set's score = share of its comparisons on the labelled side, a tie counting one half.
+    """The score is the mean over sets. A set's score is its accuracy, a tie counting one half.
 
-    Intervals are over prompts: the comparisons of one cycle hang together, and so do the cycles of one prompt.
-    ``ceiling`` is the highest share that any scalar reward can reach, exact; None where a knot of cycles is too large.
+    Intervals are over prompts, since the comparisons of one prompt are not independent. ``ceiling`` is the exact
+    highest accuracy of any scalar reward; None where a connected set of cycles is too large to compute it.
     """
     sets = defaultdict(list)
     for one in judged:
@@ -55,7 +55,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
 
 
 def _scored(one: Judged) -> tuple[np.ndarray, np.ndarray]:
-    """Scores and targets of a group's comparisons."""
+    """Scores and targets [N] of a group's comparisons."""
     comparisons = one.group.comparisons
     scores = np.array([one.skew[c.chosen, c.rejected] for c in comparisons])
     return scores, np.array([c.target for c in comparisons])
@@ -67,7 +67,8 @@ def _prompt_scores(members: Sequence[Judged]) -> np.ndarray:
     for one in members:
         outcomes = count_outcomes(*_scored(one))
         name = prompt_name(one.group)
-        found[name] = found.get(name, np.zeros(2)) + (outcomes.accuracy * outcomes.decided, outcomes.decided)
+        counts = np.array([outcomes.accuracy * outcomes.decided, outcomes.decided])
+        found[name] = found.get(name, np.zeros(2)) + counts
     return np.array(list(found.values()))
 
 
@@ -102,5 +103,5 @@ CYCLIC = Benchmark(
     parse=parse,
     summarise=summarise,
     columns=("ceiling", "strict"),
-    counting="a tie counts one half; strict: it loses; ceiling: the best that any scalar reward can do",
+    counting="a tie counts one half; strict: a tie is a loss; ceiling: the highest score of any scalar reward",
 )

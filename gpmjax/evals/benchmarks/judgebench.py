@@ -1,7 +1,7 @@
-"""JudgeBench: which of two answers to a hard question is the correct one, asked in both orders.
+"""JudgeBench: pairs of answers to hard questions, one of them correct, judged in both orders.
 
-Rows ``question, response_A, response_B, label`` ("A>B" or "B>A"), ``source, pair_id, original_id, response_model``.
-Tan et al. 2024, arXiv 2410.12784.
+Rows have ``question, response_A, response_B, label`` ("A>B" or "B>A"), ``source, pair_id, original_id,
+response_model``. Source: Tan et al. 2024, arXiv 2410.12784.
 """
 
 from collections import defaultdict
@@ -25,12 +25,12 @@ CATEGORIES = {
     "livebench-math": "math",
     "livecodebench": "coding",
 }
-"""By what a row's source begins with."""
+"""Beginning of a row's source → category."""
 LABELS = {"A>B": Comparison(0, 1), "B>A": Comparison(1, 0)}
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
-    """A row → two responses, A first."""
+    """A row's group of two responses, A first."""
     label = word(fields, "label", where)
     if label not in LABELS:
         raise FieldError(where, "label", f"must be {' or '.join(map(repr, LABELS))}, is {label!r:.40}")
@@ -46,17 +46,20 @@ def pair_key(group: Group) -> str | None:
 
 
 def games(one: Judged) -> tuple[int, int]:
-    """The verdicts with A first and with B first: 1 for the labelled side, −1 for the other, 0 for neither.
+    """The verdicts with A first and with B first: 1 for the labelled side, −1 for the other, 0 for a draw.
 
-    A pairwise model is asked twice, and may answer twice in favour of the first; its answers count before any symmetrising.
+    A pairwise model may prefer the first response in both orders, so its verdicts count before any symmetrising.
     """
     return _side(one) * int(np.sign(one.both_orders[0, 1])), -_side(one) * int(np.sign(one.both_orders[1, 0]))
 
 
 def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
-    """Score = share of pairs whose two games together favour the label (both, or one and a draw), as the authors count;
-    one game each way, or two draws, is no win. ``half`` counts those one half; ``averaged`` is the share whose mean score of
-    both orders favours the label, a tie counting one half; ``consistent`` is the share whose games agree."""
+    """The score is the share of pairs whose two games together favour the label: both games, or one and a draw.
+
+    One game for each side, or two draws, are no win by the authors' rule; ``half`` counts them one half. ``averaged``
+    is the share of pairs whose mean score over both orders favours the label, a tie counting one half. ``consistent``
+    is the share of pairs whose games agree.
+    """
     played = defaultdict(list)
     for one in judged:
         source = one.group.tags["source"]
@@ -71,7 +74,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
 
 
 def _side(one: Judged) -> int:
-    """1 if the label is for A, −1 if it is for B."""
+    """1 where the label prefers A, −1 where it prefers B."""
     (comparison,) = one.group.comparisons
     return 1 if comparison.chosen == 0 else -1
 
@@ -101,6 +104,6 @@ JUDGEBENCH = Benchmark(
     summarise=summarise,
     key=pair_key,
     columns=("half", "averaged", "consistent"),
-    counting="two draws, or a game for each side, count nothing, as its authors count; half: one half; averaged: the mean "
-    "score of both orders decides",
+    counting="two draws, or a game for each side, are no win by the authors' rule; half: they count one half; "
+    "averaged: the mean score of both orders decides",
 )

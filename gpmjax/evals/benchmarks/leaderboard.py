@@ -1,7 +1,7 @@
-"""Results in the files that RewardBench's leaderboards are made of.
+"""Writes results in the file format of RewardBench's leaderboards.
 
     FILE.rewardbench.json           subset → score, and "model", "model_type", "chat_template"
-    FILE.rewardbench.scores.jsonl   one line an example: id, subset, results, and its scores
+    FILE.rewardbench.scores.jsonl   one line per example: id, subset, results, and its scores
 
 Source: scripts/run_rm.py and run_v2.py of https://github.com/allenai/reward-bench.
 """
@@ -16,7 +16,7 @@ from gpmjax.files import replacing, write_json
 
 
 def leaderboard_paths(out: str | Path) -> tuple[Path, Path]:
-    """Where the results and the scores go.
+    """The files of the results and of the scores.
 
     >>> [path.name for path in leaderboard_paths("runs/rb.json")]
     ['rb.rewardbench.json', 'rb.rewardbench.scores.jsonl']
@@ -25,12 +25,12 @@ def leaderboard_paths(out: str | Path) -> tuple[Path, Path]:
 
 
 def write_leaderboard(out: str | Path, board: Leaderboard, identity: Mapping[str, Any]) -> None:
-    """Both files, beside ``out``; ``identity`` is the judge's."""
+    """Writes both files beside ``out``; ``identity`` is the judge's."""
     results, scores = leaderboard_paths(out)
     facts = {
         "model": identity.get("model"),
         "model_type": _model_type(identity),
-        # In the authors' words: the template that the tokenizer brought along.
+        # The authors' name for the tokenizer's own template.
         "chat_template": "tokenizer" if identity.get("template") == "chat" else identity.get("template"),
     }
     write_json(results, facts | board.results)
@@ -40,5 +40,5 @@ def write_leaderboard(out: str | Path, board: Leaderboard, identity: Mapping[str
 
 
 def _model_type(identity: Mapping[str, Any]) -> str:
-    """In the authors' words, a reward model or something else."""
+    """The authors' name for a reward model, or for any other model."""
     return "Seq. Classifier" if identity.get("spec", {}).get("kind") == "bt" else "Custom Classifier"

@@ -1,7 +1,9 @@
-"""What a benchmark is: rows in its authors' own format, made into groups, and the figures they make of the answers."""
+"""The contract of a benchmark: it parses rows in its authors' format and computes its authors' figures of the
+verdicts."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,76 +14,76 @@ from gpmjax.judges.judge import Pairs, record_scores
 
 
 class BenchmarkFile(NamedTuple):
-    """A file of a benchmark."""
+    """One file of a benchmark."""
 
     source: str
-    fields: Mapping[str, Any] = {}
-    """What every row of it has beside its own fields, which come first."""
+    fields: Mapping[str, Any] = MappingProxyType({})
+    """Fields that all of its rows share. A row's own fields take precedence."""
 
 
 class Judged(NamedTuple):
-    """A group and what a judge says of it."""
+    """A group and a judge's verdict on it."""
 
     group: Group
     scores: np.ndarray
-    """[K, K] float64 s(i ≻ j), NaN where not asked; not skew-symmetric for a pairwise model that is not symmetrised."""
+    """[K, K] float64 s(i ≻ j), NaN where not judged; not skew-symmetric for a pairwise model without symmetrising."""
     asked: np.ndarray | None = None
-    """[K, K] r(i, j) of a pairwise model as it was asked, before any symmetrising; NaN where it was not."""
+    """[K, K] r(i, j) of a pairwise model before any symmetrising; NaN where not judged."""
 
     @property
     def skew(self) -> np.ndarray:
-        """[K, K] ½ (S − Sᵀ): both orders of every pair, averaged."""
+        """[K, K] ½ (S − Sᵀ), the mean of both orders of every pair."""
         return skew_part(self.scores)
 
     @property
     def both_orders(self) -> np.ndarray:
-        """[K, K] what was said with i before j: that of a pairwise model that was asked in both orders, else the scores."""
+        """[K, K] scores with i read before j: ``asked`` where a pairwise model judged both orders, else ``scores``."""
         whole = self.asked is not None and not np.isnan(self.asked[~np.isnan(self.scores)]).any()
         return self.asked if whole else self.scores
 
 
 @dataclasses.dataclass(frozen=True)
 class Benchmark:
-    """One benchmark; `benchmarks.BENCHMARKS` holds those there are."""
+    """One benchmark. `benchmarks.BENCHMARKS` holds all of them."""
 
     name: str
     split: str
-    """Of its data set on the hub, when the source names none."""
+    """Split of its data set on the hub, when the source names none."""
     parse: Callable[[Mapping[str, Any], str], Group]
-    """A row's fields (those that are null left out) and its place → its group; FieldError for a row that does not fit."""
+    """A row's fields (without null ones) and its place → its group; raises FieldError for a malformed row."""
     summarise: Callable[[Sequence[Judged], Aggregation], dict[str, Any]]
-    """At least one judged group → JSON-ready figures, all shares in [0, 1]: ``score`` (the headline) and its ``interval``
-    (95 %), ``sections`` and ``subsets`` → name → {``rows``, ``score``, ``interval``, and the ``columns``}, and what else
-    the benchmark has."""
+    """At least one judged group → JSON-ready figures, all shares in [0, 1]: ``score`` (the headline) and its
+    ``interval`` (95 %), ``sections`` and ``subsets`` → name → {``rows``, ``score``, ``interval``, and the ``columns``},
+    and further figures of the benchmark."""
     counting: str
     """How ties are counted, for a table's foot."""
     columns: tuple[str, ...] = ()
     """Further shares of a section or subset that a table shows."""
     pairs: Pairs = "labelled"
-    """Which are needed; each in both orders, as benchmarks write the right answer first, and a pairwise model that favours
-    whatever comes first would shine."""
-    parts: Callable[[str], Sequence["BenchmarkFile"]] = lambda source: [BenchmarkFile(source)]
-    """A source → what it is read from, in order."""
+    """The pairs that are judged, each in both orders: benchmarks write the right answer first, so in one order a
+    pairwise model that prefers the first response would score highest."""
+    files: Callable[[str], Sequence[BenchmarkFile]] = lambda source: [BenchmarkFile(source)]
+    """A source → its files, in order."""
     key: Callable[[Group], str | None] = lambda group: None
-    """Rows of equal key are the same example; None is no key."""
+    """Rows of equal key are the same example; None: the row has no key."""
     leaderboard: Callable[[Sequence[Judged], Aggregation], "Leaderboard"] | None = None
-    """The answers in the authors' own output format, where they have one."""
+    """Verdicts in the authors' output format, where they have one."""
 
 
 class Leaderboard(NamedTuple):
-    """Results as RewardBench's leaderboards take them."""
+    """Results in the format of RewardBench's leaderboards."""
 
     results: dict[str, float]
     """Subset → score."""
     rows: list[dict[str, Any]]
-    """One per example: ``id``, ``subset``, ``results`` and the scores."""
+    """One row per example: ``id``, ``subset``, ``results`` and the scores."""
 
 
 def judged_record(group: Group, record: Mapping[str, Any], pairs: Pairs) -> Judged:
-    """A group beside its record (`judging.group_record`).
+    """A group with the verdict in its record (`judge.group_record`).
 
     Raises:
-        ValueError: a pair of ``pairs`` that the judge left out, or has said nothing of in one of its orders.
+        ValueError: a pair of ``pairs`` has no verdict in one of its orders.
     """
     scores = record_scores(record)
     count = len(scores)
@@ -94,7 +96,7 @@ def judged_record(group: Group, record: Mapping[str, Any], pairs: Pairs) -> Judg
     if len(missing):
         i, j = missing[0]
         raise ValueError(
-            f"{group.where}: the judge says nothing of response {i} against response {j}; it must of {pairs} pairs"
+            f"{group.where}: the judge has no verdict on response {i} against response {j}; {pairs} pairs need one"
         )
     asked = record_scores({"scores": record["asked"]}) if "asked" in record else None
     return Judged(group, scores, asked)

@@ -1,4 +1,4 @@
-"""A benchmark's file → groups. A row that does not fit is named and left out; nothing is dropped unseen."""
+"""Reads the groups of a benchmark's file. A malformed row is left out and named."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,9 +15,9 @@ class Malformed(NamedTuple):
     """A row that is left out."""
 
     where: str
-    """File and line, or row."""
+    """The file and line, or row."""
     reason: str
-    """The field, its value and what is allowed."""
+    """The field, its value and the values that are allowed."""
 
 
 class Examples(NamedTuple):
@@ -28,18 +28,18 @@ class Examples(NamedTuple):
 
 
 def read_examples(benchmark: Benchmark, source: str) -> Examples:
-    """All rows of a source: a file or hub id as `gpmjax.data.sources` describes it.
+    """Reads all rows of a source, a file or hub id as `gpmjax.data.sources` describes it.
 
     Raises:
         FileNotFoundError: no such file and no such data set.
-        ValueError: a file that is broken (a line that is no JSON, half an archive), or without one row that fits.
+        ValueError: a damaged file (a line that is not JSON, a truncated archive), or a file without a well-formed row.
     """
     groups, malformed = [], []
-    places = {}  # key → where it was met first
+    places = {}  # key → place of its first row
     rows = (
-        (row, part.fields)
-        for part in benchmark.parts(source)
-        for row in read_entries(part.source, prefer=benchmark.split)
+        (row, file.fields)
+        for file in benchmark.files(source)
+        for row in read_entries(file.source, prefer=benchmark.split)
     )
     for row, common in rows:
         fields = {**common, **{name: value for name, value in row.fields.items() if value is not None}}
@@ -56,37 +56,37 @@ def read_examples(benchmark: Benchmark, source: str) -> Examples:
         groups.append(group)
     if not groups:
         (where, reason), count = malformed[0], len(malformed)
-        raise ValueError(f"{where}: {reason} (nor is another of the {count} rows one of {benchmark.name})")
+        raise ValueError(f"{where}: {reason} (none of the {count} rows is a row of {benchmark.name})")
     return Examples(groups, malformed)
 
 
 def given(fields: Mapping[str, Any], name: str, where: str) -> Any:
-    """A field that must be there."""
+    """The value of a required field."""
     if name not in fields:
         raise FieldError(where, name, f"missing; there is {', '.join(fields) or 'no other'}")
     return fields[name]
 
 
 def word(fields: Mapping[str, Any], name: str, where: str) -> str:
-    """A string that must not be empty."""
+    """The value of a field that must be a string and not empty."""
     value = text_or_messages(fields, name, where)
     if not isinstance(value, str) or not value:
-        raise FieldError(where, name, f"must be a string with something in it, is {short_repr(fields[name])}")
+        raise FieldError(where, name, f"must be a string that is not empty, is {short_repr(fields[name])}")
     return value
 
 
 def prompt(fields: Mapping[str, Any], name: str, where: str) -> tuple[Message, ...]:
-    """A request, or a conversation that ends with one."""
+    """The prompt in a field: a user's message, or a conversation that ends with one."""
     given(fields, name, where)
     return read_prompt(fields, where, column=name)
 
 
 def replies(fields: Mapping[str, Any], name: str, where: str) -> tuple[str, ...]:
-    """A list of responses."""
+    """The list of responses in a field."""
     values = as_list(given(fields, name, where), name, where)
     return tuple(read_reply(value, f"{name}[{n}]", where) for n, value in enumerate(values))
 
 
 def tags(fields: Mapping[str, Any], *names: str) -> dict[str, str | int | float | bool]:
-    """Those of the columns that are there and hold one value."""
+    """The named fields that are present and hold a single value."""
     return {name: fields[name] for name in names if isinstance(fields.get(name), str | int | float | bool)}

@@ -1,7 +1,7 @@
-"""RewardBench 2: the best of four over five subsets, and Ties, for models that compare pairs as well as for rewards.
+"""RewardBench 2: the best of four responses over five subsets, and the subset Ties.
 
-Rows ``prompt, chosen, rejected, subset, id``, with lists of responses: one chosen and three rejected; in Ties any number
-of right and wrong ones, and ids "ref:7" and "tied:7". Malik et al. 2025, arXiv 2506.01937.
+Rows have ``prompt, chosen, rejected, subset, id``, with lists of responses: one chosen and three rejected; in Ties any
+number of right and wrong ones, and ids "ref:7" and "tied:7". Source: Malik et al. 2025, arXiv 2506.01937.
 """
 
 from collections import defaultdict
@@ -20,16 +20,16 @@ from gpmjax.evals.intervals import bootstrap_means, percentile_interval, wilson_
 
 SUBSETS = ("Factuality", "Precise IF", "Math", "Safety", "Focus", "Ties")
 BEST_OF = (1, 3)
-"""Chosen and rejected responses of a row that is no Ties."""
+"""Numbers of chosen and of rejected responses of a row outside Ties."""
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
-    """A row → its responses, the right ones first; each right one is preferred over each wrong one."""
+    """A row's group: its responses, the right ones first, each preferred over each wrong one."""
     subset = word(fields, "subset", where)
     chosen, rejected = (replies(fields, name, where) for name in ("chosen", "rejected"))
     if _is_ties(subset):
         kind, _ = _ties_id(fields, where)
-        least = 1 + (kind == "tied")  # one right answer has no spread
+        least = 1 + (kind == "tied")  # a spread needs two right answers
         if len(chosen) < least or not rejected:
             counts = f"{len(chosen)} and {len(rejected)}"
             raise FieldError(where, "chosen", f"a {kind} prompt needs at least {least} right and 1 wrong, has {counts}")
@@ -50,7 +50,7 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
 
 
 def ties_key(group: Group) -> str | None:
-    """The id of a Ties prompt; the other subsets number their rows as they like."""
+    """The id of a Ties prompt. Ids of the other subsets need not be unique."""
     if not _is_ties(group.tags["subset"]):
         return None
     kind, question = _ties_id(group.tags, group.where)
@@ -58,8 +58,11 @@ def ties_key(group: Group) -> str | None:
 
 
 def summarise(judged: Sequence[Judged], aggregation: Aggregation) -> dict[str, Any]:
-    """Score = mean of the subsets present; a subset's score is how often the right response is the best of its four, a
-    first place that n responses share counting 1/n (as the authors count it), or that of `ties`."""
+    """The score is the mean of the present subsets.
+
+    A subset's score is the share of rows whose right response is the best of four; a first place that n responses share
+    counts 1/n, by the authors' rule. `ties` has the score of Ties.
+    """
     rng = np.random.default_rng(0)
     subsets, draws = {}, {}
     for name, members in _by_subset(judged).items():
@@ -85,7 +88,7 @@ def summarise(judged: Sequence[Judged], aggregation: Aggregation) -> dict[str, A
 
 
 def leaderboard(judged: Sequence[Judged], aggregation: Aggregation) -> Leaderboard:
-    """As the authors' script writes it, ``scores`` being standings; a Ties row has no result of its own."""
+    """The verdicts in the format of the authors' script; ``scores`` are standings. A row of Ties has no result."""
     rows = []
     for one in judged:
         ranking, group_tags = standing(one.skew, aggregation), one.group.tags

@@ -1,12 +1,13 @@
-"""RM-Bench: does a judge see a subtle error through the style of the answer?
+"""RM-Bench: whether a judge finds a subtle error whatever the style of the answers.
 
-Rows ``prompt, chosen, rejected, domain, id``; ``chosen`` and ``rejected`` hold one answer in three styles each, from the
-plainest: concise, detailed, detailed with markdown. Of the 3×3 comparisons those are *hard* whose rejected answer has the
-fancier style, *normal* those of equal style, *easy* those whose chosen one has. Liu et al. 2024, arXiv 2410.16184.
+Rows have ``prompt, chosen, rejected, domain, id``. ``chosen`` and ``rejected`` each hold one answer in three styles,
+the plainest first: concise, detailed, detailed with markdown. Of the 3×3 comparisons those whose rejected answer has
+the richer style are *hard*, those of equal style *normal*, and those whose chosen answer has the richer style *easy*.
+Source: Liu et al. 2024, arXiv 2410.16184.
 
-The authors publish one file a domain (``chat_filtered.json``, ``safety-refuse_filtered.json``, ...), whose rows have no ``domain``:
-it is then taken from the file's name. A directory with such files is read from them alone, since the file of all rows that
-lies beside them repeats them.
+The authors publish one file per domain (``chat_filtered.json``, ``safety-refuse_filtered.json``, ...), whose rows have
+no ``domain``; the domain is then taken from the file's name. A directory with such files is read from them alone, since
+the file of all rows beside them repeats their rows.
 """
 
 import re
@@ -26,7 +27,7 @@ from gpmjax.evals.benchmarks.reading import prompt, replies, tags, word
 from gpmjax.evals.intervals import bootstrap_means, percentile_interval
 
 DOMAINS = ("chat", "math", "code", "safety")
-"""A row's domain begins with one of them: safety-refuse and safety-response are pooled."""
+"""A row's domain begins with one of these; safety-refuse and safety-response are pooled."""
 STYLES = 3
 LEVELS = ("easy", "normal", "hard")
 
@@ -34,11 +35,13 @@ LEVELS = ("easy", "normal", "hard")
 _DOMAIN = re.compile(rf"({'|'.join(DOMAINS)})(-[a-z]+)*(?![a-z0-9])")
 
 
-def parts(source: str) -> list[BenchmarkFile]:
-    """A file, with the domain that its name begins with; a directory's files that are named so, all it has; or the source itself.
+def domain_files(source: str) -> list[BenchmarkFile]:
+    """The files of a source: a directory's files whose names begin with a domain, or the source itself.
 
-    >>> parts("RM-Bench/safety-refuse_filtered.json"), parts("total_dataset.json?domain=chat")
-    ([BenchmarkFile(source='RM-Bench/safety-refuse_filtered.json', fields={'domain': 'safety-refuse'})], [BenchmarkFile(source='total_dataset.json?domain=chat', fields={})])
+    >>> domain_files("RM-Bench/safety-refuse_filtered.json")
+    [BenchmarkFile(source='RM-Bench/safety-refuse_filtered.json', fields={'domain': 'safety-refuse'})]
+    >>> [file.source for file in domain_files("total_dataset.json?domain=chat")]
+    ['total_dataset.json?domain=chat']
     """
     base, _ = split_source(source)
     query = source[len(base) :]
@@ -46,11 +49,11 @@ def parts(source: str) -> list[BenchmarkFile]:
         domain = _DOMAIN.match(Path(base).name)
         return [BenchmarkFile(source, {"domain": domain[0]} if domain and base.endswith(SUFFIXES) else {})]
     files = sorted(path for path in Path(base).iterdir() if path.name.endswith(SUFFIXES) and _DOMAIN.match(path.name))
-    return [part for path in files for part in parts(f"{path}{query}")] or [BenchmarkFile(source)]
+    return [file for path in files for file in domain_files(f"{path}{query}")] or [BenchmarkFile(source)]
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
-    """A row → six responses, the chosen ones first; each chosen one is preferred over each rejected one."""
+    """A row's group of six responses, the chosen ones first, each preferred over each rejected one."""
     domain = word(fields, "domain", where)
     if not domain.startswith(DOMAINS):
         raise FieldError(where, "domain", f"must begin with {', '.join(DOMAINS)}, is {short_repr(domain)}")
@@ -65,7 +68,9 @@ def parse(fields: Mapping[str, Any], where: str) -> Group:
 
 
 def levels(matrix: np.ndarray) -> np.ndarray:
-    """[..., 3, 3], rows the style of the chosen and columns that of the rejected → [..., 3] means of easy, normal, hard.
+    """Means over the easy, normal and hard comparisons, [..., 3].
+
+    ``matrix`` is [..., 3, 3]; rows are the style of the chosen answer, columns that of the rejected one.
 
     >>> levels(np.array([[1.0, 0.0, 0.0], [1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])).tolist()
     [1.0, 1.0, 0.0]
@@ -76,9 +81,9 @@ def levels(matrix: np.ndarray) -> np.ndarray:
 
 
 def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
-    """Domain = mean of its easy, normal and hard; score and each level = mean over the domains present.
+    """The score and each level are means over the present domains; a domain's score is the mean of its three levels.
 
-    A comparison counts when the chosen answer's score is the higher one; ``half`` counts a tie one half.
+    A comparison counts when the chosen answer has the higher score. ``half`` counts a tie one half.
     """
     domains, subsets = defaultdict(list), defaultdict(list)
     for one in judged:
@@ -90,13 +95,13 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
     draws = {name: bootstrap_means(levels(margin > 0), rng) for name, margin in present.items()}
     sections = {name: _figures(margin, draws[name]) for name, margin in present.items()}
     overall = np.mean(list(draws.values()), axis=0)
-    mean = lambda key: float(np.mean([section[key] for section in sections.values()]))
+    means = {key: float(np.mean([section[key] for section in sections.values()])) for key in ("score", *LEVELS, "half")}
     return {
-        "score": mean("score"),
+        "score": means["score"],
         "interval": percentile_interval(overall.mean(axis=1)),
-        **{level: mean(level) for level in LEVELS},
+        **{level: means[level] for level in LEVELS},
         "level_intervals": {level: percentile_interval(overall[:, n]) for n, level in enumerate(LEVELS)},
-        "half": mean("half"),
+        "half": means["half"],
         "sections": sections,
         "subsets": {
             name: _figures(np.stack(margin), bootstrap_means(levels(np.stack(margin) > 0), rng))
@@ -108,7 +113,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
 
 
 def _figures(margin: np.ndarray, draws: np.ndarray) -> dict[str, Any]:
-    """Of n rows' margins [n, 3, 3], and the levels of resampled rows [draws, 3]."""
+    """Figures of n rows' margins [n, 3, 3], with intervals from the levels of resampled rows [draws, 3]."""
     means = levels(margin > 0).mean(axis=0)
     return {
         "rows": len(margin),
@@ -124,8 +129,8 @@ RM_BENCH = Benchmark(
     name="rm_bench",
     split="train",
     parse=parse,
-    parts=parts,
+    files=domain_files,
     summarise=summarise,
     columns=(*LEVELS, "half"),
-    counting="a tie counts nothing, as its authors count; half: one half",
+    counting="a tie counts 0 by the authors' rule; half: a tie counts one half",
 )

@@ -1,4 +1,4 @@
-"""A judge on a benchmark: read, judge, write, summarise; go on where an earlier run was interrupted."""
+"""Runs a judge on a benchmark: reads rows, judges, writes records, summarises, and resumes an interrupted run."""
 
 import contextlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from gpmjax.files import fingerprint, write_json
 from gpmjax.judges.judge import Judge, group_record
 from gpmjax.progress import track
 
-# A summary names this many malformed rows and counts the rest.
+# A summary names this many malformed rows. It counts all of them.
 NAMED = 100
 
 
@@ -30,14 +30,15 @@ def run_benchmark(
     *,
     aggregation: Aggregation = "mean_score",
 ) -> dict[str, Any]:
-    """Measure ``judge`` on ``benchmark``; returns the summary.
+    """Measures ``judge`` on ``benchmark``; returns the summary.
 
-    With ``out``, records go to `report.groups_path(out)` as they come, the summary to ``out`` at the end, and beside it the
-    same in the authors' own format where they have one (`leaderboard`). Records of an interrupted run of the same judge on
-    the same rows are kept and only the rest is judged; another ``aggregation`` makes new figures of the same records.
+    With ``out``, records are written to `result_files.groups_path(out)` one by one, and the summary to ``out`` at the
+    end, with a copy in the authors' format where they have one (`leaderboard`). Records of an interrupted run of the
+    same judge on the same rows are kept, and only the remaining rows are judged. A different ``aggregation`` uses the
+    same records.
 
     Raises:
-      FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
+      FileNotFoundError, ValueError: one line naming the file, field or row, and the allowed values.
     """
     if out is not None and Path(out).suffix != ".json":
         raise ValueError(f"out={str(out)!r}: must end in .json; records go beside it in .groups.jsonl")
@@ -67,7 +68,7 @@ def run_benchmark(
 
 
 def _judge(benchmark: Benchmark, judge: Judge, groups: Sequence[Group], file: RowsFile | None) -> list[dict[str, Any]]:
-    """A record of each group, of which the first may be there already."""
+    """A record of each group. The first of them may be kept from an earlier run."""
     records = [] if file is None else list(file.kept)
     rest = groups[len(records) :]
     verdicts = track(judge(rest, benchmark.pairs), "judging", len(rest))
@@ -80,7 +81,7 @@ def _judge(benchmark: Benchmark, judge: Judge, groups: Sequence[Group], file: Ro
 
 
 def _order(judged: Sequence[Judged]) -> dict[str, Any]:
-    """How much the verdicts of a pairwise model on labelled comparisons depend on the order, if it was asked in both."""
+    """Position bias of a pairwise model on labelled comparisons; {} unless it judged all of them in both orders."""
     if any(one.asked is None for one in judged):
         return {}
     comparisons = [(one.asked, c.chosen, c.rejected, c.target) for one in judged for c in one.group.comparisons]

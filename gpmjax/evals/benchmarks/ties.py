@@ -1,7 +1,7 @@
-"""RewardBench 2's Ties: several answers are right, and a good judge holds them all above the wrong ones, close together.
+"""RewardBench 2's Ties: questions with several right answers, which a good judge scores above the wrong ones and alike.
 
-Each question comes twice: ``ref`` with one right answer, and ``tied`` with several. For one prompt, of its answers'
-standings (rewards, in the authors' terms):
+Each question makes two prompts: ``ref`` with one right answer, and ``tied`` with several. A prompt's gap and spread are
+differences of its answers' standings (rewards, in the authors' terms):
 
     gap     the worst right one − the best wrong one
     spread  the best right one − the worst right one
@@ -10,7 +10,7 @@ standings (rewards, in the authors' terms):
           + 0.3 · share of ref prompts with gap > 0
           + 0.2 · share of questions with gap_tied > spread
           + 0.2 · share of questions with min(gap_ref, gap_tied) > spread
-          + 0.01 · mean of tanh(min(gap_ref, gap_tied) / spread − 1), 0/0 counting 0
+          + 0.01 · mean of tanh(min(gap_ref, gap_tied) / spread − 1), where 0/0 counts 0
 
 Source: Malik et al. 2025, arXiv 2506.01937, and its program, https://github.com/allenai/reward-bench.
 """
@@ -28,7 +28,7 @@ KINDS = ("ref", "tied")
 
 
 class Margins(NamedTuple):
-    """One prompt."""
+    """Gap and spread of one prompt."""
 
     kind: str
     """ "ref" or "tied"."""
@@ -38,16 +38,16 @@ class Margins(NamedTuple):
 
 
 def margins(kind: str, question: int, ranking: Standing, right: int) -> Margins:
-    """Of a prompt whose first ``right`` answers are right."""
+    """Gap and spread of a prompt whose first ``right`` answers are right."""
     points, unit = ranking.points, ranking.unit
     worst, best = points[:right].min(), points[:right].max()
     return Margins(kind, question, float((worst - points[right:].max()) / unit), float((best - worst) / unit))
 
 
 def ties_figures(prompts: Sequence[Margins], rng: np.random.Generator) -> tuple[dict[str, Any], np.ndarray]:
-    """Score and terms of all prompts, and the score of resampled questions [draws] for intervals.
+    """Score and terms of all prompts, and the scores of resampled questions [draws] for intervals.
 
-    Terms without a prompt, and a score without one of its terms, are None.
+    A term without a prompt is None, and so is a score that lacks a term.
     """
     terms = _terms(prompts)
     means = {name: None if np.isnan(column).all() else float(np.nanmean(column)) for name, column in terms.items()}
@@ -63,22 +63,23 @@ def ties_figures(prompts: Sequence[Margins], rng: np.random.Generator) -> tuple[
 
 
 def _terms(prompts: Iterable[Margins]) -> dict[str, np.ndarray]:
-    """Term → one value a question, NaN where it has none."""
+    """Term → one value per question, NaN where it has none."""
     by_kind = {kind: {p.question: p for p in prompts if p.kind == kind} for kind in KINDS}
     questions = sorted(by_kind["ref"].keys() | by_kind["tied"].keys())
-    column = lambda kind, name: np.array(
-        [getattr(by_kind[kind][q], name) if q in by_kind[kind] else np.nan for q in questions]
-    )
+
+    def column(kind: str, name: str) -> np.ndarray:
+        return np.array([getattr(by_kind[kind][q], name) if q in by_kind[kind] else np.nan for q in questions])
+
     gap_ref, gap_tied, spread = column("ref", "gap"), column("tied", "gap"), column("tied", "spread")
     paired = ~np.isnan(gap_ref) & ~np.isnan(gap_tied)
     least = np.minimum(gap_ref, gap_tied)
     with np.errstate(divide="ignore", invalid="ignore"):
         margin = np.nan_to_num(np.tanh(least / spread - 1), nan=0.0)
-    when = lambda known, value: np.where(known, value.astype(np.float64), np.nan)
-    return {
-        "tied_accuracy": when(~np.isnan(gap_tied), gap_tied > 0),
-        "ref_accuracy": when(~np.isnan(gap_ref), gap_ref > 0),
-        "preferred": when(paired, gap_tied > spread),
-        "preferred_hard": when(paired, least > spread),
-        "margin": when(paired, margin),
+    terms = {
+        "tied_accuracy": (~np.isnan(gap_tied), gap_tied > 0),
+        "ref_accuracy": (~np.isnan(gap_ref), gap_ref > 0),
+        "preferred": (paired, gap_tied > spread),
+        "preferred_hard": (paired, least > spread),
+        "margin": (paired, margin),
     }
+    return {name: np.where(known, value.astype(np.float64), np.nan) for name, (known, value) in terms.items()}

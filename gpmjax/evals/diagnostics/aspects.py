@@ -1,8 +1,8 @@
-"""Subspace discovery: does a 2-d block go with what people rated?
+"""Subspace discovery: the correlation of each 2-d block with each aspect that people rated.
 
-For every pair of rated responses, a block's contribution to the score (`blocks.contributions`) beside the difference of
-their ratings on an aspect; Spearman's ρ of the two over all pairs. Many blocks times several aspects are many looks at
-the same data, and some of them look good by luck; ``p_family`` counts them.
+Spearman's ρ is taken over all pairs of rated responses, between a block's contribution to the score
+(`blocks.contributions`) and the difference of the ratings on an aspect. Many blocks times several aspects are many
+tests of the same data; ``p_family`` is corrected for their number.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ PERMUTATIONS = 2000
 
 
 def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATIONS) -> dict | None:
-    """ρ of every block with every aspect, with a bootstrap interval over groups and a permutation test within them.
+    """ρ of every block with every aspect, with a bootstrap interval over groups and a permutation test within groups.
 
-    A record takes part when it has blocks and ``ratings``. A response that lacks a rating on one of the aspects is left
-    out, so that all tests see the same pairs. The test shuffles which response of a group has which ratings: whatever
-    only the prompts share cannot make a p small.
+    Records with blocks and ``ratings`` are used. A response that lacks a rating on one of the aspects is left out, so
+    that all tests use the same pairs. The permutation test shuffles ratings among the responses of a group, so
+    differences between prompts cannot make p small.
 
     Returns:
       None when no record has both, otherwise ``aspects``, ``groups``, ``pairs``, ``left_out`` (responses), ``tests``
-      (blocks × aspects), ``permutations``; ``table``, a list of {"block" (from 1; 0 is a hybrid's reward), "aspect", "spearman", "interval",
-      "p" (of this test alone, two-sided), "p_family" (that the largest |ρ| of all tests is as large by chance)}; and
-      ``score``, {"aspect", "spearman", "interval"} of the whole score.
+      (blocks × aspects), ``permutations``; ``table``, a list of {"block" (from 1; 0 is a hybrid's reward), "aspect",
+      "spearman", "interval", "p" (of this test alone, two-sided), "p_family" (that the largest |ρ| of all tests is as
+      large by chance)}; and ``score``, {"aspect", "spearman", "interval"} of the whole score.
     Source: Westfall and Young 1993, *Resampling-based multiple testing* (the largest of all tests); p = (1 + times as
       large)/(1 + permutations), Phipson and Smyth 2010.
 
@@ -48,15 +48,17 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
                  for (record, _), kept in zip(held, rated, strict=True)]
         for aspect in aspects
     }  # fmt: skip
-    inside = lambda matrices: [_kept(matrix, kept) for matrix, kept in zip(matrices, rated, strict=True)]
-    blocks = [inside([parts[block] for _, parts in held]) for block in range(len(held[0][1]))]
+
+    def rated_pairs(matrices: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [_kept(matrix, kept) for matrix, kept in zip(matrices, rated, strict=True)]
+
+    blocks = [rated_pairs([parts[block] for _, parts in held]) for block in range(len(held[0][1]))]
     ranked = [[rank_pairs(block, differences[aspect]) for aspect in aspects] for block in blocks]
     found = [[correlate(each) for each in row] for row in ranked]
     alone, family = _chances(ranked, [[line["spearman"] for line in row] for row in found], permutations)
-    scores = inside([skew_scores(record) for record, _ in held])
+    scores = rated_pairs([skew_scores(record) for record, _ in held])
     whole = [correlate(rank_pairs(scores, differences[aspect])) for aspect in aspects]
     first = first_block([record for record, _ in held])
-    tell = lambda line: {name: line[name] for name in ("spearman", "interval")}
     return {
         "aspects": aspects,
         "groups": found[0][0]["groups"],
@@ -65,12 +67,16 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
         "tests": len(blocks) * len(aspects),
         "permutations": permutations,
         "table": [
-            {"block": b + first, "aspect": aspect, **tell(found[b][a]), "p": alone[b][a], "p_family": family[b][a]}
+            {"block": b + first, "aspect": aspect, **_rho(found[b][a]), "p": alone[b][a], "p_family": family[b][a]}
             for b in range(len(blocks))
             for a, aspect in enumerate(aspects)
         ],
-        "score": [{"aspect": aspect, **tell(line)} for aspect, line in zip(aspects, whole, strict=True)],
+        "score": [{"aspect": aspect, **_rho(line)} for aspect, line in zip(aspects, whole, strict=True)],
     }
+
+
+def _rho(line: Mapping) -> dict:
+    return {name: line[name] for name in ("spearman", "interval")}
 
 
 def _rated(ratings: Mapping[str, Sequence[float | None]], aspects: Sequence[str], count: int) -> np.ndarray:
@@ -86,7 +92,7 @@ def _kept(matrix: np.ndarray, kept: np.ndarray) -> np.ndarray:
 
 
 def _chances(ranked: Sequence[Sequence[Ranked]], rho: list[list[float | None]], permutations: int) -> tuple[list, list]:
-    """p of each test alone and among all, [k][A]; None where there is no ρ."""
+    """p of each test alone and family-wise, [k][A]; None where there is no ρ."""
     rng = np.random.default_rng(0)
     shape = len(ranked), len(ranked[0])
     products = np.zeros((permutations, *shape))
@@ -104,10 +110,12 @@ def _chances(ranked: Sequence[Sequence[Ranked]], rho: list[list[float | None]], 
     norm = np.sqrt(sums[..., 1] * sums[..., 2])
     drawn = np.abs(products) / np.where(norm > 0, norm, 1.0)
     observed = np.abs(np.array([[np.nan if r is None else r for r in row] for row in rho]))
-    # Rounding must not turn "as large" into "smaller".
+    # The tolerance keeps rounding from turning "as large" into "smaller".
     alone = (1 + (drawn >= observed - 1e-9).sum(0)) / (1 + permutations)
     family = (1 + (drawn.max((1, 2))[:, None, None] >= observed - 1e-9).sum(0)) / (1 + permutations)
-    tell = lambda p: [
-        [None if r is None else float(q) for q, r in zip(*rows, strict=True)] for rows in zip(p, rho, strict=True)
-    ]
-    return tell(alone), tell(family)
+    return _where_known(alone, rho), _where_known(family, rho)
+
+
+def _where_known(p: np.ndarray, rho: list[list[float | None]]) -> list[list[float | None]]:
+    """p as lists, None where there is no ρ."""
+    return [[None if r is None else float(q) for q, r in zip(*rows, strict=True)] for rows in zip(p, rho, strict=True)]

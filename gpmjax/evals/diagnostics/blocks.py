@@ -1,6 +1,6 @@
-"""Which 2-d block decides which pairs: s(i ≻ j) = Σ_l c_l, with c_l = λ_l (a_il b_jl − b_il a_jl).
+"""Contributions of 2-d blocks to the scores: s(i ≻ j) = Σ_l c_l, with c_l = λ_l (a_il b_jl − b_il a_jl).
 
-Source: arXiv 2410.02197, equation (4.2); `gpmjax.preference.score.pairwise_scores` has the sum.
+Source: arXiv 2410.02197, equation (4.2); `gpmjax.preference.score.pairwise_scores` computes the sum.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from gpmjax.evals.metrics import accuracy_figures
 
 
 def contributions(record: Record) -> np.ndarray | None:
-    """[k, K, K] c_l of every ordered pair, in the units of the score; None without blocks (a reward, a pairwise model).
+    """c_l of every ordered pair, [k, K, K]; None for a record without blocks (of a reward or a pairwise model).
 
     >>> contributions({"embedding": [[1.0, 0.0], [0.0, 1.0]], "scale": [3.0]})[0].tolist()
     [[0.0, 3.0], [-3.0, 0.0]]
@@ -27,16 +27,17 @@ def contributions(record: Record) -> np.ndarray | None:
 
 
 def first_block(records: Sequence[Record]) -> int:
-    """The number of the first block of embeddings: 1, or 0 for a hybrid's, whose block 0 is its reward.
+    """The number of an embedding's first block: 1, or 0 for a hybrid, whose block 0 is its reward.
 
-    >>> first_block([{"reward": [1.0, 2.0], "embedding": [[1.0, 1.0], [2.0, 1.0]]}]), first_block([{"embedding": [[1.0, 1.0]]}])
+    >>> hybrid = {"reward": [1.0, 2.0], "embedding": [[1.0, 1.0], [2.0, 1.0]]}
+    >>> first_block([hybrid]), first_block([{"embedding": [[1.0, 1.0]]}])
     (0, 1)
     """
     return 0 if any(record.get("reward") and record.get("embedding") for record in records) else 1
 
 
 def block_name(number: int) -> str:
-    """What tables call a block.
+    """The name of a block in tables.
 
     >>> block_name(0), block_name(2)
     ('reward', 'block 2')
@@ -45,18 +46,18 @@ def block_name(number: int) -> str:
 
 
 def decisive_blocks(records: Sequence[Record]) -> dict | None:
-    """What each block contributes over all pairs of responses, and how well it would do alone and do without.
+    """Each block's contribution over all pairs of responses, its accuracy alone, and the accuracy without it.
 
     Returns:
-      None when no record has blocks, otherwise ``groups``, ``pairs`` (i < j, of a score other than 0), ``opposed``, the
-      share of pairs about which two blocks disagree, ``labelled`` (comparisons with a label that has a side), the whole
-      model's ``accuracy`` on them, and ``blocks``, a list of {"block" (from 1; 0 is a hybrid's reward),
+      None when no record has blocks, otherwise ``groups``, ``pairs`` (i < j, of a score other than 0), ``opposed`` (the
+      share of pairs about which two blocks disagree), ``labelled`` (comparisons with a label that has a side), the
+      whole model's ``accuracy`` on them, and ``blocks``, a list of {"block" (from 1; 0 is a hybrid's reward),
         "weight"            Σ|c_l| over pairs, as a share of all blocks',
         "largest"           share of pairs in which |c_l| is the largest,
-        "flips"             share of pairs whose verdict turns, or falls to 0, when the block is left out,
+        "flips"             share of pairs whose verdict reverses, or becomes a tie, when the block is left out,
         "agrees"            share of pairs in which sign(c_l) is the verdict,
-        "accuracy"          of sign(c_l) alone on the labelled, ties half, with its ``accuracy_interval`` (over prompts),
-        "accuracy_without"  of the sum over the other blocks}; the last three None where nothing is labelled.
+        "accuracy"          of sign(c_l) alone on the labels, ties half, with its ``accuracy_interval`` (over prompts),
+        "accuracy_without"  of the sum over the other blocks}; the last three are None without labels.
 
     >>> found = decisive_blocks([{"embedding": [[2.0, 0, 1, 0], [0, 2.0, 0, -1]], "comparisons": [[0, 1, 1.0]]}])
     >>> [(block["largest"], block["flips"], block["accuracy"]) for block in found["blocks"]]
@@ -90,7 +91,7 @@ def _describe(
     winner = size.argmax(0)
     lines = []
     for block, part in enumerate(parts):
-        # Summed anew: a difference would leave rounding where the others say nothing.
+        # A sum, since a difference would leave rounding errors where the other blocks contribute 0.
         others = np.delete(parts, block, axis=0).sum(0)
         lines.append(
             {
@@ -107,8 +108,8 @@ def _describe(
 
 
 def _of_labelled(held: Sequence[tuple[Record, np.ndarray]]) -> tuple[np.ndarray, Labelled]:
-    """[k, N] contributions to the labelled comparisons, s(chosen ≻ rejected), and those comparisons."""
-    # A comparison's own score plays no part; records of embeddings need not hold any.
+    """Contributions to s(chosen ≻ rejected) of the labelled comparisons, [k, N], and these comparisons."""
+    # Zeros stand for the scores, which are not used here and may be missing from a record.
     bare = [
         {"scores": np.zeros(parts.shape[1:]).tolist(), "comparisons": record["comparisons"]} for record, parts in held
     ]

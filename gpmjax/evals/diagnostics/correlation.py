@@ -1,7 +1,7 @@
-"""Rank correlation of two quantities that pairs of responses have, over the pairs of many groups.
+"""Rank correlation of two quantities of pairs of responses, over the pairs of many groups.
 
-Both quantities are skew, x_ij = −x_ji: a score, a difference of lengths or of ratings. Which of a pair is written first
-is arbitrary, so both orders count; then ranks are skew too, their mean is 0, and renaming responses changes nothing.
+Both quantities are skew, x_ij = −x_ji: a score, or a difference of lengths or of ratings. The order of a pair is
+arbitrary, so both orders count. Ranks are then skew as well, their mean is 0, and reordering responses changes nothing.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ from gpmjax.evals.intervals import bootstrap_sums
 
 
 class Ranked(NamedTuple):
-    """Two quantities as centred ranks, group by group; pairs that lack one of them hold 0 in both."""
+    """Two quantities as centred ranks, by group; a pair that lacks one of them has 0 in both."""
 
     x: list[np.ndarray]
     """G arrays [K, K]."""
     y: list[np.ndarray]
     pairs: int
-    """Unordered pairs that have both quantities."""
+    """Number of unordered pairs that have both quantities."""
 
     def sums(self) -> np.ndarray:
         """[3, G]: Σ xy, Σ xx, Σ yy of each group."""
@@ -28,16 +28,16 @@ class Ranked(NamedTuple):
 
 
 def rank_pairs(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Ranked:
-    """Rank the pairs of all groups together; x and y are G skew matrices [K, K] each, NaN where there is no value."""
+    """Ranks the pairs of all groups together; x and y are G skew matrices [K, K] each, NaN where a value is missing."""
     both = [np.isfinite(a) & np.isfinite(b) & ~np.eye(len(a), dtype=bool) for a, b in zip(x, y, strict=True)]
     ranked = [[_placed(ranks, mask) for ranks, mask in zip(_ranks(side, both), both, strict=True)] for side in (x, y)]
     return Ranked(*ranked, sum(int(mask.sum()) for mask in both) // 2)
 
 
 def correlate(ranked: Ranked) -> dict:
-    """Spearman's ρ: {"spearman", "interval", "pairs", "groups"}; None when a side does not vary.
+    """Spearman's ρ: {"spearman", "interval", "pairs", "groups"}; ρ is None when a quantity does not vary.
 
-    The interval draws groups and keeps the ranks of the whole sample.
+    The interval resamples groups and keeps the ranks of the whole sample.
 
     >>> differences = np.subtract.outer(np.arange(3.0), np.arange(3.0))
     >>> correlate(rank_pairs([differences, differences], [differences, -differences]))["spearman"]
@@ -53,7 +53,7 @@ def correlate(ranked: Ranked) -> dict:
 
 
 def _cosine(xy, xx, yy):
-    # Few groups can be drawn so that nothing varies, which shows no correlation.
+    # A resample of few groups may not vary at all; its correlation counts as 0.
     product = np.sqrt(xx * yy)
     return xy / np.where(product > 0, product, 1.0)
 

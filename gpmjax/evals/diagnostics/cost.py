@@ -1,11 +1,11 @@
-"""What it costs to compare K responses, in tokens through the backbone: measured, and by formula.
+"""Cost of comparing K responses, in tokens through the backbone, measured and by formula.
 
     shared      P + Σ R          each response once after one prompt: Bradley–Terry and GPM in packed rows
     separate    K P + Σ R        the same without sharing the prompt
     pairwise    K(K−1) P + 2(K−1) Σ R = K(K−1)(P + 2 R̄)      a pass over (x, y_i, y_j) for every ordered pair
 
-P tokens of the prompt, R of each response, R̄ their mean. Templates around them, which differ, are left out. A judge may take
-more, where a group is read in pieces that each hold the prompt, or less, where its questions share their beginning.
+P is the prompt's tokens, R each response's, and R̄ their mean. Tokens of templates are left out. A judge may take more,
+where a group is read in pieces that each hold the prompt, or less, where its sequences share a prefix.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SIZES = (2, 4, 8, 16, 32, 64)
 
 
 def tokens_for(prompt: float, responses: Sequence[float]) -> dict[str, float]:
-    """Forward tokens of each way to have all K×K scores of one group.
+    """Forward tokens of each method for all K×K scores of one group.
 
     >>> tokens_for(100, [20, 30, 10])
     {'shared': 160, 'separate': 360, 'pairwise': 840}
@@ -32,13 +32,13 @@ def tokens_for(prompt: float, responses: Sequence[float]) -> dict[str, float]:
 
 
 def forward_cost(records: Sequence[Record]) -> dict:
-    """Tokens that the judge put through its backbone, beside what each way would take for the same groups.
+    """Tokens that the judge put through its backbone, beside those of each method for the same groups.
 
     Returns:
       ``groups``, ``responses``, ``pairs`` (unordered), ``forward_tokens`` in total, ``per_group``, ``per_response`` and
-      ``per_pair``; ``formula``, the totals of `tokens_for` over the ``known`` groups whose ``prompt_tokens`` are on
-      record, and ``by_size``, a list of {"K", "shared", "separate", "pairwise"} for K responses of their mean lengths,
-      both None where none is known.
+      ``per_pair``; ``formula``, the totals of `tokens_for` over the ``known`` groups whose records hold
+      ``prompt_tokens``, and ``by_size``, a list of {"K", "shared", "separate", "pairwise"} for K responses of their
+      mean lengths. The last two are None where no group is known.
 
     >>> record = {"forward_tokens": 160, "tokens": [20, 30, 10], "prompt_tokens": 100}
     >>> found = forward_cost([record])
@@ -47,17 +47,12 @@ def forward_cost(records: Sequence[Record]) -> dict:
     """
     sizes = np.array([len(record["tokens"]) for record in records])
     measured = sum(record["forward_tokens"] for record in records)
-    pairs = int(np.sum(sizes * (sizes - 1) // 2))
+    counts = {"group": len(records), "response": int(sizes.sum()), "pair": int(np.sum(sizes * (sizes - 1) // 2))}
     known = [record for record in records if record.get("prompt_tokens") is not None]
-    per = lambda count: measured / count if count else None
     return {
-        "groups": len(records),
-        "responses": int(sizes.sum()),
-        "pairs": pairs,
+        **{f"{unit}s": count for unit, count in counts.items()},
         "forward_tokens": measured,
-        "per_group": per(len(records)),
-        "per_response": per(int(sizes.sum())),
-        "per_pair": per(pairs),
+        **{f"per_{unit}": measured / count if count else None for unit, count in counts.items()},
         "known": len(known),
         **_formula(known),
     }

@@ -1,12 +1,12 @@
-"""How much of what a model says is cyclic: triads i ≻ j ≻ k ≻ i, and energy that no reward explains.
+"""How cyclic a model's scores are: cyclic triads i ≻ j ≻ k ≻ i, and energy that no reward explains.
 
-These figures describe a model's scores. They do not say that anybody's preferences are cyclic: a model that fitted noise has cycles
-too. `vote_noise` tests that, on labels.
+These figures describe a model's scores. They do not show that people's preferences are cyclic, since a model that
+fitted noise has cycles too. `vote_noise` tests the labels.
 
-A triad looks at verdicts, so that a cycle of faint ones counts as much as one of clear ones; energy weighs them by s².
+A triad counts verdicts, so small scores count as much as large ones. Energy weights verdicts by s².
 
-The quantities are those of `gpmjax.preference.game`, here in numpy and float64: groups come in every size, and a JAX
-function compiles for each.
+The quantities are those of `gpmjax.preference.game`, computed here in numpy and float64, because groups differ in size
+and a JAX function would compile for each size.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,15 @@ BINS = 20
 
 
 def count_triads(records: Sequence[Record]) -> dict:
-    """Share of cyclic triads over all triads of all groups, those with a tie counted apart.
+    """Counts cyclic, transitive and tied triads of all groups, and their cyclic share.
 
-    Only triads all of whose pairs were asked count; a verdict is the sign of `skew_scores`, a tie a score of exactly 0.
+    Only triads whose three pairs were judged count. A verdict is the sign of `skew_scores`; a tie is a score of exactly
+    0.
 
     Returns:
-      ``triads`` = ``cyclic`` + ``transitive`` + ``tied``; ``incomplete`` (some pair was not asked), ``groups`` that have
-      a triad and ``groups_with_cycle``; ``share`` {"value", "interval"} = cyclic / triads. Among coin tosses it is ¼.
+      ``triads`` = ``cyclic`` + ``transitive`` + ``tied``; ``incomplete`` (triads with a pair that was not judged),
+      ``groups`` that have a triad, ``groups_with_cycle``, and ``share`` {"value", "interval"} = cyclic / triads, which
+      is ¼ for coin tosses.
     Source: Kendall and Babington Smith 1940, *On the method of paired comparisons*.
 
     >>> rock_paper_scissors = {"scores": [[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]}
@@ -49,15 +51,15 @@ def count_triads(records: Sequence[Record]) -> dict:
 
 
 def energy(records: Sequence[Record]) -> dict:
-    """Hodge-style split of score matrices: the share of Σ s² that cycles hold, the rest being what rewards explain.
+    """Hodge decomposition of score matrices: the share of Σ s² that is cyclic; rewards explain the rest.
 
-    Only groups of three responses or more, all of whose pairs were asked, count: two responses have no cycle.
+    Only groups of three or more responses whose pairs were all judged count, since two responses have no cycle.
 
     Returns:
-      ``groups``; ``incomplete`` (a pair was not asked) and ``zero`` (every score is 0), which have no share;
-      ``cyclic`` {"value", "interval"}, pooled (groups with large scores weigh more), ``transitive`` = 1 − cyclic, and
-      ``mean_cyclic``, every group the same; ``by_chance``, what ``mean_cyclic`` of noise is: (K−2)/K, the share of
-      dimensions; ``histogram`` of the groups' shares, {"edges", "counts"}.
+      ``groups``; ``incomplete`` groups (a pair was not judged) and ``zero`` groups (every score is 0), which have no
+      share; ``cyclic`` {"value", "interval"}, pooled (groups with large scores weigh more), ``transitive`` = 1 −
+      cyclic, and ``mean_cyclic``, in which all groups weigh the same; ``by_chance``, the ``mean_cyclic`` of noise,
+      which is (K−2)/K, the cyclic share of dimensions; ``histogram`` of the groups' shares, {"edges", "counts"}.
     Source: Jiang et al. 2011, *Statistical ranking and combinatorial Hodge theory*; `gpmjax.preference.game.split`.
 
     >>> rewards = {"scores": [[0.0, 1.0, 3.0], [-1.0, 0.0, 2.0], [-3.0, -2.0, 0.0]]}
@@ -85,11 +87,11 @@ def energy(records: Sequence[Record]) -> dict:
 
 
 def _count(scores: np.ndarray) -> tuple[int, int, int, int]:
-    """Triads there are, that were asked, that have no tie, and that are cyclic."""
+    """Numbers of all triads, of those that were judged, of those without a tie, and of cyclic ones."""
     size = len(scores)
     asked = np.isfinite(scores) & ~np.eye(size, dtype=bool)
-    # NaN compares as false: what was not asked beats nothing, and is no tie either. Closed walks of three steps meet a
-    # triad six times, from each corner and both ways round, and a cycle three times.
+    # NaN compares as false, so a pair that was not judged is neither a win nor a tie. Closed walks of three steps visit
+    # a triad six times (from each corner, in both directions), and a cycle three times.
     walks = (_closed_walks(asked), _closed_walks(np.abs(scores) > 0), _closed_walks(scores > 0))
     return size * (size - 1) * (size - 2) // 6, walks[0] // 6, walks[1] // 6, walks[2] // 3
 
@@ -101,7 +103,7 @@ def _closed_walks(related: np.ndarray) -> int:
 
 def _cyclic_share(scores: np.ndarray) -> float:
     """‖C‖²/‖S‖² of a complete matrix that is not 0; see `gpmjax.preference.game.split`."""
-    scores = scores / np.abs(scores).max()  # squares of tiny scores would vanish
+    scores = scores / np.abs(scores).max()  # squares of tiny scores would underflow
     reward = scores.mean(1)
     cyclic = scores - (reward[:, None] - reward[None, :])
     return float(np.square(cyclic).sum() / np.square(scores).sum())

@@ -22,19 +22,20 @@ BREAKDOWN = ("subset", "group", "config")
 def diagnose(
     records: Sequence[Record], *, by: Sequence[str] = BREAKDOWN, replicates: int = REPLICATES
 ) -> dict[str, Any]:
-    """All there is to say of some judged groups.
+    """The summary of judged groups.
 
     Args:
-      records: see `records`; of one judge.
+      records: records of one judge, see `records`.
       by: tags to break figures down by.
-      replicates: of the tests of cycles, see `vote_noise`; 0 leaves them out.
+      replicates: number of replicates of the tests of cycles, see `vote_noise`; 0 leaves the tests out.
     Returns:
-      ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left out),
-      the figures of `metrics.comparison_figures` over the labelled comparisons, ``calibration`` among them, where there are any
-      (their score is the skew part where both orders were asked, so that being written first is no advantage);
-      and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``cycles``, ``edges``, ``aspects``, ``length``,
-      ``symmetry``, ``cost`` as the functions of those files return them, the first four again ``by`` tag and value. ``triads`` and
-      ``energy`` are the model's; whether there are cycles in the *labels* is what ``cycles`` tests (None without replicates).
+      ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left
+      out), the figures of `metrics.comparison_figures` over the labelled comparisons, ``calibration`` among them, where
+      there are any (their score is the skew part where both orders were asked, so that being written first is no
+      advantage); and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``cycles``, ``edges``,
+      ``aspects``, ``length``, ``symmetry``, ``cost`` as the functions of those files return them, the first four again
+      ``by`` tag and value. ``triads`` and ``energy`` are the model's; whether there are cycles in the *labels* is what
+      ``cycles`` tests (None without replicates).
     Raises:
       ValueError: no record, records of several temperatures, or of embeddings of several sizes.
     """

@@ -1,9 +1,9 @@
-"""Which block decides which edge of a cycle, where a cycle's edges are known by aspect.
+"""Which block decides which edge of a cycle, for cycles whose edges belong to rated aspects.
 
-Cycles made of ratings (`gpmjax.data.aspects`) carry the tag ``config`` "a,b,c" and go round in that order: the leader on
-a beats the leader on b, that one the leader on c, and so back. Edge n says that its winner is rated best on the n-th
-aspect, so that a block that has learnt an aspect is right about its edges. Such cycles are in the labels by construction: `vote_noise`
-says so as well (p small), and its p says nothing of how often people's preferences go round.
+Cycles made of ratings (`gpmjax.data.aspects`) carry the tag ``config`` "a,b,c" and go round in that order: the leader
+on a beats the leader on b, that one the leader on c, and so back. Edge n says that its winner is rated best on the n-th
+aspect, so that a block that has learnt an aspect is right about its edges. Such cycles are in the labels by
+construction: `vote_noise` says so as well (p small), and its p says nothing of how often people's preferences go round.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from gpmjax.evals.diagnostics.records import Record
 
 
 def edge_aspects(record: Record) -> list[str] | None:
-    """The aspect of each comparison; None when they are no cycles round the tag ``config``.
+    """The aspect of each comparison; None when the comparisons are not cycles in the order of the tag ``config``.
 
     >>> edge_aspects({"tags": {"config": "a,b,c"}, "comparisons": [[0, 1, 1.0], [1, 2, 1.0], [2, 0, 1.0]]})
     ['a', 'b', 'c']
@@ -30,11 +30,12 @@ def edge_aspects(record: Record) -> list[str] | None:
 
 
 def edge_decisions(records: Sequence[Record]) -> dict | None:
-    """How often the model and each of its blocks are right about the edges of each aspect.
+    """Accuracy of the model and of each of its blocks on the edges of each aspect.
 
     Returns:
       None when no record has both such cycles and blocks, otherwise aspect → {"comparisons", "accuracy" of the model,
-      "blocks": [accuracy of each block alone]}. An edge's winner was rated best on its aspect, its loser on the next.
+      "blocks": [accuracy of each block alone]}. An edge's winner was rated best on its aspect, its loser on the next
+      one.
 
     >>> v = [[1.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]]
     >>> cycle = {"tags": {"config": "a,b,c"}, "comparisons": [[0, 1, 1.0], [1, 2, 1.0], [2, 0, 1.0]], "embedding": v}

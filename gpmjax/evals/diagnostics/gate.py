@@ -1,4 +1,4 @@
-"""The spectrum of the scale gate over prompts: λ_l(x), the eigenvalue of each 2-d block, one list a prompt."""
+"""The spectrum of the scale gate over prompts: λ_l(x), the eigenvalue of each 2-d block, for each prompt."""
 
 from collections.abc import Sequence
 
@@ -11,24 +11,24 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def gate_spectrum(records: Sequence[Record]) -> dict | None:
-    """How large each block's λ is, how much it varies between prompts, and how many blocks share the weight.
+    """Size of each block's λ, its variation between prompts, and the number of blocks that share the weight.
 
-    With p = λ/Σλ and H its entropy in nats:
+    Below, p = λ/Σλ, and H is the entropy in nats.
 
     Returns:
-      None when no record has a gate, otherwise ``prompts`` and ``blocks``, a list of {"block" (from 1), "mean",
-      "deviation", "variation" (deviation/mean, None at mean 0), "quantiles", "largest" (share of prompts in which its λ
-      is the largest)} beside ``quantiles``, which ones; ``effective_blocks``, exp H of a prompt's p, from 1 (one block
-      decides) to k (all alike), as mean and quantiles over prompts; ``effective_blocks_overall``, exp H of the mean p;
-      ``prompt_information``, H(mean p) − mean H(p) in nats, what a prompt tells of the block: 0 for a gate that is the
-      same for every prompt.
-    Source: entropy as a number of kinds, Hill 1973, doi:10.2307/1934352; the difference is a Jensen–Shannon divergence.
+      None when no record has a gate, otherwise ``prompts``; ``quantiles``, the levels of all quantiles; ``blocks``, a
+      list of {"block" (from 1), "mean", "deviation", "variation" (deviation/mean, None at mean 0), "quantiles",
+      "largest" (share of prompts in which its λ is the largest)}; ``effective_blocks``, the mean and quantiles over
+      prompts of exp H(p), from 1 (one block decides) to k (all weigh the same); ``effective_blocks_overall``, exp H of
+      the mean p; ``prompt_information``, H(mean p) − mean H(p) in nats, the information of the prompt about the block,
+      which is 0 for a gate that is the same for every prompt.
+    Source: effective numbers, Hill 1973, doi:10.2307/1934352; the information is a Jensen–Shannon divergence.
 
     >>> found = gate_spectrum([{"scale": [1.0, 0.0]}, {"scale": [0.0, 1.0]}])
     >>> found["effective_blocks"]["mean"], found["effective_blocks_overall"], found["blocks"][0]["variation"]
     (1.0, 2.0, 1.0)
     """
-    # A hybrid's first weight, 1, is its reward's and no part of the gate.
+    # The first weight of a hybrid, 1, is its reward's and not part of the gate.
     scales = [record["scale"][bool(record.get("reward")) :] for record in records if record.get("scale")]
     if not scales:
         return None

@@ -1,4 +1,4 @@
-"""Whether a model prefers the longer response, and whether more than the labels do."""
+"""Length bias: whether a model prefers longer responses, and whether it does so more than the labels."""
 
 from collections.abc import Sequence
 
@@ -11,19 +11,19 @@ from gpmjax.evals.intervals import CONFIDENCE_LEVEL
 from gpmjax.evals.metrics import accuracy_figures
 
 UNITS = ("tokens", "characters")
-# Standard deviation of the normal prior on both coefficients. A model that follows labels or lengths without exception has
-# no largest likelihood; e^5 to 1 for a standard deviation of length is already that.
+# Standard deviation of the normal prior on both coefficients. A model that follows labels or lengths without exception
+# has no largest likelihood; e^5 to 1 for a standard deviation of length is already that.
 PRIOR = 5.0
 
 
 def length_bias(records: Sequence[Record]) -> dict:
-    """Figures for each unit of length, ``tokens`` (as the model read them, EOS counted) and ``characters``.
+    """Figures for each unit of length, ``tokens`` (as the model reads them, EOS counted) and ``characters``.
 
     Returns: unit →
-      ``correlation``: Spearman's ρ of s(i ≻ j) with len_i − len_j over all asked pairs, see `correlation.correlate`;
-      ``longer_right`` and ``shorter_right``: accuracy on the comparisons whose better side is the longer, the shorter:
-        {"comparisons", "accuracy" (ties half), "interval" (over prompts)}; ``equal``: comparisons of equal length;
-      ``regression``: see `regress`; None without labelled comparisons or where all lengths are equal.
+      ``correlation``: Spearman's ρ of s(i ≻ j) with len_i − len_j over all judged pairs, see `correlation.correlate`;
+      ``longer_right`` and ``shorter_right``: accuracy on the comparisons whose preferred side is the longer, or the
+        shorter: {"comparisons", "accuracy" (ties half), "interval" (over prompts)}; ``equal``: number of comparisons of
+        equal length; ``regression``: see `regress`; None without labelled comparisons or where all lengths are equal.
 
     >>> record = {"scores": [[0.0, 2.0], [-2.0, 0.0]], "tokens": [9, 4], "characters": [30, 12], "comparisons": [[1, 0, 1.0]]}
     >>> found = length_bias([record, record])["tokens"]
@@ -50,13 +50,17 @@ def length_bias(records: Sequence[Record]) -> dict:
 def regress(score: np.ndarray, side: np.ndarray, difference: np.ndarray, cluster: np.ndarray) -> dict | None:
     """Logistic regression of verdicts on length and label: P(verdict for i) = σ(β_length Δ/σ_Δ + β_label side).
 
-    No constant: which of a pair comes first is arbitrary. A tie is half a verdict for each side.
+    There is no constant, since the order of a pair is arbitrary. A tie is half a verdict for each side.
 
-    Args: [N] each; ``side`` +1, −1 or 0 (tied label) of the labels, ``difference`` of lengths, ``cluster`` the group.
+    Args:
+      score: [N] s(i ≻ j), of which the sign is used.
+      side: [N] the label: 1 for i, −1 for j, 0 for a tie.
+      difference: [N] len_i − len_j.
+      cluster: [N] the group of each pair.
     Returns:
       {"length", "label": {"coefficient" (log-odds; of length per σ_Δ), "interval" (95 %, robust to pairs that share a
-      group; None for one group)}, "scale" (σ_Δ, the root mean square difference), "comparisons", "prior" (standard deviation of the normal
-      prior that keeps coefficients finite)}.
+      group; None for one group)}, "scale" (σ_Δ, the root mean square difference), "comparisons", "prior" (standard
+      deviation of the normal prior that keeps coefficients finite)}.
     Source of the interval: Liang and Zeger 1986, doi:10.1093/biomet/73.1.13.
 
     >>> found = regress(np.array([1.0, -1, 1, -1]), np.ones(4), np.array([5.0, -5, 3, -2]), np.arange(4))
@@ -72,8 +76,11 @@ def regress(score: np.ndarray, side: np.ndarray, difference: np.ndarray, cluster
         logit = inputs @ beta
         return -np.sum(verdict * special.log_expit(logit) + (1 - verdict) * special.log_expit(-logit)) + _penalty(beta)
 
-    residual = lambda beta: special.expit(inputs @ beta) - verdict
-    slope = lambda beta: inputs.T @ residual(beta) + beta / PRIOR**2
+    def residual(beta):
+        return special.expit(inputs @ beta) - verdict
+
+    def slope(beta):
+        return inputs.T @ residual(beta) + beta / PRIOR**2
 
     def curvature(beta):
         p = special.expit(inputs @ beta)
@@ -85,12 +92,12 @@ def regress(score: np.ndarray, side: np.ndarray, difference: np.ndarray, cluster
     np.add.at(moments, place, inputs * residual(beta)[:, None])
     bread = np.linalg.inv(curvature(beta))
     half = special.ndtri(0.5 + CONFIDENCE_LEVEL / 2) * np.sqrt(np.diag(bread @ moments.T @ moments @ bread))
-    # A single group's moments add up to nothing at the optimum, which would pass for certainty.
-    interval = lambda b, h: [float(b - h), float(b + h)] if len(moments) > 1 else None
-    tell = lambda n: {"coefficient": float(beta[n]), "interval": interval(beta[n], half[n])}
+    # A single group's moments add up to 0 at the optimum, so its interval would have width 0.
+    ends = [[float(b - h), float(b + h)] if len(moments) > 1 else None for b, h in zip(beta, half, strict=True)]
+    length, label = ({"coefficient": float(b), "interval": end} for b, end in zip(beta, ends, strict=True))
     return {
-        "length": tell(0),
-        "label": tell(1),
+        "length": length,
+        "label": label,
         "scale": scale,
         "comparisons": len(score),
         "prior": PRIOR,

@@ -1,7 +1,7 @@
-"""Judged groups as they stand in FILE.groups.jsonl, and what every diagnostic reads of them.
+"""Reads the judged groups of FILE.groups.jsonl.
 
-A record is what `judging.group_record` writes. Two more fields may stand beside its own: ``prompt_tokens``, how many
-tokens the prompt takes, and ``ratings`` {aspect: [K numbers or null]}, what people thought of each response.
+A record has the fields of `judge.group_record`. Two more are optional: ``prompt_tokens``, the number of the prompt's
+tokens, and ``ratings`` {aspect: [K numbers or null]}, people's ratings of each response.
 """
 
 import math
@@ -22,35 +22,39 @@ class Labelled(NamedTuple):
     """The N labelled comparisons of some records."""
 
     record: np.ndarray
-    """[N] int: which record."""
+    """[N] int index of the record."""
     chosen: np.ndarray
-    """[N] int: index of the response."""
+    """[N] int index of the chosen response."""
     rejected: np.ndarray
+    """[N] int index of the rejected response."""
     score: np.ndarray
-    """[N] s(chosen ≻ rejected), raw; the skew part where both orders were asked, see `skew_scores`."""
+    """[N] s(chosen ≻ rejected), raw; the skew part where both orders were judged, see `skew_scores`."""
     target: np.ndarray
     """[N] P(chosen ≻ rejected) of the label."""
 
     def of_responses(self, records: Sequence[Record], field: str) -> tuple[np.ndarray, np.ndarray]:
-        """A field with one number a response, such as ``tokens``: [N] of the chosen and [N] of the rejected."""
-        pick = lambda side: np.array([records[r][field][i] for r, i in zip(self.record, side, strict=True)], np.float64)
-        return pick(self.chosen), pick(self.rejected)
+        """A field with one number per response, such as ``tokens``: [N] of the chosen and [N] of the rejected."""
+        chosen, rejected = (
+            np.array([records[r][field][i] for r, i in zip(self.record, side, strict=True)], np.float64)
+            for side in (self.chosen, self.rejected)
+        )
+        return chosen, rejected
 
 
 def read_records(path: str) -> list[dict[str, Any]]:
     """The records of a file.
 
     Raises:
-      FileNotFoundError, ValueError: one line naming the file, and the line and field if it is about one.
+      FileNotFoundError, ValueError: one line naming the file, and the line and field of an error in a record.
     """
     return [_checked(row.fields, row.where) for row in read_entries(path)]
 
 
 def skew_scores(record: Record) -> np.ndarray:
-    """[K, K] s(i ≻ j) of a record with s(j ≻ i) = −s(i ≻ j), NaN where neither order was asked.
+    """[K, K] s(i ≻ j) of a record with s(j ≻ i) = −s(i ≻ j), NaN where neither order was judged.
 
-    Where both orders were asked it is half their difference, which leaves out a preference for a place; where one was,
-    it is that one.
+    Where both orders were judged it is half their difference, which removes position bias. Where one order was judged
+    it is that order's score.
 
     >>> skew_scores({"scores": [[0.0, 3.0], [-1.0, 0.0]]}).tolist()
     [[0.0, 2.0], [-2.0, 0.0]]
@@ -63,7 +67,7 @@ def skew_scores(record: Record) -> np.ndarray:
 
 
 def labelled(records: Sequence[Record]) -> Labelled:
-    """Every comparison of the records but those of a response with itself (pairs of equal texts, once merged).
+    """Every comparison of the records except those of a response with itself (pairs of equal texts that were merged).
 
     >>> record = {"scores": [[0.0, 1.0], [-1.0, 0.0]], "comparisons": [[1, 0, 1.0], [0, 0, 1.0]]}
     >>> labelled([record])
@@ -77,7 +81,7 @@ def labelled(records: Sequence[Record]) -> Labelled:
 
 
 def prompts_of(records: Sequence[Record], known: Labelled) -> list[str]:
-    """What each labelled comparison shares with others, for intervals: its record's tag ``group``, else its prompt, else its record.
+    """The independent unit of each labelled comparison: its record's tag ``group``, else its prompt, else its record.
 
     >>> known = labelled([{"scores": [[0, 1], [-1, 0]], "comparisons": [[0, 1, 1.0]]}] * 2)
     >>> prompts_of([{"tags": {"group": "pro"}}, {"texts": {"prompt": "Why?"}}], known)
@@ -91,7 +95,7 @@ def prompts_of(records: Sequence[Record], known: Labelled) -> list[str]:
 
 
 def by_tag(records: Sequence[Record], tags: Sequence[str]) -> dict[str, dict[str, list[Record]]]:
-    """Tag → value → the records that carry it; tags nobody carries are left out.
+    """Tag → value → the records that have it; tags that no record has are left out.
 
     >>> by_tag([{"tags": {"subset": "chat"}}, {"tags": {}}], ["subset", "group"])
     {'subset': {'chat': [{'tags': {'subset': 'chat'}}]}}
@@ -105,7 +109,7 @@ def by_tag(records: Sequence[Record], tags: Sequence[str]) -> dict[str, dict[str
 
 
 def pair_differences(values: Sequence[float | None]) -> np.ndarray:
-    """[K, K] x_i − x_j of one number a response; NaN where one is missing.
+    """[K, K] x_i − x_j of one number per response; NaN where one is missing.
 
     >>> pair_differences([3, 1, None]).tolist()
     [[0.0, 2.0, nan], [-2.0, 0.0, nan], [nan, nan, nan]]
@@ -144,7 +148,7 @@ def _checked(fields: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _numbers(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Any]]]:
-    """What must hold numbers, or null where there is none; of the right length already."""
+    """(name, list) of the fields that hold numbers or null; their lengths are already checked."""
     for name in ("scores", "embedding"):
         yield from ((f"{name}[{i}]", row) for i, row in enumerate(fields.get(name, ())))
     yield from ((name, fields[name]) for name in ("tokens", "characters", "scale") if name in fields)
@@ -152,7 +156,7 @@ def _numbers(fields: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Any]]]:
 
 
 def _sizes(fields: Mapping[str, Any], count: int, where: str) -> Iterator[tuple[str, int, Any]]:
-    """What must be a list, of which length."""
+    """(name, length, value) of the fields that must be lists."""
     yield from ((f"scores[{i}]", count, row) for i, row in enumerate(fields["scores"]))
     yield from ((f"asked[{i}]", count, row) for i, row in enumerate(fields.get("asked", ())))
     yield from (

@@ -1,4 +1,4 @@
-"""A saved model on a file, diagnosed: judge every pair of responses, write as it goes, summarise."""
+"""Diagnoses a saved model on a file: judges every pair of responses, writes records as it goes, and summarises."""
 
 import dataclasses
 import json
@@ -31,16 +31,16 @@ Ratings = dict[str, list[float]]
 
 @dataclasses.dataclass(frozen=True)
 class DiagnosisPlan:
-    """What to diagnose and on what."""
+    """The judge to diagnose, and its data."""
 
     judge: JudgeConfig
     data: str | None = None
     """Anything `gpmjax.data.group_files.read_groups` reads; rows that share a prompt become one group."""
     ratings: str | None = None
-    """Rows with ratings, see `gpmjax.data.ratings`: of the responses in ``data``, or, without ``data``, the groups themselves."""
+    """Rows with ratings of the responses in ``data``, see `gpmjax.data.ratings`; without ``data``, also the groups."""
     by: tuple[str, ...] = BREAKDOWN
     replicates: int = REPLICATES
-    """Of the tests of cycles, see `gpmjax.preference.cycle_test`; 0 leaves them out."""
+    """Replicates of the tests of cycles, see `gpmjax.preference.cycle_test`; 0 leaves the tests out."""
 
 
 def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:

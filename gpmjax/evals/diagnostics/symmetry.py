@@ -14,13 +14,14 @@ from gpmjax.judges.judge import record_scores
 def order_asymmetry(records: Sequence[Record]) -> dict[str, Any]:
     """How far what was asked is from skew: `order.order_figures` over all pairs, and over the labelled ones.
 
-    A pairwise model's own verdicts are looked at, before they were symmetrised (``asked``); pairs asked in one order are
-    left out.
+    A pairwise model's own verdicts are looked at, before they were symmetrised (``asked``); pairs asked in one order
+    are left out.
 
     Returns:
-      ``pairs``, ``groups``; {"value", "interval" over groups} of ``skew_residual`` ‖S + Sᵀ‖/(‖S‖ + ‖Sᵀ‖), ``consistent``,
-      ``first_wins`` and ``mean_gap``, None without pairs; and ``labelled``, None or ``comparisons``, the same as plain
-      figures, ``accuracy_one_order`` and ``accuracy_both_orders``, where a comparison is right when both orders are.
+      ``pairs``, ``groups``; {"value", "interval" over groups} of ``skew_residual`` ‖S + Sᵀ‖/(‖S‖ + ‖Sᵀ‖),
+      ``consistent``, ``first_wins`` and ``mean_gap``, None without pairs; and ``labelled``, None or ``comparisons``,
+      the same as plain figures, ``accuracy_one_order`` and ``accuracy_both_orders``, where a comparison is right when
+      both orders are.
 
     >>> one_sided = {"scores": [[0.0, 1.0], [1.0, 0.0]], "comparisons": [[0, 1, 1.0]]}
     >>> found = order_asymmetry([one_sided])

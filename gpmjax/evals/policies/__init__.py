@@ -1,4 +1,5 @@
-"""Policies measured by their answers: who wins against a reference, by how much of that is length, and what grade they get.
+"""Policies measured by their answers: who wins against a reference, by how much of that is length, and what grade they
+get.
 
 outputs.py            AlpacaEval's files of answers
 mt_bench.py           MT-Bench's questions, two-turn answers and ratings

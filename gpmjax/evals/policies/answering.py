@@ -1,4 +1,5 @@
-"""A policy answers a benchmark's questions, of one turn or several; what it has said is on disk and is not drawn again."""
+"""A policy answers a benchmark's questions, of one turn or several; what it has said is on disk and is not drawn
+again."""
 
 import dataclasses
 import hashlib
@@ -48,7 +49,8 @@ def answer(
     Args:
       rollout: of one sample a prompt; its temperature is set to each task's.
       seed: a reply depends on it, on the task's place and on the turn, not on what else is drawn.
-      path: where replies go as they come, see `report.RowsFile`; those that are there, of the same ``identity``, are kept.
+      path: where replies go as they come, see `report.RowsFile`; those that are there, of the same ``identity``, are
+        kept.
 
     Raises:
       RolloutFailed: a server gave up; what it had answered is kept.

@@ -1,8 +1,8 @@
 """Policies against a reference: answers and a judge in, a summary out.
 
 The judge sees each instruction with two responses, the policy's and the reference's, and is any
-`gpmjax.judges.judge.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept as
-records, a chat model's answers in its cache, so the same call goes on where an interrupted one stopped.
+`gpmjax.judges.judge.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept
+as records, a chat model's answers in its cache, so the same call goes on where an interrupted one stopped.
 """
 
 import hashlib
@@ -85,7 +85,8 @@ def records_path(out: str | Path, name: str) -> Path:
 
 
 def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict[str, Any]]:
-    """`judging.group_record` of each group, in order, on disk as they come; those that ``path`` holds already are kept."""
+    """`judging.group_record` of each group, in order, on disk as they come; those that ``path`` holds already are
+    kept."""
     # A chat model's answers are in its cache. It is asked for all of them, so that all are counted.
     identity = None if isinstance(judge, ChatJudge) else {**judge.identity, "groups": _texts_identity(groups)}
     with RowsFile(path, identity) as file:
@@ -101,8 +102,9 @@ def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict
 def figures(
     matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None
 ) -> dict[str, Any]:
-    """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`;
-    None for fewer than ten verdicts, and then ``no_length_controlled`` says so) and ``by`` data set. Raises ValueError when no verdict is readable.
+    """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see
+    `length_controlled.length_controlled`; None for fewer than ten verdicts, and then ``no_length_controlled`` says so)
+    and ``by`` data set. Raises ValueError when no verdict is readable.
     """
     shares = np.array([preference(record_scores(record), record["tau"]) for record in records])
     readable = ~np.isnan(shares)
@@ -125,7 +127,8 @@ def figures(
 
 
 def _lengths(groups: Sequence[Group], tokenizer: Any) -> dict[str, Any]:
-    """Mean lengths of the policy's answers and the reference's, in characters, and in tokens if there is a tokenizer."""
+    """Mean lengths of the policy's answers and the reference's, in characters, and in tokens if there is a
+    tokenizer."""
     sides = {"policy": 0, "reference": 1}
     texts = {name: [group.responses[side] for group in groups] for name, side in sides.items()}
     measured = {"characters": {name: mean_figures([len(text) for text in several]) for name, several in texts.items()}}

@@ -6,13 +6,14 @@ with d the standard deviation of Δ and γ_x how difficult instruction x is. The
 σ(θ + ψ γ_x), the length term left out. Source: Dubois et al. 2024, arXiv 2404.04475; tatsu-lab/alpaca_eval,
 metrics/glm_winrate.py, "length_controlled_v1", whose signs these are.
 
-Fitted as there, by scikit-learn: L1 penalty (liblinear), no intercept but θ, its strength C the best of ten by five-fold
-cross-validation of the log loss; a preference of p is a win with weight p and a loss with weight 1 − p.
+Fitted as there, by scikit-learn: L1 penalty (liblinear), no intercept but θ, its strength C the best of ten by
+five-fold cross-validation of the log loss; a preference of p is a win with weight p and a loss with weight 1 − p.
 
-Their γ_x, and the *anchors* that they add with a weight of 0.1 (the reference against versions of itself told to be brief
-or verbose, which have no θ), come with AlpacaEval's data, df_gamed.csv. Where these are not given the model has fewer
-terms, and says so. It was made for 805 instructions: of a few dozen, the penalty that cross-validation chooses may leave
-no term at all, which makes 50 % of any policy; and where no answer is about as long as the reference's it extrapolates.
+Their γ_x, and the *anchors* that they add with a weight of 0.1 (the reference against versions of itself told to be
+brief or verbose, which have no θ), come with AlpacaEval's data, df_gamed.csv. Where these are not given the model has
+fewer terms, and says so. It was made for 805 instructions: of a few dozen, the penalty that cross-validation chooses
+may leave no term at all, which makes 50 % of any policy; and where no answer is about as long as the reference's it
+extrapolates.
 """
 
 import warnings
@@ -32,8 +33,8 @@ FOLDS = 5
 SEED = 123
 SLIVER = 1e-9
 MOST_STEPS = 100
-"""liblinear's own, which AlpacaEval leaves as it is. Losses of strong C's differ in the ninth digit, so the choice among them is
-AlpacaEval's only if each fit ends where theirs does."""
+"""liblinear's own, which AlpacaEval leaves as it is. Losses of strong C's differ in the ninth digit, so the choice
+among them is AlpacaEval's only if each fit ends where theirs does."""
 LEAST = 10
 """Comparisons that a fit needs."""
 
@@ -98,10 +99,10 @@ def length_controlled(
       anchors: see `Anchors`; they need ``difficulty``.
 
     Returns:
-      JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, C as chosen on all
-      of them); ``standard_error``, AlpacaEval's ``lc_standard_error``: that of the mean of the predicted preferences, which says
-      how much instructions differ in difficulty (0 without that term) and nothing of the fit, so the interval is wider;
-      ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
+      JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, C as chosen on
+      all of them); ``standard_error``, AlpacaEval's ``lc_standard_error``: that of the mean of the predicted
+      preferences, which says how much instructions differ in difficulty (0 without that term) and nothing of the fit,
+      so the interval is wider; ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
 
     Raises:
       ValueError: fewer than ten preferences, columns of unequal length, a preference outside [0, 1], anchors without
@@ -183,8 +184,8 @@ def _fit(
         C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=seed, max_iter=MOST_STEPS
     )
     labels = np.repeat([1, 0], len(features))
-    # liblinear prints a complaint for every fit in which one side has no weight at all. Otherwise nothing is changed: its
-    # tolerance depends on how many rows have any weight.
+    # liblinear prints a complaint for every fit in which one side has no weight at all. Otherwise nothing is changed:
+    # its tolerance depends on how many rows have any weight.
     if np.all(preferences == preferences[0]) and preferences[0] in (0.0, 1.0):
         preferences = np.clip(preferences, SLIVER, 1 - SLIVER)
     shares = np.concatenate([preferences * weights, (1 - preferences) * weights])

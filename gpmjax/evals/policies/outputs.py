@@ -1,7 +1,8 @@
 """AlpacaEval's files: one row an instruction, ``instruction, output, generator`` and perhaps ``dataset``.
 
-Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.sources`). A row that lacks
-a field is named and counted, and a policy's answer is matched with the reference's by the text of the instruction.
+Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.sources`). A row that
+lacks a field is named and counted, and a policy's answer is matched with the reference's by the text of the
+instruction.
 """
 
 import json
@@ -89,7 +90,8 @@ def read_outputs(source: str) -> Outputs:
 
 
 def read_instructions(source: str) -> tuple[list[Output], list[str]]:
-    """The instructions of a file, with or without answers: ``output`` and ``generator`` are "". Malformed rows apart."""
+    """The instructions of a file, with or without answers: ``output`` and ``generator`` are "". Malformed rows
+    apart."""
 
     def parse(row: Entry) -> Output:
         instruction = text_field(row, "instruction")

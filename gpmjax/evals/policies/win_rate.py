@@ -26,11 +26,11 @@ def preference(scores: np.ndarray, tau: float) -> float:
 
 
 def win_rate(preferences: Sequence[float]) -> dict[str, Any]:
-    """Figures of N preferences in [0, 1], JSON-ready: ``win_rate``, ``standard_error`` (None for N = 1), ``interval`` and
-    ``discrete_win_rate``, all in per cent, and ``wins``, ``ties``, ``losses``, ``comparisons``.
+    """Figures of N preferences in [0, 1], JSON-ready: ``win_rate``, ``standard_error`` (None for N = 1), ``interval``
+    and ``discrete_win_rate``, all in per cent, and ``wins``, ``ties``, ``losses``, ``comparisons``.
 
-    The win rate is the mean preference, a tie being ½; the discrete one counts a preference of more than ½ as a whole win.
-    The interval is `intervals.fraction_interval`.
+    The win rate is the mean preference, a tie being ½; the discrete one counts a preference of more than ½ as a whole
+    win. The interval is `intervals.fraction_interval`.
 
     Raises ValueError when there is no preference, or one outside [0, 1].
 

@@ -9,7 +9,8 @@ from gpmjax.judges.judge import Verdict
 
 
 class KnownJudge:
-    """Answers with ``matrix(group)`` [K, K], and has ``asked`` (group → [K, K]); ``stop_after`` verdicts comes Ctrl-C."""
+    """Answers with ``matrix(group)`` [K, K], and has ``asked`` (group → [K, K]); ``stop_after`` verdicts comes
+    Ctrl-C."""
 
     def __init__(self, matrix, stop_after=None, asked=lambda group: None, **identity):
         self.matrix, self.stop_after, self.raw = matrix, stop_after, asked

@@ -25,7 +25,8 @@ def defined(label, first, second):
 
 
 def test_two_games_of_any_judge(rows_file, known_judge):
-    """Every outcome of (A, B) and of (B, A), under both labels; the second game's score is for B, which stands first."""
+    """Every outcome of (A, B) and of (B, A), under both labels; the second game's score is for B, which stands
+    first."""
     cases = list(itertools.product(("A>B", "B>A"), (-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0)))
     path = rows_file([row(n, label, "livecodebench") for n, (label, *_) in enumerate(cases)])
     answers = {f"{path}:{n + 1}": [[0.0, first], [second, 0.0]] for n, (_, first, second) in enumerate(cases)}

@@ -64,7 +64,7 @@ def test_messages_are_read_like_strings(rows_file):
         ("rewardbench", without(PAIR, "subset"), "field 'subset': missing; there is prompt, chosen, rejected, id"),
         ("rewardbench", PAIR | {"rejected": None}, "field 'rejected': missing; there is"),
         ("rewardbench", PAIR | {"chosen": 3}, "field 'chosen': must be a string or a list of messages, is int 3"),
-        ("rewardbench", PAIR | {"subset": ""}, "field 'subset': must be a string with something in it, is ''"),
+        ("rewardbench", PAIR | {"subset": ""}, "field 'subset': must be a string that is not empty, is ''"),
         (
             "rewardbench2",
             FOUR | {"rejected": ["b"]},
@@ -100,6 +100,6 @@ def test_a_row_that_does_not_fit_is_named_with_its_reason(rows_file, name, row, 
 def test_a_file_of_something_else_is_an_error(rows_file):
     path = rows_file([PAIR, PAIR])
     with pytest.raises(
-        ValueError, match=r"rows.jsonl:1: field 'domain': missing.*nor is another of the 2 rows one of rm_bench"
+        ValueError, match=r"rows.jsonl:1: field 'domain': missing.*none of the 2 rows is a row of rm_bench"
     ):
         read_examples(BENCHMARKS["rm_bench"], path)

@@ -31,7 +31,8 @@ def test_counts_are_those_of_the_card_but_for_mathematics():
 
 
 def test_counts_fit_published_shares():
-    """Shares of a published result (GPM-Gemma-2B) are whole numbers of rows over the count, in the right order alone."""
+    """Shares of a published result (GPM-Gemma-2B) are whole numbers of rows over the count, in the right order
+    alone."""
     shares = {
         "xstest-should-refuse": 0.8506493506493507,
         "xstest-should-respond": 0.884,

@@ -32,7 +32,8 @@ def ties(question, right, wrong):
 
 
 def defined_ties_score(questions):
-    """The authors' score of [((right, wrong) of the ref prompt, (right, wrong) of the tied one), …], one reward each."""
+    """The authors' score of [((right, wrong) of the ref prompt, (right, wrong) of the tied one), …], one reward
+    each."""
     total = 0.0
     for (ref_right, ref_wrong), (tied_right, tied_wrong) in questions:
         ref_gap = ref_right[0] - max(ref_wrong)
