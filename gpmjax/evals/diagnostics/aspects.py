@@ -31,8 +31,8 @@ def aspect_correlations(records: Sequence[Record], permutations: int = PERMUTATI
     Source: Westfall and Young 1993, *Resampling-based multiple testing* (the largest of all tests); p = (1 + times as
       large)/(1 + permutations), Phipson and Smyth 2010.
 
-    >>> record = {"embedding": [[1.0, 0.0], [0.0, 1.0]], "scores": [[0.0, 1.0], [-1.0, 0.0]], "ratings": {"wit": [5, 2]}}
-    >>> found = aspect_correlations([record, record], permutations=100)
+    >>> record = {"embedding": [[1.0, 0.0], [0.0, 1.0]], "scores": [[0.0, 1.0], [-1.0, 0.0]]}
+    >>> found = aspect_correlations([record | {"ratings": {"wit": [5, 2]}}] * 2, permutations=100)
     >>> found["tests"], found["table"][0]["aspect"], found["table"][0]["spearman"]
     (1, 'wit', 1.0)
     """

@@ -29,13 +29,11 @@ def diagnose(
       by: tags to break figures down by.
       replicates: number of replicates of the tests of cycles, see `vote_noise`; 0 leaves the tests out.
     Returns:
-      ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, left
-      out), the figures of `metrics.comparison_figures` over the labelled comparisons, ``calibration`` among them, where
-      there are any (their score is the skew part where both orders were asked, so that being written first is no
-      advantage); and ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``cycles``, ``edges``,
-      ``aspects``, ``length``, ``symmetry``, ``cost`` as the functions of those files return them, the first four again
-      ``by`` tag and value. ``triads`` and ``energy`` are the model's; whether there are cycles in the *labels* is what
-      ``cycles`` tests (None without replicates).
+      ``groups``, ``responses``, ``truncated`` (groups), ``identical`` (comparisons of a response with itself, which are
+      left out); with labelled comparisons the figures of `metrics.comparison_figures` of their skew scores; and
+      ``diagnosis`` with ``triads``, ``energy``, ``gate``, ``blocks``, ``cycles``, ``edges``, ``aspects``, ``length``,
+      ``symmetry`` and ``cost`` as the functions of those files return them, the first four also ``by`` tag and value.
+      ``triads`` and ``energy`` describe the model. ``cycles`` tests the labels (None without replicates).
     Raises:
       ValueError: no record, records of several temperatures, or of embeddings of several sizes.
     """

@@ -1,9 +1,10 @@
 """Which block decides which edge of a cycle, for cycles whose edges belong to rated aspects.
 
-Cycles made of ratings (`gpmjax.data.aspects`) carry the tag ``config`` "a,b,c" and go round in that order: the leader
-on a beats the leader on b, that one the leader on c, and so back. Edge n says that its winner is rated best on the n-th
-aspect, so that a block that has learnt an aspect is right about its edges. Such cycles are in the labels by
-construction: `vote_noise` says so as well (p small), and its p says nothing of how often people's preferences go round.
+Cycles made of ratings (`gpmjax.data.aspects`) have the tag ``config`` "a,b,c" and follow that order: the response rated
+best on a beats the one rated best on b, that one beats the one rated best on c, and so on round the cycle. The winner
+of edge n is rated best on the n-th aspect, so a block that has learnt an aspect is right about its edges. Such cycles
+are in the labels by construction. `vote_noise` therefore finds them (p is small), which does not show how often
+people's preferences are cyclic.
 """
 
 from collections.abc import Sequence

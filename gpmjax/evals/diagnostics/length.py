@@ -11,8 +11,8 @@ from gpmjax.evals.intervals import CONFIDENCE_LEVEL
 from gpmjax.evals.metrics import accuracy_figures
 
 UNITS = ("tokens", "characters")
-# Standard deviation of the normal prior on both coefficients. A model that follows labels or lengths without exception
-# has no largest likelihood; e^5 to 1 for a standard deviation of length is already that.
+# Standard deviation of the normal prior on both coefficients. Without a prior, the likelihood of a model that always
+# follows labels or lengths has no maximum. Odds of e^5 per standard deviation of length are as good as "always".
 PRIOR = 5.0
 
 
@@ -25,8 +25,8 @@ def length_bias(records: Sequence[Record]) -> dict:
         shorter: {"comparisons", "accuracy" (ties half), "interval" (over prompts)}; ``equal``: number of comparisons of
         equal length; ``regression``: see `regress`; None without labelled comparisons or where all lengths are equal.
 
-    >>> record = {"scores": [[0.0, 2.0], [-2.0, 0.0]], "tokens": [9, 4], "characters": [30, 12], "comparisons": [[1, 0, 1.0]]}
-    >>> found = length_bias([record, record])["tokens"]
+    >>> record = {"scores": [[0.0, 2.0], [-2.0, 0.0]], "comparisons": [[1, 0, 1.0]]}
+    >>> found = length_bias([record | {"tokens": [9, 4], "characters": [30, 12]}] * 2)["tokens"]
     >>> found["correlation"]["spearman"], found["shorter_right"]["accuracy"], found["longer_right"]["comparisons"]
     (1.0, 0.0, 0)
     """

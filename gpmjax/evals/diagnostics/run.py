@@ -44,12 +44,13 @@ class DiagnosisPlan:
 
 
 def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
-    """Judge all pairs and summarise them in ``out``; records go to `report.groups_path(out)` as they come.
+    """Judges all pairs and writes the summary to ``out``; records are written to `result_files.groups_path(out)` one by
+    one.
 
-    An earlier run's records are kept when model, data and reading were the same, and what is missing is added.
+    Records of an earlier run are kept when its judge and data were the same; only the remaining groups are judged.
 
     Raises:
-      FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
+      FileNotFoundError, ValueError: one line naming the file, field or row, and the allowed values.
     """
     _check_out(out)
     groups, ratings = _read(plan)
@@ -77,21 +78,21 @@ def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
 def diagnose_file(
     path: str, out: str | Path | None, *, by: Sequence[str] = BREAKDOWN, replicates: int = REPLICATES
 ) -> dict[str, Any]:
-    """Summarise the records of ``path`` once more, without a model; into ``out`` if it is given."""
+    """Summarises the records of ``path`` again, without a model; the summary is written to ``out`` if it is given."""
     if out is not None:
         _check_out(out)
     return _write(diagnose(read_records(path), by=by, replicates=replicates), {"records": path}, out)
 
 
 def diagnose_labels(data: str, out: str | Path | None, *, replicates: int = REPLICATES) -> dict[str, Any]:
-    """Whether the labels of ``data`` hold cycles beyond vote noise, without a model; into ``out`` if it is given.
+    """Tests the labels of ``data`` for cycles beyond vote noise, without a model.
 
-    Rows that share a prompt become one group, as in `diagnose_model`.
+    Rows that share a prompt become one group, as in `diagnose_model`. The summary is written to ``out`` if it is given.
 
     Returns:
       ``data``, ``groups``, ``responses``, ``comparisons``, and ``cycles`` {"labels": see `cycle_test`}.
     Raises:
-      FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.
+      FileNotFoundError, ValueError: one line naming the file, field or row, and the allowed values.
     """
     if out is not None:
         _check_out(out)
@@ -120,7 +121,7 @@ def _described(plan: DiagnosisPlan, identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(plan: DiagnosisPlan) -> tuple[list[Group], list[dict[str, Any]]]:
-    """The groups to judge, those with a pair, and what each record adds of its ratings: nothing, or {"ratings": …}."""
+    """The groups to judge, which have a pair, and the further fields of each record: {} or {"ratings": …}."""
     rated = rated_groups(read_entries(plan.ratings)) if plan.ratings else []
     if not plan.data and not rated:
         raise ValueError("data: none is given; must name comparisons, or ratings rated responses")
@@ -141,7 +142,7 @@ def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
 
 
 def _prompt_tokens(groups: Sequence[Group], plan: JudgeConfig) -> Iterator[int]:
-    """Tokens of each prompt as the judge's window leaves it."""
+    """Number of tokens of each prompt within the judge's window."""
     source = open_source(plan.model)
     chat, window = (
         ChatFormat(tokenizer_for(source, plan.tokenizer), template=plan.template),

@@ -1,6 +1,6 @@
-"""What a model says of the same pair in both orders; embeddings and rewards cannot disagree with themselves."""
+"""Position bias: a model's verdicts on the same pair in both orders. Embeddings and rewards have none."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,15 @@ from gpmjax.judges.judge import record_scores
 
 
 def order_asymmetry(records: Sequence[Record]) -> dict[str, Any]:
-    """How far what was asked is from skew: `order.order_figures` over all pairs, and over the labelled ones.
+    """`order.order_figures` over all pairs that were judged in both orders, and over the labelled ones.
 
-    A pairwise model's own verdicts are looked at, before they were symmetrised (``asked``); pairs asked in one order
-    are left out.
+    A pairwise model's verdicts are taken before symmetrising (``asked``).
 
     Returns:
       ``pairs``, ``groups``; {"value", "interval" over groups} of ``skew_residual`` ‖S + Sᵀ‖/(‖S‖ + ‖Sᵀ‖),
       ``consistent``, ``first_wins`` and ``mean_gap``, None without pairs; and ``labelled``, None or ``comparisons``,
-      the same as plain figures, ``accuracy_one_order`` and ``accuracy_both_orders``, where a comparison is right when
-      both orders are.
+      the same four as numbers, ``accuracy_one_order`` and ``accuracy_both_orders``, for which both orders must be
+      right.
 
     >>> one_sided = {"scores": [[0.0, 1.0], [1.0, 0.0]], "comparisons": [[0, 1, 1.0]]}
     >>> found = order_asymmetry([one_sided])
@@ -47,9 +46,11 @@ def _both_orders(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _over_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, dict | None]:
-    sums = lambda function: np.array([function(there, back).sum() for there, back in pairs])
+    def sums(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> np.ndarray:
+        return np.array([function(there, back).sum() for there, back in pairs])
+
     count = sums(lambda s, t: np.ones_like(s))
-    # Each figure as a function of sums over groups, which can be drawn; its value is `order_figures`'.
+    # Each figure is a function of sums over groups, which the bootstrap draws. Its value is that of `order_figures`.
     columns = {
         "skew_residual": (sums(lambda s, t: (s + t) ** 2), sums(lambda s, t: s**2 + t**2)),
         "consistent": (sums(lambda s, t: np.sign(s) == -np.sign(t)), count),
@@ -60,17 +61,21 @@ def _over_pairs(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> dict[str, dic
         return dict.fromkeys(columns)
     there, back = (np.concatenate(side) for side in zip(*pairs, strict=True))
     values = order_figures((there - back) / 2, there + back, np.ones(len(there)))
-    root = lambda gap, size: np.sqrt(gap / np.where(size > 0, 2 * size, 1.0))
-    interval = lambda name: bootstrap_sums(root if name == "skew_residual" else np.divide, *columns[name])
-    return {name: {"value": values[name], "interval": interval(name)} for name in columns}
+    figures = dict.fromkeys(columns, np.divide) | {"skew_residual": _residual}
+    return {
+        name: {"value": values[name], "interval": bootstrap_sums(figures[name], *columns[name])} for name in columns
+    }
+
+
+def _residual(gap: np.ndarray, size: np.ndarray) -> np.ndarray:
+    return np.sqrt(gap / np.where(size > 0, 2 * size, 1.0))
 
 
 def _over_labelled(records: Sequence[Record], matrices: Sequence[np.ndarray]) -> dict[str, Any] | None:
     known = labelled(records)
-    pick = lambda rows, columns: np.array(
-        [matrices[r][i, j] for r, i, j in zip(known.record, rows, columns, strict=True)]
-    )
-    there, back = pick(known.chosen, known.rejected), pick(known.rejected, known.chosen)
+    sides = list(zip(known.record, known.chosen, known.rejected, strict=True))
+    there = np.array([matrices[record][chosen, rejected] for record, chosen, rejected in sides])
+    back = np.array([matrices[record][rejected, chosen] for record, chosen, rejected in sides])
     asked = np.isfinite(there) & np.isfinite(back)
     if not asked.any():
         return None

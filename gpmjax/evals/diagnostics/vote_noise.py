@@ -1,11 +1,10 @@
-"""Are the cycles real? The labels asked alone, and asked about the cycles that a model states.
+"""Tests whether cycles are more than vote noise: cycles of the labels alone, and a model's cycles in the labels.
 
-A share of cyclic triads, of a model or of labels, does not say that preferences are cyclic: noisy votes go round as
-  well. (arXiv
-2510.15514 finds cycles in 5 to 9 % of evaluations by language models, and puts them down to errors of measurement.)
-`gpmjax.preference.cycle_test` compares with what Bradley–Terry and noise make.
+A share of cyclic triads, of a model or of labels, does not show that preferences are cyclic, since noisy votes form
+cycles as well. (arXiv 2510.15514 finds cycles in 5 to 9 % of evaluations by language models, and attributes them to
+measurement error.) `gpmjax.preference.cycle_test` compares with cycles of Bradley–Terry with vote noise.
 
-Labels count one vote each, soft ones and ties included; training weights play no part, as in every other figure.
+Each label counts as one vote, soft ones and ties included. Training weights are ignored, as in every other figure.
 """
 
 from collections.abc import Sequence
@@ -29,11 +28,14 @@ def cycles_of_records(records: Sequence[Record], *, replicates: int = REPLICATES
     """Both tests of judged groups, as `cycle_test` returns them.
 
     Returns:
-      ``labels``, of the labels alone, and ``model``: do the labels agree with the cycles that the model's scores hold?
-      The latter is about groups all of whose pairs were judged, and about labels that the model was not trained on.
+      ``labels``, the test of the labels alone, and ``model``, the test of whether the labels agree with the cycles of
+      the model's scores. The latter uses groups whose pairs were all judged, and is valid for labels that the model was
+      not trained on.
+
 
     >>> cyclic = {"scores": [[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]], "tau": 1.0}
-    >>> found = cycles_of_records([cyclic | {"comparisons": [[0, 1, 1.0], [1, 2, 1.0], [2, 0, 1.0]]}] * 9, replicates=19)
+    >>> labels = {"comparisons": [[0, 1, 1.0], [1, 2, 1.0], [2, 0, 1.0]]}
+    >>> found = cycles_of_records([cyclic | labels] * 9, replicates=19)
     >>> found["labels"]["p"], found["model"]["p"]
     (0.05, 0.05)
     """
@@ -47,10 +49,10 @@ def cycles_of_records(records: Sequence[Record], *, replicates: int = REPLICATES
 
 
 def stated_cycles(record: Record) -> np.ndarray | None:
-    """[K, K] log-odds of a record's scores that no reward explains; None when a pair was not judged.
+    """[K, K] cyclic part of a record's scores in log-odds, which no reward explains; None when a pair was not judged.
 
-    They are the scores less the differences of their row means (`gpmjax.preference.game.split`), over τ; 0 within
-    rounding is 0.
+    It is the scores minus the differences of their row means (`gpmjax.preference.game.split`), divided by τ. Values
+    that are 0 within rounding are set to 0.
 
     >>> stated_cycles({"scores": [[0.0, 1.0, 3.0], [-1.0, 0.0, 2.0], [-3.0, -2.0, 0.0]], "tau": 0.1}).any()
     np.False_
