@@ -1,7 +1,8 @@
 """Bradley–Terry fits of many data sets at once: r maximises Σ w log σ(r_i − r_j) − ridge/2 Σ r².
 
-The ridge is the prior r ~ N(0, 1/ridge): with it a response that never lost, and groups whose comparisons fall into parts,
-have finite rewards. Everything is numpy in float64: groups come in every size, and few replicates are alike in shape.
+The ridge is the prior r ~ N(0, 1/ridge). It keeps rewards finite for a response that never lost, and for a group whose
+comparisons fall into unconnected parts. Arrays are numpy float64: sizes differ from group to group, so compiled code
+would be compiled anew for almost every shape.
 """
 
 from typing import NamedTuple
@@ -10,34 +11,38 @@ import numpy as np
 from scipy.special import expit
 
 SPREAD = (0.1, 10.0)
-"""Bounds of the prior's standard deviation, in log-odds. Labels without any contradiction fit ever larger rewards."""
+"""Bounds of the prior's standard deviation, in log-odds. Without an upper bound, labels that never contradict each
+other would fit ever larger rewards."""
 _STRETCH = 6.0
+"""The largest stretch that `match_spread` tries."""
 
 
 class Fit(NamedTuple):
-    """Fits of B data sets of one block's G groups."""
+    """Fits of B data sets; each holds the G groups of one `votes.Block`."""
 
     reward: np.ndarray
-    """[B, G, K] r."""
+    """r, [B, G, K]."""
     probability: np.ndarray
-    """[B, G, K, K] σ(r_i − r_j)."""
+    """σ(r_i − r_j), [B, G, K, K]."""
     hessian: np.ndarray
-    """[B, G, K, K] of the penalised negative log-likelihood at r."""
+    """The Hessian of the penalised negative log-likelihood at r, [B, G, K, K]."""
 
 
-def fit(wins: np.ndarray, total: np.ndarray, ridge: float, *, start: np.ndarray | None = None, tolerance=1e-6) -> Fit:
-    """Rewards by Newton's method.
+def fit_bradley_terry(
+    wins: np.ndarray, total: np.ndarray, ridge: float, *, start: np.ndarray | None = None, tolerance=1e-6
+) -> Fit:
+    """Penalised maximum-likelihood rewards, by Newton's method.
 
     Args:
       wins: [B, G, K, K] weighted votes for the row's response against the column's.
-      total: [G, K, K] symmetric, all weighted votes of a pair.
+      total: [G, K, K] all weighted votes of each pair; symmetric.
       ridge: > 0.
-      start: [B, G, K] to begin at; 0 without.
-      tolerance: of the largest step, in log-odds.
+      start: [B, G, K] rewards to begin at; None is 0.
+      tolerance: stop when no step is longer than this, in log-odds.
     Source: Bradley and Terry 1952, doi:10.2307/2334029.
 
     >>> wins = np.array([[[[0.0, 3.0], [1.0, 0.0]]]])
-    >>> (r1, r2) = fit(wins, (wins + wins.mT)[0], 1e-9).reward[0, 0]
+    >>> (r1, r2) = fit_bradley_terry(wins, (wins + wins.mT)[0], 1e-9).reward[0, 0]
     >>> print(f"{r1 - r2:.4f} {np.log(3.0):.4f}")
     1.0986 1.0986
     """
@@ -50,29 +55,30 @@ def fit(wins: np.ndarray, total: np.ndarray, ridge: float, *, start: np.ndarray 
         largest = np.abs(step).max(initial=0.0)
         if largest < tolerance:
             break
-        # No step is longer than 2: where the sigmoid is flat, Newton's own would overshoot.
+        # A step is at most 2 long: where the sigmoid is flat, a full Newton step would overshoot.
         reward += step * np.minimum(1.0, 2.0 / np.maximum(np.abs(step).max(-1, keepdims=True), 1e-300))
     return Fit(reward, probability, hessian)
 
 
 def variances(fitted: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Laplace posterior of the rewards: the covariance [B, G, K, K], and Var(r_i − r_j) [B, G, K, K]."""
+    """The Laplace posterior of the rewards: their covariance, and Var(r_i − r_j); [B, G, K, K] each."""
     covariance = np.linalg.inv(fitted.hessian)
     own = np.einsum("...ii->...i", covariance)
     return covariance, own[..., :, None] + own[..., None, :] - 2 * covariance
 
 
 def choose_ridge(wins: list[np.ndarray], total: list[np.ndarray], present: list[np.ndarray]) -> float:
-    """The ridge 1/σ² at which rewards of all groups are as spread as their prior: σ² = E[r²], by EM with a Laplace posterior.
+    """The ridge 1/σ² at which the rewards of all groups are as spread as their prior, σ² = E[r²].
 
-    Lists have an entry a block: wins [1, G, K, K], total [G, K, K], present [G, K]. σ stays within `SPREAD`.
+    The method is EM with a Laplace posterior; σ stays within `SPREAD`. Each list has one entry per block: wins
+    [1, G, K, K], total [G, K, K], present [G, K].
     """
     variance, starts = 1.0, [None] * len(wins)
     freedom = sum((there.sum(-1) - 1).sum() for there in present)
     for _ in range(60):
         energy = 0.0
         for b, there in enumerate(present):
-            fitted = fit(wins[b], total[b], 1 / variance, start=starts[b], tolerance=1e-3)
+            fitted = fit_bradley_terry(wins[b], total[b], 1 / variance, start=starts[b], tolerance=1e-3)
             starts[b] = fitted.reward
             covariance = variances(fitted)[0][0] * (there[:, :, None] & there[:, None, :])
             spread = np.einsum("gii->g", covariance) - covariance.sum((-1, -2)) / there.sum(-1)
@@ -84,19 +90,19 @@ def choose_ridge(wins: list[np.ndarray], total: list[np.ndarray], present: list[
 
 
 def centred_energy(reward: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Σ over groups and responses of (r − mean of its group)²: [B, G, K], [G, K] → [B]."""
+    """Σ (r − mean reward of its group)² over groups and responses: [B, G, K], [G, K] → [B]."""
     inside = np.where(present, reward, 0.0)
     return (np.square(inside).sum(-1) - np.square(inside.sum(-1)) / present.sum(-1)).sum(-1)
 
 
 def match_spread(energy_of_refit, target: float) -> float:
-    """The stretch κ ≥ 0 of rewards at which a refit of simulated labels is as spread as the fit of the real ones.
+    """The factor κ ≥ 0 on the rewards at which a refit of simulated labels is as spread as the fit of the real ones.
 
-    A ridge shrinks rewards and noise spreads them, so labels drawn from the fit as it is would not look like the data.
+    A ridge shrinks rewards and noise spreads them, so labels drawn from the fit itself would not look like the data.
 
     Args:
-      energy_of_refit: κ → mean `centred_energy` of refits of labels drawn from κ r; increasing but for noise.
-      target: that of the fit.
+      energy_of_refit: κ → the mean `centred_energy` of refits of labels drawn from κ r; increasing in κ, noise aside.
+      target: the `centred_energy` of the fit.
     """
     if target < 1e-12:
         return 1.0
@@ -120,5 +126,5 @@ def _curvature(reward: np.ndarray, total: np.ndarray, ridge: float) -> tuple[np.
     probability = expit(reward[..., :, None] - reward[..., None, :])
     hessian = -total * probability * (1 - probability)
     diagonal = np.arange(reward.shape[-1])
-    hessian[..., diagonal, diagonal] = ridge - hessian.sum(-1)  # a pair's total is 0 on the diagonal
+    hessian[..., diagonal, diagonal] = ridge - hessian.sum(-1)  # `total` is 0 on the diagonal
     return probability, hessian

@@ -1,21 +1,24 @@
 """Are the cycles real? A test of comparisons against Bradley–Terry with vote noise.
 
-Noisy votes go round even where preferences do not: two close responses are sometimes voted the wrong way. So a share of
-cyclic triads proves nothing until it is known what noise alone would make. Here the null is made by parametric bootstrap:
+Noisy votes form cycles even where preferences do not, since the vote on two close responses sometimes goes the wrong
+way. A share of cyclic triads therefore proves nothing by itself: it must be compared with the share that noise alone
+makes. Here the null hypothesis is simulated by parametric bootstrap:
 
-    1. fit Bradley–Terry to every group, with one ridge for all groups that the labels choose;
-    2. draw new labels for the same pairs, with the same votes, from the fitted rewards, stretched so that a refit of such
-       labels is as spread as the fit (a ridge shrinks rewards, noise spreads them);
-    3. refit, and compare the statistic: T of `cycle_statistic`, the held-out log-likelihood ratio of a hybrid to
-       Bradley–Terry.
+    1. fit Bradley–Terry to every group, with one ridge for all groups, chosen from the labels; 2. draw new labels for
+    the same pairs, with the same numbers of votes, from the fitted rewards. The rewards are first stretched so that a
+    refit of such labels is as spread as the fit (a ridge shrinks rewards, noise spreads them); 3. refit, and compare
+    the statistic: T of `cycle_statistic`, the held-out log-likelihood ratio of a hybrid to Bradley–Terry.
 
     p = (1 + number of replicates with T* ≥ T) / (1 + replicates).
 
-What noise cannot be told from, the test does not find: of three responses with one vote a pair, only more than a quarter of
-cyclic triads speaks against every Bradley–Terry model. `benchmarks/cycle_test.py` measures errors and power. A replicate takes a few
-solves of K×K matrices a group: milliseconds for twenty prompts of 33 responses, a few tenths of a second for one of 656.
-Sources: Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2 (the p-value). Cycles beside noise in
-comparisons: arXiv 2601.07158 (shrinks the cyclic part, so that Bradley–Terry is left where there is none).
+The test cannot find cycles that noise could have made: with three responses and one vote per pair, only a share of
+cyclic triads above one quarter contradicts every Bradley–Terry model. `benchmarks/cycle_test.py` measures errors and
+power. A replicate takes a few solves of K×K matrices per group: milliseconds for twenty prompts of 33 responses, a few
+tenths of a second for one prompt of 656.
+
+Sources: Davison and Hinkley 1997, *Bootstrap Methods and their Application*, section 4.2 (the p-value); arXiv
+2601.07158, which estimates cycles beside noise by shrinking the cyclic part, so that Bradley–Terry is left where there
+is none.
 """
 
 from collections.abc import Sequence
@@ -23,13 +26,14 @@ from typing import Any
 
 import numpy as np
 
-from gpmjax.preference import bradley_terry, cycle_statistic
+from gpmjax.preference import cycle_statistic
+from gpmjax.preference.bradley_terry import centred_energy, choose_ridge, fit_bradley_terry, match_spread
 from gpmjax.preference.votes import Block, blocks, redraw
 
 REPLICATES = 199
 ALPHA = 0.05
-_MATCHED = 2000  # responses, over replicates, that the stretch of rewards is found with
-_ENTRIES = 1e6  # of a block's matrices that are held at a time
+_MATCHED = 2000  # responses, summed over replicates, in the simulations that find the stretch of the rewards
+_ENTRIES = 1e6  # matrix entries of one block, over replicates, that are held at a time
 
 
 def cycle_test(
@@ -38,20 +42,30 @@ def cycle_test(
     """Whether comparisons hold cycles beyond vote noise.
 
     Args:
-      groups: per prompt, rows (i, j, target) with perhaps a weight and a number of votes, see `votes.blocks`. Any subset of pairs,
-        any number of rows a pair. Counts: `votes.count_rows`.
-      directions: what a model adds to each row's log-odds beyond rewards. The question then is whether the *model's* cycles are in
-        the labels, which must not be those that it was trained on. Without it the labels are asked alone.
-      replicates: B of the bootstrap; the smallest p is 1/(B + 1).
-      seed: of the bootstrap. Same labels and seed, same result, whatever responses are called and in which order groups come.
+      groups: per prompt, rows (i, j, target) with perhaps a weight and a number of votes, see `votes.blocks`. Rows may
+        hold any subset of the pairs, and a pair any number of times. `votes.count_rows` makes rows from counts.
+      directions: per prompt, what a model adds to each row's log-odds beyond rewards. The test then is whether the
+        *model's* cycles are in the labels, which must not be labels that it was trained on. None tests the labels
+        alone.
+      replicates: B of the bootstrap; the smallest possible p is 1/(B + 1).
+      seed: of the bootstrap. The result depends on the labels and the seed only: not on the responses' names, nor on
+        the order of the groups.
     Returns:
-      JSON-ready: ``p`` (None where no comparisons close a cycle), ``statistic`` T in nats, ``per_vote`` (T over the votes'
-      total weight), ``comparisons`` (rows used: those that a cycle can pass), ``left_out`` (the others), ``groups`` (with such
-      rows), ``replicates``, ``seed``; ``null`` {"mean", "deviation", "critical"} of T* (critical: its 95 % quantile);
-      ``triads`` {"triads", "seen", "expected", "deviation"}: all of whose pairs have votes, cyclic among them, cyclic ones under
-      Bradley–Terry with vote noise; ``ridge``, ``stretch`` of the fit; ``text``, the answer in a sentence.
+      JSON-ready values:
+
+        p            None where no comparisons close a cycle
+        statistic    T in nats
+        per_vote     T / the votes' total weight
+        comparisons  rows used, which are those that a cycle can pass
+        left_out     the other rows
+        groups       groups with rows used
+        null         {"mean", "deviation", "critical"} of T*; critical is the 95 % quantile
+        triads       {"triads", "seen", "expected", "deviation"}: triads whose three pairs all have votes; cyclic ones
+                     among them; mean and deviation of the number of cyclic ones under Bradley–Terry with vote noise
+        ridge, stretch of the fit; replicates, seed; text, the answer in a sentence
+
     Raises:
-      ValueError: one line naming the group, row and value.
+      ValueError: one line naming the group, the row and the value.
 
     >>> round = [(0, 1, 0.9, 1.0, 50), (1, 2, 0.9, 1.0, 50), (2, 0, 0.9, 1.0, 50)]
     >>> cycle_test([round], replicates=19)["p"]
@@ -74,7 +88,7 @@ def cycle_test(
     rng = np.random.default_rng(seed)
     wins = [block.wins[None] for block in data]
     ridge, rewards, stretch = _fit(data, wins, seed)
-    statistic = float(cycle_statistic.pooled(data, wins, ridge, directed=directed)[0])
+    statistic = float(cycle_statistic.pooled_statistic(data, wins, ridge, directed=directed)[0])
     simulated, cycles = _null(data, rewards, ridge, replicates, rng, directed)
     found |= {
         "p": float((1 + np.sum(simulated >= statistic - 1e-6)) / (1 + replicates)),
@@ -87,21 +101,23 @@ def cycle_test(
         },
         "triads": {
             "triads": sum(cycle_statistic.complete_triads(block) for block in data),
-            "seen": int(sum(cycle_statistic.triads(block, won)[0] for block, won in zip(data, wins, strict=True))),
+            "seen": int(
+                sum(cycle_statistic.cyclic_triads(block, won)[0] for block, won in zip(data, wins, strict=True))
+            ),
             "expected": float(cycles.mean()),
             "deviation": float(cycles.std()),
         },
         "ridge": ridge,
         "stretch": stretch,
     }
-    return found | {"text": describe(found, directed=directed)}
+    return found | {"text": describe_cycles(found, directed=directed)}
 
 
-def describe(found: dict[str, Any], *, directed: bool = False) -> str:
-    """The answer in plain words.
+def describe_cycles(found: dict[str, Any], *, directed: bool = False) -> str:
+    """The result of `cycle_test` as one sentence.
 
     >>> triads = {"triads": 90, "seen": 7, "expected": 6.6, "deviation": 2.0}
-    >>> describe({"p": 0.43, "triads": triads})
+    >>> describe_cycles({"p": 0.43, "triads": triads})
     'cycles beyond vote noise: p = 0.430: none found; Bradley–Terry + noise predicts 7 ± 2 of 90 triads cyclic, seen 7'
     """
     if found["p"] is None:
@@ -110,47 +126,46 @@ def describe(found: dict[str, Any], *, directed: bool = False) -> str:
     verdict = "found" if found["p"] <= ALPHA else "none found"
     triads = found["triads"]
     counted = (
-        f"; Bradley–Terry + noise predicts {triads['expected']:,.0f} ± {triads['deviation']:,.0f} of {triads['triads']:,} triads "
-        f"cyclic, seen {triads['seen']:,}"
+        f"; Bradley–Terry + noise predicts {triads['expected']:,.0f} ± {triads['deviation']:,.0f} "
+        f"of {triads['triads']:,} triads cyclic, seen {triads['seen']:,}"
     )
     return f"{subject}: p = {found['p']:.3f}: {verdict}" + (counted if triads["triads"] else "")
 
 
 def _nothing(directed: bool) -> str:
     if directed:
-        return "the model's cycles in the labels, beyond vote noise: no labelled pair is on a cycle of the model, nothing to test"
+        subject = "the model's cycles in the labels, beyond vote noise"
+        return f"{subject}: no labelled pair is on a cycle of the model, nothing to test"
     return "cycles beyond vote noise: no comparisons close a cycle, nothing to test"
 
 
 def _fit(data: list[Block], wins: list[np.ndarray], seed: int) -> tuple[float, list[np.ndarray], float]:
-    """The ridge, rewards [G, K] of each block as labels are to be drawn from, and their stretch."""
+    """The ridge; the stretched rewards [G, K] of each block, from which labels are drawn; and the stretch."""
     totals = [block.matrix((block.weight * block.votes)[None], 1)[0] for block in data]
     matrices = [cycle_statistic.weighted_wins(block, won) for block, won in zip(data, wins, strict=True)]
     present = [block.present for block in data]
-    ridge = bradley_terry.choose_ridge(matrices, totals, present)
-    fits = [bradley_terry.fit(won, total, ridge).reward[0] for won, total in zip(matrices, totals, strict=True)]
+    ridge = choose_ridge(matrices, totals, present)
+    fits = [fit_bradley_terry(won, total, ridge).reward[0] for won, total in zip(matrices, totals, strict=True)]
 
     runs = int(np.clip(_MATCHED / sum(there.sum() for there in present), 2, 16))
 
     def energy(stretch: float) -> float:
-        rng = np.random.default_rng([seed, 1])  # the same chance at every stretch
+        rng = np.random.default_rng([seed, 1])  # the same random numbers at every stretch
         found = 0.0
         for block, total, reward in zip(data, totals, fits, strict=True):
             for _ in range(runs):
                 won = cycle_statistic.weighted_wins(block, _draw(block, stretch * reward, 1, rng))
-                refit = bradley_terry.fit(won, total, ridge, start=stretch * reward, tolerance=1e-2)
-                found += bradley_terry.centred_energy(refit.reward, block.present)[0] / runs
+                refit = fit_bradley_terry(won, total, ridge, start=stretch * reward, tolerance=1e-2)
+                found += centred_energy(refit.reward, block.present)[0] / runs
         return float(found)
 
-    target = sum(
-        float(bradley_terry.centred_energy(reward[None], there)[0]) for reward, there in zip(fits, present, strict=True)
-    )
-    stretch = bradley_terry.match_spread(energy, target)
+    target = sum(float(centred_energy(reward[None], there)[0]) for reward, there in zip(fits, present, strict=True))
+    stretch = match_spread(energy, target)
     return ridge, [stretch * reward for reward in fits], stretch
 
 
 def _draw(block: Block, reward: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """[count, M] votes for i that Bradley–Terry would have given."""
+    """Votes for i drawn from Bradley–Terry, [count, M]."""
     log_odds = reward[block.group, block.i] - reward[block.group, block.j]
     return block.votes * redraw(
         np.broadcast_to(log_odds, (count, len(log_odds))), block.wins / block.votes, rng, votes=block.votes
@@ -165,13 +180,13 @@ def _null(
     rng: np.random.Generator,
     directed: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """T* and cyclic triads of labels drawn from the rewards, [B] each."""
+    """T* and the number of cyclic triads, [B] each, of labels drawn from the rewards."""
     largest = max(block.present.size * block.size for block in data)
     at_once = max(1, int(_ENTRIES / largest))
     statistics, cycles = [], []
     for begin in range(0, replicates, at_once):
         count = min(at_once, replicates - begin)
         drawn = [_draw(block, reward, count, rng) for block, reward in zip(data, rewards, strict=True)]
-        statistics.append(cycle_statistic.pooled(data, drawn, ridge, directed=directed))
-        cycles.append(sum(cycle_statistic.triads(block, won) for block, won in zip(data, drawn, strict=True)))
+        statistics.append(cycle_statistic.pooled_statistic(data, drawn, ridge, directed=directed))
+        cycles.append(sum(cycle_statistic.cyclic_triads(block, won) for block, won in zip(data, drawn, strict=True)))
     return np.concatenate(statistics), np.concatenate(cycles)

@@ -1,29 +1,29 @@
-"""Every skew-symmetric matrix is a score matrix: embeddings built explicitly, by the two expressiveness theorems.
+"""Embeddings whose scores are any given skew-symmetric matrix, built explicitly by the two expressiveness theorems.
 
                      items    dimensions    embedding
     "pairwise"   4.4    n        2n         v_i = (e_i, ½ P_i) block by block: linear in P
     "spectral"   A.3    n        2⌊n/2⌋     from the eigenvectors of P, scaled by √eigenvalue; no shorter one exists
 
-The theorems write P_ij = v_iᵀ R v_j where the score, equation (4.2), is ⟨R v_i, v_j⟩ = −v_iᵀ R v_j. Here it is
-always the score that equals P, so that `pairwise_scores(embed_skew_symmetric(P))` is P.
+The theorems write P_ij = v_iᵀ R v_j, while the score, equation (4.2), is ⟨R v_i, v_j⟩ = −v_iᵀ R v_j. Here the score
+equals P, so that `pairwise_scores(embed_skew_symmetric(P))` is P.
 
 **The spectral embedding.** i P is Hermitian: its eigenvalues are real and come in pairs ±μ with conjugate eigenvectors
 u, ū. With the ⌊n/2⌋ largest, μ ≥ 0, as columns of U and Z = U √μ,
 
     i P = Z Zᴴ − (Z Zᴴ)‾ = 2i Im(Z Zᴴ),    so    P_ij = 2 Σ_l Im(z_il z̄_jl) = Σ_l a_il b_jl − b_il a_jl
 
-with the blocks (a, b) = √2 (Im z, Re z). Nothing is ever paired up, which is the fragile part of a real Schur form: a
-repeated eigenvalue leaves a choice of basis within its eigenspace that Z Zᴴ does not see, and an eigenvalue 0 (there is
-one whenever n is odd) contributes nothing.
+with the blocks (a, b) = √2 (Im z, Re z). Eigenvectors need not be paired, which is the fragile part of a real Schur
+form. A repeated eigenvalue leaves a choice of basis within its eigenspace, on which Z Zᴴ does not depend. An eigenvalue
+0 (there is one whenever n is odd) contributes nothing.
 
 **Its derivative.** The factor Z is unique up to a unitary turn, Z Q, so "the" derivative needs a choice. Of all dZ that
 follow a change dP, the smallest one is
 
     dZ = W (Φ ∘ Wᴴ (i dP) U),    Φ_jl = √μ_l / (μ_l + |μ_j|),
 
-with W all n eigenvectors and μ_j their eigenvalues. It holds no difference of eigenvalues (the derivative of `eigh`
-does, and is infinite where two are equal). Only at μ_l = 0 does √μ have no derivative; there Φ is set to 0. See
-`embed_skew_symmetric` for what this means to a caller.
+with W all n eigenvectors and μ_j their eigenvalues. Φ holds no difference of eigenvalues; the derivative of `eigh`
+does, and is infinite where two are equal. Only at μ_l = 0 does √μ have no derivative; there Φ is set to 0. What this
+means to a caller is in `embed_skew_symmetric`.
 """
 
 from typing import Literal
@@ -43,17 +43,18 @@ def embed_skew_symmetric(
 ) -> Float[jax.Array, "*batch n dim"]:
     """Embeddings of n items whose scores are a given matrix: P_ij = ⟨R v_i, v_j⟩ for every skew-symmetric P.
 
-    Differentiable once, forwards and backwards. "pairwise" is linear in P. "spectral" has finite derivatives everywhere,
-    repeated eigenvalues included. For every function that does not depend on the choice of eigenvectors (of the scores,
-    of lengths ‖v_i‖, …) they are exact where P has its generic rank, 2⌊n/2⌋. Below that rank, the part of a change
-    that would raise it is left out: v grows like its square root.
+    The function can be differentiated once, in forward or reverse mode. "pairwise" is linear in P. "spectral" has
+    finite derivatives everywhere, also at repeated eigenvalues. For every function that does not depend on the choice
+    of eigenvectors (of the scores, of lengths ‖v_i‖, …) they are exact where P has its generic rank, 2⌊n/2⌋. Below that
+    rank, they leave out the part of a change that would raise the rank, since v grows like the square root of that
+    part.
 
     Args:
-      P: skew-symmetric log-odds [..., n, n]. Of any other matrix, its skew part ½(P − Pᵀ) is embedded.
+      P: skew-symmetric log-odds [..., n, n]. Of any other matrix, the skew part ½(P − Pᵀ) is embedded.
       method: "spectral" (Theorem A.3) or "pairwise" (Theorem 4.4).
     Returns:
-      [..., n, 2⌊n/2⌋] for "spectral", [..., n, 2n] for "pairwise". In float32 the scores are P to about 1e-6 of its
-      largest entry.
+      [..., n, 2⌊n/2⌋] for "spectral", [..., n, 2n] for "pairwise". In float32 the scores equal P within about 1e-6 of
+      P's largest entry.
     Raises:
       ValueError: P is not square, or the method is unknown.
     Source: arXiv 2410.02197, Theorems 4.4 and A.3.
@@ -74,15 +75,15 @@ def embed_skew_symmetric(
 
 
 def canonical_basis(operator: Float[Array, "*batch dim dim"]) -> Float[jax.Array, "*batch dim dim"]:
-    """The orthogonal U of a preference operator's canonical form U J Uᵀ; `operator.from_canonical` goes back.
+    """The orthogonal U of a preference operator's canonical form U J Uᵀ; `operator.from_canonical` is the inverse.
 
-    A skew-symmetric, magnitude-preserving R has eigenvalues ±i only, so the spectral embedding of its own scores on the
+    A skew-symmetric, magnitude-preserving R has the eigenvalues ±i only. So the spectral embedding of R's scores on the
     unit vectors, ⟨R e_i, e_j⟩ = (Rᵀ)_ij, scales nothing: it is U itself.
 
     Args:
       operator: R [..., 2k, 2k] with Rᵀ = −R and RᵀR = I.
     Returns:
-      [..., 2k, 2k]; one of many, as U Q serves as well for every orthogonal Q that commutes with J.
+      [..., 2k, 2k]. U is not unique: U Q serves as well for every orthogonal Q that commutes with J.
     Raises:
       ValueError: R is not square.
     Source: arXiv 2410.02197, Proposition A.1.
@@ -116,20 +117,20 @@ def _spectral_jvp(primals, tangents):
 
 def _embedding_and_follow(P: jax.Array):
     """The spectral embedding, and the linear map from a small change dP to the change dv that follows it."""
-    top = slice(P.shape[-1] - P.shape[-1] // 2, None)  # of the ascending eigenvalues, those of U
+    top = slice(P.shape[-1] - P.shape[-1] // 2, None)  # eigenvalues ascend; the last ⌊n/2⌋ belong to U
     mu, W = jnp.linalg.eigh(_times_i(P))
     U, mu_U = W[..., :, top], jnp.maximum(mu[..., None, top], 0.0)
-    # Eigenvalues that are 0 come out as rounding errors of this size.
+    # An eigenvalue of 0 is computed as a rounding error of about this size.
     rounding = P.shape[-1] * float(jnp.finfo(P.dtype).eps) * jnp.max(jnp.abs(mu), axis=-1)[..., None, None]
     nonzero = mu_U > rounding
-    # `where` twice: 0/0 must not be computed even where it is not chosen.
+    # The inner `where` keeps 0/0 from being computed: its NaN would spoil gradients even where it is not selected.
     Phi = jnp.where(nonzero, jnp.sqrt(mu_U) / jnp.where(nonzero, mu_U + jnp.abs(mu)[..., :, None], 1.0), 0.0)
 
     def follow(dP: jax.Array) -> jax.Array:
         return _blocks(_matmul(W, Phi.astype(W.dtype) * _matmul(W.mT.conj(), _matmul(_times_i(dP), U))))
 
     v = _blocks(U * jnp.sqrt(mu_U).astype(U.dtype))
-    # One Newton step: the eigenvectors are off by several roundings; following the residual takes most of that back.
+    # One Newton step along the residual removes most of the eigenvectors' rounding error.
     return v + follow(P - pairwise_scores(v)), follow
 
 

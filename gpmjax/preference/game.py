@@ -1,9 +1,9 @@
 """A K×K score matrix as a two-player game: its equilibrium, how far a policy is from it, and how cyclic it is.
 
 Both players choose one of K responses, and i against j earns S_ij = s(i ≻ j). As S is skew-symmetric, no mixed policy
-can promise more than 0, and the von Neumann winner p promises it: (pᵀS)_j ≥ 0 against every j. Win rates make the same
-game after subtracting ½, with values between −½ and ½: pass P − ½. (Scores and win rates have different winners in
-general: a clear loss weighs more in log-odds.)
+can guarantee more than 0, and the von Neumann winner p guarantees 0: (pᵀS)_j ≥ 0 against every j. Win rates make the
+same game after subtracting ½, with values between −½ and ½: pass P − ½. Scores and win rates have different winners in
+general, since a clear loss weighs more in log-odds.
 """
 
 from typing import Literal
@@ -22,15 +22,16 @@ _equilibria = jax.jit(jax.vmap(equilibrium))
 def von_neumann_winner(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch K"]:
     """The mixed policy that no response beats: p ∈ argmax_p min_j (pᵀS)_j, in social choice the maximal lottery.
 
-    If there are many, the most central one: responses that nothing tells apart get equal shares.
+    If there are many, the result is the most central one: responses with equal scores get equal shares.
 
-    Batched and compiled, in a fixed number of K×K solves (see `interior_point`); meant for K up to a few dozen.
+    The function is batched and compiled, in a fixed number of K×K solves (see `interior_point`); it is meant for K up
+    to a few dozen.
 
     Args:
-      scores: skew-symmetric S [..., K, K]; of any other matrix, its skew part ½(S − Sᵀ) is played.
+      scores: skew-symmetric S [..., K, K]; of any other matrix, the skew part ½(S − Sᵀ) is played.
     Returns:
-      [..., K] float32 probabilities. `exploitability(p, scores)` is the gap that is left, about 1e-6 of the largest
-      score; 0 for one that beats all.
+      [..., K] float32 probabilities. The error is `exploitability(p, scores)`: about 1e-6 of the largest score, and 0
+      where one response beats all others.
     Raises:
       ValueError: scores are not square, or K is 0.
     Source: arXiv 2410.02197, equation (5.4) and the definition below it; Fishburn 1984, *Probabilistic social choice
@@ -52,14 +53,14 @@ def von_neumann_winner(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "
 
 
 def exploitability(policy: Float[Array, "*batch K"], scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch"]:
-    """What the best response to a policy gains: max_j s(j ≻ p) − s(p ≻ p) = max_j (S p)_j − pᵀS p.
+    """The gain of the best response to a policy: max_j s(j ≻ p) − s(p ≻ p) = max_j (S p)_j − pᵀS p.
 
     Args:
       policy: probabilities [..., K].
       scores: S [..., K, K], or P − ½.
     Returns:
       [...] float32 ≥ 0, in the units of the scores; 0 exactly at an equilibrium. The duality gap of a skew-symmetric
-      game, in which both players use p, is twice that.
+      game in which both players use p is twice the exploitability.
     Raises:
       ValueError: shapes that do not fit.
 
@@ -76,14 +77,14 @@ def exploitability(policy: Float[Array, "*batch K"], scores: Float[Array, "*batc
 def best_of(
     scores: Float[Array, "*batch K K"], rule: Literal["maximal_lottery", "copeland", "mean_score"] = "maximal_lottery"
 ) -> Float[jax.Array, "*batch K"]:
-    """Best of K when preferences may be cyclic, as a lottery over the K: draw from it, or take its largest.
+    """Best of K when preferences may be cyclic, as a lottery over the K responses: draw from it, or take its mode.
 
-        "maximal_lottery"  the von Neumann winner: no response is preferred to the draw, on average over it
-        "copeland"         who beats most others, a tie counting ½; by how much does not matter
+        "maximal_lottery"  the von Neumann winner: no response is preferred to a draw from it, on average
+        "copeland"         the response that beats most others, whatever the margins; a tie counts ½
         "mean_score"       the highest ŝ, as GPO ranks; under Bradley–Terry the highest reward
 
-    A response that beats all others by equal scores or more wins under each rule; on a cycle they may differ. The last
-    two divide equally among those who share the first place.
+    A response that beats all others by equal scores or more wins under each rule; on a cycle the rules may differ.
+    "copeland" and "mean_score" divide equally among the responses that share the first place.
 
     Args:
       scores: S [..., K, K].
@@ -91,7 +92,7 @@ def best_of(
     Returns:
       [..., K] float32 probabilities.
     Raises:
-      ValueError: scores are not square, or an unknown rule.
+      ValueError: scores are not square, or the rule is unknown.
 
     >>> best_of(jnp.array([[0.0, 1.0], [-1.0, 0.0]]), "copeland").tolist()
     [1.0, 0.0]
@@ -108,14 +109,15 @@ def best_of(
 
 
 def cyclic_share(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch"]:
-    """Which share of all triads of responses is a cycle, i ≻ j ≻ k ≻ i; a triad with a tie is none.
+    """The share of triads of responses that are cycles, i ≻ j ≻ k ≻ i. A triad with a tie is not a cycle.
 
-    At most (K+1)/(4(K−2)) for odd K ≥ 3 (1 for K = 3, ½ for K = 5); among coin tosses, ¼ on average.
+    The share is at most (K+1)/(4(K−2)) for odd K ≥ 3 (1 for K = 3, ½ for K = 5); for random preferences it is ¼ on
+    average.
 
     Args:
       scores: S [..., K, K].
     Returns:
-      [...] float32 in [0, 1]; 0 for K < 3. Exact up to K = 256 and beyond (counts below 2²⁴).
+      [...] float32 in [0, 1]; 0 for K < 3. Exact while counts are below 2²⁴, thus up to K = 256 and beyond.
     Raises:
       ValueError: scores are not square.
     Source: Kendall and Babington Smith 1940, *On the method of paired comparisons*.
@@ -126,19 +128,21 @@ def cyclic_share(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch
     scores = float32_or_wider(scores)
     require_square("scores", scores)
     K = scores.shape[-1]
-    # A rounded diagonal is a hair above 0 or below; nothing beats itself.
+    # The diagonal may be a rounding error above 0, but no response beats itself.
     others = jnp.broadcast_to(~jnp.eye(K, dtype=bool), scores.shape)
     beats = ((scores > 0) & others).astype(jnp.float32)
     two_steps = jnp.matmul(beats, beats, precision=jax.lax.Precision.HIGHEST)
-    cycles = jnp.sum(two_steps * beats.mT, axis=(-2, -1)) / 3  # each is met from all three of its corners
+    cycles = jnp.sum(two_steps * beats.mT, axis=(-2, -1)) / 3  # each cycle is counted once per corner
     return cycles / max(K * (K - 1) * (K - 2) // 6, 1)
 
 
-def split(scores: Float[Array, "*batch K K"]) -> tuple[Float[jax.Array, "*batch K K"], Float[jax.Array, "*batch K K"]]:
-    """S = T + C: what rewards explain, T_ij = r_i − r_j with r = ŝ, and the cycles that are left.
+def hodge_decomposition(
+    scores: Float[Array, "*batch K K"],
+) -> tuple[Float[jax.Array, "*batch K K"], Float[jax.Array, "*batch K K"]]:
+    """S = T + C: the transitive part that rewards explain, T_ij = r_i − r_j with r = ŝ, and the cyclic rest.
 
-    T is the closest to S of all Bradley–Terry matrices in squared error, C sums to 0 in each row, and ⟨T, C⟩ = 0: the
-    Hodge decomposition on a complete graph.
+    No other Bradley–Terry matrix is closer to S than T in squared error, C sums to 0 in each row, and ⟨T, C⟩ = 0. This
+    is the Hodge decomposition on a complete graph.
 
     Args:
       scores: skew-symmetric S [..., K, K].
@@ -148,7 +152,7 @@ def split(scores: Float[Array, "*batch K K"]) -> tuple[Float[jax.Array, "*batch 
       ValueError: scores are not square.
     Source: Jiang et al. 2011, *Statistical ranking and combinatorial Hodge theory*, for complete graphs.
 
-    >>> transitive, cyclic = split(jnp.array([[0.0, 1.0], [-1.0, 0.0]]))
+    >>> transitive, cyclic = hodge_decomposition(jnp.array([[0.0, 1.0], [-1.0, 0.0]]))
     >>> cyclic.tolist()  # two responses have no cycle
     [[0.0, 0.0], [0.0, 0.0]]
     """
@@ -160,14 +164,14 @@ def split(scores: Float[Array, "*batch K K"]) -> tuple[Float[jax.Array, "*batch 
 
 
 def decompose(scores: Float[Array, "*batch K K"]) -> tuple[Float[jax.Array, "*batch"], Float[jax.Array, "*batch"]]:
-    """Energies of the two parts of `split`: (‖T‖², ‖C‖²), which add up to ‖S‖², the sum of all squared scores.
+    """The energies (‖T‖², ‖C‖²) of the two parts of `hodge_decomposition`; they add up to ‖S‖², Σ of squared scores.
 
-    Returns two [...] float32. The cyclic share of energy is the second over their sum.
+    Returns two arrays [...] float32. The cyclic share of energy is the second over the sum.
 
     >>> [part.item() for part in decompose(jnp.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]]))]
     [0.0, 6.0]
     """
-    transitive, cyclic = split(scores)
+    transitive, cyclic = hodge_decomposition(scores)
     return jnp.sum(jnp.square(transitive), axis=(-2, -1)), jnp.sum(jnp.square(cyclic), axis=(-2, -1))
 
 

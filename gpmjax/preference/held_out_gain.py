@@ -1,7 +1,7 @@
-"""What one model's probabilities gain over another's on held-out comparisons, in nats, with chance taken into account.
+"""How much better one model predicts held-out comparisons than another, in nats, with an interval and a p-value.
 
-The question is asked of a hybrid against Bradley–Terry: s = (r_i − r_j) + cycles, or r_i − r_j alone. Comparisons of one prompt
-share their responses, so every interval and p-value takes prompts, not comparisons, as what chance draws.
+The two models are a hybrid, s = (r_i − r_j) + cycles, and Bradley–Terry, s = r_i − r_j. Comparisons of one prompt share
+its responses, so the sampling unit of every interval and p-value is the prompt, not the comparison.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,9 @@ SIGNS = 9999
 ALPHA = 0.05
 
 Refit = Callable[[np.random.Generator], tuple[Any, Any, Any]]
-"""Draws labels from the Bradley–Terry model for *all* pairs, those trained on and those held out (`votes.redraw`), fits both models to
-the former as they were fitted to the real ones, and returns the held-out (log-odds of the hybrid, of Bradley–Terry, targets)."""
+"""A function that makes one replicate of the null. It draws labels from the Bradley–Terry model for *all* pairs, those
+trained on and those held out (`votes.redraw`). It fits both models to the former as they were fitted to the real
+labels. It returns the held-out log-odds of the hybrid, those of Bradley–Terry, and the held-out targets."""
 
 
 def held_out_gain(
@@ -31,26 +32,34 @@ def held_out_gain(
     replicates: int = REPLICATES,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Held-out log-likelihood ratio of a hybrid to Bradley–Terry, per prompt, and whether chance explains it.
+    """The held-out log-likelihood ratio of a hybrid to Bradley–Terry, per prompt, and whether chance explains it.
 
     Args:
-      hybrid: [N] log-odds z = s/τ of each comparison, of the side that the target is about.
+      hybrid: [N] the hybrid's log-odds z = s/τ of each comparison, for the side that the target is about.
       bradley_terry: [N] the same of the Bradley–Terry model.
       target: [N] P(that side is preferred) in [0, 1] according to the label; ½ is a tie.
-      groups: [N] which prompt a comparison belongs to, numbers or strings.
-      weight: [N] ≥ 0; all 1 without.
-      refit: makes one replicate of the null, see `Refit`. Its cost is two fits a replicate.
-      replicates: of the null made by ``refit``; of signs there are 9,999, or all of them where that is fewer.
-      seed: of all chance.
+      groups: [N] the prompt of each comparison, a number or a string.
+      weight: [N] ≥ 0; None is 1.
+      refit: makes one replicate of the null, see `Refit`; it costs two fits.
+      replicates: how many replicates ``refit`` makes. Of signs there are 9,999, or all of them where that is fewer.
+      seed: of all random numbers.
     Returns:
-      JSON-ready: ``comparisons``, ``prompts``; ``gain`` {"value", "interval"}: Σ w [ℓ(z_hybrid) − ℓ(z_bt)] / Σ w, nats a comparison,
-      95 % bootstrap over prompts (None for one prompt); ``per_prompt``, prompt → that mean; ``prompts_for``, ``prompts_against``;
-      ``total`` Σ w [...] in nats; ``null`` and ``p``, one-sided; ``replicates``, ``seed``, ``text``.
+      JSON-ready values:
 
-      ``null`` "refit": labels of Bradley–Terry plus vote noise, both models fitted anew, their total compared: the test of cycles.
-      ``null`` "signs": no model was refitted. Each prompt's gain is as likely negative as positive. p then says that the hybrid
-      predicts new prompts better, not why: a cyclic part fitted to noise loses on held-out labels, so needless cycles make p
-      larger, not smaller; but a hybrid whose *rewards* are better (more shrinkage, say) wins as well. None for one prompt.
+        gain             {"value", "interval"}: Σ w [ℓ(z_hybrid) − ℓ(z_bt)] / Σ w in nats per comparison, and its 95 %
+                         bootstrap interval over prompts (None for one prompt)
+        per_prompt       prompt → the same mean of its comparisons
+        total            Σ w [ℓ(z_hybrid) − ℓ(z_bt)] in nats
+        prompts_for, prompts_against    how many prompts have a positive and a negative gain
+        null, p          the null hypothesis, and the one-sided p-value; None for one prompt without ``refit``
+        comparisons, prompts, replicates, seed, text
+
+      ``null`` is "refit" where ``refit`` was given. Labels are drawn from Bradley–Terry plus vote noise, both models
+      are fitted to them, and ``total`` is compared. This is the test of cycles.
+
+      ``null`` is "signs" otherwise. Each prompt's gain is then as likely negative as positive, so a small p says that
+      the hybrid predicts new prompts better, but not why. A cyclic part fitted to noise loses on held-out labels, so
+      needless cycles make p larger; but a hybrid whose *rewards* are better (more shrinkage, say) wins too.
     Raises:
       ValueError: one line naming the argument, the place and the value.
 
@@ -91,11 +100,11 @@ def held_out_gain(
         "replicates": replicates,
         "seed": seed,
     }
-    return found | {"text": describe(found)}
+    return found | {"text": describe_gain(found)}
 
 
-def describe(found: dict[str, Any]) -> str:
-    """The answer in plain words."""
+def describe_gain(found: dict[str, Any]) -> str:
+    """The result of `held_out_gain` as one sentence."""
     gain = found["gain"]
     interval = (
         ""
@@ -108,7 +117,8 @@ def describe(found: dict[str, Any]) -> str:
     verdict = "found" if found["p"] <= ALPHA else "none found"
     if found["null"] == "refit":
         return f"{start}; cycles beyond vote noise: p = {found['p']:.3f}: {verdict}"
-    return f"{start}; p = {found['p']:.3f} that it is chance between prompts (no model was refitted: better rewards count as well as cycles)"
+    caveat = "no model was refitted: better rewards count as well as cycles"
+    return f"{start}; p = {found['p']:.3f} that it is chance between prompts ({caveat})"
 
 
 def _total(hybrid, bradley_terry, target, weight: np.ndarray) -> float:
@@ -121,7 +131,7 @@ def _total(hybrid, bradley_terry, target, weight: np.ndarray) -> float:
 
 
 def _signs(count: int, rng: np.random.Generator) -> np.ndarray:
-    """[S, count] of ±1: every choice but that of no change, or 9,999 random ones."""
+    """Signs ±1, [S, count]: all choices except the one that changes nothing, or 9,999 random ones."""
     if 2**count <= SIGNS:
         return 1.0 - 2.0 * ((np.arange(1, 2**count)[:, None] >> np.arange(count)) & 1)
     return rng.choice([-1.0, 1.0], size=(SIGNS, count))
@@ -136,7 +146,7 @@ def _log_likelihood(log_odds: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def _checked(hybrid, bradley_terry, target, groups, weight) -> tuple:
-    """All weights, the columns of the comparisons that have one, the prompts' names."""
+    """All weights; the columns of the comparisons whose weight is above 0; and the prompts' names."""
     target = np.asarray(target, np.float64)
     if target.ndim != 1 or not len(target):
         raise ValueError(f"target: shape {target.shape}, must have one axis and at least one comparison")

@@ -1,22 +1,22 @@
-"""A reward and a cyclic part in one score, and how any score splits into the two.
+"""A reward and a cyclic part in one score, and the split of any score into the two.
 
     s(i ≻ j | x) = (r_i − r_j) + γ Σ_l λ_l(x) ⟨R c_i[l], c_j[l]⟩
 
-With c = 0 the score is Bradley–Terry's, with r = 0 it is a general preference model's. A reward difference is itself a block of a
-general preference model, whose second number is the constant 1 (`score.bt_embedding`). So a hybrid model is a general
-preference model of k + 1 blocks, and everything that reads embeddings reads hybrid ones:
+With c = 0 the score is Bradley–Terry's; with r = 0 it is a general preference model's. A reward difference is itself a
+block of a general preference model, whose second number is the constant 1 (`score.bt_embedding`). So a hybrid model is
+a general preference model of k + 1 blocks, and all code that reads embeddings can read hybrid ones:
 
     v_i = (r_i, 1, c_i[1], …, c_i[k])       λ = (1, γ λ_1, …, γ λ_k)
 
-The way back is an identity. For weights w_i ≥ 0 with Σ w_i = 1 over the K responses of a prompt and the mean v̄ = Σ w_i v_i,
+The split is an identity. For weights w_i ≥ 0 with Σ w_i = 1 over a prompt's K responses, and the mean v̄ = Σ w_i v_i,
 
     s_ij = (f_i − f_j) + ⟨R (v_i − v̄), v_j − v̄⟩,      f_i = ⟨R v_i, v̄⟩.
 
-The first part is a reward. The second part, the curl, is what no reward explains: the two are orthogonal over the pairs weighted by
-w_i w_j (the Hodge decomposition of the scores).
+The first part is a reward. The second part, the *curl*, is what no reward explains. The two parts are orthogonal over
+the pairs weighted by w_i w_j: they are the Hodge decomposition of the scores.
 
-Sources: Balduzzi et al. 2018 (arXiv 1806.02643, mElo2k); Chen and Joachims 2016 (the blade-chest model with bias); arXiv 2605.17342
-(Hybrid Reward–Cyclic); Jiang et al. 2011 (HodgeRank).
+Sources: Balduzzi et al. 2018 (arXiv 1806.02643, mElo2k); Chen and Joachims 2016 (the blade-chest model with bias);
+arXiv 2605.17342 (Hybrid Reward–Cyclic); Jiang et al. 2011 (HodgeRank).
 """
 
 import jax
@@ -32,7 +32,7 @@ from gpmjax.preference.score import bt_embedding
 def hybrid_embedding(
     reward: Float[Array, "*batch"], cyclic: Float[Array, "*batch dim"]
 ) -> Float[jax.Array, "*batch out"]:
-    """The embedding of k + 1 blocks whose score is a reward difference plus a cyclic score: v = (r, 1, c).
+    """The embedding v = (r, 1, c) of k + 1 blocks, whose score is a reward difference plus a cyclic score.
 
     Args:
       reward: r [...].
@@ -74,15 +74,15 @@ def reward_within(
     scale: Float[Array, "*batch k"] | None = None,
     weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch K"]:
-    """The reward that a general preference model holds of K responses: f_i = ⟨R D² v_i, v̄⟩, the mean score of i.
+    """The rewards within a general preference model's scores of K responses: f_i = ⟨R D² v_i, v̄⟩, the mean score of i.
 
     Args:
       v: embeddings [..., K, 2k] of one prompt's responses.
       scale: the prompt's λ ≥ 0 [..., k]; None is λ = 1.
       weight: w ≥ 0 [..., K], normalised here; None is 1/K each.
     Returns:
-      [..., K]. Of all rewards, f is the one whose differences are nearest to the scores over the pairs weighted by w_i w_j.
-    Source: Jiang et al. 2011; with the weights it is the identity above.
+      [..., K]. No other rewards' differences are nearer to the scores, in squared error over pairs weighted by w_i w_j.
+    Source: Jiang et al. 2011; with weights, the identity in the module's docstring.
 
     >>> reward_within(jnp.array([[3.0, 1.0], [1.0, 1.0]])).tolist()  # rewards 3 and 1
     [1.0, -1.0]
@@ -97,9 +97,10 @@ def curl_scores(
     scale: Float[Array, "*batch k"] | None = None,
     weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch K K"]:
-    """What no reward explains of the scores of K responses: ⟨R D² (v_i − v̄), v_j − v̄⟩, the scores of centred embeddings.
+    """The curl of the scores of K responses, which no reward explains: ⟨R D² (v_i − v̄), v_j − v̄⟩.
 
-    Adding a reward to the scores leaves the curl as it is, and the curl of two responses is 0.
+    These are the scores of centred embeddings. Adding a reward to the scores does not change the curl. The curl of two
+    responses is 0.
 
     Args: as for `reward_within`.
     Returns:
@@ -119,9 +120,10 @@ def curl_energy(
     scale: Float[Array, "*batch k"] | None = None,
     weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch"]:
-    """Mean squared curl over all pairs of K responses, Σ_ij w_i w_j curl_ij² = tr(R D² Σ (R D²)ᵀ Σ), without making the pairs.
+    """The mean squared curl over all pairs of K responses, Σ_ij w_i w_j curl_ij² = tr(R D² Σ (R D²)ᵀ Σ).
 
-    Σ = Σ_i w_i (v_i − v̄)(v_i − v̄)ᵀ is the embeddings' covariance, so the cost is O(K k²).
+    It is computed from the covariance of the embeddings, Σ = Σ_i w_i (v_i − v̄)(v_i − v̄)ᵀ, without the pairs; the cost
+    is O(K k²).
 
     Args: as for `reward_within`.
     Returns:
@@ -136,7 +138,7 @@ def curl_energy(
     weights = _weights(v, weight)
     exact = jax.lax.Precision.HIGHEST
     covariance = jnp.einsum("...k,...kd,...ke->...de", weights, centred, centred, precision=exact)
-    # Rows of Σ are vectors as embeddings are, so R D² acts on the last axis: Σ (R D²)ᵀ, then (R D²) (Σ (R D²)ᵀ).
+    # `rotate` and `_scaled` act on the last axis, that is on rows: first Σ (R D²)ᵀ, then (R D²) (Σ (R D²)ᵀ).
     right = rotate(_scaled(covariance, scale))
     both = rotate(_scaled(right.mT, scale)).mT
     return jnp.sum(both * covariance, axis=(-2, -1))
@@ -150,7 +152,7 @@ def _responses(v: Array) -> jax.Array:
 
 
 def _scaled(v: jax.Array, scale: Array | None) -> jax.Array:
-    """D² v with the prompt's λ [..., k], which all rows of v [..., K, 2k] share."""
+    """D² v; all rows of v [..., K, 2k] share the prompt's λ [..., k]."""
     if scale is None:
         return v
     scale = float32_or_wider(scale)

@@ -1,7 +1,7 @@
-"""What every function of the mathematics asks of its arrays: precision, and shapes that were meant.
+"""Checks of the arrays that the functions of the mathematics take: their precision and their shapes.
 
-Shapes are checked here rather than left to broadcasting, because the usual mistake is silent: with the defaults of
-NumPy and JAX, [B, 1] − [B] is a [B, B] matrix whose mean is a perfectly plausible, perfectly wrong loss.
+Shapes are checked here rather than left to broadcasting, whose usual mistake is silent: in NumPy and JAX, [B, 1] − [B]
+is a [B, B] matrix, whose mean is a plausible but wrong loss.
 """
 
 import jax
@@ -10,9 +10,9 @@ from jax.typing import ArrayLike
 
 
 def float32_or_wider(array: ArrayLike) -> jax.Array:
-    """The array as float32, or as float64 if it is that already.
+    """The array as float32; a float64 array stays float64.
 
-    Scores divide by τ = 0.1 and then pass a sigmoid; bfloat16 has three digits to offer.
+    Scores are divided by τ = 0.1 and then pass a sigmoid, and bfloat16 has only three digits.
 
     >>> float32_or_wider(jnp.ones(2, jnp.bfloat16)).dtype
     dtype('float32')
@@ -22,7 +22,7 @@ def float32_or_wider(array: ArrayLike) -> jax.Array:
 
 
 def require_same_shape(**arrays: jax.Array) -> None:
-    """Raise a ValueError that names the culprits unless all arrays have one shape.
+    """Raises a ValueError that names the arrays unless all of them have one shape.
 
     >>> require_same_shape(left=jnp.ones((4, 1)), right=jnp.ones(4))
     Traceback (most recent call last):
@@ -33,7 +33,7 @@ def require_same_shape(**arrays: jax.Array) -> None:
 
 
 def require_scalar_or_shape_of(reference: str, array: jax.Array, **options: jax.Array) -> None:
-    """Raise a ValueError unless each option is a scalar or has the shape of the reference array.
+    """Raises a ValueError unless each option is a scalar or has the shape of the reference array.
 
     >>> require_scalar_or_shape_of("score", jnp.ones((4, 1)), margin=jnp.ones(4))
     Traceback (most recent call last):
@@ -46,7 +46,7 @@ def require_scalar_or_shape_of(reference: str, array: jax.Array, **options: jax.
 
 
 def require_broadcastable(**arrays: jax.Array) -> None:
-    """Raise a ValueError unless all arrays have one rank and each axis one size, or 1 where repetition is meant.
+    """Raises a ValueError unless all arrays have as many axes, and each axis has one size, or 1 where it is repeated.
 
     >>> require_broadcastable(left=jnp.ones((4, 1, 2)), right=jnp.ones((1, 3, 2)))
     >>> require_broadcastable(left=jnp.ones((4, 2)), right=jnp.ones(2))
@@ -54,12 +54,13 @@ def require_broadcastable(**arrays: jax.Array) -> None:
     ValueError: left [4, 2] and right [2] must have as many axes, each of equal size or 1
     """
     shapes = [array.shape for array in arrays.values()]
-    if len({len(shape) for shape in shapes}) > 1 or any(len(set(sizes) - {1}) > 1 for sizes in zip(*shapes)):
+    one_rank = len({len(shape) for shape in shapes}) <= 1
+    if not one_rank or any(len(set(sizes) - {1}) > 1 for sizes in zip(*shapes, strict=True)):
         raise ValueError(f"{_shapes(arrays)} must have as many axes, each of equal size or 1")
 
 
 def require_square(name: str, array: jax.Array) -> None:
-    """Raise a ValueError unless the last two axes are equal.
+    """Raises a ValueError unless the last two axes have one size.
 
     >>> require_square("P", jnp.ones((3, 2)))
     Traceback (most recent call last):

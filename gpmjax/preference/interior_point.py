@@ -1,19 +1,20 @@
 """The equilibrium of a symmetric zero-sum game by an interior-point method, in a fixed number of small linear solves.
 
-For μ > 0 let p be the policy with p_i (v − (Sp)_i) = μ for all i, where v = Kμ. Summed over i it says Σ_i p_i = 1,
-as pᵀSp = 0; so p is a distribution by itself, and v bounds what any opponent can gain on it. At μ = ∞ it is uniform;
-as μ → 0 it tends to an equilibrium, of many to the most central. Newton's method follows it down; in the end the
-equations of the equilibrium's support are solved directly. A simplex method would be exact in fewer steps, but ends in
-a corner: of two equal responses it would give one everything.
+For μ > 0 let p be the policy with p_i (v − (Sp)_i) = μ for all i, where v = Kμ. Summed over i this gives Σ_i p_i = 1,
+as pᵀSp = 0, so p is a distribution; and v bounds the gain of any opponent of p. At μ = ∞ the policy is uniform; as μ →
+0 it tends to an equilibrium, of many to the most central. Newton's method follows p as μ decreases; in the end the
+equations of the equilibrium's support are solved directly. A simplex method would be exact in fewer steps, but would
+end in a corner: of two equal responses it would give one everything.
 """
 
 import jax
 import jax.numpy as jnp
 
-# From where the uniform policy is nearly central to well below the gap that float32 can show, K × 1e-7.
+# μ falls from FIRST_BARRIER, where the uniform policy is nearly central, to LAST_BARRIER, well below float32's
+# resolution of the gap, K × 1e-7.
 FIRST_BARRIER, LAST_BARRIER, STEPS = 1.0, 3e-9, 62
 
-# A step stops short of the boundary by this part of the way.
+# A step goes at most this share of the way to the boundary p ≥ 0, slack ≥ 0.
 MARGIN = 0.95
 
 # Singular values of the support's equations below this share of the largest count as 0.
@@ -21,7 +22,7 @@ RANK_TOLERANCE = 1e-5
 
 
 def equilibrium(S: jax.Array) -> jax.Array:
-    """Skew-symmetric [K, K] with entries in [−1, 1] → probabilities [K]."""
+    """The most central equilibrium of a skew-symmetric S [K, K] with entries in [−1, 1]: probabilities [K]."""
     central, slack = _follow_central_path(S)
     exact = _solve_on_support(S, central, central > slack)
     candidates = jnp.stack([exact, central])
@@ -33,7 +34,8 @@ def _follow_central_path(S: jax.Array) -> tuple[jax.Array, jax.Array]:
     ratio = (LAST_BARRIER / FIRST_BARRIER) ** (1 / (STEPS - 1))
 
     def step(n, state):
-        p, slack = state  # slack = Kμ − Sp is followed for itself: near the end the difference would cancel
+        # slack = Kμ − Sp is a variable of its own: computed as a difference it would cancel near the end.
+        p, slack = state
         mu = FIRST_BARRIER * ratio**n
         error = K * mu - slack - _payoffs(S, p)
         dp = jnp.linalg.solve(jnp.diag(slack) - p[:, None] * S, mu - p * slack - p * error)
@@ -48,20 +50,20 @@ def _follow_central_path(S: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _solve_on_support(S: jax.Array, central: jax.Array, support: jax.Array) -> jax.Array:
-    """The policy nearest to the central one that is 0 off the support and earns exactly 0 with all of it."""
+    """The policy nearest to ``central`` that is 0 off the support and gains exactly 0 against every response of it."""
     on = support.astype(S.dtype)
     equations = jnp.concatenate([on[:, None] * S * on[None, :], on[None, :]])
     right = jnp.zeros(S.shape[-1] + 1, S.dtype).at[-1].set(1.0)
     p = on * central
     inverse = jnp.linalg.pinv(equations, rtol=RANK_TOLERANCE)
-    for _ in range(2):  # the second time for the first one's rounding
+    for _ in range(2):  # the second round removes the first one's rounding error
         p = p + _times(inverse, right - _times(equations, p))
     p = jnp.maximum(on * p, 0.0)
     return p / jnp.maximum(jnp.sum(p), jnp.finfo(S.dtype).tiny)
 
 
 def _payoffs(S: jax.Array, p: jax.Array) -> jax.Array:
-    """(S p)_j: what response j earns against p [..., K]."""
+    """(S p)_j, the gain of response j against p [..., K]."""
     return jnp.einsum("jk,...k->...j", S, p, precision=jax.lax.Precision.HIGHEST)
 
 

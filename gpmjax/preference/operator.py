@@ -1,6 +1,6 @@
-"""The preference operator R, the scale gate in front of it, and the two other ways to write them.
+"""The preference operator R, the scale gate, and two other forms of them: canonical and complex.
 
-An embedding v ∈ ℝ²ᵏ is k blocks of two numbers, v = (a₁, b₁, …, a_k, b_k). R turns every block by a quarter circle:
+An embedding v ∈ ℝ²ᵏ is k blocks of two numbers, v = (a₁, b₁, …, a_k, b_k). R turns every block by a quarter turn:
 
         ⎡ 0  −1         ⎤
         ⎢ 1   0         ⎥        R (a, b) = (−b, a),   Rᵀ = −R,   R² = −I,   RᵀR = I.
@@ -8,8 +8,8 @@ An embedding v ∈ ℝ²ᵏ is k blocks of two numbers, v = (a₁, b₁, …, a_
         ⎢         0  −1 ⎥
         ⎣         1   0 ⎦
 
-So s(i ≻ j) = ⟨R v_i, v_j⟩ = Σ_l a_il b_jl − b_il a_jl: the signed area that the two blocks span, summed over blocks.
-Skew-symmetry of R is what makes s(i ≻ j) = −s(j ≻ i) hold by construction; RᵀR = I is what keeps magnitudes.
+So s(i ≻ j) = ⟨R v_i, v_j⟩ = Σ_l a_il b_jl − b_il a_jl: the signed area that two blocks span, summed over blocks. As R
+is skew-symmetric, s(i ≻ j) = −s(j ≻ i) holds by construction; as RᵀR = I, R keeps magnitudes.
 """
 
 import jax
@@ -21,7 +21,7 @@ from gpmjax.preference.inputs import float32_or_wider, require_broadcastable, re
 
 
 def rotate(v: Float[Array, "*batch dim"]) -> Float[jax.Array, "*batch dim"]:
-    """Apply the preference operator: R v, every block (a, b) ↦ (−b, a).
+    """Applies the preference operator: R v, every block (a, b) ↦ (−b, a).
 
     Args:
       v: embeddings [..., 2k].
@@ -39,9 +39,9 @@ def rotate(v: Float[Array, "*batch dim"]) -> Float[jax.Array, "*batch dim"]:
 
 
 def scale_blocks(v: Float[Array, "*batch dim"], scale: Float[Array, "..."]) -> Float[jax.Array, "*out dim"]:
-    """Multiply the l-th block of every embedding by λ_l: D² v with D = blockdiag(√λ_l I₂).
+    """Multiplies the l-th block of every embedding by λ_l: D² v with D = blockdiag(√λ_l I₂).
 
-    As D commutes with R, ⟨R D v_i, D v_j⟩ = ⟨R D² v_i, v_j⟩: scaling one side by λ is scaling both by √λ.
+    As D commutes with R, ⟨R D v_i, D v_j⟩ = ⟨R D² v_i, v_j⟩: scaling one side by λ equals scaling both sides by √λ.
 
     Args:
       v: embeddings [..., 2k].
@@ -65,7 +65,7 @@ def scale_blocks(v: Float[Array, "*batch dim"], scale: Float[Array, "..."]) -> F
 
 
 def operator_matrix(k: int) -> Float[jax.Array, "dim dim"]:
-    """R as a matrix [2k, 2k] = blockdiag([[0, −1], [1, 0]], k); for reading and for tests, never needed to score.
+    """R as a matrix [2k, 2k] = blockdiag([[0, −1], [1, 0]], k). It is for reading and for tests; no score needs it.
 
     >>> operator_matrix(1).tolist()
     [[0.0, -1.0], [1.0, 0.0]]
@@ -76,9 +76,9 @@ def operator_matrix(k: int) -> Float[jax.Array, "dim dim"]:
 def from_canonical(basis: Float[Array, "*batch dim dim"]) -> Float[jax.Array, "*batch dim dim"]:
     """A general preference operator in its canonical form, U J Uᵀ, where J is `operator_matrix`.
 
-    Every skew-symmetric and magnitude-preserving operator is of this form, and scores like J on turned embeddings:
-    ⟨U J Uᵀ v_i, v_j⟩ = ⟨J Uᵀv_i, Uᵀv_j⟩. A head that learns v learns Uᵀv as easily, so J loses no generality.
-    The way back, from operator to U, is `embed.canonical_basis`.
+    Every skew-symmetric and magnitude-preserving operator has this form, and its scores are J's of turned embeddings:
+    ⟨U J Uᵀ v_i, v_j⟩ = ⟨J Uᵀv_i, Uᵀv_j⟩. A head can learn Uᵀv as easily as v, so J loses no generality.
+    `embed.canonical_basis` is the inverse, from the operator to U.
 
     Args:
       basis: orthogonal U [..., 2k, 2k].
@@ -98,11 +98,11 @@ def from_canonical(basis: Float[Array, "*batch dim dim"]) -> Float[jax.Array, "*
 
 
 def to_complex(v: Float[Array, "*batch dim"]) -> Complex[jax.Array, "*batch k"]:
-    """Read every block as a complex number, a + ib. Then R is multiplication by i, and s = Im⟨v_i, v_j⟩.
+    """Reads every block as a complex number, a + ib. Then R is multiplication by i, and s = Im⟨v_i, v_j⟩.
 
     The inner product is conjugated on the left, ⟨x, y⟩ = Σ_l x̄_l y_l; conjugated on the right it would be −s.
-    With k = 1 and v = e^{iθ} the score is sin(θ_j − θ_i): i beats all that lie less than half a turn ahead of it.
-    (The paper's example has sin(θ_i − θ_j), which is the other convention; equation (4.2) decides here.)
+    With k = 1 and v = e^{iθ} the score is sin(θ_j − θ_i): i beats every j that lies less than half a turn ahead of it.
+    (The paper's example has sin(θ_i − θ_j), the opposite convention; here equation (4.2) decides.)
 
     Args:
       v: embeddings [..., 2k].

@@ -1,6 +1,6 @@
-"""Scores and win probabilities: of two items, and of all pairs of K items at once.
+"""Scores and win probabilities, of two items and of all pairs of K items at once.
 
-Bradley–Terry stands at the end, as the case of a single number per item: a reward, and also a 2-d embedding
+Bradley–Terry, at the end, is the case of a single number per item, a reward. It is also the case of a 2-d embedding
 whose second number is constant.
 """
 
@@ -28,7 +28,7 @@ def score(
       right: embeddings v_j [..., 2k], with as many axes as left; axes of size 1 broadcast.
       scale: the prompt's λ ≥ 0 [..., k], with as many axes as the embeddings, or [k] for all; None is λ = 1.
     Returns:
-      [...] float32, in the units of |v|²; at most ‖D v_i‖‖D v_j‖ in magnitude.
+      [...] float32, in the units of ‖v‖²; at most ‖D v_i‖‖D v_j‖ in magnitude.
     Raises:
       ValueError: an odd last dimension, or shapes that do not fit.
     Source: arXiv 2410.02197, Definition 4.3, equation (4.2); D is the eigenvalue scale gate.
@@ -45,7 +45,7 @@ def score(
 def pairwise_scores(
     v: Float[Array, "*batch K dim"], scale: Float[Array, "..."] | None = None
 ) -> Float[jax.Array, "*batch K K"]:
-    """All scores of K items in one product: S_ij = s(i ≻ j) = ⟨R D² v_i, v_j⟩; K embeddings, not K(K−1) passes.
+    """All scores of K items in one product: S_ij = s(i ≻ j) = ⟨R D² v_i, v_j⟩. K embeddings serve all K(K−1) pairs.
 
     Args:
       v: embeddings [..., K, 2k].
@@ -66,7 +66,7 @@ def pairwise_scores(
     one_each = scale is not None and jnp.ndim(scale) == v.ndim
     if scale is not None and jnp.ndim(scale) == v.ndim - 1:
         scale = jnp.expand_dims(scale, -2)
-    # The product is tiny beside a backbone, and TPUs would round its operands to bfloat16 unless told not to.
+    # TPUs round operands to bfloat16 by default. Full precision costs little beside the backbone.
     scores = jnp.einsum("...id,...jd->...ij", rotate(_gated(v, scale)), v, precision=jax.lax.Precision.HIGHEST)
     return (scores - scores.mT) / 2 if one_each else scores
 
@@ -125,8 +125,8 @@ def pairwise_rewards(reward: Float[Array, "*batch K"]) -> Float[jax.Array, "*bat
 def bt_embedding(reward: Float[Array, "*batch"], c: float = 1.0) -> Float[jax.Array, "*batch 2"]:
     """The 2-d embedding v = [r, c] whose scores are Bradley–Terry's: ⟨R v_i, v_j⟩ = c (r_i − r_j).
 
-    All items lie on one line beside the origin, so none can be reached by going round: no cycles. With this R the
-    sign is that of c: c = 1 gives the rewards' own differences, c < 0 would reverse every preference.
+    All items lie on a line that misses the origin, so preferences have no cycles. With this R the sign of the score is
+    that of c: c = 1 gives the differences of the rewards, c < 0 would reverse every preference.
 
     Args:
       reward: [...].
@@ -134,7 +134,7 @@ def bt_embedding(reward: Float[Array, "*batch"], c: float = 1.0) -> Float[jax.Ar
     Returns:
       [..., 2].
     Raises:
-      ValueError: c is 0, where every score would be.
+      ValueError: c is 0, so that every score would be 0.
     Source: arXiv 2410.02197, Section 4, relation to the Bradley–Terry model.
 
     >>> v = bt_embedding(jnp.array([3.0, 1.0]))
@@ -142,11 +142,11 @@ def bt_embedding(reward: Float[Array, "*batch"], c: float = 1.0) -> Float[jax.Ar
     2.0
     """
     if c == 0:
-        raise ValueError("c is 0, but it must not be: every score would be 0")
+        raise ValueError("c=0: must not be 0, every score would be 0")
     reward = float32_or_wider(reward)
     return jnp.stack([reward, jnp.full_like(reward, c)], axis=-1)
 
 
 def _gated(v: jax.Array, scale: Array | None) -> jax.Array:
-    # λ on one side, not √λ on both: the score is the same, and the gradient stays finite at λ = 0.
+    # λ on one side gives the same score as √λ on both sides, and its gradient is finite at λ = 0.
     return v if scale is None else scale_blocks(v, scale)

@@ -1,18 +1,19 @@
 """How policies move when they train against themselves: exact updates on a known game, without sampling or networks.
 
-Notation: gains g(p) = S p, step size η, reference policy r, regularisation β (strength), mixture m = η β. Each rule is
-an update of log-probabilities, which are then normalised.
+Notation: gains g(p) = S p, step size η, reference policy r, regularisation β (``strength``), mixture m = η β. Each rule
+is an update of log-probabilities, which are then normalised.
 
     "multiplicative_weights"  log p + η g(p)                       GPO and SPPO, with η = 1/β of their losses
     "extragradient"           log p + η g(p′), p′ ∝ p exp(η g(p))  looks one step ahead
     "magnetic"                (log p + η g(p) + m log r)/(1 + m)   INPO with the step size η/(1 + m)
-    "inpo"                    (1 − m) log p + m log r + η g(p)     INPO; with a reference that moves, COMAL and MPO
+    "inpo"                    (1 − m) log p + m log r + η g(p)     INPO; with a moving reference, COMAL and MPO
     "nash_md"                 (1 − m) log p + m log r + η g(q), q ∝ p^{1−m} r^m
     "egpo"                    (1 − m) log p + m log r + η g(p′), p′ ∝ p^{1−m} r^m exp(η g(p))   EGPO, Nash mirror prox
     "optimistic"              (1 − m) log p + m log r + η (g(p) + (1 − m)(g(p) − g(previous p)))
-                              EGPO that looks ahead by the last step's gains; for β = 0, optimistic multiplicative weights
+                              EGPO that looks ahead by the last step's gains; with β = 0, optimistic multiplicative
+                              weights
 
-What theory promises on a skew-symmetric game (tests hold each rule to its promise), with L = max |S_ij|:
+What theory guarantees on a skew-symmetric game, with L = max |S_ij| (tests check each guarantee):
 
 * Multiplicative weights spiral outwards round a cycle. Only the average of their policies approaches the equilibrium.
 * "inpo" and "egpo" converge to the regularised equilibrium p* ∝ r exp(g(p*)/β), and at every step
@@ -26,10 +27,10 @@ What theory promises on a skew-symmetric game (tests hold each rule to its promi
 * "optimistic" is p_t = q_t exp(η (g(p_t) − g(p_{t−1}))) seen from its half steps: with p′ and q as above but p′ made by
   the gains of the half step before, KL(p*‖q_t) + (1 − 2ηL) KL(q_t‖p_t) shrinks by (1 − m) a step if ηL ≤ ¼ and m ≤ ½.
   For β = 0 the average policy's exploitability after n steps is at most (log(1/min start) + a constant)/(η n), and the
-  policy itself converges if some equilibrium gives every response a share.
-* "nash_md" converges to another point, p ∝ r exp(g(p^{1−m} r^m)/β): KL(p*‖p) stops at a floor.
-* "inpo", "magnetic", "egpo" or "optimistic" with `reference_every` large enough: each new reference is (nearly) a proximal step of the
-  game itself, so KL(equilibrium‖reference) does not grow, and the policy converges to an equilibrium without any bias.
+  policy itself converges if some equilibrium gives every response a share. * "nash_md" converges to another point, p ∝
+  r exp(g(p^{1−m} r^m)/β), so KL(p*‖p) does not reach 0. * With "inpo", "magnetic", "egpo" or "optimistic" and a
+  `reference_every` large enough, each new reference is (nearly) a proximal step of the game itself. So
+  KL(equilibrium‖reference) does not grow, and the policy converges to an equilibrium without bias.
 """
 
 from collections.abc import Sequence
@@ -59,26 +60,27 @@ def self_play(
     strength: float = 0.0,
     reference_every: int = 0,
 ) -> Float[jax.Array, "steps_and_start *batch K"]:
-    """The policies of a player that trains against itself, from the start on.
+    """The sequence of policies of a player that trains against itself.
 
     Args:
       scores: S [..., K, K], or P − ½.
-      start: probabilities [..., K], all > 0: what has none never gets any.
+      start: probabilities [..., K], all > 0; a probability of 0 would stay 0.
       rule: see the module's docstring.
-      step_size: η > 0, per unit of score; or one for each step [steps].
+      step_size: η > 0, per unit of score; one number, or one for each step [steps].
       steps: how many updates.
       magnet: the reference policy r [..., K] of the rules that have one, all > 0; None is the start.
-      strength: β ≥ 0, how strongly the reference pulls.
-      reference_every: T ≥ 1: before every T-th update, the current policy becomes the reference; 0: it stays.
+      strength: β ≥ 0, the strength of the pull towards the reference.
+      reference_every: T ≥ 1: the current policy becomes the reference before every T-th update. 0: the reference stays.
     Returns:
-      [steps + 1, ..., K] float32 probabilities (float64 of float64 scores), the start first.
+      [steps + 1, ..., K] float32 probabilities, the start first; float64 for float64 scores.
     Raises:
       ValueError: shapes that do not fit, an unknown rule, a strength or a moving reference for a rule that has no
         reference, or η β > 1 for a rule in which that is a weight.
     Source: Freund and Schapire 1999 (multiplicative weights); Korpelevich 1976 (extragradient); Rakhlin and Sridharan
-      2013, with regularisation arXiv 2105.15186, for preferences arXiv 2512.24818 (optimistic); Sokota et al. 2022 (arXiv 2206.05825, magnetic mirror descent);
-      arXiv 2407.00617 (INPO); arXiv 2312.00886 (Nash-MD); arXiv 2503.08942 (EGPO); arXiv 2505.19731 (Nash mirror prox);
-      arXiv 2410.23223 (COMAL) and arXiv 2410.16714 (MPO) for the reference that moves.
+      2013, with regularisation arXiv 2105.15186, for preferences arXiv 2512.24818 (optimistic); Sokota et al. 2022
+      (arXiv 2206.05825, magnetic mirror descent); arXiv 2407.00617 (INPO); arXiv 2312.00886 (Nash-MD); arXiv 2503.08942
+      (EGPO); arXiv 2505.19731 (Nash mirror prox); arXiv 2410.23223 (COMAL) and arXiv 2410.16714 (MPO) for the moving
+      reference.
 
     >>> rock_paper_scissors = jnp.array([[0.0, 1.0, -1.0], [-1.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
     >>> start = jnp.array([0.6, 0.3, 0.1])
@@ -130,9 +132,8 @@ def _check(rule: str, sizes: np.ndarray, strength: float, reference_every: int) 
         if value < 0:
             raise ValueError(f"{name} {value} must be ≥ 0")
         if value and rule not in WITH_REFERENCE:
-            raise ValueError(
-                f"{name} {value} must be 0 with rule {rule!r}: only {', '.join(map(repr, WITH_REFERENCE))} have a reference"
-            )
+            have = ", ".join(map(repr, WITH_REFERENCE))
+            raise ValueError(f"{name} {value} must be 0 with rule {rule!r}: only {have} have a reference")
     largest = float(np.max(sizes, initial=0.0)) * strength
     if rule != "magnetic" and largest > 1:
         raise ValueError(f"step_size × strength = {largest:g} must be at most 1 with rule {rule!r}")

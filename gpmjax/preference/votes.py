@@ -1,10 +1,11 @@
-"""Comparisons among the responses of many prompts, as arrays, and the labels that Bradley–Terry would have given instead.
+"""Comparisons among the responses of many prompts as arrays, and labels drawn from a Bradley–Terry model of them.
 
-A *vote* is one label of one pair. Groups of like size share arrays, padded to the largest of them: a `Block`. The test of
-`cycle_test` draws new labels for the same pairs many times, so labels have a leading axis B, one entry a data set.
+A *vote* is one label of one pair. A `Block` holds the groups of similar size, padded to the largest of them.
+`cycle_test` draws new labels for the same pairs many times, so arrays of labels have a leading axis B, one entry per
+data set.
 
-The order of groups and the names of responses change nothing: groups are sorted by content, and a response is numbered
-by when its group's comparisons first name it.
+Results do not depend on the order of the groups or on the names of the responses: groups are sorted by content, and
+responses are numbered in the order in which their group's comparisons first name them.
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit
 
-# Groups are padded to these sizes, and beyond the last to the next multiple of it.
+# Groups are padded to these sizes; larger groups are padded to a multiple of the last.
 _SIZES = (3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64)
 
 
@@ -25,35 +26,35 @@ class Block:
     """
 
     present: np.ndarray
-    """[G, K] bool: responses that are there; the others are padding."""
+    """[G, K] bool: False on padding."""
     group: np.ndarray
-    """[M] int."""
+    """[M] int: the index of the record's group."""
     i: np.ndarray
-    """[M] int, the response with the smaller number."""
+    """[M] int: the response of the pair with the smaller number."""
     j: np.ndarray
-    """[M] int."""
+    """[M] int: the other response."""
     votes: np.ndarray
-    """[M] int n ≥ 1."""
+    """[M] int: n ≥ 1."""
     wins: np.ndarray
     """[M] votes for i, in [0, n]; fractional only where n = 1."""
     weight: np.ndarray
-    """[M] of a vote in the likelihood."""
+    """[M]: the weight of each vote in the likelihood."""
     direction: np.ndarray
-    """[M] what a model adds to the log-odds of i over j beyond rewards; 0 without a model."""
+    """[M]: what a model adds to the log-odds of i over j beyond rewards; 0 without a model."""
 
     @property
     def size(self) -> int:
-        """K."""
+        """K, padding included."""
         return self.present.shape[1]
 
     @property
     def pair_starts(self) -> np.ndarray:
-        """[P] index of each pair's first record."""
+        """The index of each pair's first record, [P]."""
         key = (self.group * self.size + self.i) * self.size + self.j
         return np.flatnonzero(np.r_[True, key[1:] != key[:-1]])
 
     def matrix(self, values: np.ndarray, sign: int) -> np.ndarray:
-        """Records' values [B, M], added up in matrices [B, G, K, K] that are symmetric (sign 1) or skew (−1)."""
+        """Sums of the records' values [B, M] by pair: [B, G, K, K], symmetric (sign 1) or skew-symmetric (sign −1)."""
         starts = self.pair_starts
         pairs = np.add.reduceat(values, starts, axis=1)
         out = np.zeros((len(values), *self.present.shape, self.size))
@@ -63,24 +64,24 @@ class Block:
         return out
 
     def pick(self, matrices: np.ndarray) -> np.ndarray:
-        """The records' entries of [B, G, K, K], [B, M]."""
+        """The entries (i, j) of matrices [B, G, K, K] at each record, [B, M]."""
         return matrices[:, self.group, self.i, self.j]
 
 
 def redraw(log_odds, target, rng: np.random.Generator, *, votes=1) -> np.ndarray:
-    """Labels that a model would have given to the same pairs: the null's votes.
+    """Labels of the same pairs drawn from a model: the votes of one replicate of the null hypothesis.
 
-    A plain label (0 or 1) is drawn anew with P = σ(log-odds). A tie stays a tie: given that a vote is none, Davidson's
-    model of ties is Bradley–Terry. A soft label keeps its distance from ½, and its side is drawn with P = σ(|2t − 1| log-odds),
-    which is the ratio of its two likelihoods. Of n votes, each is drawn.
+    A plain label (0 or 1) is drawn anew with P = σ(log-odds). A tie stays a tie, since Davidson's model of ties is
+    Bradley–Terry for the votes that are not ties. A soft label t keeps its distance from ½; its side is drawn with
+    P = σ(|2t − 1| log-odds), which follows from the ratio of its two likelihoods. Of n votes, each is drawn.
 
     Args:
-      log_odds: [..., M] of the side that ``target`` is about.
-      target: [M] in [0, 1], or, where ``votes`` is above 1, the share of votes.
-      rng: source of chance.
+      log_odds: [..., M], of the side that ``target`` is about.
+      target: [M] in [0, 1]; where ``votes`` is above 1, the share of votes.
+      rng: the random generator.
       votes: [M] or one number n ≥ 1.
     Returns:
-      [..., M] float64 of targets.
+      New targets [..., M] float64.
     Source: Davidson 1970, doi:10.1080/01621459.1970.10481082.
 
     >>> redraw(np.full(4, 50.0), [0.0, 0.5, 0.2, 1.0], np.random.default_rng(0)).tolist()
@@ -93,18 +94,20 @@ def redraw(log_odds, target, rng: np.random.Generator, *, votes=1) -> np.ndarray
 
 
 def blocks(groups: Sequence, *, directions: Sequence | None = None) -> list[Block]:
-    """Arrays of the comparisons that a cycle can pass.
+    """Arrays of the comparisons that can be part of a cycle.
 
-    A response that is compared with only one other closes no cycle, whatever the labels say: its comparisons are left
-    out, and so on until every response has two neighbours. Comparisons of a response with itself are left out as well.
+    A response that is compared with only one other response is on no cycle, whatever the labels say. Its comparisons
+    are left out, and so on until every response has two neighbours. Comparisons of a response with itself are left out
+    too.
 
     Args:
-      groups: per prompt, rows (i, j, target) or (i, j, target, weight) or (i, j, target, weight, votes): which responses,
-        P(i ≻ j) according to the label (1, 0, ½ for a tie, anything between for a soft label; of several votes the share that i
-        got), the weight of a vote in the likelihood (1), and how many votes the row stands for (1). Rows may repeat a pair.
-      directions: per prompt, one number a row: what a model adds to the log-odds of i over j beyond rewards.
+      groups: per prompt, rows (i, j, target), (i, j, target, weight) or (i, j, target, weight, votes). i and j name the
+        responses. ``target`` is P(i ≻ j) according to the label: 1, 0, ½ for a tie, a number between for a soft label,
+        or of several votes the share for i. ``weight`` is that of each vote in the likelihood, 1 by default. ``votes``
+        is how many votes the row stands for, 1 by default. Rows may repeat a pair.
+      directions: per prompt, one number per row: what a model adds to the log-odds of i over j beyond rewards.
     Returns:
-      Blocks by size; none when no comparison is left.
+      Blocks by ascending size; none when no comparison is left.
     Raises:
       ValueError: one line naming the group, the row and the value.
 
@@ -132,7 +135,9 @@ def blocks(groups: Sequence, *, directions: Sequence | None = None) -> list[Bloc
 
 
 def count_rows(votes, wins) -> list[tuple[int, int, float, float, int]]:
-    """Rows for `blocks` from counts: ``votes`` [K, K] symmetric whole numbers, ``wins`` [K, K] votes for the row's response.
+    """Rows for `blocks` from counts.
+
+    ``votes`` [K, K] are symmetric whole numbers; ``wins`` [K, K] are votes for the row's response against the column's.
 
     >>> count_rows([[0, 3], [3, 0]], [[0, 2], [1, 0]])
     [(0, 1, 0.666..., 1.0, 3)]
@@ -148,13 +153,13 @@ def count_rows(votes, wins) -> list[tuple[int, int, float, float, int]]:
 
 
 def _checked(rows, g: int) -> np.ndarray:
-    """[m, 5] i, j, target, weight, votes."""
+    """A group's rows as an array [m, 5] of i, j, target, weight, votes; raises ValueError on a bad row."""
     full = [(*row, *(1.0, 1)[len(row) - 3 :]) if 3 <= len(row) <= 5 else row for row in rows]
     for m, row in enumerate(full):
         where = f"groups[{g}].comparisons[{m}]"
         if len(row) != 5:
             raise ValueError(f"{where}: {len(row)} numbers, must be i, j, target and perhaps weight and votes")
-        i, j, target, weight, votes = row
+        _, _, target, weight, votes = row
         if not 0 <= target <= 1:
             raise ValueError(f"{where}: target={target}: must be in [0, 1]")
         if not (weight >= 0 and np.isfinite(weight)):
@@ -169,7 +174,7 @@ def _checked(rows, g: int) -> np.ndarray:
 
 
 def _closed(table: np.ndarray) -> np.ndarray:
-    """Rows [m, 6] between responses that have two neighbours, numbered by first mention, i < j, sorted by pair."""
+    """The rows [m, 6] between responses that have two neighbours; renumbered by first mention, i < j, sorted."""
     while len(table):
         pairs = np.unique(np.sort(table[:, :2], axis=1), axis=0)
         names, degree = np.unique(pairs, return_counts=True)

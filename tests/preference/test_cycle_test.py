@@ -1,4 +1,4 @@
-"""The test of cycles: exact on hand-made sets, right under the null, powerful where there is something to find."""
+"""The test of cycles: exact on hand-made sets, few false positives under the null, powerful where there are cycles."""
 
 import itertools
 
@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from gpmjax.preference import bradley_terry, cycle_statistic
+from gpmjax.preference import cycle_statistic
+from gpmjax.preference.bradley_terry import fit_bradley_terry
 from gpmjax.preference.cycle_test import cycle_test
 from gpmjax.preference.votes import blocks
 
@@ -14,7 +15,7 @@ TRIANGLE = [(0, 1, 1), (1, 2, 1), (2, 0, 1)]
 
 
 def simulate(seed, groups, size, *, votes=1, spread=1.0, cyclic=0.0, pairs=None):
-    """Rows of every pair (or so many), and the cyclic log-odds of each."""
+    """Rows of every pair, or of ``pairs`` random ones per group, and the cyclic log-odds of each row."""
     rng = np.random.default_rng(seed)
     rows, cycles = [], []
     for _ in range(groups):
@@ -24,24 +25,24 @@ def simulate(seed, groups, size, *, votes=1, spread=1.0, cyclic=0.0, pairs=None)
         reward = spread * rng.normal(size=size)
         every = list(itertools.combinations(range(size), 2))
         every = [every[n] for n in sorted(rng.permutation(len(every))[:pairs])]
-        draw = lambda i, j: rng.binomial(votes, expit(reward[i] - reward[j] + turn[i, j])) / votes
-        rows.append([(i, j, draw(i, j), 1.0, votes) for i, j in every])
+        log_odds = reward[:, None] - reward[None, :] + turn
+        rows.append([(i, j, rng.binomial(votes, expit(log_odds[i, j])) / votes, 1.0, votes) for i, j in every])
         cycles.append([turn[i, j] for i, j in every])
     return rows, cycles
 
 
-def test_rock_paper_scissors_of_fifty_votes_is_as_sure_as_replicates_allow():
+def test_rock_paper_scissors_of_fifty_votes_has_the_smallest_p_that_the_replicates_allow():
     rock = [(i, j, 0.9, 1.0, 50) for i, j, _ in TRIANGLE]
     found = cycle_test([rock], replicates=99)
     assert found["p"] == 1 / 100 and "found" in found["text"] and "none" not in found["text"]
     assert found["triads"] | {"expected": 0, "deviation": 0} == {"triads": 1, "seen": 1, "expected": 0, "deviation": 0}
 
 
-def test_one_vote_a_pair_going_round_once_is_chance_and_fifty_times_is_not():
+def test_one_cycle_of_single_votes_is_chance_and_fifty_are_not():
     assert cycle_test([TRIANGLE], replicates=99)["p"] > 0.1
     many = cycle_test([TRIANGLE] * 50, replicates=99)
     assert many["p"] == 1 / 100 and many["triads"]["seen"] == 50
-    assert many["triads"]["expected"] == pytest.approx(12.5, abs=2)  # a quarter, of coin tosses
+    assert many["triads"]["expected"] == pytest.approx(12.5, abs=2)  # of coin tosses, a quarter
 
 
 def test_labels_that_are_bradley_terry_without_noise_hold_no_cycle():
@@ -62,7 +63,7 @@ def test_noise_makes_as_many_cyclic_triads_as_a_transitive_set_has(spread):
     assert found["expected"] < (0.22 if spread < 1 else 0.08) * found["triads"]  # coin tosses: 0.25
 
 
-def test_names_of_responses_and_the_order_of_groups_change_nothing():
+def test_the_result_does_not_depend_on_names_of_responses_or_order_of_groups():
     rows, cycles = simulate(0, 4, 5, votes=2, cyclic=0.8)
     names = np.random.default_rng(1).permutation(5)
     renamed = [[(names[i], names[j], *rest) for i, j, *rest in group] for group in rows][::-1]
@@ -99,7 +100,7 @@ def test_a_weight_counts_in_the_fit_and_not_as_votes():
     assert cycle_test([heavy], replicates=1)["ridge"] != cycle_test([light], replicates=1)["ridge"]
 
 
-def test_soft_labels_that_go_round_are_found():
+def test_cycles_of_soft_labels_are_found():
     rows, cycles = simulate(6, 10, 8, spread=0.0, cyclic=1.5)
     soft = [
         [(i, j, expit(c)) for (i, j, *_), c in zip(group, turn, strict=True)]
@@ -108,7 +109,7 @@ def test_soft_labels_that_go_round_are_found():
     assert cycle_test(soft, replicates=39)["p"] == 1 / 40
 
 
-def test_undefeated_responses_and_separate_parts_are_no_cycle():
+def test_undefeated_responses_and_separate_parts_are_not_taken_for_cycles():
     parts = [(0, 1, 1), (0, 2, 1), (1, 2, 1), (3, 4, 1), (4, 5, 1), (3, 5, 1)]
     found = cycle_test([parts] * 10, replicates=19)
     assert found["p"] > 0.2 and found["groups"] == 10 and found["triads"]["triads"] == 20
@@ -131,7 +132,7 @@ def test_without_replicates_there_is_no_test():
 
 
 def test_a_vote_held_out_is_predicted_from_the_others_alone():
-    """The one-step formula beside a fit without the vote; the features beside sums over paths and votes."""
+    """The one-step formula is near a fit without the vote; the features are the sums over paths and over votes."""
     (rows,), _ = simulate(7, 1, 5, votes=4)
     (block,) = blocks([rows])
     features, wins, total = cycle_statistic.held_out_votes(block, block.wins[None], 0.5, False)
@@ -141,20 +142,20 @@ def test_a_vote_held_out_is_predicted_from_the_others_alone():
             votes, left = block.votes.astype(float), block.wins.copy()
             votes[m], left[m] = votes[m] - 1, left[m] - won
             up = block.matrix((left - votes / 2)[None], -1) + block.matrix(votes[None] / 2, 1)
-            reward = bradley_terry.fit(up, block.matrix(votes[None], 1)[0], 0.5).reward[0, 0]
+            reward = fit_bradley_terry(up, block.matrix(votes[None], 1)[0], 0.5).reward[0, 0]
             exact.append(reward[block.i[m]] - reward[block.j[m]])
             residuals.append(left[m] - votes[m] * expit(exact[-1]))
     possible = total[0] > 0  # a vote for i cannot be left out where there is none
     assert np.abs(features[0, :, 0] - exact)[possible].max() < 0.05
     assert np.abs(features[0, :, 1] - residuals)[possible].max() < 0.05
-    probability = bradley_terry.fit(
+    fitted = fit_bradley_terry(
         cycle_statistic.weighted_wins(block, block.wins[None]), block.matrix(block.votes[None] * 1.0, 1)[0], 0.5
     )
-    e = block.matrix((block.wins - block.votes * block.pick(probability.probability)[0])[None], -1)[0, 0]
-    for m, (i, j) in enumerate(zip(block.i, block.j, strict=True)):
+    e = block.matrix((block.wins - block.votes * block.pick(fitted.probability)[0])[None], -1)[0, 0]
+    for record, (i, j) in enumerate(zip(block.i, block.j, strict=True)):
         others = [n for n in range(5) if n not in (i, j)]
-        paths = -sum(e[i, k] * e[k, l] * e[l, j] for k, l in itertools.permutations(others, 2))
-        assert features[0, m, 2] == pytest.approx(paths) == features[0, m + 10, 2]
+        paths = -sum(e[i, k] * e[k, m] * e[m, j] for k, m in itertools.permutations(others, 2))
+        assert features[0, record, 2] == pytest.approx(paths) == features[0, record + 10, 2]
     assert total.sum() == 40 and wins.sum() == block.wins.sum()
 
 
@@ -163,7 +164,7 @@ def test_a_vote_held_out_is_predicted_from_the_others_alone():
     [(5, 8, 1, None), (20, 4, 2, None)],
 )
 def test_false_positives_are_few(groups, size, votes, pairs):
-    """At 5 % and 30 sets, 6 or more is 0.3 % likely; the benchmark has thousands."""
+    """With a rate of 5 %, 6 or more of 30 sets have a probability of 0.3 %; the benchmark draws thousands of sets."""
     p = [
         cycle_test(simulate(seed, groups, size, votes=votes, pairs=pairs)[0], replicates=19)["p"] for seed in range(30)
     ]
@@ -181,7 +182,7 @@ def test_cycles_are_found(groups, size, votes, cyclic):
     assert np.max(p) <= 0.05
 
 
-def test_a_models_cycles_are_found_in_labels_that_alone_show_nothing():
+def test_a_models_cycles_are_found_in_labels_in_which_the_plain_test_finds_none():
     for seed in range(3):
         rows, cycles = simulate(seed, 60, 3, cyclic=1.5)
         other = simulate(seed + 99, 60, 3, cyclic=1.5)[1]

@@ -1,4 +1,4 @@
-"""Both expressiveness theorems: the scores of the embeddings are the matrix, and so are their derivatives."""
+"""Both expressiveness theorems: the embeddings' scores equal the matrix, and their derivatives follow its changes."""
 
 import functools
 
@@ -28,8 +28,8 @@ def with_spectrum(moduli: list[float], n: int) -> np.ndarray:
     """A random skew-symmetric matrix with eigenvalues ±i·moduli, the others 0."""
     Q = np.linalg.qr(np.random.default_rng(n).normal(size=(n, n)))[0]
     blocks = np.zeros((n, n))
-    for l, modulus in enumerate(moduli):
-        blocks[2 * l, 2 * l + 1] = modulus
+    for block, modulus in enumerate(moduli):
+        blocks[2 * block, 2 * block + 1] = modulus
     return skew(2 * Q @ blocks @ Q.T)
 
 
@@ -38,7 +38,7 @@ def normal(n: int, *batch: int) -> np.ndarray:
 
 
 def cycle(n: int) -> np.ndarray:
-    """Each beats the next, the last beats the first; eigenvalues come in pairs of pairs, and 0 when 4 divides n."""
+    """Each item beats the next, the last beats the first. Eigenvalues are repeated, and some are 0 when 4 divides n."""
     step = np.roll(np.eye(n), 1, axis=1)
     return (step - step.T).astype(np.float32)
 
@@ -51,7 +51,7 @@ MATRICES = {
     "cycle": cycle,
     "one eigenvalue, repeated": lambda n: with_spectrum([1.0] * (n // 2), n),
     "repeated and zero": lambda n: with_spectrum([2.0] * (n // 4) + [1.0] * (n // 8), n),
-    "wide spectrum": lambda n: with_spectrum([10.0 ** -(l / 2) for l in range(n // 2)], n),
+    "wide spectrum": lambda n: with_spectrum([10.0 ** -(block / 2) for block in range(n // 2)], n),
     "zero": lambda n: np.zeros((n, n), np.float32),
 }
 
@@ -81,7 +81,7 @@ def test_the_error_is_relative_to_the_entries(method, size):
 
 class EmbedVariants(chex.TestCase):
     @chex.variants(with_jit=True, without_jit=True)
-    def test_jit_is_eager_and_vmap_is_a_loop(self):
+    def test_jit_and_vmap_give_what_a_plain_loop_gives(self):
         P = normal(6, 4)
         for method in METHODS:
             one = functools.partial(embed_skew_symmetric, method=method)
@@ -111,7 +111,7 @@ def test_the_scores_follow_a_change_of_the_matrix(method, matrix):
 
 
 @pytest.mark.parametrize("matrix", FULL_RANK.values(), ids=FULL_RANK)
-def test_gradients_of_what_no_choice_of_basis_changes_are_exact(matrix):
+def test_gradients_are_exact_for_functions_that_do_not_depend_on_the_basis(matrix):
     """‖v_0‖² = |P|₀₀ with |P| = √(PᵀP), against central differences in float64."""
     P = matrix()
     dP = skew(np.random.default_rng(2).normal(size=P.shape))
@@ -136,17 +136,17 @@ def test_gradients_are_finite_everywhere(method, n):
     np.testing.assert_allclose(np.swapaxes(gradient, -1, -2), -gradient, atol=1e-5)
 
 
-def test_what_is_not_skew_symmetric_loses_its_symmetric_part():
+def test_the_symmetric_part_of_a_matrix_is_dropped():
     P = normal(4)
     np.testing.assert_allclose(pairwise_scores(embed_skew_symmetric(P + np.float32(1))), P, atol=1e-5)
 
 
-# Where jaxtyping checks the annotations (--jaxtyping-packages), it is the first to refuse.
+# With --jaxtyping-packages, jaxtyping checks the annotations and raises its own error first.
 REFUSED = (ValueError, jaxtyping.TypeCheckError)
 
 
 @pytest.mark.parametrize("shape", [(3,), (3, 2), (2, 3, 4), ()])
-def test_what_is_not_square_is_refused(shape):
+def test_a_matrix_that_is_not_square_is_refused(shape):
     with pytest.raises(REFUSED, match="P"):
         embed_skew_symmetric(jnp.ones(shape))
 

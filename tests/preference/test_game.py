@@ -1,4 +1,4 @@
-"""The game of a score matrix: its equilibrium against a linear program, and what it says of cycles."""
+"""The game of a score matrix: its equilibrium is a linear program's; its share of cycles is that of counting."""
 
 import chex
 import jax
@@ -10,13 +10,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.optimize import linprog
 
-from gpmjax.preference.game import best_of, cyclic_share, decompose, exploitability, split, von_neumann_winner
+from gpmjax.preference.game import (
+    best_of,
+    cyclic_share,
+    decompose,
+    exploitability,
+    hodge_decomposition,
+    von_neumann_winner,
+)
 from gpmjax.preference.score import pairwise_rewards
 
 ROCK_PAPER_SCISSORS = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], np.float32)
 RULES = ("maximal_lottery", "copeland", "mean_score")
 
-# Half-integers make ties and many equilibria; five responses are one compilation.
+# Half-integers make ties and many equilibria; one size of matrices needs one compilation.
 MATRICES = npst.arrays(np.float32, (5, 5), elements=st.integers(-6, 6).map(lambda n: n / 2)).map(lambda X: X - X.T)
 
 
@@ -26,7 +33,7 @@ def random_scores(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def by_linear_program(scores: np.ndarray) -> np.ndarray:
-    """max v subject to (pᵀS)_j ≥ v, p a distribution; in float64, by HiGHS."""
+    """The p of max v subject to (pᵀS)_j ≥ v, with p a distribution; solved in float64 by HiGHS."""
     K = len(scores)
     constraints = np.c_[-scores.T, np.ones(K)].astype(np.float64)
     sums = [np.r_[np.ones(K), 0.0]]
@@ -38,7 +45,7 @@ def by_linear_program(scores: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("K", [1, 2, 3, 5, 8, 16])
 def test_the_winner_is_the_linear_programs(K):
-    """Of continuous random scores, the equilibrium is unique."""
+    """Continuous random scores have a unique equilibrium, so both methods must find the same."""
     scores = random_scores(20, K)
     winners = von_neumann_winner(scores)
     np.testing.assert_allclose(winners, [by_linear_program(s) for s in scores], atol=2e-5)
@@ -59,7 +66,7 @@ def test_rock_paper_scissors(scale):
 
 @pytest.mark.parametrize("n", [3, 5, 7, 9])
 def test_an_odd_cycle_with_its_chords_is_uniform(n):
-    """i beats the (n−1)/2 that follow it: everyone is alike."""
+    """Response i beats the (n−1)/2 that follow it, so the game is symmetric in its responses."""
     ahead = (np.arange(n)[None, :] - np.arange(n)[:, None]) % n
     scores = np.where(ahead == 0, 0, np.where(ahead <= n // 2, 1, -1)).astype(np.float32)
     np.testing.assert_allclose(von_neumann_winner(scores), np.full(n, 1 / n), atol=1e-6)
@@ -67,7 +74,7 @@ def test_an_odd_cycle_with_its_chords_is_uniform(n):
 
 @pytest.mark.parametrize("stakes", [(1, 1, 1), (2, 1, 1), (5, 3, 1)])
 def test_unequal_stakes_move_weight_to_the_other_two(stakes):
-    """A ≻ B by a, B ≻ C by b, C ≻ A by c: p ∝ (b, c, a), each weighed by the edge that it is not part of."""
+    """A ≻ B by a, B ≻ C by b, C ≻ A by c: p ∝ (b, c, a). A response's weight is the edge between the other two."""
     a, b, c = stakes
     scores = np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]], np.float32)
     np.testing.assert_allclose(von_neumann_winner(scores), np.array([b, c, a]) / sum(stakes), atol=1e-6)
@@ -88,7 +95,7 @@ def test_a_copy_of_a_response_only_splits_its_share():
     np.testing.assert_allclose(split_winner[3:], [winner[3] / 2] * 2, atol=1e-5)
 
 
-def test_batches_jit_and_order_change_nothing():
+def test_the_winner_does_not_depend_on_batching_jit_or_order():
     scores = random_scores(2, 3, 5)
     winners = von_neumann_winner(scores)
     chex.assert_shape(winners, (2, 3, 5))
@@ -116,7 +123,7 @@ def test_exploitability_is_what_the_best_response_gains():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_one_that_beats_all_by_most_is_the_best_by_every_rule(rule):
+def test_a_response_that_beats_all_by_most_wins_under_every_rule(rule):
     scores = random_scores(6, 4)
     scores[:, 2, :], scores[:, :, 2] = 9.0, -9.0
     scores[:, 2, 2] = 0.0
@@ -132,7 +139,7 @@ def test_rules_disagree_under_cycles_and_share_ties():
     np.testing.assert_allclose(best_of(ROCK_PAPER_SCISSORS, "copeland"), np.full(3, 1 / 3), rtol=1e-6)
 
 
-def test_the_share_of_cyclic_triads_against_counting():
+def test_the_share_of_cyclic_triads_is_that_of_counting():
     scores = np.rint(random_scores(5, 6))
     counted = [
         np.mean([_is_cycle(s, *triad) for triad in np.argwhere(np.tri(6, k=-1)[:, :, None] * np.tri(6, k=-1)[None])])
@@ -145,23 +152,24 @@ def _is_cycle(s, i, j, k):
     return (s[i, j] > 0) & (s[j, k] > 0) & (s[k, i] > 0) or (s[j, i] > 0) & (s[k, j] > 0) & (s[i, k] > 0)
 
 
-def test_the_share_of_cyclic_triads_at_its_ends():
+def test_the_smallest_and_largest_share_of_cyclic_triads():
     assert float(cyclic_share(ROCK_PAPER_SCISSORS)) == 1
     assert float(cyclic_share(pairwise_rewards(jnp.arange(6.0)))) == 0
     assert float(cyclic_share(np.array([[0, 1], [-1, 0]], np.float32))) == 0
     ahead = (np.arange(5)[None, :] - np.arange(5)[:, None]) % 5
-    assert float(cyclic_share(np.where(ahead == 0, 0, np.where(ahead <= 2, 1, -1)))) == 0.5  # its most, with five
+    # The largest share that five responses can have is ½.
+    assert float(cyclic_share(np.where(ahead == 0, 0, np.where(ahead <= 2, 1, -1)))) == 0.5
     coins = float(jnp.mean(cyclic_share(random_scores(200, 8))))
     assert coins == pytest.approx(0.25, abs=0.02)
 
 
 @given(scores=MATRICES)
 def test_the_two_parts_are_orthogonal_and_their_energies_add_up(scores):
-    transitive, cyclic = split(scores)
+    transitive, cyclic = hodge_decomposition(scores)
     chex.assert_trees_all_close(transitive + cyclic, jnp.asarray(scores), atol=1e-5)
     assert abs(float(jnp.sum(transitive * cyclic))) < 1e-3
     chex.assert_trees_all_close(sum(decompose(scores)), jnp.sum(jnp.square(scores)), rtol=1e-5, atol=1e-4)
-    chex.assert_trees_all_close(split(transitive)[0], transitive, atol=1e-5)
+    chex.assert_trees_all_close(hodge_decomposition(transitive)[0], transitive, atol=1e-5)
     chex.assert_trees_all_close(jnp.sum(cyclic, axis=1), jnp.zeros(5), atol=1e-5)
 
 
@@ -171,7 +179,7 @@ def test_rewards_are_all_transitive_and_rock_paper_scissors_all_cyclic():
     assert [float(energy) for energy in decompose(ROCK_PAPER_SCISSORS)] == [0, 6]
 
 
-@pytest.mark.parametrize("function", [von_neumann_winner, best_of, cyclic_share, split, decompose])
+@pytest.mark.parametrize("function", [von_neumann_winner, best_of, cyclic_share, hodge_decomposition, decompose])
 def test_scores_must_be_square(function):
     with pytest.raises(ValueError, match=r"scores \[3, 2\] must be square"):
         function(jnp.zeros((3, 2)))
@@ -186,6 +194,6 @@ def test_refusals():
         best_of(ROCK_PAPER_SCISSORS, "borda")
 
 
-def test_a_rounded_diagonal_makes_no_cycle():
+def test_rounding_errors_on_the_diagonal_make_no_cycle():
     transitive = jnp.array([[1e-7, 1.0, 2.0], [-1.0, -1e-7, 1.0], [-2.0, -1.0, 1e-7]])
     assert cyclic_share(transitive).item() == 0.0

@@ -1,4 +1,4 @@
-"""A hybrid's held-out gain: exact sums, prompts as what chance draws, both nulls right."""
+"""A hybrid's held-out gain: its sums are exact, its sampling unit is the prompt, and both nulls have the right size."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,10 @@ from gpmjax.preference.votes import redraw
 def test_the_gain_is_the_mean_log_likelihood_ratio_of_each_prompt_and_of_all():
     hybrid, bt, target, weight = [1.0, -2.0, 0.5], [0.5, 0.0, 0.5], [1.0, 0.25, 0.5], [2.0, 1.0, 3.0]
     found = held_out_gain(hybrid, bt, target, ["a", "b", "a"], weight=weight)
-    value = lambda z, t: t * log_expit(z) + (1 - t) * log_expit(-z)
+
+    def value(z, t):
+        return t * log_expit(z) + (1 - t) * log_expit(-z)
+
     gains = [w * (value(h, t) - value(b, t)) for h, b, t, w in zip(hybrid, bt, target, weight, strict=True)]
     assert found["total"] == pytest.approx(sum(gains)) and found["gain"]["value"] == pytest.approx(sum(gains) / 6)
     assert found["per_prompt"] == pytest.approx({"a": (gains[0] + gains[2]) / 5, "b": gains[1]})
@@ -29,9 +32,9 @@ def test_the_interval_draws_prompts():
     assert np.diff(wide) > 2 * np.diff(narrow)
 
 
-def test_neither_order_nor_names_of_prompts_matter_and_weight_zero_is_absence():
+def test_names_of_prompts_do_not_matter_and_weight_zero_drops_a_comparison():
     rng = np.random.default_rng(1)
-    hybrid, bt, target = rng.normal(size=(2, 30)).tolist() + [rng.random(30).tolist()]
+    hybrid, bt, target = [*rng.normal(size=(2, 30)).tolist(), rng.random(30).tolist()]
     prompt = [n // 3 for n in range(30)]
     found = held_out_gain(hybrid, bt, target, prompt)
     named = held_out_gain(hybrid, bt, target, [f"x{n}" for n in prompt])
@@ -40,7 +43,7 @@ def test_neither_order_nor_names_of_prompts_matter_and_weight_zero_is_absence():
     assert more == found
 
 
-def test_signs_are_right_where_neither_model_is_better():
+def test_the_null_of_signs_has_the_right_size_and_some_power():
     def once(seed, better):
         rng = np.random.default_rng(seed)
         truth, prompt = rng.normal(size=90), np.repeat(np.arange(30), 3)
@@ -53,13 +56,13 @@ def test_signs_are_right_where_neither_model_is_better():
     assert np.mean([once(seed, 1.0) <= 0.05 for seed in range(40)]) > 0.5
 
 
-def test_of_few_prompts_every_choice_of_signs_is_tried():
+def test_with_few_prompts_every_choice_of_signs_is_tried():
     found = held_out_gain([1.0] * 3, [0.0] * 3, [1.0] * 3, [0, 1, 2])
     assert found["p"] == 1 / 8 and found["replicates"] == 7
 
 
 def refitting(seed, cyclic):
-    """One prompt of 8 responses: rewards and a full skew matrix fitted to half the votes, held against the other half."""
+    """The gain on one prompt of 8 responses: half the votes fit both models, the other half test them."""
     rng = np.random.default_rng(seed)
     i, j = np.triu_indices(8, 1)
     reward = rng.normal(size=8)

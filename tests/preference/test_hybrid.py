@@ -1,4 +1,4 @@
-"""Laws of the hybrid score: it nests Bradley–Terry and general preference models, and any score splits into reward and curl."""
+"""Laws of the hybrid score: it nests Bradley–Terry and general models; scores split into reward and curl."""
 
 import hypothesis
 import hypothesis.extra.numpy as numpy_strategies
@@ -16,14 +16,17 @@ FLOATS = st.floats(-3, 3, width=32)
 @st.composite
 def cases(draw):
     """Rewards [K], embeddings [K, 2k], gate [k], weights [K]."""
-    count, blocks = draw(st.sampled_from([(2, 1), (5, 3)]))  # few shapes: each is compiled
-    arrays = lambda shape, values=FLOATS: draw(numpy_strategies.arrays(np.float32, shape, elements=values))
+    count, blocks = draw(st.sampled_from([(2, 1), (5, 3)]))  # few shapes, since each one is compiled
+
+    def arrays(shape, values=FLOATS):
+        return draw(numpy_strategies.arrays(np.float32, shape, elements=values))
+
     positive = st.floats(0.125, 2, width=32)
     return arrays(count), arrays((count, 2 * blocks)), arrays(blocks, positive), arrays(count, positive)
 
 
 def joint(reward, cyclic, scale, gamma):
-    """Scores of the hybrid, read as a general preference model of k + 1 blocks."""
+    """The hybrid's scores, computed as a general preference model of k + 1 blocks."""
     return pairwise_scores(hybrid.hybrid_embedding(reward, cyclic), hybrid.hybrid_scale(scale, gamma))
 
 
@@ -81,7 +84,9 @@ def test_two_responses_have_no_curl_and_batches_are_separate():
     np.testing.assert_allclose(hybrid.curl_energy(v, scale), np.zeros(3), atol=1e-6)
     v = np.random.default_rng(1).normal(size=(3, 5, 6)).astype(np.float32)
     np.testing.assert_allclose(
-        hybrid.curl_energy(v, scale), [hybrid.curl_energy(one, gate) for one, gate in zip(v, scale)], rtol=1e-5
+        hybrid.curl_energy(v, scale),
+        [hybrid.curl_energy(one, gate) for one, gate in zip(v, scale, strict=True)],
+        rtol=1e-5,
     )
     np.testing.assert_allclose(
         hybrid.curl_scores(v, scale)[1], hybrid.curl_scores(v[1], scale[1]), rtol=1e-5, atol=1e-6

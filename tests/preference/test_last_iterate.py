@@ -1,4 +1,4 @@
-"""The theorems about self-play's last iterate, held at every step, in float64; and what breaks them."""
+"""The theorems about self-play's last iterate hold at every step, in float64; some rules and step sizes break them."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ def wide():
 
 @pytest.fixture(scope="module")
 def games():
-    """Win rates less ½ [G, 6, 6], starts and references [G, 6]; the largest |P − ½| of each is ½, so that L = ½."""
+    """Win rates minus ½ [G, 6, 6], starts and references [G, 6]. The largest |P − ½| of each game is ½, so L = ½."""
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(GAMES, SIZE, SIZE))
     scores = scores - scores.swapaxes(1, 2)
@@ -38,7 +38,7 @@ def gains(scores, p):
 
 
 def regularised_equilibrium(scores, reference, beta=BETA):
-    """p ∝ r exp(g(p)/β) by averaging, which contracts slowly but surely; its residual is checked."""
+    """The p ∝ r exp(g(p)/β), by damped fixed-point iteration, which is slow but sure; the residual is checked."""
     log_p, rate = np.log(reference), 0.5 * beta
     for _ in range(int(200 / rate)):
         log_p = (1 - rate) * log_p + rate * (np.log(reference) + gains(scores, softmax(log_p)) / beta)
@@ -52,7 +52,7 @@ def kl(p, q):
 
 
 def ratios(games, rule, step_size, steps, beta=BETA):
-    """KL(p*‖p_{t+1}) ÷ KL(p*‖p_t) [steps, G] of steps that begin above rounding."""
+    """KL(p*‖p_{t+1}) ÷ KL(p*‖p_t), [steps, G], 0 where KL(p*‖p_t) is within rounding; and the KL(p*‖p_t)."""
     scores, start, reference = games
     path = self_play(scores, start, rule=rule, step_size=step_size, steps=steps, magnet=reference, strength=beta)
     distance = kl(regularised_equilibrium(scores, reference, beta), np.asarray(path))
@@ -73,18 +73,18 @@ def test_every_step_contracts_towards_the_regularised_equilibrium(games, rule, s
     assert np.max(distance[-1]) < 1e-9
 
 
-def test_nash_md_breaks_the_law_near_its_bias_floor_only(games):
+def test_nash_md_contracts_until_it_is_near_its_bias(games):
     scores, start, reference = games
     found, distance = ratios(games, "nash_md", step_size=1.5, steps=400)
-    assert np.all(found[0] <= 1 - 1.5 * BETA + 1e-6)  # far from the floor it moves as well as INPO
-    # Then it stays where it is, five orders of magnitude above what INPO and EGPO reach.
+    assert np.all(found[0] <= 1 - 1.5 * BETA + 1e-6)  # far from its limit it moves as fast as INPO
+    # Then it stops, five orders of magnitude above what INPO and EGPO reach.
     assert np.all(distance[-1] > 1e-5) and np.all(np.abs(found[-1] - 1) < 1e-6)
     path = self_play(scores, start, rule="nash_md", step_size=1.5, steps=400, magnet=reference, strength=BETA)
     mixed = softmax(0.7 * np.log(path[-1]) + 0.3 * np.log(reference))
     np.testing.assert_allclose(path[-1], softmax(np.log(reference) + gains(scores, mixed) / BETA), rtol=1e-6)
 
 
-def test_looking_ahead_allows_steps_with_which_inpo_circles_for_ever(games):
+def test_egpo_converges_with_a_step_size_at_which_inpo_circles(games):
     beta, step_size = 0.02, 1.5
     found, distance = ratios(games, "inpo", step_size, steps=1500, beta=beta)
     assert np.any(distance[-1] > 0.01) and np.max(found) > 1
@@ -99,8 +99,11 @@ def test_one_step_satisfies_the_identity_behind_its_theorem(games, rule):
     m, star = step_size * BETA, regularised_equilibrium(scores, reference)
     options = dict(step_size=step_size, steps=1, magnet=reference, strength=BETA)
     after = np.asarray(self_play(scores, start, rule=rule, **options)[1])
-    half = np.asarray(self_play(scores, start, rule="inpo", **options)[1])  # the step that EGPO looks ahead by
-    inner = lambda left, right: np.sum(left * gains(scores, right), axis=-1)
+    half = np.asarray(self_play(scores, start, rule="inpo", **options)[1])  # EGPO's look ahead
+
+    def inner(left, right):
+        return np.sum(left * gains(scores, right), axis=-1)
+
     if rule == "inpo":
         taken = m * kl(after, star) + (1 - m) * kl(after, start) + step_size * inner(star - after, start - after)
     else:
@@ -109,7 +112,7 @@ def test_one_step_satisfies_the_identity_behind_its_theorem(games, rule):
     np.testing.assert_allclose(kl(star, after), (1 - m) * kl(star, start) - taken, rtol=1e-7)
 
 
-def test_optimism_contracts_as_extragradient_does_without_a_second_look(games):
+def test_optimistic_steps_contract_with_one_gain_per_step(games):
     scores, start, reference = games
     step_size = 0.5  # ηL = ¼
     m, star = step_size * BETA, regularised_equilibrium(scores, reference)
@@ -130,7 +133,7 @@ def test_magnetic_mirror_descent_is_inpo_with_another_step_size(games):
 
 
 def cycle(wins=(0.4, 0.3, 0.2)):
-    """Of three, with its equilibrium: each response's share is the strength of the win between the other two."""
+    """A cycle of three and its equilibrium. A response's share is the strength of the win between the other two."""
     a, b, c = wins
     scores = np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
     return scores, np.array([b, c, a]) / sum(wins)
@@ -144,7 +147,7 @@ def exploitability(scores, p):
 
 
 @pytest.mark.parametrize("rule", ["inpo", "egpo", "magnetic", "optimistic"])
-def test_a_moving_reference_never_recedes_from_the_equilibrium_and_reaches_it(rule):
+def test_a_moving_reference_approaches_the_equilibrium_at_every_move(rule):
     scores, equilibrium = cycle()
     every = 60
     options = dict(rule=rule, step_size=0.5, steps=20 * every, strength=0.15)
@@ -153,14 +156,18 @@ def test_a_moving_reference_never_recedes_from_the_equilibrium_and_reaches_it(ru
     assert np.all(np.diff(references) < 0) and references[-1] < 1e-4
     assert exploitability(scores, path[-1]) < 1e-3
     fixed = np.asarray(self_play(scores, START, **options))
-    np.testing.assert_allclose(path[: every + 1], fixed[: every + 1], rtol=1e-12)  # it moves before the update after T
-    assert exploitability(scores, fixed[-1]) > 0.05  # the regularised game's own equilibrium
+    np.testing.assert_allclose(
+        path[: every + 1], fixed[: every + 1], rtol=1e-12
+    )  # the first move is before update T + 1
+    assert exploitability(scores, fixed[-1]) > 0.05  # it stops at the regularised game's equilibrium
     if rule in ("inpo", "magnetic"):
         too_often = self_play(scores, START, reference_every=1, **options)
-        assert exploitability(scores, too_often[-1]) > 0.1  # no reference to speak of: it circles
+        assert (
+            exploitability(scores, too_often[-1]) > 0.1
+        )  # a reference that moves every step pulls nowhere: the policy circles
 
 
-def test_optimism_converges_itself_and_its_average_at_rate_one_over_n():
+def test_the_optimistic_policy_converges_and_its_average_at_rate_one_over_n():
     scores, equilibrium = cycle()
     step_size, steps = 0.6, 4000  # η ≤ 1/(4L) with L = 0.4
     options = dict(step_size=step_size, steps=steps)
@@ -176,7 +183,7 @@ def test_optimism_converges_itself_and_its_average_at_rate_one_over_n():
     assert np.any(exploitability(scores, averages) * counts > bound)
 
 
-def test_the_first_optimistic_step_is_the_plain_one_and_the_second_looks_back():
+def test_the_first_optimistic_step_is_plain_and_the_second_uses_the_gains_before_it():
     scores, _ = cycle()
     path = np.asarray(self_play(scores, START, rule="optimistic", step_size=0.3, steps=2))
     np.testing.assert_allclose(path[1], softmax(np.log(START) + 0.3 * scores @ START), rtol=1e-9)
@@ -184,7 +191,7 @@ def test_the_first_optimistic_step_is_the_plain_one_and_the_second_looks_back():
     np.testing.assert_allclose(path[2], softmax(np.log(path[1]) + 0.3 * signal), rtol=1e-9)
 
 
-def test_a_step_size_for_each_step():
+def test_each_step_may_have_its_own_step_size():
     scores, _ = cycle()
     options = dict(rule="inpo", strength=0.2)
     sizes = [0.5, 0.1, 0.9]

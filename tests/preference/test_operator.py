@@ -1,4 +1,4 @@
-"""Laws of R, the gate, and the canonical and complex forms. Expectations are in numpy, which compiles nothing."""
+"""Laws of R, of the gate, and of the canonical and complex forms. Expected values are computed in numpy."""
 
 import chex
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ class OperatorLaws(chex.TestCase):
 
     @chex.variants(with_jit=True, without_jit=True)
     @given(VECTORS)
-    def test_complex_form_there_and_back(self, v):
+    def test_from_complex_inverts_to_complex(self, v):
         there_and_back = self.variant(lambda x: operator.from_complex(operator.to_complex(x)))
         chex.assert_trees_all_equal(there_and_back(v), jnp.asarray(v))
 

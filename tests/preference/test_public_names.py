@@ -1,4 +1,4 @@
-"""What `import gpmjax` offers, and what it costs."""
+"""The names that `import gpmjax` exports, and the cost of the import."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def test_public_names(name, module):
 
 
 def test_importing_gpmjax_is_cheap():
-    """jax and nothing heavier, and no device taken: flags set after the import must still count."""
+    """The import loads jax and nothing heavier, and starts no backend: flags set after the import must still work."""
     program = """
 import sys, gpmjax, jax
 heavy = {"flax", "optax", "orbax", "transformers", "datasets", "torch", "matplotlib", "scipy.linalg"} & set(sys.modules)

@@ -1,4 +1,4 @@
-"""Laws of scores, win probabilities, and Bradley–Terry as the scalar case."""
+"""Laws of scores and win probabilities, with Bradley–Terry as the scalar case."""
 
 import itertools
 
@@ -43,7 +43,7 @@ def normal(*shape: int) -> np.ndarray:
 
 
 def turn(v: np.ndarray, angles: np.ndarray) -> np.ndarray:
-    """Every block turned by its own angle."""
+    """v with every block turned by its own angle."""
     a, b, cos, sin = v[..., 0::2], v[..., 1::2], np.cos(angles), np.sin(angles)
     return np.stack([cos * a - sin * b, sin * a + cos * b], axis=-1).reshape(v.shape).astype(np.float32)
 
@@ -113,15 +113,17 @@ class ScoreLaws(chex.TestCase):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_vmap_is_a_loop(shape):
+def test_vmap_gives_what_a_loop_gives(shape):
     left, right = normal(2, 5, *shape)
-    np.testing.assert_allclose(jax.vmap(score)(left, right), [score(*pair) for pair in zip(left, right)], atol=1e-6)
+    np.testing.assert_allclose(
+        jax.vmap(score)(left, right), [score(*pair) for pair in zip(left, right, strict=True)], atol=1e-6
+    )
     groups = np.stack([left, right], axis=-2)
     looped = [pairwise_scores(group) for group in groups]
     np.testing.assert_allclose(jax.vmap(pairwise_scores)(groups), looped, atol=1e-6)
 
 
-def test_the_sign_is_the_methods():
+def test_the_sign_is_that_of_equation_4_2():
     v_i, v_j = jnp.array([2.0, 3.0]), jnp.array([5.0, 7.0])
     assert float(score(v_i, v_j)) == 2 * 7 - 3 * 5
 
@@ -158,7 +160,7 @@ def test_scores_are_float32_from_bfloat16():
 
 def test_a_learned_temperature_gets_its_gradient():
     slope = jax.grad(lambda log_tau: win_probability(jnp.array(1.0), jnp.exp(log_tau)))(jnp.array(0.0))
-    assert slope < 0  # a higher temperature is less sure
+    assert slope < 0  # a higher temperature moves P towards ½
 
 
 TRAP = jnp.ones((4, 1)), jnp.ones(4)  # [B, 1] − [B] would be [B, B]
@@ -170,7 +172,7 @@ def test_rewards_of_different_shapes_are_not_broadcast(left, right):
         bradley_terry_score(left, right)
 
 
-# Where jaxtyping checks the annotations (--jaxtyping-packages), it is the first to refuse.
+# With --jaxtyping-packages, jaxtyping checks the annotations and raises its own error first.
 REFUSED = (ValueError, jaxtyping.TypeCheckError)
 
 
@@ -191,10 +193,10 @@ def test_odd_embeddings_are_refused(function):
         function(jnp.ones((2, 3)))
 
 
-def test_other_bad_input_is_refused():
+def test_a_single_embedding_a_wrong_scale_and_c_0_are_refused():
     with pytest.raises(REFUSED, match="K"):
         pairwise_scores(jnp.ones(4))
     with pytest.raises(ValueError, match="scale"):
         pairwise_scores(jnp.ones((3, 4)), jnp.ones(3))
-    with pytest.raises(ValueError, match="c is 0"):
+    with pytest.raises(ValueError, match="c=0: must not be 0"):
         bt_embedding(jnp.ones(2), 0.0)

@@ -1,4 +1,4 @@
-"""Self-play dynamics against what theory says of each."""
+"""Self-play dynamics do what theory says of each rule."""
 
 import chex
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def gaps(path, scores=ROCK_PAPER_SCISSORS):
 
 
 @EVERY_RULE
-def test_policies_stay_distributions_and_the_equilibrium_stays_put(rule):
+def test_policies_are_distributions_and_the_equilibrium_is_a_fixed_point(rule):
     path = self_play(ROCK_PAPER_SCISSORS, START, rule=rule, step_size=0.3, steps=20)
     chex.assert_shape(path, (21, 3))
     np.testing.assert_allclose(path[0], START, rtol=1e-5)
@@ -31,14 +31,14 @@ def test_policies_stay_distributions_and_the_equilibrium_stays_put(rule):
 
 
 @EVERY_RULE
-def test_under_rewards_all_of_them_find_the_best(rule):
+def test_under_rewards_every_rule_finds_the_best_response(rule):
     path = self_play(pairwise_rewards(jnp.array([0.0, 1.0, 2.0])), START, rule=rule, step_size=0.3, steps=100)
     np.testing.assert_allclose(path[-1], [0, 0, 1], atol=1e-3)
 
 
-def test_round_a_cycle_multiplicative_weights_spiral_out_while_their_average_closes_in():
+def test_on_a_cycle_multiplicative_weights_spiral_out_while_their_average_converges():
     path = np.asarray(self_play(ROCK_PAPER_SCISSORS, START, rule="multiplicative_weights", step_size=0.1, steps=2000))
-    distance = np.mean(-np.log(path), axis=1)  # KL(equilibrium‖policy) + log 3: it can only grow
+    distance = np.mean(-np.log(path), axis=1)  # KL(equilibrium‖policy) + log 3, which never decreases
     assert np.all(np.diff(distance)[:500] > 0) and distance[-1] > 2 * distance[0]
     assert gaps(path)[-500:].max() > 0.9 > gaps(path)[0]
     averages = np.cumsum(path, axis=0) / np.arange(1, len(path) + 1)[:, None]
@@ -51,13 +51,13 @@ def test_one_step_is_the_exponential_update():
     np.testing.assert_allclose(path[1], weights / weights.sum(), rtol=1e-5)
 
 
-def test_extragradient_closes_in_by_itself():
+def test_extragradient_itself_converges():
     path = self_play(ROCK_PAPER_SCISSORS, START, rule="extragradient", step_size=0.3, steps=1000)
     assert gaps(path)[-1] < 1e-4
 
 
 def test_a_magnet_pulls_to_the_regularised_equilibrium_at_a_linear_rate():
-    """p ∝ m exp(g(p)/α)."""
+    """The limit is p ∝ m exp(g(p)/α)."""
     scores, alpha = np.array([[0, 2, -1], [-2, 0, 1], [1, -1, 0]], np.float32), 0.5
     magnet = np.array([0.2, 0.5, 0.3], np.float32)
     options = dict(rule="magnetic", step_size=0.1, strength=alpha, magnet=magnet)
@@ -68,7 +68,7 @@ def test_a_magnet_pulls_to_the_regularised_equilibrium_at_a_linear_rate():
     assert distance[100] < 0.2 * distance[50] < 0.04 * distance[0]
 
 
-def test_leading_axes_are_games_of_their_own():
+def test_leading_axes_are_separate_games():
     scores, start = np.stack([ROCK_PAPER_SCISSORS, 2 * ROCK_PAPER_SCISSORS]), np.stack([START, START[::-1]])
     both = self_play(scores, start, rule="extragradient", step_size=0.2, steps=10)
     for game in range(2):

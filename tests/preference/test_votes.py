@@ -1,4 +1,4 @@
-"""Comparisons as arrays: nothing that names or order say gets in, and the null's votes are of the right kind."""
+"""Comparisons as arrays do not depend on names or order; labels drawn for the null keep ties and soft labels."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def same(first, second):
     )
 
 
-def test_names_of_responses_and_the_order_of_groups_are_nothing():
+def test_names_of_responses_and_the_order_of_groups_do_not_matter():
     names = {0: 17, 1: 3, 2: 90, 3: 4}
     renamed = [(names[i], names[j], t) for i, j, t in SQUARE]
     triangle, order = [(0, 1, 1), (1, 2, 1), (2, 0, 1)], [(0, 1, 1), (1, 2, 1), (0, 2, 1)]
@@ -25,10 +25,10 @@ def test_names_of_responses_and_the_order_of_groups_are_nothing():
     assert same(one, blocks([order, triangle, renamed], directions=directions[::-1]))
 
 
-def test_a_pair_turned_round_says_the_same():
+def test_a_reversed_pair_with_the_opposite_target_is_the_same_record():
     (block,) = blocks([[(0, 1, 1), (1, 2, 1), (0, 2, 0.75)]], directions=[[0.5, 1.0, 2.0]])
     (turned,) = blocks([[(0, 1, 1), (2, 1, 0), (2, 0, 0.25)]], directions=[[0.5, -1.0, -2.0]])
-    # First mention numbers the responses: here in both cases 0, 1, 2.
+    # Responses are numbered by first mention, which is 0, 1, 2 in both groups.
     assert same([block], [turned])
 
 
@@ -37,11 +37,11 @@ def test_a_pair_turned_round_says_the_same():
     [
         ([(0, 1, 1)], 0),  # one pair
         ([(0, 1, 1), (0, 1, 0), (1, 0, 1)], 0),  # voted on often, still one pair
-        ([(0, 1, 1), (1, 2, 1), (2, 3, 1)], 0),  # a chain, bare of leaves from both ends
+        ([(0, 1, 1), (1, 2, 1), (2, 3, 1)], 0),  # a chain
         ([(0, 1, 1), (1, 2, 1), (2, 0, 1), (2, 3, 1), (3, 4, 1)], 3),
         ([(0, 1, 1), (1, 2, 1), (2, 0, 1), (5, 6, 1), (6, 7, 1), (7, 5, 1)], 6),  # two parts
-        ([(0, 1, 1), (1, 2, 1), (2, 0, 1), (2, 2, 1)], 3),  # one compared with itself
-        ([(0, 1, 1), (1, 2, 1), (2, 0, 1, 0.0)], 0),  # the third has no weight
+        ([(0, 1, 1), (1, 2, 1), (2, 0, 1), (2, 2, 1)], 3),  # one response is compared with itself
+        ([(0, 1, 1), (1, 2, 1), (2, 0, 1, 0.0)], 0),  # the third pair has weight 0
         ([], 0),
     ],
 )
@@ -49,7 +49,7 @@ def test_only_comparisons_that_a_cycle_can_pass_are_kept(rows, kept):
     assert sum(len(block.i) for block in blocks([rows])) == kept
 
 
-def test_groups_of_like_size_share_a_block():
+def test_groups_of_similar_size_share_a_block():
     triangle = [(0, 1, 1), (1, 2, 1), (2, 0, 1)]
     seven = [(n, (n + 1) % 7, 1) for n in range(7)]
     small, large = blocks([triangle, seven, triangle])
@@ -88,7 +88,7 @@ def test_a_wrong_row_is_named(row, message):
         blocks([[], [(0, 1, 1), (1, 2, 1), row]])
 
 
-def test_directions_go_with_their_rows_where_others_are_left_out():
+def test_directions_stay_with_their_rows_when_others_are_left_out():
     rows = [(4, 4, 1), (0, 1, 1), (1, 2, 1, 0.0), (1, 2, 1), (9, 0, 1), (2, 0, 1)]
     (block,) = blocks([rows], directions=[[9.0, 1.0, 9.0, 2.0, 9.0, 3.0]])
     assert block.direction.tolist() == [1.0, -3.0, 2.0]
@@ -101,7 +101,7 @@ def test_directions_must_fit():
         blocks([SQUARE], directions=[[1.0]])
 
 
-def test_redrawn_labels_are_bradley_terrys():
+def test_redrawn_labels_follow_the_bradley_terry_model():
     rng = np.random.default_rng(0)
     drawn = redraw(np.full((4000, 3), 1.0), [1.0, 0.0, 0.5], rng)
     assert set(np.unique(drawn[:, :2])) == {0.0, 1.0} and np.all(drawn[:, 2] == 0.5)

@@ -60,7 +60,7 @@ def energy(records: Sequence[Record]) -> dict:
       share; ``cyclic`` {"value", "interval"}, pooled (groups with large scores weigh more), ``transitive`` = 1 −
       cyclic, and ``mean_cyclic``, in which all groups weigh the same; ``by_chance``, the ``mean_cyclic`` of noise,
       which is (K−2)/K, the cyclic share of dimensions; ``histogram`` of the groups' shares, {"edges", "counts"}.
-    Source: Jiang et al. 2011, *Statistical ranking and combinatorial Hodge theory*; `gpmjax.preference.game.split`.
+    Source: Jiang et al. 2011, *Statistical ranking and combinatorial Hodge theory*; `game.hodge_decomposition`.
 
     >>> rewards = {"scores": [[0.0, 1.0, 3.0], [-1.0, 0.0, 2.0], [-3.0, -2.0, 0.0]]}
     >>> round(energy([rewards])["transitive"], 6)
@@ -102,7 +102,7 @@ def _closed_walks(related: np.ndarray) -> int:
 
 
 def _cyclic_share(scores: np.ndarray) -> float:
-    """‖C‖²/‖S‖² of a complete matrix that is not 0; see `gpmjax.preference.game.split`."""
+    """‖C‖²/‖S‖² of a complete matrix that is not 0; see `game.hodge_decomposition`."""
     scores = scores / np.abs(scores).max()  # squares of tiny scores would underflow
     reward = scores.mean(1)
     cyclic = scores - (reward[:, None] - reward[None, :])

@@ -51,7 +51,7 @@ def cycles_of_records(records: Sequence[Record], *, replicates: int = REPLICATES
 def stated_cycles(record: Record) -> np.ndarray | None:
     """[K, K] cyclic part of a record's scores in log-odds, which no reward explains; None when a pair was not judged.
 
-    It is the scores minus the differences of their row means (`gpmjax.preference.game.split`), divided by τ. Values
+    It is the scores minus the differences of their row means (`game.hodge_decomposition`), divided by τ. Values
     that are 0 within rounding are set to 0.
 
     >>> stated_cycles({"scores": [[0.0, 1.0, 3.0], [-1.0, 0.0, 2.0], [-3.0, -2.0, 0.0]], "tau": 0.1}).any()

@@ -6,7 +6,7 @@ import pytest
 from gpmjax.data.groups import Comparison, Group, user
 from gpmjax.evals.diagnostics.diagnose import diagnose
 from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups, cycles_of_records, stated_cycles
-from gpmjax.preference.game import split
+from gpmjax.preference.game import hodge_decomposition
 
 ROCK_PAPER_SCISSORS = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]], float)
 REWARDS = np.subtract.outer([3.0, 1.0, -2.0], [3.0, 1.0, -2.0])
@@ -18,7 +18,7 @@ def test_stated_cycles_are_what_rewards_leave_in_log_odds(make_record):
     draw = np.random.default_rng(0).normal(size=(5, 5))
     scores = draw - draw.T
     record = make_record(scores, tau=0.1)
-    assert np.abs(stated_cycles(record) - 10 * np.asarray(split(scores)[1])).max() < 1e-4
+    assert np.abs(stated_cycles(record) - 10 * np.asarray(hodge_decomposition(scores)[1])).max() < 1e-4
     rewards = np.random.default_rng(1).normal(size=7)
     assert not stated_cycles(make_record(np.subtract.outer(rewards, rewards))).any()  # nor what rounding leaves
     assert not stated_cycles(make_record([[0, 1], [-1, 0]])).any()
