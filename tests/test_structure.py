@@ -24,7 +24,7 @@ PACKAGE = ROOT / "gpmjax"
 # Storeys, from the ground up; a module imports from its own room and from storeys below. Rooms of one storey are apart,
 # but for the pairs in NEIGHBOURS.
 STOREYS = (
-    {"arrays", "checks", "chips", "compilation_cache", "files", "sharding", "version"},
+    {"arrays", "checks", "chips", "compilation_cache", "files", "pods", "sharding", "version"},
     {"owner", "preference", "softcap"},
     {"losses", "models", "data"},
     {"config", "feature_store"},
@@ -88,24 +88,20 @@ RENAMING = "being renamed"
 SHARED_NAMES = {
     "Block": RENAMING,
     "Judge": RENAMING,
-    "RewardFunction": RENAMING,
     "Scored": RENAMING,
+    "Task": RENAMING,
     "backward": KERNELS,
     "batch_loss": RENAMING,
     "batch_totals": RENAMING,
     "describe": RENAMING,
+    "evaluate": RENAMING,
     "fit": RENAMING,
     "forward": KERNELS,
-    "leaderboard": HOOKS,
+    "leaderboard": RENAMING,
     "parse": HOOKS,
-    "pooled": RENAMING,
-    "read_groups": RENAMING,
-    "reply": RENAMING,
-    "shown": RENAMING,
-    "side_by_side": RENAMING,
+    "read": RENAMING,
     "split": RENAMING,
     "summarise": HOOKS,
-    "transcript": RENAMING,
     "write_json": RENAMING,
 }
 

@@ -6,9 +6,7 @@ mkdocs.yml names this file; every function that begins with ``on_`` is an event 
 import ast
 import dataclasses
 import html
-import inspect
 import re
-import textwrap
 from pathlib import Path
 
 from docstrings import as_markdown
@@ -16,6 +14,7 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File
 
 from gpmjax.config import Config, ImproveConfig
+from gpmjax.config.help import field_texts
 
 ROOT = Path(__file__).parent.parent.parent
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
@@ -58,32 +57,17 @@ def reference_index(pages: dict[str, list[str]]) -> str:
     return "\n".join(["# Reference", "", REFERENCE, "| package | |", "|---|---|", *lines, ""])
 
 
-def field_docstrings(cls: type) -> dict[str, str]:
-    """The string below each field of a dataclass, inherited fields included."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if not dataclasses.is_dataclass(base):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for statement, following in zip(body, [*body[1:], None], strict=True):
-            if isinstance(statement, ast.AnnAssign):
-                text = following.value.value if isinstance(following, ast.Expr) else ""
-                found[statement.target.id] = as_markdown(" ".join(text.split())).replace("|", "\\|")
-    return found
-
-
 def field_tables(config: object, name: str, level: int = 2) -> list[str]:
     """Headings and tables of a config and of the dataclasses in it."""
-    texts, rows, below = field_docstrings(type(config)), [], []
+    texts, rows, below = field_texts(type(config)), [], []
     for field in dataclasses.fields(config):
         value, path = getattr(config, field.name), f"{name}.{field.name}"
         if dataclasses.is_dataclass(value):
             below += field_tables(value, path, min(level + 1, 3))
         else:
-            kind = field.type if isinstance(field.type, str) else getattr(field.type, "__name__", str(field.type))
-            rows.append(
-                f"| `{path.partition('.')[2]}` | `{kind.replace('|', 'or')}` | `{value!r}` | {texts[field.name]} |"
-            )
+            kind, text = texts[field.name]
+            text = as_markdown(text).replace("|", "\\|")
+            rows.append(f"| `{path.partition('.')[2]}` | `{kind.replace('|', 'or')}` | `{value!r}` | {text} |")
     about = " ".join((type(config).__doc__ or "").split("\n\n")[0].split())
     about = "" if about.startswith(f"{type(config).__name__}(") else about  # what dataclasses write by themselves
     head = [f"{'#' * level} {name}", "", as_markdown(about), ""]

@@ -1,19 +1,21 @@
 """Train on a Cloud TPU slice by logging in to all of its hosts.
 
-    python launch/pods/gcloud_tpu.py --name=gpm --zone=us-west4-a --accelerator_type=v5litepod-16 --create --dry_run -- \\
-        --config=configs/gpm_gemma2b.py --workdir=/mnt/runs/gpm
+    python launch/pods/gcloud_tpu.py --name=gpm --zone=us-west4-a --accelerator_type=v5litepod-16 --create \\
+        --dry_run -- --config=configs/gpm_gemma2b.py --workdir=/mnt/runs/gpm
 
-What follows ``--`` are launch/train.py's arguments. Creates the slice (with --create), copies what is committed in this
-checkout to every host, installs it there and trains. --workdir must be a directory that all hosts see: Filestore over NFS,
-or a bucket mounted by Cloud Storage FUSE. A preempted run goes on with the same command once the slice is there again.
---dry_run prints the commands and does nothing. Needs gcloud, logged in, and runs from the checkout's root.
---accelerator_type counts chips for v5e (v5litepod-16) and v6e, cores for v4 and v5p (v5p-64 has 32 chips).
+What follows ``--`` are launch/train.py's arguments. The program creates the slice (with --create), copies this
+checkout's commit to every host, installs it there and trains. --workdir must be a directory that all hosts see:
+Filestore over NFS, or a bucket mounted by Cloud Storage FUSE. The same command resumes a preempted run once the slice
+is there again. --dry_run prints the commands and does nothing. The program needs gcloud, logged in, and runs from the
+checkout's root. --accelerator_type counts chips for v5e (v5litepod-16) and v6e, cores for v4 and v5p (v5p-64 has 32
+chips).
 """
 
 import sys
 
 from absl import app, flags
-from commands import perform, training
+
+from gpmjax.pods import perform, training
 
 # cloud.google.com/tpu/docs/runtimes: what to create a generation's hosts with.
 RUNTIMES = {
@@ -22,15 +24,15 @@ RUNTIMES = {
     "v5p": "v2-alpha-tpuv5",
     "v6e": "v2-alpha-tpuv6e",
 }
-# Their own Python is older than 3.11.
+# The hosts' own Python is older than 3.11.
 INSTALL = (
-    "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv venv --quiet --allow-existing --python 3.11 .venv && "
-    "~/.local/bin/uv pip install --quiet --python .venv/bin/python --editable '.[tpu]'"
+    "curl -LsSf https://astral.sh/uv/install.sh | sh && ~/.local/bin/uv venv --quiet --allow-existing --python 3.11 "
+    ".venv && ~/.local/bin/uv pip install --quiet --python .venv/bin/python --editable '.[tpu]'"
 )
 
 NAME = flags.DEFINE_string("name", None, "The slice's name.", required=True)
-ZONE = flags.DEFINE_string("zone", None, "Its zone.", required=True)
-PROJECT = flags.DEFINE_string("project", "", "Its project; empty: gcloud's default.")
+ZONE = flags.DEFINE_string("zone", None, "The slice's zone.", required=True)
+PROJECT = flags.DEFINE_string("project", "", "The slice's project; empty: gcloud's default.")
 TYPE = flags.DEFINE_string("accelerator_type", "v5litepod-16", "Kind of slice, such as v5litepod-16, v5p-64, v6e-16.")
 CREATE = flags.DEFINE_bool("create", False, "Create the slice first.")
 SPOT = flags.DEFINE_bool("spot", False, "Create a spot slice: cheaper, preempted at any time.")
@@ -44,7 +46,7 @@ def main(argv: list[str]) -> None:
     ssh = [*tpu_vm, "ssh", NAME.value, *everywhere]
     try:
         runtime = RUNTIMES[TYPE.value.partition("-")[0]]
-        # Logged in to by hand, a host is not told that it is one of many.
+        # A host that is logged in to does not know that it is one of many.
         train = training(".venv/bin/python", argv[1:], "--config.distributed.cluster=tpu")
     except KeyError:
         sys.exit(f"error: --accelerator_type={TYPE.value}: must begin with one of {', '.join(RUNTIMES)}")

@@ -1,19 +1,20 @@
 """Train on TPU slices of a GKE cluster, through xpk (github.com/AI-Hypercomputer/xpk).
 
-    python launch/pods/gke_xpk.py --cluster=pool --workload=gpm --tpu_type=v5litepod-16 --docker_image=IMAGE --dry_run -- \\
-        --config=configs/gpm_gemma2b.py --workdir=/mnt/runs/gpm
+    python launch/pods/gke_xpk.py --cluster=pool --workload=gpm --tpu_type=v5litepod-16 --docker_image=IMAGE \\
+        --dry_run -- --config=configs/gpm_gemma2b.py --workdir=/mnt/runs/gpm
 
 What follows ``--`` are launch/train.py's arguments. IMAGE holds this checkout as its working directory, with
 ``pip install '.[tpu]'`` done. --workdir must be a directory that all hosts see, such as a bucket attached with
-``xpk storage attach``. With several slices each holds a replica, split within (--config.mesh.dcn_data is set). A preempted
-host is sent SIGTERM, on which all hosts save; the restarted workload goes on from there. --dry_run prints the command and
-does nothing. Needs xpk, and gcloud logged in.
+``xpk storage attach``. With several slices, each slice holds a replica (--config.mesh.dcn_data is set) and splits it.
+When a host is preempted, it gets SIGTERM and all hosts save; the restarted workload resumes from there. --dry_run
+prints the command and does nothing. The program needs xpk, and gcloud logged in.
 """
 
 import sys
 
 from absl import app, flags
-from commands import perform, training
+
+from gpmjax.pods import perform, training
 
 CLUSTER = flags.DEFINE_string("cluster", None, "Name of the cluster.", required=True)
 WORKLOAD = flags.DEFINE_string("workload", None, "Name for this run.", required=True)

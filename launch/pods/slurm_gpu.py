@@ -1,11 +1,11 @@
-"""Train on GPU nodes under Slurm: one task a GPU, which find each other by Slurm's own variables.
+"""Train on GPU nodes under Slurm: one task a GPU; tasks find each other by Slurm's own variables.
 
     python launch/pods/slurm_gpu.py --nodes=1 --gpus_per_node=8 --time=24:00:00 --dry_run -- \\
         --config=configs/gpm_llama31_8b.py --workdir=runs/gpm
 
 What follows ``--`` are launch/train.py's arguments. Run from the checkout, on a file system that all nodes see, with
-``.venv/bin/pip install '.[cuda]'`` done. Before time runs out, or when the job is preempted, every task gets SIGTERM: all
-save at the same step, and the job, which puts itself back into the queue, goes on from there. --dry_run prints the batch
+``.venv/bin/pip install '.[cuda]'`` done. Before time runs out, or when the job is preempted, every task gets SIGTERM.
+All tasks save at the same step, and the job puts itself back into the queue to resume there. --dry_run prints the batch
 script and submits nothing.
 """
 
@@ -13,7 +13,8 @@ import shlex
 import sys
 
 from absl import app, flags
-from commands import flag_value, perform, training
+
+from gpmjax.pods import flag_value, perform, training
 
 NODES = flags.DEFINE_integer("nodes", 1, "Nodes.", 1)
 GPUS = flags.DEFINE_integer("gpus_per_node", 8, "GPUs of a node, and tasks on it.", 1)
@@ -26,7 +27,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "Print the batch script, do not su
 
 
 def script(train: str, workdir: str) -> str:
-    """The batch script; ``train`` is quoted for a shell already."""
+    """The batch script; ``train`` is already quoted for a shell."""
     options = [
         f"--job-name={JOB.value}",
         f"--nodes={NODES.value}",
@@ -41,9 +42,9 @@ def script(train: str, workdir: str) -> str:
         *SBATCH.value,
     ]
     lines = [f"#SBATCH {option}" for option in options]
-    # One lost task is every task's loss: the others would wait in a collective for ever.
+    # When one task is lost, the others would wait in a collective for ever.
     run = f"srun --kill-on-bad-exit=1 {train}"
-    # A run that saved and stopped has not failed, so Slurm by itself would let it be.
+    # A run that saved and stopped has not failed, so Slurm alone would not requeue it.
     stopped = f'grep --quiet \'"status": "interrupted"\' {shlex.quote(workdir + "/summary.json")}'
     again = f'if {stopped}; then scontrol requeue "$SLURM_JOB_ID"; fi'
     return "\n".join(["#!/bin/bash", *lines, "set -e", run, again, ""])

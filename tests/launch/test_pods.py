@@ -86,11 +86,12 @@ def test_slurm_script_runs_a_task_a_gpu_and_puts_itself_back_into_the_queue(tmp_
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)
-def test_training_without_a_workdir_is_refused(script):
-    done = run(script, *LAUNCHERS[script], "--dry_run", training=["--config=x.py"])
-    assert done.returncode == 1 and done.stderr.strip() == (
-        "error: after --: --workdir= is missing; give launch/train.py's own arguments there"
-    )
+def test_training_without_a_config_or_workdir_is_refused(script):
+    for missing, training in (("config", []), ("workdir", ["--config=x.py"])):
+        done = run(script, *LAUNCHERS[script], "--dry_run", training=training)
+        assert done.returncode == 1 and done.stderr.strip() == (
+            f"error: after --: --{missing}= is missing; give launch/train.py's own arguments there"
+        )
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)

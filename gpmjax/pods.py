@@ -1,5 +1,6 @@
-"""What the launchers share: commands that are run one after the other, or printed as a shell would take them."""
+"""Commands of the launchers under launch/pods: run one after the other, or printed as a shell takes them."""
 
+import itertools
 import shlex
 import subprocess
 import sys
@@ -12,7 +13,7 @@ def perform(commands: Sequence[Command], dry_run: bool, stdin: str = "") -> None
     """Runs commands in order and exits with the first failure's status; ``dry_run`` prints them instead.
 
     Args:
-      stdin: what each is fed; a dry run prints it too.
+      stdin: input of every command; a dry run prints it too.
     """
     for command in commands:
         print(shlex.join(command) + (f" <<'EOF'\n{stdin}EOF" if stdin else ""), flush=True)
@@ -27,9 +28,9 @@ def perform(commands: Sequence[Command], dry_run: bool, stdin: str = "") -> None
 
 
 def training(python: str, arguments: Sequence[str], *more: str) -> str:
-    """The line that every host runs: launch/train.py with the arguments given after ``--``, quoted for a shell.
+    """The command that every host runs: launch/train.py with the arguments after ``--``, quoted for a shell.
 
-    Raises ValueError when they name no config, or no work directory.
+    Raises ValueError where the arguments name no config, or no work directory.
     """
     for name in ("config", "workdir"):
         if not flag_value(name, arguments):
@@ -38,8 +39,12 @@ def training(python: str, arguments: Sequence[str], *more: str) -> str:
 
 
 def flag_value(name: str, arguments: Sequence[str]) -> str:
-    """Of ``--name=value`` or ``--name value``; empty where there is none."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    """The value in ``--name=value`` or ``--name value``; empty where the arguments have no such flag.
+
+    >>> flag_value("config", ["--config=a.py"]), flag_value("config", ["--config", "b.py"]), flag_value("workdir", [])
+    ('a.py', 'b.py', '')
+    """
+    for argument, following in itertools.pairwise([*arguments, ""]):
         if argument.startswith(f"--{name}="):
             return argument.partition("=")[2]
         if argument == f"--{name}":
