@@ -17,7 +17,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from gpmjax.aot.workload import Workload
 from gpmjax.sharding import path_name, spec_for
-from gpmjax.train.optimizer import frozen_patterns, split
+from gpmjax.train.optimizer import frozen_patterns, split_params
 
 COMPUTE_BYTES = {"bfloat16": 2, "float32": 4}
 
@@ -38,7 +38,7 @@ def needed_exchange(workload: Workload, mesh: Mesh | AbstractMesh, accumulate: i
     """Of a step over ``mesh``, its rows in ``accumulate`` parts, one after the other."""
     sizes, item = mesh.shape, COMPUTE_BYTES[workload.backbone.dtype]
     paths = lambda tree: {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    trained = paths(split(workload.params, frozen_patterns(workload.backbone))[0])
+    trained = paths(split_params(workload.params, frozen_patterns(workload.backbone))[0])
     weights = gradients = 0.0
     for path, shape in paths(workload.params).items():
         spec = spec_for(path, shape)

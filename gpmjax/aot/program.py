@@ -15,7 +15,7 @@ from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
-from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
+from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split_params
 from gpmjax.train.state import TrainState, jit_step, state_shardings
 
 ROWS = {"model": "data.rows", "policy": "batch"}
@@ -80,7 +80,7 @@ def abstract_arguments(
 ) -> tuple[TrainState, Any, Any]:
     """Shapes and shardings of a step's arguments: state, frozen parameters, batch."""
     optimizer = make_optimizer(config.optimizer, SCHEDULED_STEPS)
-    trainable, frozen = split(workload.params, frozen_patterns(workload.backbone))
+    trainable, frozen = split_params(workload.params, frozen_patterns(workload.backbone))
     state = jax.eval_shape(
         lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params)), trainable
     )

@@ -19,7 +19,7 @@ from gpmjax.config import Config
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.sharding import path_name
 from gpmjax.train.flops import hardware_costs, hardware_flops, model_costs
-from gpmjax.train.optimizer import frozen_patterns, split
+from gpmjax.train.optimizer import frozen_patterns, split_params
 
 USABLE_BY_FORMULA = 0.9
 """Of a device's memory, where only a formula says what is needed."""
@@ -94,7 +94,7 @@ def report(topology: str, chip: Tpu, chips: int, workload: Workload, compiled: C
 
 def step_flops(workload: Workload) -> tuple[float, float, float]:
     """(needed, needed and recomputed, run) FLOPs of a step whose rows are full."""
-    trainable, frozen = split(workload.params, frozen_patterns(workload.backbone))
+    trainable, frozen = split_params(workload.params, frozen_patterns(workload.backbone))
     names = lambda tree: {path_name(path): leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
     shape = workload.decoder, names(workload.params), frozenset(names(trainable))
     runtime = workload.backbone.runtime()

@@ -40,10 +40,10 @@ from gpmjax.train.backbone import Backbone, open_backbone
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.flops import dense_work
 from gpmjax.train.loop import StopRequest, StopRequested
-from gpmjax.train.metrics import write_json
-from gpmjax.train.optimizer import frozen_patterns, merge
+from gpmjax.train.metrics import write_json_on_first_host
+from gpmjax.train.optimizer import frozen_patterns, merge_params
 from gpmjax.train.record import fit_record, refuse_changes
-from gpmjax.train.run import Figures, Summary, Task, Trained, batch_places, open_mesh, train
+from gpmjax.train.run import Figures, Summary, Trained, TrainingTask, batch_places, open_mesh, train
 from gpmjax.train.workdir import owned_workdir
 
 EXAMPLES = 6
@@ -70,7 +70,7 @@ def fit(config: Config, workdir: str | Path, open_eval_set: OpenEvalSet) -> dict
     workdir = Path(workdir)
     with owned_workdir(workdir), StopRequest() as stop:
         summary = Summary(workdir, config)
-        run = read(config, workdir, open_eval_set, stop)
+        run = read_inputs(config, workdir, open_eval_set, stop)
         summary.add(**_first_figures(run))
         try:
             with Checkpoints(workdir / "checkpoints", config.checkpoint) as checkpoints:
@@ -125,7 +125,7 @@ class Start(NamedTuple):
     assemble: Assemble
 
 
-def read(config: Config, workdir: Path, open_eval_set: OpenEvalSet, stop: StopRequest) -> FitRun:
+def read_inputs(config: Config, workdir: Path, open_eval_set: OpenEvalSet, stop: StopRequest) -> FitRun:
     """First phase: everything that needs no weights, in the order in which it can fail cheaply."""
     mesh = open_mesh(config.mesh, "data.rows", config.data.rows, config.optimizer.accumulate)
     backbone = open_backbone(config.model, mesh, config.seed)
@@ -204,7 +204,7 @@ def encode_features(run: FitRun) -> GroupFeatures:
     return GroupFeatures(store)
 
 
-def task_of(run: FitRun, start: Start) -> Task:
+def task_of(run: FitRun, start: Start) -> TrainingTask:
     """Third phase, as the engine sees it."""
     config, (settled, _, assemble_batch), shape = run.config, start, run.pipeline.shape
     model, loss = settled.model, settled.loss
@@ -216,7 +216,7 @@ def task_of(run: FitRun, start: Start) -> Task:
         first = figures.get(config.data.eval[0]) if figures else None
         return first and {"accuracy": float(first["accuracy"]), "nll": float(first["nll"])}
 
-    return Task(
+    return TrainingTask(
         steps=run.steps,
         batch=lambda step: assemble_batch(run.pipeline.rows(step), shape),
         put=functools.partial(put_batch, run.mesh),
@@ -228,7 +228,7 @@ def task_of(run: FitRun, start: Start) -> Task:
         work=dense_work(model.config, shape.rows, slots, shape.responses, loss.lm_coefficient),
         record=lambda: run.record | settled.choice,
         units="responses" if run.frozen_backbone else "tokens",
-        evaluate=lambda params: evaluate(run, assemble_batch, apply, params),
+        evaluate=lambda params: evaluate_sets(run, assemble_batch, apply, params),
         eval_every=config.eval_every,
         rank=rank,
     )
@@ -239,7 +239,7 @@ def jit_apply(model: PreferenceModel, mesh: Mesh) -> Apply:
     return jax.jit(lambda params, batch: model.apply({"params": params}, batch), out_shardings=replicated(mesh))
 
 
-def evaluate(run: FitRun, assemble_batch: Assemble, apply: Apply, params: Any) -> Figures:
+def evaluate_sets(run: FitRun, assemble_batch: Assemble, apply: Apply, params: Any) -> Figures:
     """Figures of every evaluation set. Raises StopRequested between batches."""
 
     def scorer(batch: Batch) -> PreferenceOutput:
@@ -260,7 +260,7 @@ def finish(run: FitRun, start: Start, trained: Trained, checkpoints: Checkpoints
     last = exported = trained.params
     if config.export_step == "best" and checkpoints.best() is not None:
         best = checkpoints.restore(checkpoints.best(), trained.state, run.mesh)
-        exported = merge(best.params, trained.frozen)
+        exported = merge_params(best.params, trained.frozen)
     if staged:
         stage_one, between = exported, run.stop.raise_if_agreed
         encode = feature_encoder(model, lambda: stage_one["decoder"], run.mesh)
@@ -272,7 +272,7 @@ def finish(run: FitRun, start: Start, trained: Trained, checkpoints: Checkpoints
     apply = jit_apply(model, run.mesh)
     if run.data.eval_sets and (staged or not trained.evaluation):
         # Not known yet: the model has changed since the loop, or nothing was left to train.
-        summary.add(eval=evaluate(run, start.assemble, apply, last))
+        summary.add(eval=evaluate_sets(run, start.assemble, apply, last))
     write_examples(run, start.assemble, apply, last)
     if config.export == "none":
         return
@@ -293,7 +293,7 @@ def write_examples(run: FitRun, assemble_batch: Assemble, apply: Apply, params: 
         shape = BatchShape(run.config.data.rows, *group.size)
         batch = assemble_batch([[group]] + [[]] * (shape.rows - 1), shape)
         output = apply(params, put_whole_batch(run.mesh, batch))
-        write_json(run.workdir / f"preferences-{n}.json", example(group, output, run.backbone.tokenizer))
+        write_json_on_first_host(run.workdir / f"preferences-{n}.json", example(group, output, run.backbone.tokenizer))
 
 
 def _first_figures(run: FitRun) -> dict[str, Any]:

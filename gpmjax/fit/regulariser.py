@@ -26,7 +26,7 @@ from gpmjax.fit.second_stage import fit_cyclic_part, with_choice
 from gpmjax.hub.json_files import json_object
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.progress import ProgressBar
-from gpmjax.train.metrics import write_json
+from gpmjax.train.metrics import write_json_on_first_host
 from gpmjax.train.optimizer import make_optimizer
 
 FILE = "regularisation.json"
@@ -77,7 +77,7 @@ def settle_penalties(
         if resumed and file.is_file():
             figures = json_object(file)
         else:
-            figures = write_json(file, _choose(config, data, model, heads, steps, assemble, between))
+            figures = write_json_on_first_host(file, _choose(config, data, model, heads, steps, assemble, between))
         loss = dataclasses.replace(loss, **{name: str(figures[name]) for name in ("curl", "gate_penalty")})
     if loss.strength("curl") == math.inf:
         model = model.clone(spec=dataclasses.replace(model.spec, gamma=0.0))
@@ -154,7 +154,7 @@ def fit_second_stage(
         list(_once(left_out, STAGE_ROWS, assemble, between)) if left_out else [],
         left_out,
     )
-    figures = write_json(workdir / FILE, found.summary())
+    figures = write_json_on_first_host(workdir / FILE, found.summary())
     return with_choice(model, found), params | {"heads": found.heads}, figures
 
 

@@ -47,9 +47,9 @@ from gpmjax.train.backbone import OpenDecoder
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.flops import dense_work
 from gpmjax.train.loop import StopRequest, StopRequested
-from gpmjax.train.metrics import write_json
+from gpmjax.train.metrics import write_json_on_first_host
 from gpmjax.train.optimizer import frozen_patterns
-from gpmjax.train.run import Summary, Task, open_mesh, train
+from gpmjax.train.run import Summary, TrainingTask, open_mesh, train
 from gpmjax.train.workdir import owned_workdir
 
 
@@ -105,8 +105,8 @@ def record_run(run: PolicyRun, judge: Judge | None) -> None:
         contents["judge.prompts.content"] = prompts_identity(judge.prompts)
         contents["judge.scorer.content"] = scorer_identity(config.judge.scorer, "judge.scorer")
     record = check_record(config, workdir, contents)
-    write_json(workdir / "config.json", json.loads(json.dumps(dataclasses.asdict(config))))
-    write_json(workdir / "record.json", record)
+    write_json_on_first_host(workdir / "config.json", json.loads(json.dumps(dataclasses.asdict(config))))
+    write_json_on_first_host(workdir / "record.json", record)
 
 
 def iterate(run: PolicyRun, judge: Judge | None, iteration: int) -> None:
@@ -146,7 +146,7 @@ def iterate(run: PolicyRun, judge: Judge | None, iteration: int) -> None:
     figures = iteration_figures(iteration, sampled, scores, scored, found, drift)
     if judge:
         figures["judge"] = judge(iteration)
-    write_json(folder / "figures.json", figures)
+    write_json_on_first_host(folder / "figures.json", figures)
 
 
 def all_logprobs(run: PolicyRun, iteration: int, forward: Callable[..., Rows]) -> dict[str, Rows]:
@@ -179,7 +179,7 @@ def gprl_drift(run: PolicyRun, iteration: int, scored: Scored) -> Drift | None:
     initial = np.array(json.loads(first.read_text(encoding="utf-8")), np.float32) if iteration > 1 else None
     drift = block_drift(scored, initial)
     if iteration == 1:
-        write_json(first, drift.shares.tolist())
+        write_json_on_first_host(first, drift.shares.tolist())
     return drift
 
 
@@ -198,7 +198,7 @@ def update_policy(
     batches = Batches(examples, config.batch, run.sampling_seed(iteration, 1))
     decoder, runtime, shape = policy.model.config, policy.model.runtime, batches.shape
     work = dense_work(decoder, shape.rows, shape.tokens, 0)
-    task = Task(
+    task = TrainingTask(
         steps=config.epochs * batches.steps_an_epoch,
         batch=batches,
         put=functools.partial(put_whole_batch, run.mesh),

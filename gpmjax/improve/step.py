@@ -87,7 +87,7 @@ def _weights(batch: PolicyBatch, config: PolicyLossConfig) -> Array:
     return batch.pair_weight if config.method in PAIRWISE else batch.response_weight
 
 
-def batch_totals(batch: PolicyBatch, config: PolicyLossConfig) -> dict[str, Array]:
+def policy_batch_totals(batch: PolicyBatch, config: PolicyLossConfig) -> dict[str, Array]:
     """The whole batch's weights, responses and tokens; an empty batch divides 0 by 1."""
     totals = {
         "weight": jnp.sum(_weights(batch, config)),
@@ -97,7 +97,7 @@ def batch_totals(batch: PolicyBatch, config: PolicyLossConfig) -> dict[str, Arra
     return {name: jnp.where(total > 0, total, 1.0) for name, total in totals.items()}
 
 
-def batch_loss(
+def policy_batch_loss(
     model: Decoder,
     params: Any,
     batch: PolicyBatch,
@@ -140,8 +140,8 @@ def make_policy_step(
     """``step(state, frozen, batch) → (state, metrics)``, see train.step.make_step; parameters are {"decoder": …}."""
     update = make_step(
         weighs=lambda batch: jnp.any(_weights(batch, config) > 0),
-        totals=lambda batch: batch_totals(batch, config),
-        loss=lambda params, batch, totals: batch_loss(model, params, batch, totals, config, tightening),
+        totals=lambda batch: policy_batch_totals(batch, config),
+        loss=lambda params, batch, totals: policy_batch_loss(model, params, batch, totals, config, tightening),
         optimizer=optimizer,
         accumulate=accumulate,
     )

@@ -17,7 +17,7 @@ from gpmjax.distributed import is_first_host
 from gpmjax.train.tensorboard import TensorBoard
 
 
-def write_json(path: Path, value: Any) -> Any:
+def write_json_on_first_host(path: Path, value: Any) -> Any:
     """``files.write_json`` by the first host alone; every host gets the value as a reader will see it."""
     return files.write_json(path, value) if is_first_host() else json.loads(json.dumps(value))
 
@@ -72,6 +72,6 @@ def _scalars(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
             yield f"{prefix}{name}", value
 
 
-def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+def metric_lines(workdir: Path) -> list[dict[str, Any]]:
     """The records of a run's ``metrics.jsonl``."""
     return files.read_json_lines(Path(workdir) / "metrics.jsonl")

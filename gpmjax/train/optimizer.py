@@ -103,8 +103,8 @@ def frozen_patterns(config: BackboneConfig) -> tuple[str, ...]:
     return tuple(config.freeze) + ((ALL_BUT_ADAPTERS,) if config.lora_rank else ())
 
 
-def split(params: dict, freeze: Sequence[str]) -> tuple[dict, dict]:
-    """(trainable, frozen): two nested dicts whose ``merge`` is ``params``.
+def split_params(params: dict, freeze: Sequence[str]) -> tuple[dict, dict]:
+    """(trainable, frozen): two nested dicts whose ``merge_params`` is ``params``.
 
     Args:
       freeze: regular expressions, searched in paths such as "decoder/layers/mlp/up/kernel".
@@ -127,8 +127,8 @@ def split(params: dict, freeze: Sequence[str]) -> tuple[dict, dict]:
     return traverse_util.unflatten_dict(trainable, sep="/"), traverse_util.unflatten_dict(frozen, sep="/")
 
 
-def merge(trainable: dict, frozen: dict) -> dict:
-    """The inverse of ``split``."""
+def merge_params(trainable: dict, frozen: dict) -> dict:
+    """The inverse of ``split_params``."""
     flat = traverse_util.flatten_dict(trainable, sep="/") | traverse_util.flatten_dict(frozen, sep="/")
     return traverse_util.unflatten_dict(flat, sep="/")
 

@@ -25,13 +25,13 @@ HOW_IT_RUNS = ("accumulate", "attention", "remat", "unroll", "feature_cache", "s
 """Fields that alter no more than rounding; and names of files, whose contents are recorded."""
 
 
-def data_identity(sources: Sequence[Sequence[EncodedGroup]]) -> str:
+def groups_identity(sources: Sequence[Sequence[EncodedGroup]]) -> str:
     """What a run is trained on, as a model reads it: how much, and a digest of all of its tokens and labels.
 
     The groups are those that every host prepares, before any are dealt out, so hosts and meshes do not matter. Costs a
     reading of the tokens, a small part of what tokenising took (sha256 takes 0.4 GB/s or more on one core).
 
-    >>> data_identity([[EncodedGroup(np.array([1, 2], np.int32), 1, (), ())]])
+    >>> groups_identity([[EncodedGroup(np.array([1, 2], np.int32), 1, (), ())]])
     '1 groups, 0 comparisons, digest 51c2e7219d17c686'
     """
     found, groups, comparisons = hashlib.sha256(), 0, 0
@@ -75,13 +75,13 @@ def fit_record(
         "seed": config.seed,
         "spec": spec.to_dict(),
         "model": model | {"base": base},
-        "data": data | {"content": data_identity(train)},
+        "data": data | {"content": groups_identity(train)},
         "loss": recorded_fields(config.loss),
         "optimizer": recorded_fields(config.optimizer, without=("warmup_fraction",))
         | schedule_facts(config.optimizer, steps),
     }
     if ranked_by is not None:
-        record["ranked_by"] = data_identity([ranked_by])
+        record["ranked_by"] = groups_identity([ranked_by])
     return json.loads(json.dumps(record))
 
 

@@ -1,6 +1,6 @@
 """The engine that a fit and an iteration of a policy share: devices, loop, checkpoints, metrics and ``summary.json``.
 
-`train` runs one `Task`: it splits the parameters, makes or restores the state, runs the loop and waits for the last
+`train` runs one `TrainingTask`: it splits the parameters, makes or restores the state, runs the loop and waits for the last
 checkpoint.
 """
 
@@ -24,8 +24,8 @@ from gpmjax.sharding import make_mesh
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.flops import Work, hardware_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest
-from gpmjax.train.metrics import MetricsWriter, write_json
-from gpmjax.train.optimizer import count, make_optimizer, merge, schedule, split
+from gpmjax.train.metrics import MetricsWriter, write_json_on_first_host
+from gpmjax.train.optimizer import count, make_optimizer, merge_params, schedule, split_params
 from gpmjax.train.speed import known_peak
 from gpmjax.train.state import TrainState, init_state, jit_step
 
@@ -69,7 +69,7 @@ def shown_places(places: Iterable[str], most: int = 5) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """One training: its batches, its update, and what happens between updates."""
 
     steps: int
@@ -120,7 +120,7 @@ class Trained(NamedTuple):
     @property
     def params(self) -> dict:
         """All parameters, trained and frozen."""
-        return merge(self.state.params, self.frozen)
+        return merge_params(self.state.params, self.frozen)
 
     def parameters(self) -> dict[str, int]:
         """Numbers of scalars."""
@@ -128,7 +128,7 @@ class Trained(NamedTuple):
 
 
 def train(
-    task: Task,
+    task: TrainingTask,
     params: dict,
     freeze: Sequence[str],
     config: Config | ImproveConfig,
@@ -149,7 +149,7 @@ def train(
       OSError: a checkpoint or a line of metrics could not be written.
     """
     optimizer = make_optimizer(config.optimizer, task.steps)
-    trainable, frozen = split(params, freeze)
+    trainable, frozen = split_params(params, freeze)
     logging.info("%s: %d parameters train, %d are frozen", directory, count(trainable), count(frozen))
     state = init_state(trainable, optimizer, mesh)
     state = checkpoints.resume(state, mesh) or state
@@ -164,7 +164,7 @@ def train(
         units=task.units,
         rows=task.rows,
         name_rows=lambda rows: shown_places(task.places[int(row)] for row in rows),
-        evaluate=lambda state: evaluate(merge(state.params, frozen)) if evaluate else {},
+        evaluate=lambda state: evaluate(merge_params(state.params, frozen)) if evaluate else {},
         save=lambda state, figures: checkpoints.save(state, task.record(), task.rank(figures)),
     )
     plan = LoopPlan(
@@ -203,7 +203,9 @@ class Summary:
         """Writes the file, and returns the figures as a reader of it will see them."""
         seconds = round(time.monotonic() - self._started, 1)
         figures = {"status": status} | self._figures | {"seconds": seconds, "device": device_facts()}
-        return write_json(self._workdir / "summary.json", figures | {"config": dataclasses.asdict(self._config)})
+        return write_json_on_first_host(
+            self._workdir / "summary.json", figures | {"config": dataclasses.asdict(self._config)}
+        )
 
 
 def device_facts() -> dict[str, Any]:

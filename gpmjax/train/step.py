@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from gpmjax.arrays import Array
-from gpmjax.train.optimizer import merge
+from gpmjax.train.optimizer import merge_params
 from gpmjax.train.state import TrainState
 
 
@@ -41,7 +41,7 @@ def make_step(
         whole = totals(batch)
 
         def share(trainable, micro):
-            return loss(merge(trainable, frozen), micro, whole)
+            return loss(merge_params(trainable, frozen), micro, whole)
 
         differentiate = jax.grad(share, has_aux=True)
         if accumulate == 1:

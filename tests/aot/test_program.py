@@ -16,7 +16,7 @@ from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
-from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
+from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split_params
 from gpmjax.train.state import init_state
 
 TINY = PRESETS["tiny"]
@@ -50,7 +50,7 @@ def test_the_abstract_state_is_a_fits_own():
         shapes,
         tree_shardings(mesh, shapes),
     )
-    trainable, rest = split(drawn, frozen_patterns(experiment.model))
+    trainable, rest = split_params(drawn, frozen_patterns(experiment.model))
     real = init_state(trainable, make_optimizer(experiment.optimizer, 10), mesh)
     same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype) and a.sharding.is_equivalent_to(b.sharding, a.ndim)
     assert jax.tree.all(jax.tree.map(same, real, state)) and jax.tree.all(jax.tree.map(same, rest, frozen))

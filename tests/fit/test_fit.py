@@ -21,11 +21,11 @@ from gpmjax.hub import load_preference_model
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.loop import Loop, StopRequest, TrainingDiverged
-from gpmjax.train.metrics import read_metrics
+from gpmjax.train.metrics import metric_lines
 
 
 def losses(workdir):
-    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+    return {line["step"]: line["loss"] for line in metric_lines(workdir) if "loss" in line}
 
 
 def saved_params(workdir, config):
@@ -108,7 +108,7 @@ def test_best_checkpoint_outlives_newer_ones(config, tmp_path):
     config.eval_every, config.checkpoint.keep, config.checkpoint.metric = 2, 1, "nll"
     summary = fit(config, tmp_path, held_out)
     evaluations = {
-        line["step"]: next(iter(line["eval"].values()))["nll"] for line in read_metrics(tmp_path) if "eval" in line
+        line["step"]: next(iter(line["eval"].values()))["nll"] for line in metric_lines(tmp_path) if "eval" in line
     }
     assert summary["best_step"] == min(evaluations, key=lambda step: (evaluations[step], -step))
     kept = {int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()}
@@ -158,7 +158,7 @@ def test_a_work_directory_in_use_is_refused_before_anything_is_read(config, tmp_
 
 def test_what_is_cut_is_said(config, tmp_path, caplog):
     config.data.max_length = 40
-    report = fitting.read(config, tmp_path, held_out, StopRequest()).data.train.report
+    report = fitting.read_inputs(config, tmp_path, held_out, StopRequest()).data.train.report
     assert 0 < report.sequences_cut <= report.responses and report.tokens_cut
     said = f"{report.sequences_cut} of {report.responses} sequences lost {report.tokens_cut} tokens"
     assert [said in line for line in caplog.messages if "max_length=40" in line] == [
@@ -180,7 +180,7 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
     run, before = tmp_path / "run", copy.deepcopy(config)
     fit(config, run, held_out)
     record = json.loads(record_file(run).read_text(encoding="utf-8"))
-    assert record["model"]["base"] == fitting.read(config, run, held_out, StopRequest()).backbone.fingerprint()
+    assert record["model"]["base"] == fitting.read_inputs(config, run, held_out, StopRequest()).backbone.fingerprint()
     refused = {
         "optimizer.learning_rate=0.003, this config has 0.01": lambda c: setattr(c.optimizer, "learning_rate", 0.01),
         "optimizer.steps=12, this config has 13": lambda c: setattr(c, "steps", 13),
@@ -226,17 +226,17 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
 
 def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_path, monkeypatch):
     config.model.backbone, config.eval_every, config.checkpoint.keep = "frozen", 6, 3
-    evaluate = fitting.evaluate
+    evaluate = fitting.evaluate_sets
 
     def interrupted(*given):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(*given)
 
     def evaluations():
-        return [line["step"] for line in read_metrics(tmp_path) if "eval" in line]
+        return [line["step"] for line in metric_lines(tmp_path) if "eval" in line]
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "evaluate", interrupted)
+        patch.setattr(fitting, "evaluate_sets", interrupted)
         summary = fit(config, tmp_path, held_out)
         assert (summary["status"], summary["step"]) == ("interrupted", 6)
         again = fit(config, tmp_path, held_out)  # while it makes up for the evaluation that was broken off
@@ -246,14 +246,14 @@ def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_p
         return (interrupted if evaluations() else evaluate)(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(fitting, "evaluate", interrupted_at_last)
+        patch.setattr(fitting, "evaluate_sets", interrupted_at_last)
         summary = fit(config, tmp_path, held_out)
         assert (summary["status"], summary["step"]) == ("interrupted", 12)
     assert fit(config, tmp_path, held_out)["status"] == "finished"
     assert evaluations() == [6, 12]
     with Checkpoints(tmp_path / "checkpoints", config.checkpoint) as checkpoints:
         assert checkpoints.metrics(6) is not None and checkpoints.metrics(12) is not None
-    monkeypatch.setattr(fitting, "evaluate", interrupted)
+    monkeypatch.setattr(fitting, "evaluate_sets", interrupted)
     summary = fit(config, tmp_path, held_out)  # a finished run, evaluated again for its summary
     assert (summary["status"], summary["step"]) == ("interrupted", 12)
 
@@ -289,7 +289,7 @@ def test_sequences_are_trained_as_the_config_declares(config, tmp_path):
     runs = []
     for count in (2, -1):
         config.model.bos_tokens = count
-        runs.append(fitting.read(config, tmp_path, held_out, StopRequest()))
+        runs.append(fitting.read_inputs(config, tmp_path, held_out, StopRequest()))
     two, written = (run.data.sources[0][0] for run in runs)
     assert list(two.prompt) == [written.prompt[0], *written.prompt]
     assert set(group_keys(two)).isdisjoint(group_keys(written)) and runs[0].backbone.model.spec.bos_tokens == 2

@@ -18,7 +18,7 @@ from gpmjax.models.presets import PRESETS
 from gpmjax.models.scores import PairwiseOutput
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, put_batch
-from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge, schedule, split
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, merge_params, schedule, split_params
 from gpmjax.train.state import TrainState, init_state
 from gpmjax.train.step import make_step
 
@@ -123,8 +123,8 @@ def test_what_weighs_is_a_comparison_or_a_chosen_response_that_is_read(batch):
 def test_split_and_merge_are_inverse_and_lora_trains_adapters_and_heads(params):
     adapters = {"layers": {"attention": {"q": {"lora_a": np.ones((2, 3, 1)), "lora_b": np.ones((2, 1, 3))}}}}
     tree = {"decoder": {**params["decoder"], **adapters}, "heads": params["heads"]}
-    trainable, frozen = split(tree, [ALL_BUT_ADAPTERS])
-    assert jax.tree.structure(merge(trainable, frozen)) == jax.tree.structure(tree)
+    trainable, frozen = split_params(tree, [ALL_BUT_ADAPTERS])
+    assert jax.tree.structure(merge_params(trainable, frozen)) == jax.tree.structure(tree)
     assert jax.tree.structure(trainable) == jax.tree.structure({"decoder": adapters, "heads": params["heads"]})
 
 

@@ -7,7 +7,7 @@ from gpmjax.config.judge import JudgeConfig
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
 from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
-from gpmjax.train.metrics import read_metrics
+from gpmjax.train.metrics import metric_lines
 
 PAIRWISE = dict(kind="pairwise", dim=1, gate="none", normalise="none", tau=1.0, question="candidates")
 VERIFIER = dict(
@@ -30,7 +30,7 @@ def asking(config):
 
 
 def first_and_last_loss(workdir):
-    losses = [line["loss"] for line in read_metrics(workdir) if "loss" in line]
+    losses = [line["loss"] for line in metric_lines(workdir) if "loss" in line]
     return losses[0], losses[-1]
 
 

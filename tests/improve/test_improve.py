@@ -21,7 +21,7 @@ from gpmjax.improve.policy_run import PolicyRun
 from gpmjax.improve.signals import Scored, Signals
 from gpmjax.owner import InUse, owned_directory
 from gpmjax.sampling.rollout import RolloutFailed
-from gpmjax.train.metrics import read_metrics
+from gpmjax.train.metrics import metric_lines
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     np.testing.assert_array_equal(matrix, -matrix.T)
     np.testing.assert_allclose(scores[0]["win_rate"], (1 / (1 + np.exp(-matrix))).mean(axis=1), rtol=1e-5)
 
-    first = read_metrics(run / "iteration-1" / "train")[0]
+    first = metric_lines(run / "iteration-1" / "train")[0]
     # Before its first step the policy is the one that was sampled; nothing has moved.
     np.testing.assert_allclose([first["kl_k1"], first["kl_k3"], first["kl_base_k1"]], 0, atol=1e-4)
-    second = read_metrics(run / "iteration-2" / "train")[0]
+    second = metric_lines(run / "iteration-2" / "train")[0]
     np.testing.assert_allclose(second["kl_k1"], 0, atol=1e-4)
     assert abs(second["kl_base_k1"]) > 1e-3
     assert not (run / "iteration-1" / "train" / "checkpoints").exists()

@@ -1,7 +1,7 @@
 """Every method, from the stages' rows to the loss and its slope, against the papers' formulas written in numpy.
 
 The wiring is the library's own: rows of samples, scores and log-probabilities → `scored_samples` → `signals` →
-`training_examples` → `assemble_policy` → `batch_loss`. The policy alone is replaced, by a table of one log-probability a
+`training_examples` → `assemble_policy` → `policy_batch_loss`. The policy alone is replaced, by a table of one log-probability a
 token id, so that the formulas below can be evaluated, and differentiated, without the library. To add a method, add its
 formula to `FORMULAS` and its options to `CASES`.
 """
@@ -281,9 +281,9 @@ def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
         return jnp.where(batch.mask, params[ids].reshape(batch.mask.shape), 0.0)
 
     monkeypatch.setattr(policy_step, "response_logprobs", response_logprobs)
-    totals = policy_step.batch_totals(batch, config)
+    totals = policy_step.policy_batch_totals(batch, config)
     tightening = options["tightening"]
-    share = lambda level: policy_step.batch_loss(None, level, batch, totals, config, tightening)
+    share = lambda level: policy_step.policy_batch_loss(None, level, batch, totals, config, tightening)
     (loss, metrics), gradient = jax.value_and_grad(share, has_aux=True)(jnp.asarray(LEVEL, jnp.float32))
 
     def formula(level):

@@ -10,11 +10,17 @@ from gpmjax.config import load_config
 from gpmjax.config.improve import METHODS, PAIRWISE, ImproveConfig, PolicyLossConfig
 from gpmjax.improve.batch import PolicyShape, assemble_policy, fit_policy_shape
 from gpmjax.improve.signals import Scored, block_drift, response_facts, signals
-from gpmjax.improve.step import batch_loss, batch_totals, make_policy_step, response_logprobs, response_losses
+from gpmjax.improve.step import (
+    make_policy_step,
+    policy_batch_loss,
+    policy_batch_totals,
+    response_logprobs,
+    response_losses,
+)
 from gpmjax.models.config import DecoderConfig
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.transformer import Decoder, sequence_layout
-from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split
+from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split_params
 from gpmjax.train.state import TrainState
 
 MODEL = Decoder(DecoderConfig(vocab_size=256, hidden_size=16, num_layers=1, num_heads=2, mlp_size=16))
@@ -93,7 +99,7 @@ def test_a_response_that_weighs_nothing_may_be_left_out(params, example):
 
     def loss(kept):
         batch = assemble_policy([kept], PolicyShape(1, 64, 3, 16))
-        return batch_loss(MODEL, params, batch, batch_totals(batch, config), config, 1.0)[0]
+        return policy_batch_loss(MODEL, params, batch, policy_batch_totals(batch, config), config, 1.0)[0]
 
     np.testing.assert_allclose(loss(whole), loss(whole.keep(np.array([0, 2]))), rtol=1e-5)
 
@@ -146,7 +152,7 @@ def test_every_config_is_valid_and_its_step_has_the_right_shapes(name):
     ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
     init = lambda key, tokens: model.init(key, tokens, sequence_layout(jnp.full(1, 8), 8))["params"]
     params = {"decoder": jax.eval_shape(init, jax.random.key(0), ints(1, 8))}
-    trainable, frozen = split(params, frozen_patterns(config.policy))
+    trainable, frozen = split_params(params, frozen_patterns(config.policy))
     rows, count, length = config.batch, config.rollout.responses, config.rollout.max_new_tokens
     shape = PolicyShape(rows, config.prompts.max_length + count * length, count, length)
     batch = jax.tree.map(

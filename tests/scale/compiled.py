@@ -23,7 +23,7 @@ from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
-from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split_params
 from gpmjax.train.state import TrainState, jit_step, state_shardings
 
 # No two sizes are alike, so that a shape tells what it is of.
@@ -61,7 +61,7 @@ def compile_step(mesh, lora=None, freeze=(), lm=0.0) -> str:
     batch = shaped_batch(mesh)
     blank = lambda shapes: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     params = jax.eval_shape(lambda key: model.init(key, blank(batch))["params"], jax.random.key(0))
-    trainable, frozen = split(params, freeze)
+    trainable, frozen = split_params(params, freeze)
     optimizer = make_optimizer(OptimizerConfig(), 10)
     state = TrainState(jax.ShapeDtypeStruct((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
     placed = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -14,7 +14,7 @@ from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.train.flops import dense_work, effort, hardware_flops, model_costs, needed_work
-from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split_params
 from gpmjax.train.state import TrainState
 
 CONFIG = dict(vocab_size=64, hidden_size=16, num_layers=3, num_heads=4, num_kv_heads=2, mlp_size=24)
@@ -87,7 +87,7 @@ def test_hardware_flops_are_the_traced_steps_products(fields, spec, runtime, fre
     config = DecoderConfig(**CONFIG, **fields)
     model, batch = PreferenceModel(config, spec, runtime), tokens()
     params = jax.eval_shape(lambda key: model.init(key, batch)["params"], jax.random.key(0))
-    trainable, frozen = split(params, freeze)
+    trainable, frozen = split_params(params, freeze)
     optimizer = make_optimizer(OptimizerConfig(name="sgd", clip_norm=0.0), 10)
     state = TrainState(jnp.zeros((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
     step = make_train_step(model, optimizer, LossConfig(lm_coefficient=lm))

@@ -12,7 +12,7 @@ from gpmjax.models.config import DecoderConfig, LoRA, Runtime
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh, path_name, put_batch, row_share, sharding_for, tree_shardings
-from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split
+from gpmjax.train.optimizer import ALL_BUT_ADAPTERS, make_optimizer, split_params
 from gpmjax.train.state import init_state, state_shardings
 
 
@@ -128,7 +128,7 @@ def one_row():
 )
 def test_frozen_parameters_are_split_too_and_have_no_optimiser_state(lora, freeze, trained):
     mesh = make_mesh(fsdp=4, tensor=2)
-    ours, theirs = split(shapes(lora), freeze)
+    ours, theirs = split_params(shapes(lora), freeze)
     state = jax.eval_shape(lambda params: make_optimizer(OptimizerConfig(), 10).init(params), ours)
     moments = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)}
     paths = {path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(ours)}

@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from gpmjax.hub import load_preference_model
-from gpmjax.train.metrics import read_metrics
+from gpmjax.train.metrics import metric_lines
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -87,7 +87,7 @@ def run(tokenizer_directory, pairs_file, tmp_path_factory):
 
 
 def losses(workdir):
-    return {line["step"]: line["loss"] for line in read_metrics(workdir) if "loss" in line}
+    return {line["step"]: line["loss"] for line in metric_lines(workdir) if "loss" in line}
 
 
 def summary(workdir):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest
-from gpmjax.train.metrics import MetricsWriter, read_metrics
+from gpmjax.train.metrics import MetricsWriter, metric_lines
 from gpmjax.train.speed import Speed
 from gpmjax.train.state import TrainState
 
@@ -87,6 +87,6 @@ def test_saves_and_evaluations_leave_no_trace_in_the_speed(clock, tmp_path, disp
     loop = Loop(hooks, plan, writer, StopRequest())
     loop.run(TrainState(jnp.zeros((), jnp.int32), {}, {}))
     writer.close()
-    speeds = [line["tokens_per_second"] for line in read_metrics(tmp_path) if "loss" in line]
+    speeds = [line["tokens_per_second"] for line in metric_lines(tmp_path) if "loss" in line]
     assert speeds == [5.0] * 9
     assert loop.speed.summary() == {"tokens_per_second": 5.0} and loop.speed.trained_units == 90

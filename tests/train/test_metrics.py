@@ -7,7 +7,7 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from gpmjax import files
-from gpmjax.train.metrics import MetricsWriter, read_metrics
+from gpmjax.train.metrics import MetricsWriter, metric_lines
 from gpmjax.train.tensorboard import TensorBoard
 
 
@@ -37,7 +37,7 @@ def test_lines_of_steps_to_come_again_are_dropped_and_tensorboard_has_the_same_n
     resumed = MetricsWriter(tmp_path, resumed_step=2)
     resumed.write(3, {"loss": 0.25})
     resumed.close()
-    assert [(line["step"], line["loss"]) for line in read_metrics(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    assert [(line["step"], line["loss"]) for line in metric_lines(tmp_path)] == [(1, 1.0), (2, 0.5), (3, 0.25)]
 
 
 def test_a_kill_while_lines_are_dropped_loses_none(tmp_path, monkeypatch):
@@ -52,13 +52,13 @@ def test_a_kill_while_lines_are_dropped_loses_none(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "replace", killed)
     with pytest.raises(SystemExit):
         MetricsWriter(tmp_path, resumed_step=1)
-    assert len(read_metrics(tmp_path)) == 1
+    assert len(metric_lines(tmp_path)) == 1
 
 
 def test_a_garbled_line_is_left_out_by_name(tmp_path, caplog):
     (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n[]\n{"step": "x"}\n{"step": 2}\n')
     MetricsWriter(tmp_path, resumed_step=2).close()
-    assert [line["step"] for line in read_metrics(tmp_path)] == [1, 2]
+    assert [line["step"] for line in metric_lines(tmp_path)] == [1, 2]
     assert [f"metrics.jsonl:{n}: garbled line" in caplog.text for n in (1, 2, 3, 4, 5)] == [
         False,
         True,
@@ -93,5 +93,5 @@ def test_a_metrics_file_that_cannot_grow_stops_the_run_by_name_and_keeps_whole_l
         for step in range(1, 1000):
             writer.write(step, {"loss": 1.0})
     writer.close()
-    steps = [line["step"] for line in read_metrics(tmp_path)]
+    steps = [line["step"] for line in metric_lines(tmp_path)]
     assert len(steps) > 10 and steps == list(range(1, len(steps) + 1))
