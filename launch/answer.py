@@ -4,9 +4,9 @@
     python launch/answer.py --model=runs/gpo/policy --questions=question.jsonl --generator=gpo --out=gpo.jsonl
     python launch/answer.py --model=DIR --endpoint=http://localhost:8000/v1 --endpoint_model=gpo --instructions=…
 
-Answers are drawn here, or by a server (vLLM, SGLang) that holds the policy, whose tokenizer --model then names. They go to
-OUT.rows.jsonl as they come, and whole, in the benchmark's format, to OUT at the end; the same command goes on where an
-interrupted one stopped.
+Answers are drawn here, or by a server (vLLM, SGLang) that holds the policy, whose tokenizer --model then names. They go
+to OUT.rows.jsonl as they come, and whole, in the benchmark's format, to OUT at the end; the same command goes on where
+an interrupted one stopped.
 """
 
 import sys
@@ -17,7 +17,7 @@ from absl import app, flags, logging
 
 from gpmjax import hub
 from gpmjax.data.chat import TEMPLATES, ChatFormat
-from gpmjax.evals.policies.answering import Said, Task, answer, tasks_identity
+from gpmjax.evals.policies.answering import Task, TurnReply, answer, tasks_identity
 from gpmjax.evals.policies.mt_bench import answer_record, read_questions
 from gpmjax.evals.policies.outputs import read_instructions, write_records
 from gpmjax.evals.result_files import rows_path
@@ -60,7 +60,7 @@ class Benchmark(NamedTuple):
     """What is asked, and what an answer to it looks like."""
 
     tasks: list[Task]
-    records: Callable[[list[tuple[Said, ...]], str], list[dict]]
+    records: Callable[[list[tuple[TurnReply, ...]], str], list[dict]]
     """From the replies, and the policy's name."""
     malformed: list[str]
 

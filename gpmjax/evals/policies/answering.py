@@ -1,5 +1,4 @@
-"""A policy answers a benchmark's questions, of one turn or several; what it has said is on disk and is not drawn
-again."""
+"""A policy answers a benchmark's questions, of one turn or several. Answers on disk are not drawn again."""
 
 import dataclasses
 import hashlib
@@ -14,59 +13,58 @@ from gpmjax.sampling.endpoint import HttpRollout
 from gpmjax.sampling.rollout import LocalRollout, Prompt, RolloutFailed, Rollouts
 
 CHUNK = 32
-"""Prompts that are answered together, and written down together."""
+"""Number of prompts that are answered and written together."""
 
 
 class Task(NamedTuple):
-    """What a user says, turn by turn."""
+    """A user's turns, and the temperature they are answered at."""
 
     turns: tuple[str, ...]
     temperature: float
     where: str
 
 
-class Said(NamedTuple):
+class TurnReply(NamedTuple):
     """A policy's reply to one turn."""
 
     text: str
     stopped: bool
-    """False where it ran into ``max_new_tokens``."""
+    """False where the reply was cut at ``max_new_tokens``."""
     seconds: float
-    """Since 1970, when it was drawn."""
+    """The time it was drawn, in seconds since 1970."""
 
 
 def tasks_identity(tasks: Sequence[Task]) -> str:
-    """A name for tasks, by all that a policy is shown of them."""
-    shown = json.dumps([[task.turns, task.temperature] for task in tasks])
-    return hashlib.sha256(shown.encode()).hexdigest()[:32]
+    """A digest of the tasks' turns and temperatures."""
+    text = json.dumps([[task.turns, task.temperature] for task in tasks])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def answer(
     tasks: Sequence[Task], rollout: LocalRollout | HttpRollout, seed: int, path: str, identity: Mapping[str, Any]
-) -> list[tuple[Said, ...]]:
-    """Each task's replies, one a turn, each turn seeing the replies before it.
+) -> list[tuple[TurnReply, ...]]:
+    """Each task's replies, one per turn. A turn's prompt holds the turns and replies before it.
 
     Args:
-      rollout: of one sample a prompt; its temperature is set to each task's.
-      seed: a reply depends on it, on the task's place and on the turn, not on what else is drawn.
-      path: where replies go as they come, see `report.RowsFile`; those that are there, of the same ``identity``, are
-        kept.
+      rollout: draws one sample per prompt; its temperature is set to each task's.
+      seed: a reply depends on the seed, the task's index and the turn, and on nothing else that is drawn.
+      path: file of the replies, see `result_files.RowsFile`; replies of the same ``identity`` in it are kept.
 
     Raises:
-      RolloutFailed: a server gave up; what it had answered is kept.
+      RolloutFailed: a server gave up; its earlier answers are kept.
       ValueError: a prompt that cannot be answered.
     """
     with RowsFile(path, identity) as file:
-        said = {(record["row"], record["turn"]): _said(record) for record in file.kept}
+        replies = {(record["row"], record["turn"]): _reply(record) for record in file.kept}
         for turn in range(max(len(task.turns) for task in tasks)):
-            waiting = [n for n, task in enumerate(tasks) if turn < len(task.turns) and (n, turn) not in said]
-            # One rollout has one temperature.
+            waiting = [n for n, task in enumerate(tasks) if turn < len(task.turns) and (n, turn) not in replies]
+            # A rollout has one temperature.
             for temperature in sorted({tasks[n].temperature for n in waiting}):
                 same = [n for n in waiting if tasks[n].temperature == temperature]
                 at = dataclasses.replace(rollout, plan=dataclasses.replace(rollout.plan, temperature=temperature))
                 for start in range(0, len(same), CHUNK):
                     chunk = same[start : start + CHUNK]
-                    prompts = [_conversation(tasks[n], [said[n, t].text for t in range(turn)]) for n in chunk]
+                    prompts = [_conversation(tasks[n], [replies[n, t].text for t in range(turn)]) for n in chunk]
                     ids = [n * len(tasks[n].turns) + turn for n in chunk]
                     for place, drawn in _draw(at, prompts, seed, ids, tasks[chunk[0]].where):
                         record = {
@@ -77,14 +75,14 @@ def answer(
                             "seconds": time.time(),
                         }
                         file.write(record)
-                        said[chunk[place], turn] = _said(record)
-    return [tuple(said[n, turn] for turn in range(len(task.turns))) for n, task in enumerate(tasks)]
+                        replies[chunk[place], turn] = _reply(record)
+    return [tuple(replies[n, turn] for turn in range(len(task.turns))) for n, task in enumerate(tasks)]
 
 
 def _draw(
     rollout: LocalRollout | HttpRollout, prompts: Sequence[Prompt], seed: int, ids: Sequence[int], where: str
 ) -> Iterator[tuple[int, Rollouts]]:
-    """(place, rollouts) of each prompt that is answered, before any failure of another is raised."""
+    """(place, rollouts) of each answered prompt. The failure of another prompt is raised after them."""
     try:
         yield from enumerate(rollout(prompts, seed, ids))
     except RolloutFailed as failure:
@@ -101,5 +99,5 @@ def _conversation(task: Task, replies: Sequence[str]) -> Prompt:
     return (*messages, Message("user", task.turns[len(replies)]))
 
 
-def _said(record: Mapping[str, Any]) -> Said:
-    return Said(record["text"], record["stopped"], record["seconds"])
+def _reply(record: Mapping[str, Any]) -> TurnReply:
+    return TurnReply(record["text"], record["stopped"], record["seconds"])

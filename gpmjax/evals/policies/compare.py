@@ -1,8 +1,8 @@
-"""Policies against a reference: answers and a judge in, a summary out.
+"""Compares policies' answers with a reference's by a judge, and summarises the verdicts.
 
-The judge sees each instruction with two responses, the policy's and the reference's, and is any
+The judge sees each instruction with two responses, the policy's and the reference's. It is any
 `gpmjax.judges.judge.Judge`: a preference model, or a chat model behind a server. A preference model's verdicts are kept
-as records, a chat model's answers in its cache, so the same call goes on where an interrupted one stopped.
+as records, a chat model's answers in its cache, so the same call resumes an interrupted one.
 """
 
 import hashlib
@@ -29,26 +29,26 @@ from gpmjax.progress import track
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """Whose answers are compared, and what else is known of the instructions."""
+    """The answers to compare, and further data of the instructions."""
 
     outputs: tuple[str, ...]
-    """Files of answers, one a policy; see `outputs.read_outputs`."""
+    """Files of answers, one per policy; see `outputs.read_outputs`."""
     reference: str
-    """The file of answers that all are compared with, in the benchmark's order."""
+    """The file of the reference's answers, in the benchmark's order."""
     difficulty: str = ""
-    """See `length_controlled.read_difficulty`; without it the length-controlled model has no such term."""
+    """File of instruction difficulties, see `length_controlled.read_difficulty`; empty: the model has no such term."""
     tokenizer: str = ""
-    """Anything `gpmjax.hub.load_tokenizer` opens; without it lengths are in characters alone."""
+    """Anything `gpmjax.hub.load_tokenizer` opens; empty: lengths are in characters alone."""
 
 
 def compare(plan: ComparePlan, judge: Judge, out: str | Path) -> list[dict[str, Any]]:
     """Figures of each policy, in the order of the plan; see `figures`.
 
-    Records go beside ``out``, as `records_path` says, each as soon as it is known.
+    Records are written to `records_path`, beside ``out``, one by one.
 
     Raises:
-      FileNotFoundError, ValueError: one line naming file, row or field.
-      OSError: a server gave up; what it had answered is kept.
+      FileNotFoundError, ValueError: one line naming the file, row or field.
+      OSError: a server gave up; its earlier answers are kept.
     """
     reference, policies = read_outputs(plan.reference), [read_outputs(source) for source in plan.outputs]
     paths = [records_path(out, policy.generator) for policy in policies]
@@ -76,7 +76,7 @@ def compare(plan: ComparePlan, judge: Judge, out: str | Path) -> list[dict[str, 
 
 
 def records_path(out: str | Path, name: str) -> Path:
-    """Where what is known of one policy goes.
+    """The file of one policy's records.
 
     >>> str(records_path("runs/compare.json", "me/gpm 2"))
     'runs/compare.me-gpm-2.rows.jsonl'
@@ -85,9 +85,8 @@ def records_path(out: str | Path, name: str) -> Path:
 
 
 def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict[str, Any]]:
-    """`judging.group_record` of each group, in order, on disk as they come; those that ``path`` holds already are
-    kept."""
-    # A chat model's answers are in its cache. It is asked for all of them, so that all are counted.
+    """`judge.group_record` of each group, in order, written to ``path`` one by one; earlier records there are kept."""
+    # A chat model's answers are in its cache. The model is asked for all of them, so that all are counted.
     identity = None if isinstance(judge, ChatJudge) else {**judge.identity, "groups": _texts_identity(groups)}
     with RowsFile(path, identity) as file:
         records = list(file.kept)
@@ -102,14 +101,18 @@ def judge_groups(judge: Judge, groups: Sequence[Group], path: Path) -> list[dict
 def figures(
     matched: Matched, records: Sequence[Mapping[str, Any]], difficulty: Difficulty | None = None
 ) -> dict[str, Any]:
-    """JSON-ready: ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see
-    `length_controlled.length_controlled`; None for fewer than ten verdicts, and then ``no_length_controlled`` says so)
-    and ``by`` data set. Raises ValueError when no verdict is readable.
+    """JSON-ready figures of one policy.
+
+    Returns:
+      ``win_rate`` (see `win_rate.win_rate`), ``length_controlled`` (see `length_controlled.length_controlled`; None for
+      fewer than ten verdicts, with the reason in ``no_length_controlled``), and win rates ``by`` data set.
+    Raises:
+      ValueError: no verdict is readable.
     """
     shares = np.array([preference(record_scores(record), record["tau"]) for record in records])
     readable = ~np.isnan(shares)
     if not readable.any():
-        raise ValueError(f"{matched.groups[0].where}: neither its verdict nor any other of {len(records)} can be read")
+        raise ValueError(f"{matched.groups[0].where}: none of the {len(records)} verdicts can be read")
     answers, references = ([len(group.responses[side]) for group in matched.groups] for side in (0, 1))
     parts = np.array([str(group.tags.get("dataset", "")) for group in matched.groups])
     datasets = sorted({part for part in parts[readable] if part})
@@ -127,23 +130,23 @@ def figures(
 
 
 def _lengths(groups: Sequence[Group], tokenizer: Any) -> dict[str, Any]:
-    """Mean lengths of the policy's answers and the reference's, in characters, and in tokens if there is a
-    tokenizer."""
+    """Mean lengths of the policy's and the reference's answers, in characters and, with a tokenizer, in tokens."""
     sides = {"policy": 0, "reference": 1}
     texts = {name: [group.responses[side] for group in groups] for name, side in sides.items()}
     measured = {"characters": {name: mean_figures([len(text) for text in several]) for name, several in texts.items()}}
     if tokenizer is not None:
-        tokens = lambda several: tokenizer(several, add_special_tokens=False, verbose=False)["input_ids"]
-        measured["tokens"] = {
-            name: mean_figures([len(ids) for ids in tokens(several)]) for name, several in texts.items()
+        tokens = {
+            name: tokenizer(several, add_special_tokens=False, verbose=False)["input_ids"]
+            for name, several in texts.items()
         }
+        measured["tokens"] = {name: mean_figures([len(ids) for ids in each]) for name, each in tokens.items()}
     return measured
 
 
 def _rows(
     policy: Outputs, reference: Outputs, matched: Matched, records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """How many rows were read and compared, and which could not be."""
+    """Counts of the rows that were read and compared, and places of those that could not be."""
     unreadable = [r["source"] for r in records if np.isnan(preference(record_scores(r), r["tau"]))]
     kinds = {
         "malformed": policy.malformed + reference.malformed,
@@ -160,5 +163,5 @@ def _rows(
 
 
 def _texts_identity(groups: Sequence[Group]) -> str:
-    shown = json.dumps([[group.prompt, group.responses] for group in groups])
-    return hashlib.sha256(shown.encode()).hexdigest()[:32]
+    text = json.dumps([[group.prompt, group.responses] for group in groups])
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -1,6 +1,6 @@
 """MT-Bench by grading: a chat model rates each turn of each answer from 1 to 10.
 
-Turn 2 is rated with the whole conversation before it. Questions of mathematics, reasoning and coding are rated beside a
+The rating of turn 2 sees the whole conversation. Questions of mathematics, reasoning and coding are rated beside a
 reference answer where there is one. Source: Zheng et al. 2023, arXiv 2306.05685, section 3.
 """
 
@@ -17,13 +17,13 @@ from gpmjax.judges.chat_endpoint import ChatEndpoint, ChatQuestion
 from gpmjax.judges.chat_prompts import RATING_TOKENS, rating_identity, rating_prompt, read_rating
 
 UNREADABLE = -1
-"""FastChat's score where there is none."""
+"""FastChat's score of a rating that cannot be read."""
 
 
 def grade(endpoint: ChatEndpoint, questions: Sequence[MTBenchQuestion], answers: Answers) -> list[dict[str, Any]]:
-    """Two records a question that has an answer, in FastChat's format for ratings and with ``category``.
+    """Two records per answered question, in FastChat's format for ratings, with ``category`` added.
 
-    Raises OSError when the server gives up; what it had answered is kept.
+    Raises OSError when the server gives up; its earlier answers are kept.
     """
     answered = [question for question in questions if question.id in answers.by_question]
     asked = [(question, turn) for question in answered for turn in range(1, TURNS + 1)]
@@ -50,11 +50,11 @@ def grade(endpoint: ChatEndpoint, questions: Sequence[MTBenchQuestion], answers:
 def grade_figures(
     records: Sequence[dict[str, Any]], questions: Sequence[MTBenchQuestion], answers: Answers
 ) -> dict[str, Any]:
-    """JSON-ready: ``first_turn``, ``second_turn`` and ``average``, each with ``interval``, ``by`` category, and what is
-    missing.
+    """JSON-ready: ``first_turn``, ``second_turn`` and ``average``, each with ``interval``, in total and ``by``
+    category.
 
-    The average is that of all ratings, as FastChat takes it; its interval resamples questions, whose two ratings go
-    together. A turn without any readable rating is None.
+    The average is over all ratings, as in FastChat. Its interval resamples questions with both of their ratings. A turn
+    without a readable rating is None. ``rows`` counts and names what is missing.
     """
     readable = [record for record in records if record["score"] != UNREADABLE]
     categories = dict.fromkeys(record["category"] for record in readable)
@@ -79,22 +79,25 @@ def grade_figures(
 
 
 def _turns(readable: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    scores = lambda turn: [record["score"] for record in readable if record["turn"] == turn]
+    first, second = ([record["score"] for record in readable if record["turn"] == turn] for turn in (1, 2))
     by_question: dict[Any, list[float]] = {}
     for record in readable:
         by_question.setdefault(record["question_id"], []).append(record["score"])
     sums, counts = (np.array([of(s) for s in by_question.values()], np.float64) for of in (sum, len))
-    average = lambda sums, counts: sums.sum() / counts.sum()
-    interval = bootstrap_interval([sums, counts], average, vectorized=False) if by_question else None
+    interval = bootstrap_interval([sums, counts], _average, vectorized=False) if by_question else None
     return {
-        "first_turn": mean_figures(scores(1)) if scores(1) else None,
-        "second_turn": mean_figures(scores(2)) if scores(2) else None,
-        "average": {"mean": float(average(sums, counts)), "interval": interval} if by_question else None,
+        "first_turn": mean_figures(first) if first else None,
+        "second_turn": mean_figures(second) if second else None,
+        "average": {"mean": float(_average(sums, counts)), "interval": interval} if by_question else None,
     }
+
+
+def _average(sums: np.ndarray, counts: np.ndarray) -> float:
+    return sums.sum() / counts.sum()
 
 
 def _prompt(question: MTBenchQuestion, replies: tuple[str, str], turn: int) -> str:
     conversation = []
-    for said, replied in list(zip(question.turns, replies, strict=True))[:turn]:
-        conversation += [Message("user", said), Message("assistant", replied)]
+    for asked, replied in list(zip(question.turns, replies, strict=True))[:turn]:
+        conversation += [Message("user", asked), Message("assistant", replied)]
     return rating_prompt(conversation, question.reference if question.category in REFERENCED else ())

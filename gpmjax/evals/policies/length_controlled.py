@@ -1,19 +1,21 @@
-"""The win rate that answers of the reference's length would have had: AlpacaEval 2.0's logistic model.
+"""The win rate that answers of the reference's length would have, by AlpacaEval 2.0's logistic model.
 
     logit P(policy ≻ reference) = θ + φ tanh(Δ/d) + ψ γ_x,    Δ = len(reference) − len(policy) in characters
 
-with d the standard deviation of Δ and γ_x how difficult instruction x is. The length-controlled win rate is the mean of
-σ(θ + ψ γ_x), the length term left out. Source: Dubois et al. 2024, arXiv 2404.04475; tatsu-lab/alpaca_eval,
+with d the standard deviation of Δ and γ_x the difficulty of instruction x. The length-controlled win rate is the mean
+of σ(θ + ψ γ_x), without the length term. Source: Dubois et al. 2024, arXiv 2404.04475; tatsu-lab/alpaca_eval,
 metrics/glm_winrate.py, "length_controlled_v1", whose signs these are.
 
-Fitted as there, by scikit-learn: L1 penalty (liblinear), no intercept but θ, its strength C the best of ten by
-five-fold cross-validation of the log loss; a preference of p is a win with weight p and a loss with weight 1 − p.
+The fit is theirs, by scikit-learn: an L1 penalty (liblinear), no intercept but θ, and the strength C that is the best
+of ten by five-fold cross-validation of the log loss. A preference of p is a win with weight p and a loss with weight 1
+− p.
 
-Their γ_x, and the *anchors* that they add with a weight of 0.1 (the reference against versions of itself told to be
-brief or verbose, which have no θ), come with AlpacaEval's data, df_gamed.csv. Where these are not given the model has
-fewer terms, and says so. It was made for 805 instructions: of a few dozen, the penalty that cross-validation chooses
-may leave no term at all, which makes 50 % of any policy; and where no answer is about as long as the reference's it
-extrapolates.
+Their γ_x are in AlpacaEval's data, df_gamed.csv, and so are *anchors*: comparisons of the reference with versions of
+itself that were told to be brief or verbose. Anchors have no θ and a weight of 0.1. Without this file the model has
+fewer terms, which ``formula`` shows.
+
+The model was made for 805 instructions. With a few dozen, cross-validation may choose a penalty that removes every
+term; every policy then has 50 %. Where no answer is about as long as the reference's, the model extrapolates.
 """
 
 import warnings
@@ -33,10 +35,10 @@ FOLDS = 5
 SEED = 123
 SLIVER = 1e-9
 MOST_STEPS = 100
-"""liblinear's own, which AlpacaEval leaves as it is. Losses of strong C's differ in the ninth digit, so the choice
-among them is AlpacaEval's only if each fit ends where theirs does."""
+"""liblinear's default, which AlpacaEval uses. Losses of large C's differ in the ninth digit, so C is AlpacaEval's only
+if each fit ends at the same step as theirs."""
 LEAST = 10
-"""Comparisons that a fit needs."""
+"""Number of comparisons that a fit needs."""
 
 
 class Anchors(NamedTuple):
@@ -45,13 +47,13 @@ class Anchors(NamedTuple):
     length: np.ndarray
     """[M] Δ/d."""
     difficulty: np.ndarray
-    """[M]."""
+    """[M] γ_x."""
     preference: np.ndarray
     """[M] in [0, 1]."""
 
 
 class Difficulty(NamedTuple):
-    """What AlpacaEval's own data add to the model."""
+    """AlpacaEval's data of the instructions: difficulties and anchors."""
 
     source: str
     of_place: dict[int, float]
@@ -59,7 +61,7 @@ class Difficulty(NamedTuple):
     anchors: Anchors | None
 
     def of(self, places: Sequence[int]) -> np.ndarray:
-        """[N] γ; ValueError for a place that the file has none for."""
+        """[N] γ of these places. Raises ValueError for a place that is not in the file."""
         missing = [place for place in places if place not in self.of_place]
         if missing:
             raise ValueError(
@@ -69,13 +71,17 @@ class Difficulty(NamedTuple):
 
 
 def read_difficulty(source: str) -> Difficulty:
-    """Columns ``index`` and ``instruction_difficulty``; with ``preference`` and ``std_delta_len``, as AlpacaEval's
-    df_gamed.csv has them, every row is an anchor.
+    """Reads a file with the columns ``index`` and ``instruction_difficulty``.
 
-    Raises FileNotFoundError, or ValueError naming file, row and field.
+    With ``preference`` and ``std_delta_len``, as in AlpacaEval's df_gamed.csv, every row is an anchor.
+
+    Raises FileNotFoundError, or ValueError naming the file, row and field.
     """
     rows = list(read_entries(source))
-    column = lambda name, **bounds: np.array([_number(row, name, **bounds) for row in rows])
+
+    def column(name: str, **bounds: float) -> np.ndarray:
+        return np.array([_number(row, name, **bounds) for row in rows])
+
     difficulty, places = column("instruction_difficulty"), column("index", low=0).astype(int)
     anchors = None
     if "std_delta_len" in rows[0].fields:
@@ -93,16 +99,17 @@ def length_controlled(
     """The length-controlled win rate of N comparisons.
 
     Args:
-      preferences: [N] P(policy ≻ reference); NaN where there is none: such a row is predicted, but not learned from.
+      preferences: [N] P(policy ≻ reference); a row with NaN is predicted but not used in the fit.
       lengths, reference_lengths: [N] characters of the answers.
       difficulty: [N] γ_x.
       anchors: see `Anchors`; they need ``difficulty``.
 
     Returns:
-      JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, C as chosen on
-      all of them); ``standard_error``, AlpacaEval's ``lc_standard_error``: that of the mean of the predicted
-      preferences, which says how much instructions differ in difficulty (0 without that term) and nothing of the fit,
-      so the interval is wider; ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (how many).
+      JSON-ready: ``win_rate`` and its ``interval`` in per cent (percentiles over resampled instructions, with the C
+      chosen on all of them); ``standard_error``, AlpacaEval's ``lc_standard_error``, which is that of the mean of the
+      predicted preferences: it measures differences in difficulty (0 without that term), not the uncertainty of the
+      fit, so the interval is wider; ``coefficients`` by term, ``formula``, ``strength`` (C) and ``anchors`` (their
+      number).
 
     Raises:
       ValueError: fewer than ten preferences, columns of unequal length, a preference outside [0, 1], anchors without
@@ -116,7 +123,7 @@ def length_controlled(
 
     def estimate(*drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         coefficients = _fit(*_training(drawn, anchors), strength)
-        # The length term left out.
+        # Without the length term.
         return 100 * special.expit(_design(drawn)[:, 1:] @ coefficients[1:]), coefficients
 
     predicted, coefficients = estimate(*columns)
@@ -143,11 +150,11 @@ def _check(columns: Sequence[np.ndarray], anchors: Anchors | None) -> None:
     if not np.all((preferences >= 0) & (preferences <= 1)):
         raise ValueError("preferences: must be in [0, 1], or NaN")
     if anchors is not None and len(columns) < 4:
-        raise ValueError("anchors are given without difficulty: their model has that term")
+        raise ValueError("anchors need difficulty, which is a term of their model")
 
 
 def _design(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """[N, 2 or 3]: length, difficulty if there is one, 1."""
+    """Features [N, 2 or 3]: length, difficulty if it is given, 1."""
     _, lengths, reference_lengths, *difficulty = columns
     delta = reference_lengths - lengths
     spread = delta.std(ddof=1)
@@ -156,7 +163,7 @@ def _design(columns: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _training(columns: Sequence[np.ndarray], anchors: Anchors | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features [M, 2 or 3], preferences [M] and weights [M] of the rows that are learned from, anchors first."""
+    """Features [M, 2 or 3], preferences [M] and weights [M] of the rows of the fit, anchors first."""
     known = ~np.isnan(columns[0])
     features, preferences, weights = _design(columns)[known], columns[0][known], np.ones(known.sum())
     if anchors is None:
@@ -184,8 +191,8 @@ def _fit(
         C=strength, l1_ratio=1.0, solver="liblinear", fit_intercept=False, random_state=seed, max_iter=MOST_STEPS
     )
     labels = np.repeat([1, 0], len(features))
-    # liblinear prints a complaint for every fit in which one side has no weight at all. Otherwise nothing is changed:
-    # its tolerance depends on how many rows have any weight.
+    # liblinear prints a warning for every fit in which one side has no weight at all, so that side gets a sliver. Other
+    # fits are not changed, because liblinear's tolerance depends on how many rows have a weight.
     if np.all(preferences == preferences[0]) and preferences[0] in (0.0, 1.0):
         preferences = np.clip(preferences, SLIVER, 1 - SLIVER)
     shares = np.concatenate([preferences * weights, (1 - preferences) * weights])
@@ -196,16 +203,16 @@ def _fit(
 
 
 def _best_strength(features: np.ndarray, preferences: np.ndarray, weights: np.ndarray) -> float:
-    """C with the least log loss on rows left out; the smallest of equals."""
+    """The C with the least log loss on held-out rows; the smallest of equals."""
     from sklearn.model_selection import GroupKFold
 
     rows = np.arange(len(features))
-    # Twice the rows, in groups of two, as AlpacaEval counts wins and losses: the folds are the same.
+    # Each row twice, in groups of two, like AlpacaEval's wins and losses, which makes the folds the same as theirs.
     folds = list(GroupKFold(FOLDS).split(np.tile(rows, 2), groups=np.tile(rows, 2)))
     losses = np.zeros(len(STRENGTHS))
     for train, test in folds:
         train, test = np.unique(train % len(rows)), np.unique(test % len(rows))
-        seed = np.random.RandomState(SEED)  # scikit-learn's cross-validation draws on from one strength to the next
+        seed = np.random.RandomState(SEED)  # one stream for all strengths, as in scikit-learn's cross-validation
         for n, strength in enumerate(STRENGTHS):
             logits = features[test] @ _fit(features[train], preferences[train], weights[train], strength, seed)
             loss = -(

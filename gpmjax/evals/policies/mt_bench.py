@@ -1,10 +1,10 @@
-"""MT-Bench's files, as FastChat has them, one JSON object a line.
+"""Reads and writes MT-Bench's files in FastChat's format, one JSON object per line.
 
     questions   question_id, category, turns [2], reference? [≤ 2], required_temperature?
     answers     question_id, answer_id, model_id, choices: [{index, turns [2]}], tstamp
     ratings     question_id, model, judge: [model, prompt], user_prompt, judgment, score, turn
 
-Of several choices the first is graded, as FastChat does. Source: Zheng et al. 2023, arXiv 2306.05685; lm-sys/FastChat,
+The first of several choices is graded, as in FastChat. Source: Zheng et al. 2023, arXiv 2306.05685; lm-sys/FastChat,
 fastchat/llm_judge.
 """
 
@@ -22,20 +22,20 @@ TEMPERATURES = {
     "writing": 0.7, "roleplay": 0.7, "stem": 0.1, "humanities": 0.1,
     "extraction": 0.0, "math": 0.0, "coding": 0.0, "reasoning": 0.0,
 }  # fmt: skip
-"""What each category is answered at."""
+"""Category → temperature that it is answered at."""
 OTHER_TEMPERATURE = 0.7
 
 
 class MTBenchQuestion(NamedTuple):
-    """A request and what follows it up."""
+    """A request and its follow-up."""
 
     id: int | str
     category: str
     turns: tuple[str, str]
     reference: tuple[str, ...]
-    """Good answers to the turns; fewer than two, or "", where there is none."""
+    """Reference answers to the turns; fewer than two, or "", where there is none."""
     temperature: float
-    """What FastChat answers it at."""
+    """The temperature that FastChat answers it at."""
     where: str
 
 
@@ -63,7 +63,7 @@ class Answers(NamedTuple):
 def read_questions(source: str) -> tuple[list[MTBenchQuestion], list[str]]:
     """Questions in their order, and a line for each malformed row.
 
-    Raises FileNotFoundError; ValueError for a file without a well-formed row or with one question twice.
+    Raises FileNotFoundError; ValueError for a file without a well-formed row or with a repeated question.
     """
     questions, malformed = read_each(source, _question)
     _refuse_twins((question.id, question.where) for question in questions)
@@ -87,7 +87,7 @@ def read_answers(source: str) -> Answers:
 
 
 def with_references(questions: Sequence[MTBenchQuestion], references: Answers) -> list[MTBenchQuestion]:
-    """Questions with the reference answers that a file has for them in place of their own."""
+    """Questions whose reference answers are replaced by those of a file, where it has them."""
     found = references.by_question
     return [q._replace(reference=found[q.id].turns) if q.id in found else q for q in questions]
 

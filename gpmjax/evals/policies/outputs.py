@@ -1,4 +1,4 @@
-"""AlpacaEval's files: one row an instruction, ``instruction, output, generator`` and perhaps ``dataset``.
+"""Reads AlpacaEval's files: one row per instruction, with ``instruction, output, generator`` and perhaps ``dataset``.
 
 Published files are one JSON array; JSON lines, csv and parquet are read as well (see `gpmjax.data.sources`). A row that
 lacks a field is named and counted, and a policy's answer is matched with the reference's by the text of the
@@ -17,7 +17,7 @@ from gpmjax.files import replacing, write_json
 
 T = TypeVar("T")
 
-# A summary names this many rows of a kind and counts the rest.
+# A summary names this many rows of a kind. It counts all of them.
 NAMED = 100
 
 
@@ -28,9 +28,9 @@ class Output(NamedTuple):
     output: str
     generator: str
     dataset: str
-    """Which part of the benchmark it belongs to; "" where a file does not say."""
+    """The part of the benchmark; "" where the file does not name it."""
     where: str
-    """File and row."""
+    """The file and row."""
 
 
 class Outputs(NamedTuple):
@@ -39,7 +39,7 @@ class Outputs(NamedTuple):
     source: str
     rows: list[Output]
     malformed: list[str]
-    """One line a row that could not be read, naming place and field."""
+    """One line per malformed row, naming its place and field."""
 
     @property
     def generator(self) -> str:
@@ -50,19 +50,19 @@ class Matched(NamedTuple):
     """A policy's answers beside a reference's."""
 
     groups: list[Group]
-    """Of two responses each: the policy's, the reference's. In the reference's order, and without comparisons."""
+    """Groups of two responses, the policy's and the reference's, in the reference's order and without comparisons."""
     places: list[int]
-    """Of each group, its instruction's place among the reference's rows."""
+    """Index of each group's instruction among the reference's rows."""
     unanswered: list[str]
-    """Where reference rows stand that the policy has no answer to."""
+    """Places of reference rows that the policy has no answer to."""
     unmatched: list[str]
-    """Where the policy's answers stand that the reference has none for."""
+    """Places of the policy's answers that the reference has no row for."""
 
 
 def read_each(source: str, parse: Callable[[Entry], T]) -> tuple[list[T], list[str]]:
     """Every row parsed, and a line for each that ``parse`` refused with FieldError.
 
-    Raises FileNotFoundError, or ValueError when no row is well-formed; the message holds the first row's fault.
+    Raises FileNotFoundError, or ValueError when no row is well-formed; the message has the first row's error.
     """
     parsed, malformed = [], []
     for row in read_entries(source):
@@ -76,7 +76,7 @@ def read_each(source: str, parse: Callable[[Entry], T]) -> tuple[list[T], list[s
 
 
 def read_outputs(source: str) -> Outputs:
-    """A policy's answers.
+    """Reads a policy's answers.
 
     Raises FileNotFoundError; ValueError for a file without a well-formed row, or with answers of several generators.
     """
@@ -90,8 +90,10 @@ def read_outputs(source: str) -> Outputs:
 
 
 def read_instructions(source: str) -> tuple[list[Output], list[str]]:
-    """The instructions of a file, with or without answers: ``output`` and ``generator`` are "". Malformed rows
-    apart."""
+    """The instructions of a file, and a line for each malformed row; ``output`` and ``generator`` are "".
+
+    The file may or may not have answers.
+    """
 
     def parse(row: Entry) -> Output:
         instruction = text_field(row, "instruction")
@@ -103,7 +105,8 @@ def read_instructions(source: str) -> tuple[list[Output], list[str]]:
 
 
 def write_records(path: str | Path, records: Sequence[Mapping[str, Any]]) -> None:
-    """Records as one JSON array, or as lines if the path ends in .jsonl; the file appears whole."""
+    """Writes records as one JSON array, or as lines if the path ends in .jsonl; the file appears whole or not at
+    all."""
     if Path(path).suffix == ".jsonl":
         with replacing(path) as partial:
             lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
@@ -113,7 +116,7 @@ def write_records(path: str | Path, records: Sequence[Mapping[str, Any]]) -> Non
 
 
 def match(outputs: Outputs, reference: Outputs) -> Matched:
-    """Answers to the same instruction side by side; the n-th of equal instructions goes with the n-th.
+    """Pairs answers to the same instruction; the n-th of equal instructions is paired with the n-th.
 
     Raises ValueError when the two files have no instruction in common.
     """
@@ -134,12 +137,12 @@ def match(outputs: Outputs, reference: Outputs) -> Matched:
 
 
 def named(places: Sequence[str]) -> dict[str, Any]:
-    """Rows of one kind for a summary, JSON-ready: how many, and where the first of them stand."""
+    """The count of rows of one kind and the places of the first of them, JSON-ready."""
     return {"count": len(places), "at": list(places[:NAMED])}
 
 
 def text_field(row: Entry, name: str) -> str:
-    """A field that must be a string, perhaps an empty one."""
+    """The value of a field that must be a string and may be empty."""
     value = row.fields.get(name)
     if not isinstance(value, str):
         raise FieldError(row.where, name, "missing" if value is None else f"must be a string, is {kind(value)}")

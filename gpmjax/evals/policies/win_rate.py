@@ -1,4 +1,4 @@
-"""Win rate: how often a policy's answer is preferred to the reference's, as AlpacaEval counts it."""
+"""Win rate of a policy's answers against the reference's, as AlpacaEval counts it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,17 +8,17 @@ from scipy import special
 
 from gpmjax.evals.intervals import fraction_interval, mean_figures
 
-# What a float32 judge's rounding can make of a tie.
+# A preference this close to ½ is a tie, since a float32 judge rounds.
 TIE = 1e-5
 
 
 def preference(scores: np.ndarray, tau: float) -> float:
-    """P(policy ≻ reference) ∈ [0, 1] from a judge's scores [2, 2] of (policy, reference), both orders having equal say:
+    """P(policy ≻ reference) in [0, 1], from a judge's scores [2, 2] of (policy, reference), as the mean of both orders.
 
-    ½ [σ(s₀₁/τ) + 1 − σ(s₁₀/τ)], which is σ(s₀₁/τ) for a skew-symmetric judge. NaN when either order has no verdict: one
-    alone would bring back what the judge thinks of whoever comes first.
+    It is ½ [σ(s₀₁/τ) + 1 − σ(s₁₀/τ)], which is σ(s₀₁/τ) for a skew-symmetric judge. It is NaN when either order has no
+    verdict, since one order alone would have position bias.
 
-    >>> preference(np.array([[0.0, 40.0], [40.0, 0.0]]), 1.0)  # always whoever comes first
+    >>> preference(np.array([[0.0, 40.0], [40.0, 0.0]]), 1.0)  # a judge that always prefers the first response
     0.5
     """
     forth, back = special.expit(np.asarray([scores[0, 1], scores[1, 0]], np.float64) / tau)
@@ -26,13 +26,16 @@ def preference(scores: np.ndarray, tau: float) -> float:
 
 
 def win_rate(preferences: Sequence[float]) -> dict[str, Any]:
-    """Figures of N preferences in [0, 1], JSON-ready: ``win_rate``, ``standard_error`` (None for N = 1), ``interval``
-    and ``discrete_win_rate``, all in per cent, and ``wins``, ``ties``, ``losses``, ``comparisons``.
+    """Figures of N preferences in [0, 1], JSON-ready.
 
-    The win rate is the mean preference, a tie being ½; the discrete one counts a preference of more than ½ as a whole
-    win. The interval is `intervals.fraction_interval`.
+    The win rate is the mean preference. The discrete win rate counts a preference of more than ½ as a win, and a tie as
+    one half.
 
-    Raises ValueError when there is no preference, or one outside [0, 1].
+    Returns:
+      ``win_rate``, ``standard_error`` (None for N = 1), ``interval`` (`intervals.fraction_interval`) and
+      ``discrete_win_rate``, all in per cent; ``wins``, ``ties``, ``losses`` and ``comparisons``.
+    Raises:
+      ValueError: there is no preference, or one outside [0, 1].
 
     >>> figures = win_rate([1.0, 0.75, 0.5, 0.0])
     >>> figures["win_rate"], figures["discrete_win_rate"], figures["wins"], figures["ties"]

@@ -141,7 +141,7 @@ def test_what_cannot_be_compared_is_refused(http_server, completion, replying, o
     with pytest.raises(ValueError, match="b.json: generator 'a' is that of another file of answers"):
         compare(ComparePlan((a, b), a), LengthJudge(), tmp_path / "c.json")
     http_server.script = [replying(lambda prompt: completion("Hm."))]
-    with pytest.raises(ValueError, match="a.json: row 1: neither its verdict nor any other of 12 can be read"):
+    with pytest.raises(ValueError, match="a.json: row 1: none of the 12 verdicts can be read"):
         compare(ComparePlan((a,), a), ChatJudge(open_endpoint(), PAIR_PROMPTS["letter"]), tmp_path / "c.json")
 
 

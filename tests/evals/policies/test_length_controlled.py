@@ -141,7 +141,7 @@ def test_all_won_is_quiet(lengths, capfd):
         ({"preferences": [1.0] * 9 + [np.nan] * 191}, "9 preferences: the length-controlled model needs at least 10"),
         ({"preferences": [2.0] * ROWS}, r"preferences: must be in \[0, 1\], or NaN"),
         ({"preferences": [0.5] * 11}, r"columns of \[11, 200, 200\] rows"),
-        ({"anchors": Anchors(*[np.zeros(2)] * 3)}, "anchors are given without difficulty"),
+        ({"anchors": Anchors(*[np.zeros(2)] * 3)}, "anchors need difficulty"),
     ],
     ids=["few", "outside", "unequal", "anchors"],
 )
