@@ -96,8 +96,8 @@ def _grow(group: EncodedGroup, chosen: np.ndarray, rejected: np.ndarray, limits:
     room = limits[0] - group.slots(dict.fromkeys(members))
     if room < 0 or limits[1] < 2:
         raise ValueError(
-            f"{group.where}: a pair takes {limits[0] - room} tokens, a row has {limits[0]} (and {limits[1]} responses); "
-            "raise row_length; twice max_length is always enough"
+            f"{group.where}: a pair takes {limits[0] - room} tokens, a row has {limits[0]} (and {limits[1]} responses)"
+            "; raise row_length; twice max_length is always enough"
         )
     inside = np.zeros(len(lengths), bool)
     inside[members] = True

@@ -1,7 +1,7 @@
-"""Hugging Face ``config.json`` ↔ ``DecoderConfig``.
+"""Converts a Hugging Face ``config.json`` to a ``DecoderConfig`` and back.
 
-An attribute is read, or known to leave the forward pass alone, or refused by name: nothing is guessed. An attribute that a
-file leaves out has the value that ``transformers`` gives it, written down in ``FAMILIES``.
+An attribute is read, or known not to affect the forward pass, or refused by name; nothing is guessed. A missing
+attribute has the default of ``transformers``, which ``FAMILIES`` lists.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         **(_LATER_GEMMA | dict(final_logit_softcapping=None, sliding_window_pattern=6)),
     ),
 }  # fmt: skip
-"""Attributes each ``model_type`` reads and their defaults; rotary ones apart."""
+"""The attributes that each ``model_type`` reads, with their defaults; rotary attributes are in rope_map.py."""
 
 _ACTIVATIONS = {
     "silu": "silu",
@@ -67,10 +67,10 @@ _LAYER_TYPES = {"full_attention": "full", "sliding_attention": "sliding"}
 
 
 def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
-    """The decoder a ``config.json`` describes; rotary attributes in the style of transformers 4 or of 5.
+    """The decoder that a ``config.json`` describes; rotary attributes may be in the style of transformers 4 or 5.
 
     Raises:
-        ValueError: an unsupported ``model_type`` or value, or an attribute that is not known, by name.
+        ValueError: the ``model_type`` or a value is not supported, or an attribute is unknown; the message names it.
     """
     hf = _text_half(hf)
     model_type = hf.get("model_type")
@@ -86,7 +86,7 @@ def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
     activation = "gelu_tanh" if model_type == "gemma" and activation == "gelu" else _ACTIVATIONS[activation]
     layer_types, window = _layers(value, model_type)
     theta, local_theta, scaling = read_rope(hf, model_type, value["max_position_embeddings"])
-    # None is as good as absent for these two: DecoderConfig derives them.
+    # None means that the attribute is absent; DecoderConfig derives these two.
     sizes = {ours: value[theirs] for theirs, ours in _SIZES.items()}
     sizes |= {name: sizes[name] or 0 for name in ("num_kv_heads", "head_dim")}
     return DecoderConfig(
@@ -111,12 +111,12 @@ def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
 
 
 def _text_half(hf: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config of the text half, where there is an image half beside it."""
+    """The text model's config: of an image-and-text model its ``text_config``, otherwise the config itself."""
     if hf.get("model_type") != "gemma3":
         return hf
     text = hf.get("text_config")
     if not isinstance(text, dict):
-        raise ValueError(f"text_config is {shown(text)}; it must be an object")
+        raise ValueError(f"text_config={shown(text)}: must be an object")
     return {"tie_word_embeddings": hf.get("tie_word_embeddings", True), "model_type": "gemma3_text"} | text
 
 
@@ -135,7 +135,8 @@ def _refuse_unknown(hf: Mapping[str, Any], model_type: str) -> None:
 
 
 def passed_over(hf: Mapping[str, Any]) -> list[str]:
-    """Attributes of a config that ``decoder_config`` accepts, but which no model of its family has and which are not read.
+    """The attributes of a config that ``decoder_config`` accepts without reading them, and that its family does not
+    have.
 
     >>> passed_over({"model_type": "llama", "hidden_size": 64, "neftune_noise_alpha": 5, "use_cache": True})
     ['neftune_noise_alpha']
@@ -153,7 +154,7 @@ _COUNTS = ("sliding_window", "max_window_layers", "sliding_window_pattern")
 
 
 def checked_attribute(name: str, value: Any) -> Any:
-    """The value of one of a family's attributes; ValueError for one of another type than it must have, or out of range."""
+    """The value of a family's attribute; raises ValueError if its type is wrong or it is out of range."""
     if value is None and (name in _FLAGS or name.endswith("softcapping") or name in (*_MAY_BE_NULL, *_COUNTS)):
         return False if name in _FLAGS else None
     if name in _WHOLE:
@@ -174,7 +175,7 @@ def checked_attribute(name: str, value: Any) -> Any:
 
 
 def _layers(value: Mapping[str, Any], model_type: str) -> tuple[tuple[str, ...], int]:
-    """(type of every layer, window), as each family says it."""
+    """(type of every layer, window), read from the attributes that the family uses."""
     count, window = value["num_hidden_layers"], value.get("sliding_window")
     if not window or not value.get("use_sliding_window", True):
         return ("full",) * count, 0
@@ -187,7 +188,7 @@ def _layers(value: Mapping[str, Any], model_type: str) -> tuple[tuple[str, ...],
     elif "max_window_layers" in value:
         slides = [index >= value["max_window_layers"] for index in range(count)]
     else:
-        # Every n-th layer sees everything; Mistral has no such layer.
+        # Every n-th layer has full attention; Mistral has no such layer.
         period = {"gemma2": 2, "gemma3_text": value.get("sliding_window_pattern") or 6}.get(model_type)
         slides = [period is None or bool((index + 1) % period) for index in range(count)]
     return tuple("sliding" if slide else "full" for slide in slides), window if any(slides) else 0
@@ -206,10 +207,10 @@ _CLASSES = {
 
 
 def hf_config(config: DecoderConfig, architecture: Architecture = "causal_lm") -> dict[str, Any]:
-    """A ``config.json`` for this decoder: that of the first family which, read back, gives this very config.
+    """A ``config.json`` for this decoder, of the first family whose config reads back as exactly this one.
 
     Raises:
-        ValueError: no family computes this function.
+        ValueError: no family can represent this decoder.
 
     >>> config = DecoderConfig(vocab_size=32, hidden_size=8, num_layers=1, num_heads=2, mlp_size=16, qk_norm=True)
     >>> hf_config(config)["architectures"], decoder_config(hf_config(config)) == config
@@ -226,13 +227,13 @@ def hf_config(config: DecoderConfig, architecture: Architecture = "causal_lm") -
 def _class_name(model_type: str, architecture: Architecture) -> str:
     if architecture == "causal_lm":
         return f"{_CLASSES[model_type]}ForCausalLM"
-    # The classifier named plain Gemma3 is the image-and-text one.
+    # Gemma3ForSequenceClassification is the image-and-text model.
     text = "Text" if model_type == "gemma3_text" else ""
     return f"{_CLASSES[model_type]}{text}ForSequenceClassification"
 
 
 def _as_family(config: DecoderConfig, model_type: str) -> dict[str, Any]:
-    """Attributes of ``model_type`` filled from ``config``; what the family cannot say is lost."""
+    """The attributes of ``model_type``, filled from ``config``; what the family cannot express is lost."""
     activation = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.activation]
     scalar = round(config.attention_scale**-2)
     filled = {
@@ -253,7 +254,7 @@ def _as_family(config: DecoderConfig, model_type: str) -> dict[str, Any]:
 
 
 def _period(layer_types: Sequence[str]) -> int:
-    """n where every n-th layer is a full one; 6, Gemma 3's own, where no n says it. For readers that know no layer_types.
+    """The n for which every n-th layer is full, for readers without ``layer_types``; Gemma 3's 6 if there is no such n.
 
     >>> _period(("sliding", "full", "sliding", "full", "sliding")), _period(("full", "sliding"))
     (2, 6)

@@ -1,8 +1,8 @@
-"""What a saved preference model's head is: read off its tensors, its config.json, and what the caller declares.
+"""Determines a saved preference model's head from its tensors, its config.json, and the caller's declaration.
 
-Shapes tell the kind of head and its sizes. They do not tell how the gate's logits become λ, nor whether embeddings have unit
-length, and models of one author differ there; a score read the wrong way is still a number. So both are declared, by
-config.json under "gpmjax" or else by the caller, and are never guessed.
+Tensor shapes give the kind of head and its sizes. They do not show how the gate's logits become λ, nor whether
+embeddings have unit length. Models of one author differ in both, and a score computed the wrong way still looks like a
+score. So both must be declared, by config.json under "gpmjax" or by the caller; they are never guessed.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from gpmjax.models.spec import GATES, KINDS, MLP_ACTIVATIONS, NORMALISATIONS, Pr
 
 VALUE, GATE, SCORE = "value_head.weight", "prompt_head.weight", "score.weight"
 LOG_TAU = "log_tau"
-"""A learned temperature's parameter; declared beside the spec, to the last bit, where spec.tau is its rounded exponential."""
+"""Field of a declaration with a learned temperature's exact log τ; the spec's tau is its rounded exponential."""
 _HEAD_TENSOR = re.compile(r"(value_head|prompt_head|score)\.")
 _CHOICES = {"kind": KINDS, "gate": GATES, "normalise": NORMALISATIONS, "mlp_activation": tuple(MLP_ACTIVATIONS)}
 
@@ -36,7 +36,7 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
 
     Args:
         source: the model.
-        declare: fields of a PreferenceSpec that the caller vouches for; they may not contradict config.json.
+        declare: fields of a PreferenceSpec that the caller declares; they may not contradict config.json.
 
     Raises:
         ValueError: there is no head; a field must be declared; or the declaration, config.json and tensors disagree.
@@ -52,16 +52,19 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
         for name, value in standard.items():
             if getattr(spec, name) != value:
                 raise ValueError(
-                    f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{name} is {getattr(spec, name)}, {_OPENRLHF[name]} {value}"
+                    f"{source.label}/{CONFIG_FILE}: {DECLARATION}.{name} is {getattr(spec, name)}, "
+                    f"{_OPENRLHF[name]} is {value}; must be equal"
                 )
         said = spec.to_dict()
         for name, value in declare.items():
             if name in said and said[name] != value:
-                raise ValueError(f"{source.label}: {CONFIG_FILE} says {name}={said[name]!r}, the caller {value!r}")
-        _from_dict(said | declare, "declare")  # refuses fields that do not exist
+                raise ValueError(
+                    f"{source.label}: {CONFIG_FILE} says {name}={said[name]!r}, the caller {value!r}; must be equal"
+                )
+        _from_dict(said | declare, "declare")  # refuses unknown fields
     else:
         _require_declared(source, seen, declare)
-        # Such a model was trained with τ = 1 on the undivided reward: the same probabilities, whatever std is.
+        # The model was trained with τ = 1 on the reward before division by std; this τ gives the same probabilities.
         tau = 1 / (standard | declare).get("reward_std", 1.0)
         assumed = {"tau": tau, "gate": "none", "normalise": "none"} if seen["dim"] == 1 else {}
         assumed |= standard
@@ -75,10 +78,10 @@ def saved_spec(source: Source, declare: Mapping[str, Any] | None) -> PreferenceS
 
 
 def resolved(spec: PreferenceSpec, tokenizer: Any) -> PreferenceSpec:
-    """The spec with the tokens of its verdicts, where it has any.
+    """The spec with the tokens of its verdicts, if it has a verdict head.
 
     Raises:
-        ValueError: a verdict that is not one token, or not the one that was saved; a question that does not go with the kind.
+        ValueError: a verdict is not one token, or not the token that was saved; or the question does not fit the kind.
     """
     question_for(spec.question, spec.kind)
     if spec.head != "verdict":
@@ -92,22 +95,22 @@ def resolved(spec: PreferenceSpec, tokenizer: Any) -> PreferenceSpec:
 
 
 def _seen(source: Source, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields that tensors tell: dim, head, mlp_widths; and gate when there is none.
+    """Fields that the tensors determine: dim, head, mlp_widths; and gate="none" if there is no gate.
 
-    ``said`` is what the model or the caller declares. Tensors cannot tell a verdict head, which has none, nor that the first of
-    a hybrid's 1 + 2k numbers is a reward.
+    ``said`` is the declaration of the model or the caller. It says what tensors cannot: that the head is a verdict,
+    which has no tensors, or that the first of a hybrid's 1 + 2k outputs is a reward.
     """
     names = set(source.names())
     if said.get("head") == "verdict":
         if any(is_head_tensor(name) for name in names):
-            raise ValueError(f"{source.label}: head is declared as 'verdict', but the model holds a head of its own")
+            raise ValueError(f"{source.label}: head is declared as 'verdict', but the model has a saved head")
         return {"dim": 1, "head": "verdict", "mlp_widths": [], "gate": "none"}
     nets = sorted(
         int(match[1]) for name in names if (match := re.fullmatch(r"value_head\.net\.([0-9]{1,4})\.weight", name))
     )
     if nets:
-        rows = [_outputs(source, f"value_head.net.{layer}.weight") for layer in nets]
-        seen = {"dim": rows[-1], "head": "mlp", "mlp_widths": rows[:-1]}
+        widths = [_outputs(source, f"value_head.net.{layer}.weight") for layer in nets]
+        seen = {"dim": widths[-1], "head": "mlp", "mlp_widths": widths[:-1]}
     elif table := next((name for name in (VALUE, SCORE) if name in names), None):
         seen = {"dim": _outputs(source, table), "head": "linear", "mlp_widths": []}
     else:
@@ -118,10 +121,10 @@ def _seen(source: Source, said: Mapping[str, Any]) -> dict[str, Any]:
     if said.get("kind") == "hybrid":
         seen["dim"] -= 1
     if seen["dim"] != 1 and (seen["dim"] % 2 or seen["dim"] < 2):
-        rows = seen["dim"] + (said.get("kind") == "hybrid")
+        outputs = seen["dim"] + (said.get("kind") == "hybrid")
         raise ValueError(
-            f"{source.label}: the head gives {rows} numbers; allowed: 1 (a reward), an even number (2k), or an odd one (1 + 2k) of "
-            "a model that is declared as kind='hybrid'"
+            f"{source.label}: the head gives {outputs} numbers; allowed: 1 (a reward), an even number (2k), or an odd "
+            "number (1 + 2k) if the model is declared as kind='hybrid'"
         )
     return seen if any(name.startswith("prompt_head.") for name in names) else seen | {"gate": "none"}
 
@@ -130,33 +133,33 @@ _OPENRLHF = {"reward_mean": "mean", "reward_std": "std"}
 
 
 def _standard_reward(source: Source) -> dict[str, float]:
-    """Mean and standard deviation of a reward over the data it was measured on, where OpenRLHF left them in config.json.
+    """The mean and standard deviation of a reward that OpenRLHF writes into config.json, measured over a data set.
 
-    Whether OpenRLHF then gives (r − mean)/std or r is said by who loads the model, not by the file; here it is the former, unless
-    the caller declares reward_mean = 0 and reward_std = 1.
+    In OpenRLHF the caller who loads the model, not the file, chooses between (r − mean)/std and r. Here the reward is
+    (r − mean)/std, unless the caller declares reward_mean = 0 and reward_std = 1.
     """
     given = {ours: source.hf_config[theirs] for ours, theirs in _OPENRLHF.items() if theirs in source.hf_config}
     if not given:
         return {}
     if len(given) == 1:
-        raise ValueError(f"{source.label}/{CONFIG_FILE}: has {_OPENRLHF[min(given)]} alone; mean and std go together")
+        raise ValueError(f"{source.label}/{CONFIG_FILE}: has {_OPENRLHF[min(given)]} alone; must have mean and std")
     number(f"{source.label}/{CONFIG_FILE}: mean", given["reward_mean"])
     number(f"{source.label}/{CONFIG_FILE}: std", given["reward_std"], above=0)
     return {name: float(value) for name, value in given.items()}
 
 
 def _outputs(source: Source, name: str) -> int:
-    """Rows of a head's matrix [out, in]."""
+    """Outputs of a head's matrix, which is [out, in]."""
     shape = source.tensors.shape(name)
     if len(shape) != 2:
-        raise ValueError(f"{source.label}: tensor {name} has shape {shape}; a head's has two axes, [out, in]")
+        raise ValueError(f"{source.label}: tensor {name} has shape {shape}; must have two axes, [out, in]")
     return shape[0]
 
 
 def _require_declared(source: Source, seen: Mapping[str, Any], declare: Mapping[str, Any]) -> None:
     needed = [] if seen["dim"] == 1 else [name for name in ("gate", "normalise") if name not in seen]
     if seen["dim"] != 1 and SCORE in source.names():
-        needed.insert(0, "kind")  # any classifier looks like this
+        needed.insert(0, "kind")  # ``score`` may be the head of any classifier
     if seen["head"] == "mlp":
         needed.append("mlp_activation")
     missing = [name for name in needed if name not in declare]

@@ -1,8 +1,9 @@
-"""Preference models, and decoders alone, out to Hugging Face directories.
+"""Writes preference models and decoders to Hugging Face directories.
 
-Three forms of the former, of which the first keeps all and the others open where only classifiers do:
+A preference model has two forms. Native keeps everything; a sequence classifier can be opened by programs that know
+nothing of this package:
 
-    native                   a causal LM + value_head (+ prompt_head), and what the weights cannot tell in config.json
+    native                   a causal LM + value_head (+ prompt_head), with the declaration in config.json
     sequence_classification  Bradley–Terry: score [1, D], num_labels 1; logits are rewards
                              embeddings: score [2k, D], num_labels 2k; logits are v before it is normalised
                              hybrid: score [1 + 2k, D], num_labels 1 + 2k; logits are r, then c before it is normalised
@@ -37,7 +38,7 @@ from gpmjax.models.config import DecoderConfig, LoRA, require_one_of
 from gpmjax.models.spec import PreferenceSpec
 
 MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.md")
-"""What a model directory may hold; one with anything else in it is not replaced."""
+"""Patterns of the files in a model directory; a directory with any other file is not replaced."""
 
 FORMS = ("native", "sequence_classification")
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16), "float16": np.dtype(np.float16)}
@@ -56,22 +57,23 @@ def save_preference_model(
     dtype: str = "float32",
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes a model directory that this package and transformers open; all of it or, on any failure, nothing.
+    """Writes a model directory that this package and transformers can open. On any failure nothing is written.
 
-    Every process of a multi-host run must call this; the first one writes. The tokenizer's chat template is saved with finished
-    replies that end at EOS, where the model is read, and the tokenizer's own template beside it (gpmjax.hub.tokenizer_files).
+    Every process of a multi-host run must call this; the first process writes. In the saved chat template finished
+    replies end at EOS, where the model is read; the tokenizer's own template is saved beside it
+    (gpmjax.hub.tokenizer_files).
 
     Args:
-        directory: new, empty, or an earlier export, which is replaced.
+        directory: a new or empty directory, or an earlier export, which is replaced.
         params: {"decoder": …, "heads": …}; LoRA factors are merged into their kernels.
         form: "native" or "sequence_classification", see above.
-        lora: what the factors in ``params`` were trained with.
-        dtype: of the saved tensors; float32 keeps scores to the bit.
-        shard_bytes: above this, weights are split into several files and an index.
+        lora: the setting that the LoRA factors in ``params`` were trained with.
+        dtype: dtype of the saved tensors; float32 keeps scores bit for bit.
+        shard_bytes: limit of a file; larger weights are split into several files and an index.
 
     Raises:
-        ValueError: a choice that does not exist, or that this model does not fit.
-        OSError: the directory cannot be written; what was there before is untouched.
+        ValueError: ``form`` or ``dtype`` is unknown, or the model cannot be written in this form.
+        OSError: the directory cannot be written; an earlier one is unchanged.
     """
     require_one_of("form", form, FORMS)
     require_one_of("dtype", dtype, tuple(DTYPES))
@@ -83,7 +85,7 @@ def save_preference_model(
         log_tau = float(np.asarray(flat[f"heads/{LOG_TAU}"]))
         spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
     tokenizer = with_own_pad(tokenizer, config.vocab_size) if form == "sequence_classification" else tokenizer
-    if not spec.question:  # a question is no reply: it ends where its answer would begin
+    if not spec.question:  # a question is not a reply; it ends where its answer would begin
         tokenizer = read_at_eos(tokenizer, spec.bos_tokens)
     declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
     described = _config_json(config, spec, tokenizer, form, dtype) | {DECLARATION: declared}
@@ -100,14 +102,14 @@ def save_decoder(
     dtype: str = "float32",
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Writes a causal language model, a policy for instance; as ``save_preference_model`` in all else.
+    """Writes a causal language model, such as a policy. The other arguments are those of ``save_preference_model``.
 
     Args:
         params: {"decoder": …}; LoRA factors are merged into their kernels.
 
     Raises:
-        ValueError: parameters that are not this decoder's.
-        OSError: the directory cannot be written; what was there before is untouched.
+        ValueError: the parameters are not those of this decoder.
+        OSError: the directory cannot be written; an earlier one is unchanged.
     """
     require_one_of("dtype", dtype, tuple(DTYPES))
     flat = flatten_dict(params, sep="/")
@@ -129,7 +131,7 @@ def _write_model(
     itemsize = DTYPES[described["dtype"]].itemsize
     plan = _shards(required_tensors(table), itemsize, shard_bytes)
     if jax.process_index() != 0:
-        for _ in tensors:  # takes part in the gathering
+        for _ in tensors:  # every process must take part in gathering the tensors
             pass
     else:
         with replacing_directory(directory, MODEL_FILES) as fresh:
@@ -141,12 +143,13 @@ def _write_model(
 
 
 def _check_params(flat: Mapping[str, Any], table: Mapping[str, Leaf], expected: set[str], lora: LoRA | None, form: str):
+    """Raises ValueError if parameters are missing, unknown, or of another shape than the table says."""
     factors = {path for path in flat if path.endswith(("/lora_a", "/lora_b"))}
     if factors and lora is None:
         raise ValueError(f"params hold LoRA factors ({min(factors)}); pass lora, the setting they were trained with")
     if "decoder/lm_head/kernel" in expected - set(flat):
         raise ValueError(f"params hold no lm_head, which form {form!r} needs; allowed: 'sequence_classification'")
-    spare = factors | {"decoder/lm_head/kernel"}  # a classifier has no use for it
+    spare = factors | {"decoder/lm_head/kernel"}  # a classifier does not use it
     for complaint, paths in (("lack", expected - set(flat)), ("hold an unknown", set(flat) - expected - spare)):
         if paths:
             raise ValueError(f"params {complaint} {min(paths)}")
@@ -163,10 +166,10 @@ def _config_json(
     described |= {"dtype": dtype, "torch_dtype": dtype}  # the names in transformers 5 and, until 4.55, in 4
     for role in ("bos", "eos", "pad"):
         number = getattr(tokenizer, f"{role}_token_id")
-        # A padding token beyond the embedding is no token of the model's: transformers would look its row up, and fail.
+        # transformers looks up the padding token's embedding, and fails if the id is beyond the embedding.
         described[f"{role}_token_id"] = None if number is None or number >= config.vocab_size else number
     if spec is not None and (spec.reward_mean, spec.reward_std) != (0, 1):
-        described |= {"mean": spec.reward_mean, "std": spec.reward_std}  # in OpenRLHF's words
+        described |= {"mean": spec.reward_mean, "std": spec.reward_std}  # OpenRLHF's names
     if form == "sequence_classification":
         labels = ["reward"] * (spec.kind == "hybrid") + [f"v{place}" for place in range(spec.dim)]
         labels = ["reward"] if spec.dim == 1 else labels
@@ -176,7 +179,7 @@ def _config_json(
 
 
 class _Fetched:
-    """An array as ``write_leaf`` reads it: whole or layer by layer, gathered from all hosts, LoRA merged: W + (α/r) A B."""
+    """An array for ``write_leaf``, read whole or by layer, gathered from all hosts, LoRA merged: W + (α/r) A B."""
 
     def __init__(self, flat: Mapping[str, Any], path: str, lora: LoRA | None):
         stem = path.removesuffix("kernel")
@@ -210,7 +213,7 @@ def _tensors(
 
 
 def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) -> dict[str, list[str]]:
-    """File → names of its tensors, in order, no file above ``limit`` bytes unless one tensor is.
+    """File → names of its tensors, in order. A file has at most ``limit`` bytes, unless it has one larger tensor.
 
     >>> _shards({"a": (2,), "b": (2,)}, 4, 8)
     {'model-00001-of-00002.safetensors': ['a'], 'model-00002-of-00002.safetensors': ['b']}
@@ -229,16 +232,16 @@ def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) ->
 
 
 def _write_shards(directory: Path, tensors: Iterator[tuple[str, np.ndarray]], plan: Mapping[str, list[str]]) -> None:
-    """Writes tensors, which come in the plan's order, holding one file's worth of them."""
+    """Writes tensors, which must come in the plan's order; holds those of one file in memory at a time."""
     total = 0
     for file, names in plan.items():
         shard = dict(itertools.islice(tensors, len(names)))
         total += sum(tensor.nbytes for tensor in shard.values())
         try:
             save_file(shard, directory / file, metadata={"format": "pt"})
-        except SafetensorError as error:  # how a full disk arrives
+        except SafetensorError as error:  # raised when the disk is full
             raise OSError(f"{file}: {one_line(error)}") from error
-        (directory / file).chmod(0o644)  # the library makes files for their owner alone
+        (directory / file).chmod(0o644)  # the library makes files that only their owner can read
     if len(plan) > 1:
         weight_map = {name: file for file, names in plan.items() for name in names}
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}

@@ -1,4 +1,4 @@
-"""Whether a tokenizer goes with a model: no id of its texts may be beyond the embedding."""
+"""Checks that a tokenizer fits a model: no id of its texts may be beyond the embedding."""
 
 import copy
 import itertools
@@ -6,19 +6,20 @@ from typing import Any
 
 
 def fitting(tokenizer: Any, rows: int, label: str):
-    """The tokenizer, once it is known that no id of its texts is beyond an embedding of ``rows`` rows.
+    """The tokenizer, checked so that its texts have no id beyond an embedding of ``rows`` rows.
 
-    Some published tokenizers have a few more tokens than their model has rows, all of them added and special: Gemma 3's text
-    models lack the image token's. transformers reads and writes such a pair as it is, and it works as long as no text holds one
-    of these tokens. Here the same is true, and a text that does hold one is refused where it is tokenised.
+    Some published tokenizers have a few more tokens than their model's embedding has rows, all of them added special
+    tokens; Gemma 3's text models lack the image token. transformers accepts such a pair, and it works as long as no
+    text contains one of these tokens. It is accepted here too, and a text that contains one of them raises a ValueError
+    when it is tokenised.
 
     Args:
         tokenizer: a transformers tokenizer.
-        rows: of the embedding that its ids are looked up in.
-        label: where the two were read, for messages.
+        rows: number of rows of the model's embedding matrix.
+        label: where model and tokenizer were read, for messages.
 
     Raises:
-        ValueError: a token beyond the embedding is an ordinary one, or BOS or EOS, or is written by the chat template.
+        ValueError: a token beyond the embedding is an ordinary token, or BOS or EOS, or the chat template writes it.
     """
     beyond = {token: number for token, number in tokenizer.get_vocab().items() if number >= rows}
     if not beyond:
@@ -30,8 +31,8 @@ def fitting(tokenizer: Any, rows: int, label: str):
     if used:
         first = min(used, key=beyond.__getitem__)
         raise ValueError(
-            f"{label}: its tokenizer has {len(tokenizer)} tokens, its embedding {rows} rows; {first!r} is token {beyond[first]}, "
-            f"so this is another model's tokenizer, or the embedding was not resized"
+            f"{label}: its tokenizer has {len(tokenizer)} tokens, its embedding {rows} rows; {first!r} is token "
+            f"{beyond[first]}, so this is another model's tokenizer, or the embedding was not resized"
         )
     guarded = copy.copy(tokenizer)
     guarded.__class__ = _guarding(type(tokenizer), rows, label)
@@ -39,7 +40,7 @@ def fitting(tokenizer: Any, rows: int, label: str):
 
 
 def _guarding(kind: type, rows: int, label: str) -> type:
-    """A class of tokenizers that refuse texts with ids beyond ``rows``; of the same name, which is written when they are saved."""
+    """A subclass of ``kind`` that refuses texts with ids beyond ``rows``; it keeps the name, which is saved with it."""
 
     def tokenise(self, *args, **kwargs):
         encoded = kind.__call__(self, *args, **kwargs)

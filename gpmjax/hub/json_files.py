@@ -1,4 +1,4 @@
-"""JSON files of a model directory, which anybody may have written: read as objects, or refused in one line."""
+"""Reads JSON files of a model directory, which may come from anywhere; an invalid file is refused in one line."""
 
 import json
 from collections.abc import Mapping
@@ -10,14 +10,14 @@ from gpmjax.hub.lines import one_line
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+    """The object in a JSON file.
 
     Raises:
-        ValueError: it is not UTF-8, not JSON, nested too deeply, or not an object; one line naming the file.
+        ValueError: the file is not UTF-8, not JSON, nested too deeply, or not an object; one line that names the file.
     """
     try:
         read = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, too, is a ValueError
+    except (ValueError, RecursionError) as error:  # ValueError also for a number of more than 4,300 digits
         raise ValueError(f"{path}: not a JSON object ({one_line(error)})") from error
     if not isinstance(read, dict):
         raise ValueError(f"{path}: not a JSON object ({shown(read)})")
@@ -25,8 +25,8 @@ def json_object(path: Path) -> dict[str, Any]:
 
 
 def member(holder: Mapping[str, Any], name: str, path: Path) -> dict[str, Any]:
-    """The object under ``name``; an empty one where there is none. Raises ValueError, one line, for anything else."""
+    """The object under ``name``, empty if there is none; raises a ValueError of one line for any other value."""
     value = holder.get(name, {})
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: {name} is {shown(value)}; it must be an object")
+        raise ValueError(f"{path}: {name}={shown(value)}: must be an object")
     return value

@@ -1,8 +1,8 @@
-"""Messages of other libraries, cut down to the one line that a user is shown."""
+"""Shortens other libraries' error messages to the one line that a user is shown."""
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
-    """First non-empty line of an error's message.
+    """The first non-empty line of an error's message, cut to ``limit`` characters.
 
     >>> one_line(ValueError("bad header\\n  at byte 8\\n"))
     'bad header'

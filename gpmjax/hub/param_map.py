@@ -1,34 +1,36 @@
-"""Which published tensor holds which parameter: one table, read in both directions.
+"""Maps published tensors to parameters: one table, used for reading and writing.
 
-A ``Leaf`` says where one of our arrays comes from: one tensor, or one per layer, stacked. Published linear weights are
-[out, in], ours [in, out]. Because a leaf is only a description, any slice of it can be read without the rest, and a leaf can
-be written layer by layer.
+A ``Leaf`` describes the source of one of our arrays: one tensor, or one tensor per layer, stacked. Published linear
+weights are [out, in], ours are [in, out]. A leaf is only a description, so any slice of it can be read without the
+rest, and it can be written layer by layer.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import numpy as np
 
+from gpmjax.hub.tensors import Index
 from gpmjax.models.config import DecoderConfig, require_one_of
 from gpmjax.models.spec import PreferenceSpec
 
 Form = Literal["native", "sequence_classification"]
-"""Where heads are stored: ``value_head`` and ``prompt_head`` beside a causal LM, or ``score`` of a classifier."""
+"""The tensors of the heads: ``value_head`` and ``prompt_head`` of a causal LM, or ``score`` of a classifier."""
 
-Index = tuple[slice, ...]
-Read = Callable[[str, Index], np.ndarray]
+ReadTensor = Callable[[str, Index], np.ndarray]
+"""(tensor's name, slice) → that slice of the tensor."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One array of our parameter tree, in terms of published tensors."""
+    """One array of our parameter tree, described by published tensors."""
 
     shape: tuple[int, ...]
     sources: tuple[str, ...]
-    """One name, or (``stacked``) one per layer along our leading axis."""
+    """Name of one tensor, or, if ``stacked``, of one per layer along our first axis."""
     stacked: bool = False
     transpose: bool = False
 
@@ -40,10 +42,10 @@ class Leaf:
 
 
 def leaves(config: DecoderConfig, spec: PreferenceSpec | None = None, form: Form = "native") -> dict[str, Leaf]:
-    """Every array of a preference model by its path ("decoder/layers/mlp/up/kernel"); without ``spec``, of the decoder alone
-    ("layers/mlp/up/kernel").
+    """The leaves of a preference model by path.
 
-    A learned τ has no tensor: it is saved as the spec's ``tau``. LoRA factors have none either: they are merged first.
+    Paths look like "decoder/layers/mlp/up/kernel"; without ``spec`` only the decoder's are given, without "decoder/". A
+    learned τ has no tensor, as it is saved in the spec. LoRA factors have none, as they are merged before writing.
     """
     decoder = decoder_leaves(config)
     if form == "sequence_classification":
@@ -57,7 +59,7 @@ def leaves(config: DecoderConfig, spec: PreferenceSpec | None = None, form: Form
 
 
 def decoder_leaves(config: DecoderConfig) -> dict[str, Leaf]:
-    """Arrays of a ``Decoder``, by path."""
+    """The leaves of a ``Decoder`` by path."""
     c = config
     table = {
         "embed/embedding": Leaf((c.vocab_size, c.hidden_size), ("model.embed_tokens.weight",)),
@@ -85,7 +87,7 @@ def decoder_leaves(config: DecoderConfig) -> dict[str, Leaf]:
 
 
 def _norm_names(config: DecoderConfig) -> dict[str, str]:
-    # "post_attention_layernorm" is what comes after attention: the MLP's own norm in Llama, a second one in Gemma 2.
+    # "post_attention_layernorm" is the MLP's input norm in Llama, and a second norm after attention in Gemma 2.
     if not config.post_norms:
         return {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
     return {
@@ -97,7 +99,7 @@ def _norm_names(config: DecoderConfig) -> dict[str, str]:
 
 
 def _linear_shapes(c: DecoderConfig) -> dict[str, tuple[int, int, bool]]:
-    """(in, out, has a bias) of every linear map of a layer."""
+    """(in, out, has a bias) of every linear map in a layer."""
     return {
         "attention/q": (c.hidden_size, c.q_size, c.qkv_bias),
         "attention/k": (c.hidden_size, c.kv_size, c.qkv_bias),
@@ -110,10 +112,10 @@ def _linear_shapes(c: DecoderConfig) -> dict[str, tuple[int, int, bool]]:
 
 
 def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -> dict[str, Leaf]:
-    """Arrays of ``PreferenceHeads``, by path.
+    """The leaves of ``PreferenceHeads`` by path.
 
     Raises:
-        ValueError: an MLP head as a sequence classifier, whose ``score`` is one matrix.
+        ValueError: ``form`` is a sequence classifier, which has one matrix ``score``, but the head is an MLP.
 
     >>> head_leaves(PreferenceSpec(dim=4), 16)["gate/kernel"]
     Leaf(shape=(16, 2), sources=('prompt_head.weight',), stacked=False, transpose=True)
@@ -122,7 +124,7 @@ def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -
     if form == "sequence_classification":
         require_one_of("head, for a sequence classifier", spec.head, ("linear",))
     if spec.head == "verdict":
-        return {}  # it reads the decoder's own logits
+        return {}  # a verdict is read from the decoder's logits
     heads = {"value": ("value_head" if form == "native" else "score", spec.outputs)}
     if spec.gate != "none":
         heads["gate"] = ("prompt_head", spec.blocks)
@@ -132,7 +134,7 @@ def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -
             table[f"{ours}/kernel"] = Leaf((hidden_size, outputs), (f"{theirs}.weight",), transpose=True)
             continue
         widths = (hidden_size, *spec.mlp_widths, outputs)
-        for depth, shape in enumerate(zip(widths, widths[1:])):
+        for depth, shape in enumerate(itertools.pairwise(widths)):
             path, name = f"{ours}/net_{2 * depth}", f"{theirs}.net.{2 * depth}"
             table[f"{path}/kernel"] = Leaf(shape, (f"{name}.weight",), transpose=True)
             table[f"{path}/bias"] = Leaf(shape[1:], (f"{name}.bias",))
@@ -140,23 +142,24 @@ def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -
 
 
 def required_tensors(table: dict[str, Leaf]) -> dict[str, tuple[int, ...]]:
-    """Published name → shape of every tensor that a table of leaves reads."""
+    """Published name → shape, for every tensor that a table of leaves reads."""
     return {name: leaf.source_shape for leaf in table.values() for name in leaf.sources}
 
 
-# The text half of an image-and-text checkpoint, under its two historical spellings, and what is not text in it.
+# Name prefixes in an image-and-text checkpoint: the text model's two historical ones, and those of the image model.
 _TEXT_PREFIX = re.compile(r"^(language_model\.(?=model\.|lm_head\.)|model\.language_model\.)")
 _NOT_TEXT = re.compile(r"^(model\.)?(vision_tower|multi_modal_projector)\.")
 _BUFFER = re.compile(r"\.rotary_emb\.inv_freq$")
 
 
 def locate(names: Iterable[str], table: dict[str, Leaf], config: DecoderConfig) -> dict[str, str]:
-    """Required name → the name it is stored under, once everything stored is accounted for.
+    """Required name → the name that the tensor is stored under; every stored tensor must be known.
 
-    Passed over: a copy of a tied ``lm_head``, rotary buffers of old checkpoints, and the image half beside a text half.
+    Ignored are a copy of a tied ``lm_head``, rotary buffers of old checkpoints, and an image model beside the text
+    model.
 
     Raises:
-        ValueError: tensors that are required and missing, or stored and unknown, by name.
+        ValueError: required tensors are missing, or stored tensors are unknown; the message names them.
     """
     stored = list(names)
     multimodal = any(_TEXT_PREFIX.match(name) for name in stored)
@@ -181,19 +184,17 @@ def _some(names: list[str]) -> str:
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
 
 
-def read_leaf(leaf: Leaf, read: Read, index: Index | None = None) -> np.ndarray:
-    """The slice ``index`` of our array (all of it by default), from ``read(name, slice of that tensor)``."""
+def read_leaf(leaf: Leaf, read: ReadTensor, index: Index | None = None) -> np.ndarray:
+    """The slice ``index`` of our array, by default all of it; ``read`` gives slices of published tensors."""
     index = (slice(None),) * len(leaf.shape) if index is None else index
     inner = index[1:] if leaf.stacked else index
-    one = lambda name: read(name, inner[::-1]).T if leaf.transpose else read(name, inner)
-    if not leaf.stacked:
-        return one(leaf.sources[0])
-    layers = [one(name) for name in leaf.sources[index[0]]]
-    return np.stack(layers)
+    names = leaf.sources[index[0]] if leaf.stacked else leaf.sources
+    tensors = [read(name, inner[::-1]).T if leaf.transpose else read(name, inner) for name in names]
+    return np.stack(tensors) if leaf.stacked else tensors[0]
 
 
 def write_leaf(leaf: Leaf, array: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Inverse of ``read_leaf``: (published name, contiguous tensor), one at a time; a device array is fetched by layer.
+    """Yields (published name, contiguous tensor), the inverse of ``read_leaf``; a device array is fetched by layer.
 
     >>> leaf = Leaf((1, 2, 3), ("w",), stacked=True, transpose=True)
     >>> [(name, tensor.shape) for name, tensor in write_leaf(leaf, np.zeros((1, 2, 3)))]

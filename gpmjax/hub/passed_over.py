@@ -1,15 +1,14 @@
-"""Attributes of a config.json that leave the forward pass alone, as far as is known of each.
+"""Lists the attributes of a config.json that are known not to affect the forward pass.
 
-What is in none of these tables may change the result, so an import refuses it by name.
+An attribute in none of these tables may change the result, so an import refuses it by name.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-# Attributes that do not touch the forward pass and that transformers itself writes: names, special tokens, training and
-# generation defaults; and what is read with a head (gpmjax.hub.declaration), not with the decoder.
-STANDARD = frozenset(
-    """
+# Attributes that transformers itself writes and that do not affect the forward pass: names, special tokens, defaults of
+# training and generation. Also those that are read with a head (gpmjax.hub.declaration) rather than with the decoder.
+_STANDARD = """
     mean std
     _attn_implementation _attn_implementation_autoset _name_or_path _sliding_window_pattern architectures
     attention_dropout bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
@@ -22,13 +21,12 @@ STANDARD = frozenset(
     sep_token_id suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
     torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
     use_cache
-    """.split()
-)
-
-# The same of what other programs write, or what was meant for a constructor: which kernel computes attention, where a file
-# came from, what the trainer did, dropouts (which are 0 when a model is read), special tokens.
-PASSED_OVER = frozenset(
     """
+STANDARD = frozenset(_STANDARD.split())
+
+# Attributes without effect on the forward pass that other programs write: the kernel that computes attention, the
+# file's origin, settings of a trainer, dropouts (0 when a model is read), special tokens.
+_PASSED_OVER = """
     _commit_hash _flash_attn_2_enabled _from_auto _use_flash_attention_2 attn_implementation attn_pdrop
     base_model_name_or_path boi_token_id bos_token chat_template classifier_activation cls_token_id embd_pdrop
     embedding_dropout embedding_size_multiple eoi_token_id eos_token eot_token_id experts_implementation ffn_dropout
@@ -37,8 +35,8 @@ PASSED_OVER = frozenset(
     normalize_reward pad_token residual_dropout resid_pdrop seq_length summary_activation
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj token_dropout tokenizer_model_max_length
     tokenizer_padding_side trl_version unk_token_id use_flash_attention_2 use_flash_attn
-    """.split()
-)
+    """
+PASSED_OVER = frozenset(_PASSED_OVER.split())
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False,),
@@ -65,24 +63,24 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "use_mrope": (False,),
     "use_parallel_residual": (False,),
     "use_qk_norm": (False,),
-    "value_head_prefix": ("score", "value_head"),  # OpenRLHF's name of the head's tensor
+    "value_head_prefix": ("score", "value_head"),  # name of the head's tensor in OpenRLHF
 }
-"""Attributes that change the forward pass, or might, unless they have one of these values; None always passes."""
+"""Attributes that may change the forward pass unless they have one of these values; None is always accepted."""
 
 
 def neutral_layers(hf: Mapping[str, Any], name: str, family: Mapping[str, Any]) -> bool:
-    """Whether an attribute speaks of sliding layers in a model that has none.
+    """Whether an attribute about sliding layers has no effect, because the model has none.
 
-    "No layer slides" may be said to a family that has no such layers, in any of the words that other families have for it.
+    A config of a family without sliding layers may say "no layer slides" with the attributes of other families.
 
     >>> neutral_layers({"layer_types": ["full_attention"] * 2}, "layer_types", {})
     True
     """
     if "sliding_window" in family and hf.get("sliding_window", family["sliding_window"]) is not None:
-        return False  # a Mistral whose layers slide; the other families read these attributes
+        return False  # a Mistral with sliding layers; the other families read these attributes themselves
     if name == "layer_types":
         return isinstance(hf[name], list) and all(kind == "full_attention" for kind in hf[name])
     if name == "use_sliding_window":
         return hf[name] is False
-    # How far or in which layers it would slide means nothing where a file says that it does not.
+    # Window and layers are without meaning if use_sliding_window is false.
     return name in ("max_window_layers", "sliding_window") and hf.get("use_sliding_window") is False

@@ -1,7 +1,8 @@
-"""Rotary attributes of ``config.json`` ↔ those of ``DecoderConfig``.
+"""Converts the rotary attributes of ``config.json`` to those of ``DecoderConfig`` and back.
 
-transformers 4 writes ``rope_theta``, ``rope_scaling`` and, for Gemma 3, ``rope_local_base_freq``; transformers 5 writes
-``rope_parameters``, one for the model or, for Gemma 3, one per layer type. Both are read; the former, which both read, is written.
+transformers 4 writes ``rope_theta``, ``rope_scaling`` and, for Gemma 3, ``rope_local_base_freq``. transformers 5 writes
+``rope_parameters``, one for the model or, for Gemma 3, one per layer type. Both styles are read. The style of
+transformers 4 is written, as both versions read it.
 """
 
 import math
@@ -36,10 +37,10 @@ _OTHER_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor", "ms
 def read_rope(
     hf: Mapping[str, Any], model_type: str, max_positions: int
 ) -> tuple[float, float | None, RopeScaling | None]:
-    """(θ, θ of sliding layers where the family gives them their own, scaling).
+    """(θ, θ of sliding layers if the family has a separate one, scaling).
 
     Raises:
-        ValueError: a kind of scaling or a field of it that is not supported, by name.
+        ValueError: a kind of scaling, or a field of it, is not supported; the message names it.
 
     >>> read_rope({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0}}, "llama", 64)[:2]
     (500.0, None)
@@ -51,7 +52,7 @@ def read_rope(
         given, local = (_object(f"rope_parameters.{kind}", given.get(kind)) for kind in (_FULL, _SLIDING))
         if _read_scaling(local, max_positions) is not None:
             raise ValueError(
-                f"rope_parameters.{_SLIDING} is {dict(local)}; sliding layers take rope_type 'default' only"
+                f"rope_parameters.{_SLIDING}={dict(local)}: must have rope_type 'default', as layers are sliding"
             )
     theta = _first("rope_theta", given.get("rope_theta"), hf.get("rope_theta"), 1_000_000.0 if gemma3 else 10_000.0)
     local_theta = None
@@ -67,7 +68,7 @@ def _object(name: str, value: Any) -> Mapping[str, Any]:
 
 
 def _first(name: str, *values: Any) -> float:
-    """The first value that is given, a positive number."""
+    """The first value that is not None, which must be a positive number."""
     value = next(value for value in values if value is not None)
     number(name, value, above=0)
     return float(value)
@@ -77,7 +78,7 @@ def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling |
     kind = given.get("rope_type") or given.get("type") or "default"
     require_one_of("rope_type", kind, tuple(_READ))
     for name in given:
-        # A known field of another kind (say a left-over length) does nothing; an unknown one might.
+        # A known field of another kind of scaling (such as a left-over length) has no effect; an unknown one might.
         require_one_of("rope scaling field", name, (*_FIELDS, *_OTHER_FIELDS))
         if name in (*_FIELDS, "mscale", "mscale_all_dim") and given[name] is not None:
             number(f"rope scaling field {name}", given[name], above=0)
@@ -87,7 +88,7 @@ def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling |
         return None
     fields = {_FIELDS[name]: given[name] for name in _READ[kind] if given.get(name) is not None}
     if "factor" not in fields:
-        raise ValueError(f"rope scaling {kind!r} has no factor")
+        raise ValueError(f"rope scaling {kind!r}: has no factor")
     if kind != "linear":
         fields.setdefault("original_max_positions", max_positions)
         whole(f"rope scaling field {_LENGTH}", fields["original_max_positions"], 1)
@@ -97,15 +98,15 @@ def _read_scaling(given: Mapping[str, Any], max_positions: int) -> RopeScaling |
 
 
 def _yarn_gain(given: Mapping[str, Any], factor: float) -> float:
-    """What YaRN multiplies cos and sin by, so that attention keeps its entropy: 0.1 ln(factor) + 1."""
-    gain = lambda weight: 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+    """YaRN's factor of cos and sin, which keeps the entropy of attention: 0.1 ln(factor) + 1, or a ratio of two."""
+    log_factor = math.log(factor) if factor > 1 else 0.0
     if given.get("mscale") and given.get("mscale_all_dim"):
-        return gain(given["mscale"]) / gain(given["mscale_all_dim"])
-    return gain(1.0)
+        return (0.1 * given["mscale"] * log_factor + 1.0) / (0.1 * given["mscale_all_dim"] * log_factor + 1.0)
+    return 0.1 * log_factor + 1.0
 
 
 def write_rope(config: DecoderConfig) -> dict[str, Any]:
-    """Inverse of ``read_rope``, in the style of transformers 4."""
+    """The rotary attributes of a config, in the style of transformers 4; the inverse of ``read_rope``."""
     written: dict[str, Any] = {"rope_theta": config.rope_theta}
     scaling = config.rope_scaling
     if scaling is not None:

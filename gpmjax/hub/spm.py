@@ -1,16 +1,17 @@
-"""A SentencePiece vocabulary ("llama" in GGUF: Llama 2, Mistral, Gemma) as a tokenizer of the ``tokenizers`` library.
+"""Makes a tokenizer of the ``tokenizers`` library from a SentencePiece vocabulary ("llama" in GGUF: Llama 2, Mistral,
+Gemma).
 
-SentencePiece's byte-pair encoding joins, again and again, the two neighbours whose joint piece has the highest score. The
-``tokenizers`` library does the same with a list of merges in order, so the list is made from the scores. What SentencePiece does
-besides, and a list of merges does not say:
+SentencePiece's byte-pair encoding repeatedly joins the two neighbours whose joint piece has the highest score. The
+``tokenizers`` library uses an ordered list of merges, which is made from the scores here. The rest of SentencePiece's
+behaviour is reproduced by other means:
 
-* spaces are written as "▁", and a text begins with one where the model says so;
-* control pieces and byte pieces never come from merging;
+* spaces are written as "▁", and a text begins with one if the model says so;
+* control pieces and byte pieces never result from merging;
 * user-defined pieces are found in the text first, the longest at each place;
-* a character that is no piece becomes its UTF-8 bytes, each a piece such as <0x0A>.
+* a character that is not a piece becomes its UTF-8 bytes, each a piece such as <0x0A>.
 
-Where two joins have equal scores, SentencePiece takes the left one and a list of merges the earlier one. Scores differ between pieces,
-so this happens only to two ways of making one and the same piece, out of three neighbours that overlap.
+If two joins have equal scores, SentencePiece takes the left one, and a list of merges takes the earlier one. Scores
+differ between pieces, so this affects only two ways of making the same piece from three overlapping neighbours.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,14 +25,14 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 
 def spm_tokenizer(metadata: Mapping[str, Any], label: str) -> Tokenizer:
-    """The tokenizer without its special and user-defined tokens, which are added as for any other.
+    """The tokenizer without special and user-defined tokens, which the caller adds.
 
     Args:
-        metadata: a GGUF file's `tokenizer.*` keys, `tokenizer.ggml.tokens`, `.scores` and `.token_type` at least.
+        metadata: the `tokenizer.*` keys of a GGUF file, at least `tokenizer.ggml.tokens`, `.scores` and `.token_type`.
         label: the file, for messages.
 
     Raises:
-        ValueError: two tokens are the same text, or the text is normalised in a way that is not known here.
+        ValueError: two tokens have the same text, or the file asks for a normalisation that is not supported.
     """
     tokens, types = text_tokens(metadata), metadata["tokenizer.ggml.token_type"]
     vocabulary: dict[str, int] = {}
@@ -43,7 +44,7 @@ def spm_tokenizer(metadata: Mapping[str, Any], label: str) -> Tokenizer:
     for name in ("precompiled_charsmap", "remove_extra_whitespaces"):
         if metadata.get(f"tokenizer.ggml.{name}"):
             raise ValueError(
-                f"{label}: tokenizer.ggml.{name} is set; allowed: not (load the tokenizer from a directory)"
+                f"{label}: tokenizer.ggml.{name} is set, which is not supported; load the tokenizer from a directory"
             )
     unknown = metadata.get("tokenizer.ggml.unknown_token_id")
     scores = {
@@ -69,13 +70,13 @@ def spm_tokenizer(metadata: Mapping[str, Any], label: str) -> Tokenizer:
 
 
 def text_tokens(metadata: Mapping[str, Any]) -> Sequence[str]:
-    """The tokens; user-defined ones as they stand in a text, with spaces for "▁"."""
+    """The tokens; user-defined ones as they appear in a text, with spaces instead of "▁"."""
     pairs = zip(metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.token_type"], strict=True)
     return [token.replace(SPACE, " ") if kind == USER_DEFINED else token for token, kind in pairs]
 
 
 def merges_by_score(scores: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Every way of joining two pieces to a third, the one with the highest score first.
+    """All pairs of pieces that join to a third piece, by that piece's score, highest first.
 
     >>> merges_by_score({"a": -3.0, "b": -4.0, "ab": -1.0, "aab": -2.0, "aa": -5.0})
     [('a', 'b'), ('a', 'ab'), ('aa', 'b'), ('a', 'a')]

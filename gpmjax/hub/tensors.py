@@ -1,9 +1,9 @@
-"""Tensors of a Hugging Face directory, read by name and slice; nothing is read before it is asked for.
+"""Reads tensors of a Hugging Face directory by name and slice, on demand.
 
-`Tensors` is all the rest of the package knows of a file format; `gguf.py` has the other one.
+`Tensors` is the interface through which the rest of the package reads any file format; `gguf.py` implements the other
+one.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Protocol
@@ -19,24 +19,24 @@ Index = tuple[slice, ...]
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
-# Names are those of the safetensors format. All are exact in float32 but F64, which models are not saved in by intent.
+# Names of dtypes in safetensors. All are exact in float32 except F64, in which models are not saved on purpose.
 READABLE = ("F32", "BF16", "F16", "F64")
 
 
 class Tensors(Protocol):
-    """Named tensors somewhere on disk, in the Hugging Face layout (linear weights are [out, in])."""
+    """Named tensors on disk, in the Hugging Face layout (linear weights are [out, in])."""
 
     label: str
     """File or directory, for messages."""
     files: tuple[Path, ...]
-    """What the tensors are read from."""
+    """The files that the tensors are read from."""
 
     def names(self) -> list[str]: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def read(self, name: str, index: Index = ()) -> np.ndarray:
-        """The slice ``index`` (all of it by default) in float32; only that slice is read."""
+        """The slice ``index``, by default the whole tensor, in float32; only that slice is read."""
         ...
 
 
@@ -44,8 +44,8 @@ class SafetensorsTensors:
     """A directory with `model.safetensors`, or with shards and `model.safetensors.index.json`.
 
     Raises:
-        FileNotFoundError: no weights, or a shard that the index names is missing.
-        ValueError: a file is truncated or damaged, or a tensor is not where the index says.
+        FileNotFoundError: there are no weights, or a shard that the index names is missing.
+        ValueError: a file is truncated or damaged, or a tensor is not in the shard that the index names.
     """
 
     def __init__(self, directory: Path):
@@ -60,14 +60,15 @@ class SafetensorsTensors:
         else:
             raise FileNotFoundError(f"{directory}: no weights, looked for {SINGLE_FILE} and {INDEX_FILE}")
         self.files = tuple(directory / name for name in files)
-        self._holder, holders = {}, {}
+        self._holder, holders, held = {}, {}, {}
         for name, file in zip(files, self.files, strict=True):
             if not file.is_file():
                 raise FileNotFoundError(f"{directory}: shard {name}, named by {INDEX_FILE}, is missing")
             holders[name] = opened = _open(file)
-            self._holder.update({tensor: opened for tensor in opened.keys()})
-        for tensor, name in weight_map.items():  # where two shards hold one name, the index says which is meant
-            if tensor not in holders[name].keys():
+            held[name] = dict.fromkeys(opened.keys(), opened)
+            self._holder |= held[name]
+        for tensor, name in weight_map.items():  # if two shards have a tensor of this name, the index decides
+            if tensor not in held[name]:
                 raise ValueError(f"{index}: names {shown(tensor)}, which {name} does not hold")
             self._holder[tensor] = holders[name]
         for tensor in self._holder:
@@ -91,25 +92,22 @@ class SafetensorsTensors:
 
 
 def _weight_map(index: Path) -> Mapping[str, str]:
-    """Tensor → file, each of which is named inside the index's own directory.
+    """Tensor → file; every file must be named inside the index's directory.
 
-    A name may not lead out of the directory. A link may: a hub's cache is made of links to files elsewhere.
+    The name may not lead out of the directory. A link may, since a hub's cache consists of links to files elsewhere.
     """
     weight_map = json_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(
-            f'{index}: not an index, looked for a JSON object with "weight_map", an object that is not empty'
-        )
+        raise ValueError(f'{index}: not an index; must be a JSON object with a non-empty object "weight_map"')
     for tensor, file in weight_map.items():
         if not isinstance(file, str) or not file.endswith(".safetensors") or "\0" in file:
             raise ValueError(
-                f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be the name of a .safetensors file"
+                f"{index}: weight_map[{shown(tensor)}]={shown(file)}: must be the name of a .safetensors file"
             )
-        if PureWindowsPath(file).anchor or ".." in re.split(
-            r"[/\\]", file
-        ):  # knows of both kinds of slash, and of drives
+        # PureWindowsPath knows both slashes, and drives.
+        if PureWindowsPath(file).anchor or ".." in PureWindowsPath(file).parts:
             raise ValueError(
-                f"{index}: weight_map[{shown(tensor)}] is {shown(file)}; it must be a file inside {index.parent}"
+                f"{index}: weight_map[{shown(tensor)}]={shown(file)}: must be a file inside {index.parent}"
             )
     return weight_map
 

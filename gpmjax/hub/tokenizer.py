@@ -1,7 +1,7 @@
-"""Tokenizers, from a directory or from the metadata of a GGUF file; nothing here needs torch.
+"""Builds tokenizers from a directory or from the metadata of a GGUF file, without torch.
 
-transformers can convert a GGUF tokenizer itself, but leaves out SmolLM's digit splitting, so that numbers would be
-cut as they never were in training. The tokenizer is therefore built here, part by part.
+transformers can convert a GGUF tokenizer itself, but omits SmolLM's digit splitting, so numbers would be split
+differently than in training. So the tokenizer is built here from its parts.
 """
 
 import copy
@@ -17,7 +17,7 @@ from gpmjax.hub.spm import CONTROL, USER_DEFINED, spm_tokenizer, text_tokens
 
 DIRECTORY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
-# As in Llama 3 and Qwen, which differ in how many digits go together.
+# The word pattern of Llama 3 and Qwen, which differ in how many digits form a word.
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}"
     r"| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -25,14 +25,16 @@ _WORDS = (
 
 
 class _Split(NamedTuple):
-    """How text is cut before byte-pair merges; digits is a pattern, or None for SmolLM's one by one."""
+    """How text is split before byte-pair merges."""
 
     digits: str | None
+    """Pattern of digits that form a word; None splits digits one by one, with SmolLM's rules."""
     nfc: bool
-    """Unicode is composed first."""
+    """Whether Unicode is composed (NFC) first."""
     ignore_merges: bool
+    """Whether a word in the vocabulary is one token whatever the merges."""
     adds_bos: bool
-    """What applies when the file does not say."""
+    """Whether texts begin with BOS if the file does not say."""
 
 
 _SPLITS = {
@@ -47,26 +49,24 @@ def directory_tokenizer(directory: Path):
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: there is one that cannot be read.
+        ValueError: the tokenizer cannot be read.
     """
-    from transformers import (
-        AutoTokenizer,
-        PreTrainedTokenizerFast,
-    )  # imports torch where it is installed, so not before it is wanted
+    # Imported here, because it imports torch where that is installed.
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     if not any((directory / name).is_file() for name in DIRECTORY_FILES):
         raise FileNotFoundError(f"{directory}: no tokenizer, looked for {', '.join(DIRECTORY_FILES)}")
     try:
-        # AutoTokenizer builds some families' tokenizers anew, whatever tokenizer.json says: Qwen 2's with Qwen's way of cutting words.
+        # For some families AutoTokenizer ignores parts of tokenizer.json: Qwen 2's tokenizers get Qwen's word pattern.
         reader = PreTrainedTokenizerFast if _is_generic(directory) else AutoTokenizer
-        # A directory may bring Python of its own ("auto_map"). It is never run, and nobody is asked whether it should be.
+        # A directory may contain Python code ("auto_map"). It is never run, and the user is not asked about it.
         return reader.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
         raise ValueError(f"{directory}: the tokenizer cannot be read ({one_line(error)})") from error
 
 
 def _is_generic(directory: Path) -> bool:
-    """Whether all of the tokenizer is in tokenizer.json, and no class adds to it."""
+    """Whether tokenizer.json is the whole tokenizer, with no class that adds to it."""
     file = directory / "tokenizer_config.json"
     if not file.is_file() or not (directory / "tokenizer.json").is_file():
         return False
@@ -77,21 +77,22 @@ def _is_generic(directory: Path) -> bool:
 def gguf_tokenizer(metadata: Mapping[str, Any], label: str):
     """The tokenizer that a GGUF file's metadata describes, with chat template and special tokens.
 
-    "gpt2" is byte-level BPE, "llama" a SentencePiece vocabulary (gpmjax.hub.spm).
+    The kind "gpt2" is byte-level BPE, "llama" is a SentencePiece vocabulary (gpmjax.hub.spm).
 
     Args:
-        metadata: the file's `tokenizer.*` keys.
+        metadata: the `tokenizer.*` keys of the file.
         label: the file, for messages.
 
     Raises:
-        ValueError: another kind of tokenizer, or another way of cutting words, than those known here; a part is missing.
+        ValueError: the kind of tokenizer or its word pattern is not supported, or a part is missing.
     """
     from transformers import PreTrainedTokenizerFast  # see directory_tokenizer
 
     kind = metadata.get("tokenizer.ggml.model")
     if kind not in ("gpt2", "llama"):
         raise ValueError(
-            f"{label}: tokenizer.ggml.model is {kind!r}; allowed: 'gpt2', 'llama' (--tokenizer takes another from a directory)"
+            f"{label}: tokenizer.ggml.model is {kind!r}; allowed: 'gpt2', 'llama' "
+            "(--tokenizer takes another tokenizer from a directory)"
         )
     _require_parts(metadata, ("tokens", "token_type", "merges" if kind == "gpt2" else "scores"), label)
     if kind == "gpt2":
@@ -100,9 +101,11 @@ def gguf_tokenizer(metadata: Mapping[str, Any], label: str):
     else:
         tokenizer, adds_bos, tokens = spm_tokenizer(metadata, label), True, text_tokens(metadata)
     types = metadata["tokenizer.ggml.token_type"]
-    of_type = lambda wanted: [token for token, found in zip(tokens, types, strict=True) if found == wanted]
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in of_type(CONTROL)])
-    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in of_type(USER_DEFINED)])
+    control, user_defined = (
+        [token for token, found in zip(tokens, types, strict=True) if found == kind] for kind in (CONTROL, USER_DEFINED)
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
+    tokenizer.add_tokens([AddedToken(token, normalized=False) for token in user_defined])
 
     special = {
         name: tokens[metadata[f"tokenizer.ggml.{key}_token_id"]]
@@ -151,7 +154,7 @@ def _require_parts(metadata: Mapping[str, Any], names: tuple[str, ...], label: s
 
 
 def _byte_level(metadata: Mapping[str, Any], label: str) -> tuple[Tokenizer, bool]:
-    """Byte-level BPE, and whether it begins texts with BOS unless the file says otherwise."""
+    """(byte-level BPE, whether texts begin with BOS if the file does not say)."""
     cut = metadata.get("tokenizer.ggml.pre")
     if cut not in _SPLITS:
         raise ValueError(
@@ -170,13 +173,14 @@ def _byte_level(metadata: Mapping[str, Any], label: str) -> tuple[Tokenizer, boo
 
 
 def with_own_pad(tokenizer: Any, rows: int | None = None):
-    """The tokenizer, or a copy of it that pads with another token than it ends sequences with, one of ``rows`` where they are said.
+    """The tokenizer, or a copy of it whose padding token is not EOS and, if ``rows`` is given, has an id below it.
 
-    A Hugging Face classifier finds the last token by looking for what is not padding; if that is EOS, it looks too far left.
-    The new padding token is a special one that nothing else uses, since the embedding has no row for an invented one.
+    A Hugging Face classifier reads the last token that is not padding; if EOS is the padding token, it reads too far
+    left. The new padding token is a special token that nothing else uses, since the embedding has no row for a new
+    token.
 
     Raises:
-        ValueError: no special token is free.
+        ValueError: no special token is unused.
     """
     known = len(tokenizer) if rows is None else rows
     if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id) and tokenizer.pad_token_id < known:
@@ -192,9 +196,9 @@ def with_own_pad(tokenizer: Any, rows: int | None = None):
     ]
     if not free:
         raise ValueError(
-            f"tokenizer pads with its EOS token {tokenizer.eos_token!r}, and has no other special token to spare"
+            f"tokenizer pads with its EOS token {tokenizer.eos_token!r}, and has no other unused special token"
         )
-    # A token made for padding if there is one, then the unknown token, then whichever comes first.
+    # Prefer a token made for padding, then the unknown token, then the first one.
     best = min(free, key=lambda token: ("pad" not in token, token != tokenizer.unk_token))
     copied = copy.deepcopy(tokenizer)
     copied.pad_token = best

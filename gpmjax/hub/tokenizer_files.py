@@ -1,4 +1,4 @@
-"""A tokenizer's files in an exported directory, such that transformers 4.51 to 5 reads them."""
+"""Writes a tokenizer's files into an exported directory, in a form that transformers 4.51 to 5 read."""
 
 import copy
 import json
@@ -11,10 +11,10 @@ from gpmjax.data.reply_template import ending_at_eos, own_template
 from gpmjax.hub.lines import one_line
 
 ORIGINAL_TEMPLATE = "original_chat_template.jinja"
-"""The model's own chat template, in the directory of a preference model whose tokenizer writes replies another way.
+"""File with the model's own chat template, in a preference model's directory whose tokenizer has a changed template.
 
-A file that transformers does not read: as a second named template it would turn `tokenizer.chat_template` into a dict, which other
-programs take for a string."""
+transformers does not read this file. As a second named template it would make `tokenizer.chat_template` a dict, which
+other programs expect to be a string."""
 _CONFIG = "tokenizer_config.json"
 
 
@@ -22,7 +22,7 @@ def read_at_eos(tokenizer: Any, bos_tokens: int = -1) -> Any:
     """The tokenizer, or a copy of it whose chat template ends finished replies at EOS (gpmjax.data.reply_template).
 
     Args:
-        bos_tokens: how many BOS the template writes; −1: as many as its own does.
+        bos_tokens: how many BOS the template writes; −1: as many as the tokenizer's own.
     """
     if tokenizer.eos_token is None:
         return tokenizer
@@ -48,14 +48,14 @@ def _with_templates(tokenizer: Any, change: Callable[[str], str]) -> Any:
 
 
 def write_tokenizer(directory: Path, tokenizer: Any) -> None:
-    """Saves the tokenizer; and its own chat template beside it, where it writes replies by another.
+    """Saves the tokenizer; if its chat template was changed by `read_at_eos`, saves its own template beside it.
 
     Raises:
         OSError: a file could not be written.
     """
     try:
         tokenizer.save_pretrained(directory)
-    except Exception as error:  # bare Exception is how the tokenizers library reports a full disk
+    except Exception as error:  # the tokenizers library raises bare Exception when the disk is full
         raise OSError(f"tokenizer: {one_line(error)}") from error
     file = directory / _CONFIG
     if (directory / "tokenizer.json").is_file():
@@ -68,12 +68,12 @@ def write_tokenizer(directory: Path, tokenizer: Any) -> None:
 
 
 def _readable_by_4(config: dict[str, Any]) -> dict[str, Any]:
-    """tokenizer_config.json in words that transformers 4 has too; the tokenizer itself is tokenizer.json.
+    """tokenizer_config.json with the names that transformers 4 knows too; the tokenizer itself is in tokenizer.json.
 
-    >>> _readable_by_4({"tokenizer_class": "TokenizersBackend", "backend": "tokenizers", "extra_special_tokens": ["<a>"]})
+    >>> _readable_by_4({"tokenizer_class": "TokenizersBackend", "backend": "fast", "extra_special_tokens": ["<a>"]})
     {'model_input_names': [...], 'tokenizer_class': 'PreTrainedTokenizerFast', 'additional_special_tokens': ['<a>']}
     """
-    # The general tokenizer of transformers 4 gives token_type_ids too unless told, which some of its models refuse.
+    # By default the generic tokenizer of transformers 4 returns token_type_ids too, which some of its models refuse.
     config = {"model_input_names": ["input_ids", "attention_mask"]} | config
     config.pop("backend", None)
     if "tokenizer_class" in config:

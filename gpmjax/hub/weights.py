@@ -1,9 +1,10 @@
-"""Named tensors on disk → a parameter tree, leaf by leaf, each read straight into the place where it will live.
+"""Reads named tensors on disk into a parameter tree, leaf by leaf, each directly onto its devices.
 
-A ``Place`` decides where that is. The default keeps whole arrays on one device; ``gpmjax.sharding.place_leaf`` builds each
-array shard by shard, and only a shard's slice is then read, so no host ever holds the model.
+A ``Place`` chooses the devices. The default puts whole arrays on one device. ``gpmjax.sharding.place_leaf`` builds each
+array shard by shard and reads only the slices it needs, so no host holds the whole model.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -29,10 +30,10 @@ def place_whole(path: str, shape: tuple[int, ...], dtype: Any, read: Read) -> ja
 def load_tree(
     tensors: Tensors, table: Mapping[str, Leaf], config: DecoderConfig, place: Place, ignore: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Reads every leaf of a table into a tree of nested dicts, float32; ``ignore`` names tensors that are left alone.
+    """Reads every leaf of a table into a tree of nested dicts, in float32; tensors named by ``ignore`` are not read.
 
     Raises:
-        ValueError: a tensor is missing, has no place in the table, or has another shape than the config asks for.
+        ValueError: a tensor is missing, is not in the table, or does not have the shape that the config asks for.
     """
     ignored = set(ignore)
     try:
@@ -46,9 +47,12 @@ def load_tree(
                 raise ValueError(
                     f"{tensors.label}: tensor {name} has shape {shape}, its config asks for {leaf.source_shape}"
                 )
-    read = lambda name, index: tensors.read(stored_as[name], index)
+
+    def read(name: str, index: Index) -> np.ndarray:
+        return tensors.read(stored_as[name], index)
+
     flat = {
-        path: place(path, leaf.shape, np.float32, lambda index, leaf=leaf: read_leaf(leaf, read, index))
+        path: place(path, leaf.shape, np.float32, functools.partial(read_leaf, leaf, read))
         for path, leaf in table.items()
     }
     return unflatten_dict(flat, sep="/")

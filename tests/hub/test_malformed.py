@@ -82,7 +82,9 @@ def test_index_that_is_no_object(tmp_path, data):
 @pytest.mark.parametrize("weight_map", [None, 7, [], {}, "model.safetensors"])
 def test_index_without_a_map(tmp_path, weight_map):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    assert 'not an index, looked for a JSON object with "weight_map"' in complaint(SafetensorsTensors, tmp_path)
+    assert 'not an index; must be a JSON object with a non-empty object "weight_map"' in complaint(
+        SafetensorsTensors, tmp_path
+    )
 
 
 OUTSIDE = (
@@ -100,7 +102,7 @@ def test_shard_that_is_not_named_inside_the_directory(tmp_path, file):
     save_file({"a": np.zeros(2, np.float32)}, tmp_path / "one.safetensors")  # where ../one.safetensors would be
     (tmp_path / "inside" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
     message = complaint(SafetensorsTensors, tmp_path / "inside")
-    assert "model.safetensors.index.json: weight_map['a'] is " in message
+    assert "model.safetensors.index.json: weight_map['a']=" in message
     assert ("a file inside" in message) == (file in OUTSIDE)
 
 

@@ -307,7 +307,7 @@ def test_any_language_model_is_a_judge_when_it_is_asked(published, tokenizer):
 
 
 def test_a_verdict_head_does_not_hide_a_trained_one(published):
-    with pytest.raises(ValueError, match="head is declared as 'verdict', but the model holds a head of its own"):
+    with pytest.raises(ValueError, match="head is declared as 'verdict', but the model has a saved head"):
         load_preference_model(published(), {"head": "verdict", "question": "yes_or_no"})
 
 
@@ -364,7 +364,7 @@ def test_a_standard_reward_is_exported_again(tmp_path, openrlhf, config, tiny_pa
     assert (described["mean"], described["std"]) == (MEAN, STD)
     assert load_preference_model(str(tmp_path / "again")).spec == model.spec
     file.write_text(json.dumps(described | {"std": 2.0}))
-    with pytest.raises(ValueError, match="config.json: gpmjax.reward_std is 3.5, std 2.0"):
+    with pytest.raises(ValueError, match="config.json: gpmjax.reward_std is 3.5, std is 2.0; must be equal"):
         load_preference_model(str(tmp_path / "again"))
 
 
@@ -375,7 +375,7 @@ def test_a_standard_reward_is_exported_again(tmp_path, openrlhf, config, tiny_pa
         ({"std": 0.0}, "config.json: std=0.0: must be positive and finite"),
         ({"std": "3"}, "config.json: std='3': must be a number"),
         ({"mean": float("nan")}, "config.json: mean=nan: must be finite"),
-        ({"std": ...}, "config.json: has mean alone; mean and std go together"),
+        ({"std": ...}, "config.json: has mean alone; must have mean and std"),
     ],
 )
 def test_a_standard_that_is_none(openrlhf, change, message):

@@ -51,7 +51,7 @@ def test_hub_id_is_downloaded_once_named(model, monkeypatch):
 
 def test_hub_that_cannot_be_reached():
     with pytest.raises(
-        FileNotFoundError, match=r"^nobody/nothing: no such directory, and the hub does not give it \(.*\)$"
+        FileNotFoundError, match=r"^nobody/nothing: no such directory, and it cannot be downloaded from the hub \(.*\)$"
     ):
         open_source("nobody/nothing")
 
@@ -87,7 +87,7 @@ def test_what_is_not_read_is_named_in_one_line(model, families, caplog):
     assert open_source(str(model)).config == decoder_config(families["qwen2"])
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == (
-        f"{model}/config.json: attributes that leave the forward pass alone, and are not read: "
+        f"{model}/config.json: attributes without effect on the forward pass are not read: "
         "attn_implementation, neftune_noise_alpha"
     )
 

@@ -128,7 +128,7 @@ def test_chat_template(spm):
     [
         ({"scores": None}, "m.gguf: tokenizer.ggml.scores is missing"),
         ({"scores": [0.0]}, "m.gguf: tokenizer.ggml.scores has 1 entries; allowed: one for each of the 297 tokens"),
-        ({"precompiled_charsmap": [1]}, "m.gguf: tokenizer.ggml.precompiled_charsmap is set; allowed: not"),
+        ({"precompiled_charsmap": [1]}, "m.gguf: tokenizer.ggml.precompiled_charsmap is set, which is not supported"),
         ({"tokens": ["<pad>"] * 297}, "m.gguf: tokenizer.ggml.tokens 0 and 1 are both '<pad>'; they must differ"),
     ],
 )

@@ -126,7 +126,7 @@ def test_own_pad(tokenizer, smollm2):
 def test_no_token_to_pad_with():
     tokenizer = gguf_tokenizer(small_metadata("smollm"), "m.gguf")
     with pytest.raises(
-        ValueError, match=r"tokenizer pads with its EOS token '<\|end\|>', and has no other special token"
+        ValueError, match=r"tokenizer pads with its EOS token '<\|end\|>', and has no other unused special token"
     ):
         with_own_pad(tokenizer)
 
