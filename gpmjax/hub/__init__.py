@@ -1,4 +1,4 @@
-"""Reads models from Hugging Face directories, GGUF files and the hub; writes Hugging Face directories. Needs no torch."""
+"""Reads models from Hugging Face directories, GGUF files and the hub; writes Hugging Face directories. No torch."""
 
 from gpmjax.hub.export import save_decoder as save_decoder
 from gpmjax.hub.export import save_preference_model as save_preference_model
