@@ -1,4 +1,4 @@
-"""Rewards from a server that speaks OpenRLHF's protocol, such as launch/serve_reward.py."""
+"""A client of servers that speak OpenRLHF's reward protocol, such as launch/serve_reward.py."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from gpmjax.sampling.fetch import post_json
 
 @dataclass(frozen=True)
 class RemoteRewards:
-    """Asks ``url``, one request a call; the server decides what a reward is.
+    """A `rewards.Scoring` that sends ``url`` one request per call; the server defines the reward.
 
-    A prompt of one user message is sent as a string, so any server of the protocol can be asked; a longer conversation as a list
-    of messages, which gpmjax's own understands.
+    A prompt of one user message is sent as a string, which every server of the protocol understands. A longer
+    conversation is sent as a list of messages, which gpmjax's server understands.
     """
 
     url: str
     timeout: float = 600.0
-    """Seconds to wait for a whole answer; longer than the server waits for a group to be complete."""
+    """Seconds to wait for a whole answer. It must exceed the server's wait for a complete group."""
 
     def __post_init__(self):
         if not self.url.startswith(("http://", "https://")):
@@ -28,7 +28,7 @@ class RemoteRewards:
         number("timeout", self.timeout, above=0, most=10**6)
 
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
-        """See `rewards.Scoring`. Raises OSError, one line naming the URL, when there is no sensible answer."""
+        """See `rewards.Scoring`. Raises OSError, one line that names the URL, without a well-formed answer."""
         if not completions:
             return np.zeros(0)
         plain = [len(prompt) == 1 and prompt[0].role == "user" for prompt, *_ in completions]

@@ -1,7 +1,7 @@
-"""Groups whose completions come one by one, from different threads: each waits until its group is complete.
+"""Groups whose completions arrive one by one from different threads: each call waits until its group is complete.
 
-Trainers that ask for a reward as soon as a completion is sampled (OpenRLHF, verl) never hold a group in their hands, but they do
-sample all completions of a prompt at about the same time.
+OpenRLHF and verl ask for a reward as soon as a completion is sampled, so no call of theirs holds a whole group. But
+they sample all completions of a prompt at about the same time.
 """
 
 import threading
@@ -15,12 +15,12 @@ from gpmjax.interop.rewards import Completion, Scoring
 
 
 class Incomplete(Exception):
-    """A group did not become complete in time; one line."""
+    """A group was not complete in time; the message is one line."""
 
 
 @dataclass(eq=False)
 class _Group:
-    """Completions of one prompt that wait for each other."""
+    """Completions of one prompt whose callers wait for the group to be complete."""
 
     waiting: list["_Entry"] = field(default_factory=list)
     failure: Exception | None = None
@@ -35,10 +35,10 @@ class _Entry:
 
 
 class Gathered:
-    """A `Scoring` that hands completions on in groups of ``size`` to one prompt.
+    """A `Scoring` that collects the completions of each prompt into groups of ``size``, and scores whole groups.
 
-    A completion that is asked about twice counts twice, so ``timeout``, in seconds, should be less than what a client waits before
-    it asks again.
+    A completion that is sent twice counts twice. So ``timeout``, in seconds, should be shorter than a client's wait
+    before it sends a request again.
     """
 
     def __init__(self, score: Scoring, size: int, timeout: float):
@@ -52,11 +52,11 @@ class Gathered:
         self._closed = False
 
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
-        """See `rewards.Scoring`; returns when every group that the completions fall into has been complete and scored.
+        """See `rewards.Scoring`. Returns when every group of these completions is complete and scored.
 
         Raises:
-          Incomplete: not within ``timeout`` seconds, or closed meanwhile; these completions wait no longer.
-          Exception: whatever the group was refused for.
+          Incomplete: a group was not complete within ``timeout`` seconds, or was closed; these completions are dropped.
+          Exception: the exception that scoring the group raised.
         """
         deadline = time.monotonic() + self._timeout
         entries: list[_Entry] = []
@@ -76,7 +76,7 @@ class Gathered:
         return np.array([entry.reward for entry in entries])
 
     def close(self) -> None:
-        """Sends away all who wait, and all to come."""
+        """Raises Incomplete in all waiting calls and in all later ones."""
         with self._lock:
             self._closed = True
             left, self._open = list(self._open.values()), {}
@@ -85,7 +85,7 @@ class Gathered:
             group.done.set()
 
     def _enter(self, completion: Completion) -> _Entry:
-        """A place in the completion's group; whoever takes the last one has it scored."""
+        """Adds a completion to its prompt's group. The call that completes a group scores it."""
         with self._lock:
             if self._closed:
                 raise Incomplete("no more groups are waited for")
@@ -100,13 +100,13 @@ class Gathered:
                 rewards = self._score([entry.completion for entry in group.waiting])
                 for member, reward in zip(group.waiting, rewards, strict=True):
                     member.reward = float(reward)
-            except Exception as error:  # theirs as much as this thread's
+            except Exception as error:  # raised in every call that waits for this group
                 group.failure = error
             group.done.set()
         return entry
 
     def _leave(self, entries: Sequence[_Entry]) -> None:
-        """Out of groups that are still open: nobody is to be compared with a completion whose asker has gone."""
+        """Drops completions whose caller no longer waits from groups that are still open."""
         with self._lock:
             for entry in entries:
                 prompt, group = entry.completion.prompt, entry.group

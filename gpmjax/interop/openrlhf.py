@@ -1,17 +1,19 @@
-"""OpenRLHF: ``reward_func(queries, prompts, labels)`` in a file, and what its HTTP reward servers are sent and answer.
+"""OpenRLHF's ``reward_func(queries, prompts, labels)`` as a file, and the messages of its HTTP reward servers.
 
-As in OpenRLHF 0.11.2 (openrlhf/utils/agent.py, openrlhf/cli/serve_rm.py): a query is the prompt and what the policy wrote, decoded
-with special tokens. **It asks about one completion a call**, from many threads or requests at a time. So
+The signatures are those of OpenRLHF 0.11.2 (openrlhf/utils/agent.py, openrlhf/cli/serve_rm.py). A query is the prompt
+followed by the policy's answer, decoded with special tokens. **OpenRLHF sends one completion per call**, from many
+threads or requests at a time. For rewards within a group, run a server, which holds completions back until the 8 of a
+prompt have
+arrived:
 
     python launch/serve_reward.py --model=runs/gpm/model --against=group --group_size=8
     … --reward.remote_url http://localhost:5000/get_reward --rollout.n_samples_per_prompt 8
 
-for rewards within the group: the server holds completions back until the 8 of a prompt are there. This file itself,
+For rewards that need no group, use this file itself:
 
     GPMJAX_MODEL=runs/gpm/model GPMJAX_AGAINST=reference … --reward.remote_url PATH/TO/gpmjax/interop/openrlhf.py
 
-for rewards that need no group. It answers lists, as OpenRLHF's own server does. For tensors, as its examples have them, write a
-file of your own:
+It returns lists, as OpenRLHF's own server does. For tensors, as in OpenRLHF's examples, write your own file:
 
     import torch
     from gpmjax.interop.openrlhf import OpenRLHFReward
@@ -34,16 +36,17 @@ from gpmjax.interop.texts import messages_of
 
 @dataclass(frozen=True)
 class OpenRLHFReward:
-    """``reward_func`` of a model."""
+    """OpenRLHF's ``reward_func`` for a model."""
 
     model: RewardModel
     as_tensor: Callable[[list[float]], Any] = list
-    """What becomes of the rewards: torch.tensor, or a list."""
+    """Converts the rewards, for instance to torch.tensor; by default they are a list."""
 
     def __call__(
         self, queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], **_: Any
     ) -> dict[str, Any]:
-        """{"rewards": [N], "scores": [N], "extra_logs": {}}; labels are the references, where rewards are against one."""
+        """Returns {"rewards": [N], "scores": [N], "extra_logs": {}}. Labels are the references, if the reward uses
+        one."""
         score, header = self.model.opened()
         completions = read_completions(
             {"query": list(queries), "prompts": list(prompts), "labels": list(labels)}, header, self.model.ending
@@ -52,20 +55,20 @@ class OpenRLHFReward:
 
 
 def reward_func(queries: Sequence[str], prompts: Sequence[str], labels: Sequence[str], **_: Any) -> dict[str, Any]:
-    """What OpenRLHF looks for in a file; the model is the environment's (gpmjax.interop.reward_model)."""
+    """The function that OpenRLHF loads from a file. The environment names the model (gpmjax.interop.reward_model)."""
     return OpenRLHFReward(from_environment())(queries, prompts, labels)
 
 
 def read_completions(fields: dict[str, Any], header: str | None = None, ending: str = "") -> list[Completion]:
-    """The completions of a call, in the HTTP server's words.
+    """Reads the completions of a request.
 
     Args:
-      fields: "query" [N], "prompts" [N] and, as references, "labels" [N] or nothing. A prompt may also be a conversation in
-        {"role", "content"}; its query is then the answer alone.
-      header: what prompts end in if they are templated; None: a prompt is a message of the user.
-      ending: taken off the end of an answer.
+      fields: "query" [N], "prompts" [N] and optionally, as references, "labels" [N]. A prompt may also be a
+        conversation of {"role", "content"}; its query is then the answer alone.
+      header: the generation header that templated prompts end in; None: a prompt is a user message.
+      ending: removed from the end of an answer.
 
-    Raises ValueError, one line naming the field and its place.
+    Raises ValueError, one line that names the field and its index.
     """
     where = "request"
     queries = as_strings(fields.get("query"), "query", where)
@@ -95,6 +98,6 @@ def read_completions(fields: dict[str, Any], header: str | None = None, ending: 
 def rewards_answer(
     score: Scoring, completions: Sequence[Completion], as_tensor: Callable[[list[float]], Any] = list
 ) -> dict[str, Any]:
-    """What OpenRLHF reads: rewards for the advantage, scores for its dynamic filter, nothing more to log."""
+    """Scores completions and returns OpenRLHF's answer: rewards for advantages, scores for its dynamic filter."""
     rewards = np.asarray(score(completions), np.float64).tolist()
     return {"rewards": as_tensor(rewards), "scores": as_tensor(rewards), "extra_logs": {}}

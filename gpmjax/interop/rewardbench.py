@@ -1,4 +1,4 @@
-"""The rewardbench package: pipelines that stand in its table of models.
+"""Entries for the rewardbench package's table of models.
 
     import torch
     from rewardbench.models import REWARD_MODEL_CONFIG
@@ -8,13 +8,14 @@
     sys.argv = ["run_rm", "--model=runs/gpm/model", "--max_length=2048", "--do_not_save", …]
     scripts.run_rm.main()
 
-As in rewardbench 0.1.4. It has two kinds of pipelines, and which one a model can be is a matter of what it says:
+The signatures are those of rewardbench 0.1.4, which has two kinds of pipelines:
 
-    pair_entry    scripts/run_rm.py: two conversations at a time, answered by whether the first is better. What a general preference
-                  model needs, since it is right about pairs; works for every model here.
-    scalar_entry  rewardbench, scripts/run_rm.py, scripts/run_v2.py: one templated text, answered by its reward. Bradley–Terry only.
+    pair_entry    scripts/run_rm.py: takes two conversations and returns whether the first is better. Works for every
+                  model here; a general preference model needs this one, since it compares pairs.
+    scalar_entry  rewardbench, scripts/run_rm.py, scripts/run_v2.py: takes one templated text and returns its reward.
+                  For Bradley–Terry models only.
 
-(gpmjax's own launch/evaluate.py reads the same benchmarks, and has more to say about them.)
+launch/evaluate.py of gpmjax reads the same benchmarks and reports more figures.
 """
 
 import functools
@@ -34,11 +35,11 @@ Conversation = Sequence[dict[str, str]]
 
 
 def pair_entry(as_tensor: Callable[[np.ndarray], Any], max_length: int = 2048, **settings: Any) -> dict[str, Any]:
-    """An entry of REWARD_MODEL_CONFIG whose model compares pairs.
+    """An entry of REWARD_MODEL_CONFIG for a model that compares pairs.
 
     Args:
-      as_tensor: torch.tensor; rewardbench wants a tensor of booleans.
-      max_length: tokens of a prompt with one response; say the same to rewardbench.
+      as_tensor: torch.tensor; rewardbench expects a tensor of booleans.
+      max_length: tokens of a prompt with one response; give rewardbench the same number.
       settings: further fields of `RewardModel`, such as declare, dtype, rows_per_batch.
     """
     build = functools.partial(_build, settings | {"against": "reference", "max_length": max_length})
@@ -52,7 +53,7 @@ def pair_entry(as_tensor: Callable[[np.ndarray], Any], max_length: int = 2048, *
 
 
 def scalar_entry(max_length: int = 2048, **settings: Any) -> dict[str, Any]:
-    """An entry of REWARD_MODEL_CONFIG for a model with a reward of a single response; arguments as of `pair_entry`."""
+    """An entry of REWARD_MODEL_CONFIG for a model with a reward of single responses; arguments as in `pair_entry`."""
     build = functools.partial(
         _build, settings | {"against": "nothing", "prompts": "templated", "max_length": max_length}
     )
@@ -66,7 +67,7 @@ def scalar_entry(max_length: int = 2048, **settings: Any) -> dict[str, Any]:
 
 
 class Model:
-    """What rewardbench holds between its two builders: a scorer, and the one field of a config that it looks at."""
+    """The object that rewardbench passes between its two builders: a scorer, and the one config field that it reads."""
 
     def __init__(self, opened: Opened, max_length: int):
         self.opened, self.max_length = opened, max_length
@@ -74,7 +75,7 @@ class Model:
 
 
 def _build(settings: dict[str, Any], name: str, *, revision: str | None = None, **_: Any) -> Model:
-    """The model builder; dtype and placement are the settings' business, not torch's."""
+    """rewardbench's model builder. The settings give dtype and placement; torch's arguments are ignored."""
     if revision is not None:
         raise ValueError(f"{name}: revision={revision!r}; gpmjax opens a hub id's main branch, or a directory")
     model = RewardModel(name, **settings)
@@ -82,7 +83,7 @@ def _build(settings: dict[str, Any], name: str, *, revision: str | None = None, 
 
 
 class PairPipeline:
-    """(first conversations, second conversations) → which first ones are better, as PairRM's pipeline has it; a tie is not better."""
+    """Maps two lists of conversations to booleans, True where the first one is better. Its signature is PairRM's."""
 
     def __init__(self, task: str, model: Model, tokenizer: Any, as_tensor: Callable[[np.ndarray], Any]):
         self.task, self.model, self.tokenizer, self.as_tensor = task, model, tokenizer, as_tensor
@@ -94,9 +95,9 @@ class PairPipeline:
         output_logits: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """[N] booleans as a tensor, or with ``output_logits`` the list of log-odds s(A ≻ B)/τ.
+        """Returns [N] booleans as a tensor, False for ties, or with ``output_logits`` a list of log-odds s(A ≻ B)/τ.
 
-        Raises ValueError, one line naming the pair, for conversations that differ before their last turn.
+        Raises ValueError, one line that names the pair, for conversations that differ before their last turn.
         """
         _check_window(self.model, kwargs)
         made = []
@@ -115,13 +116,14 @@ class PairPipeline:
 
 
 class ScalarPipeline:
-    """Texts as the model's chat template writes them → [{"label", "score"}], as transformers' pipeline has it."""
+    """Maps texts in the model's chat template to [{"label", "score"}], as a transformers pipeline does."""
 
     def __init__(self, task: str, model: Model, tokenizer: Any):
         self.task, self.model, self.tokenizer = task, model, tokenizer
 
     def __call__(self, samples: Sequence[str], **kwargs: Any) -> list[dict[str, Any]]:
-        """A reward for each text. Raises ValueError, one line, for one without an answer, or a model without rewards."""
+        """Returns a reward for each text. Raises ValueError, one line, for a text without an answer, or if the model
+        has no reward of a single response."""
         _check_window(self.model, kwargs)
         made = []
         for n, text in enumerate(samples):

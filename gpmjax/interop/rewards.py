@@ -1,15 +1,16 @@
-"""One number for each completion, out of a model that compares.
+"""One number for each completion, from a model that compares.
 
-A general preference model has no reward of a single response: it says how much one is preferred to another. Whoever wants a
-number has to say against what, and ``RewardPlan.against`` is that choice. It has no default.
+A general preference model has no reward of a single response: it scores how much one response is preferred to another.
+A reward therefore needs an opponent, which ``RewardPlan.against`` names. It has no default.
 
-    "group"      The other completions of the same prompt in the same call: ŝ(y_i ≻ π_t) = 1/K Σ_k s(y_i ≻ y_k), equation (5.6)
-                 of arXiv 2410.02197. The signal for trainers that sample K completions a prompt (GRPO, RLOO, …), and the only
-                 one here that knows of cycles among them. The sum over a group is 0, so a learning curve of its mean says
-                 nothing, and numbers of different prompts are not comparable.
-    "reference"  One fixed text a prompt, such as a column of the data set: s(y_i ≻ y_ref). Needs no group, and is comparable from
-                 call to call; but what beats the reference need not beat another opponent.
-    "nothing"    The reward r(y) of a model that has one: Bradley–Terry, or a verifier asked about each response. No other has.
+    "group"      The opponents are the other completions of the same prompt in the same call: ŝ(y_i ≻ π_t) =
+                 1/K Σ_k s(y_i ≻ y_k), equation (5.6) of arXiv 2410.02197. For trainers that sample K completions per
+                 prompt (GRPO, RLOO, …). Only this choice sees cycles among the completions. Rewards of a group sum to
+                 0, so their mean is no learning curve, and rewards of different prompts are not comparable.
+    "reference"  The opponent is one fixed text per prompt, such as a column of the data set: s(y_i ≻ y_ref). It needs
+    no
+                 group and is comparable between calls; but a response that beats the reference may lose to others.
+    "nothing"    The reward r(y) of a model that has one: Bradley–Terry, or a verifier of single responses.
 """
 
 import threading
@@ -31,23 +32,23 @@ UNITS = ("log_odds", "score", "win_rate")
 
 
 class Completion(NamedTuple):
-    """What a policy answered."""
+    """A policy's answer to a prompt."""
 
     prompt: tuple[Message, ...]
     text: str
     reference: Any = None
-    """Another answer to the prompt; read only where completions are compared with it."""
+    """Another answer to the prompt; read only with ``against="reference"``."""
     where: str = ""
-    """Its place in the call, for messages."""
+    """The completion's place in the call, for error messages."""
 
 
 Scoring = Callable[[Sequence[Completion]], np.ndarray]
-"""Completions → [N] float64, one number each, in their order. May be called from several threads at once."""
+"""Maps completions to [N] float64, one number each, in their order. It may be called from several threads at once."""
 
 
 @dataclass(frozen=True)
 class RewardPlan:
-    """What a number means.
+    """The definition of a reward.
 
     >>> RewardPlan("group").units
     'log_odds'
@@ -55,8 +56,9 @@ class RewardPlan:
 
     against: str
     units: str = "log_odds"
-    """"log_odds": s/τ (the released runs have 2 s/τ); "score": s; "win_rate": σ(s/τ), in (0, 1). Of a group each is the mean
-    over its K members, the completion itself included: of probabilities for "win_rate", never re-made from a mean score."""
+    """"log_odds": s/τ (the released runs use 2 s/τ); "score": s; "win_rate": σ(s/τ), in (0, 1). With
+    ``against="group"`` each is the mean over the group's K members, including the completion itself. "win_rate"
+    averages probabilities."""
 
     def __post_init__(self):
         require_one_of("against", self.against, AGAINST)
@@ -68,17 +70,17 @@ class RewardPlan:
 
 
 class Rewards:
-    """The numbers that a plan asks of a judge; one call at a time reaches the model, whatever the threads."""
+    """A `Scoring` that computes a plan's rewards with a judge. A lock lets one call at a time reach the model."""
 
     def __init__(self, judge: Judge, plan: RewardPlan):
         self._judge, self._plan, self._lock = judge, plan, threading.Lock()
 
     def __call__(self, completions: Sequence[Completion]) -> np.ndarray:
-        """See `Scoring`. Completions of one prompt form a group wherever they stand; equal ones count as often as they come.
+        """See `Scoring`. All completions of one prompt form a group, in any order; duplicates count each time.
 
         Raises:
-          ValueError: one line naming the completion: it is alone with its prompt, has no reference, cannot be encoded, its score
-            is not finite, or the model has no reward of a single response.
+          ValueError: one line that names the completion: it is the only one of its prompt, has no reference, cannot be
+            encoded, or has a score that is not finite; or the model has no reward of a single response.
         """
         members = self._members(completions)
         groups = [self._group([completions[n] for n in places]) for places in members]
@@ -91,7 +93,7 @@ class Rewards:
         return rewards
 
     def _members(self, completions: Sequence[Completion]) -> list[list[int]]:
-        """The places of each group's completions."""
+        """The indices of each group's completions."""
         found: dict[tuple, list[int]] = {}
         for place, completion in enumerate(completions):
             if self._plan.against == "reference" and not isinstance(completion.reference, str):
@@ -103,30 +105,30 @@ class Rewards:
 
     def _group(self, completions: Sequence[Completion]) -> Group:
         (prompt, _, reference, where), texts = completions[0], tuple(completion.text for completion in completions)
-        if self._plan.against == "reference":  # stands last
+        if self._plan.against == "reference":  # the reference is the last response
             comparisons = tuple(Comparison(n, len(texts)) for n in range(len(texts)))
             return Group(prompt, (*texts, reference), comparisons, where=where)
         if self._plan.against == "group" and len(texts) < 2:
             raise ValueError(
-                f"{where}: the only completion of its prompt in this call; against='group' compares completions of one prompt "
-                f"with each other, so hand over at least 2 together, or compare with a 'reference'"
+                f"{where}: the only completion of its prompt in this call; against='group' compares completions of one "
+                f"prompt with each other, so pass at least 2 together, or compare with a 'reference'"
             )
         return Group(prompt, texts, where=where)
 
     def _read(self, group: Group, verdict: Verdict, count: int) -> np.ndarray:
-        """The numbers of a group's first ``count`` responses, the completions."""
+        """The rewards of a group's first ``count`` responses, which are the completions."""
         read = {"group": _against_each_other, "reference": _against_the_last, "nothing": _alone}[self._plan.against]
         numbers = np.asarray(read(verdict, self._plan.units), np.float64)[:count]
         if not np.isfinite(numbers).all():
             raise ValueError(f"{group.where}: a score of the model is not finite")
-        # Equal texts have equal numbers. Read twice they differ by rounding, which a trainer that divides by a group's standard
-        # deviation would make an advantage of.
+        # Equal texts get equal rewards. Computed twice they differ by rounding, and a trainer that divides by a group's
+        # standard deviation would turn that into an advantage.
         return numbers[[group.responses.index(text) for text in group.responses[:count]]]
 
 
 def _against_each_other(verdict: Verdict, units: str) -> np.ndarray:
     scores = np.array(verdict.scores, np.float64)
-    np.fill_diagonal(scores, 0.0)  # not every judge is asked about a response and itself
+    np.fill_diagonal(scores, 0.0)  # some judges leave the diagonal NaN
     if units == "win_rate":
         return mean_win_rate(scores, verdict.tau)
     return mean_score(scores) / (verdict.tau if units == "log_odds" else 1.0)
@@ -142,7 +144,7 @@ def _against_the_last(verdict: Verdict, units: str) -> np.ndarray:
 def _alone(verdict: Verdict, units: str) -> np.ndarray:
     if verdict.reward is None:
         raise ValueError(
-            "against='nothing': this model has no reward of a single response, as Bradley–Terry models, verifiers and hybrids have; "
-            "compare with the 'group' or with a 'reference'"
+            "against='nothing': this model has no reward of a single response, as Bradley–Terry models, verifiers and "
+            "hybrids have; compare with the 'group' or with a 'reference'"
         )
     return verdict.reward / verdict.tau if units == "log_odds" else verdict.reward

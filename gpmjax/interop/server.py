@@ -1,8 +1,9 @@
-"""A reward server that speaks OpenRLHF's protocol and nothing else, so that a trainer in another process can use a gpmjax model.
+"""A reward server with OpenRLHF's protocol, so that a trainer in another process can use a gpmjax model.
 
-    POST /get_reward   {"query": [N], "prompts": [N], "labels": [N]}  →  {"rewards": [N], "scores": [N], "extra_logs": {}}
+    POST /get_reward   {"query": [N], "prompts": [N], "labels": [N]}
+    → {"rewards": [N], "scores": [N], "extra_logs": {}}
 
-(see gpmjax.interop.openrlhf). Anything else is answered with {"error": one line} and a status that says whose fault it is.
+See gpmjax.interop.openrlhf. Any other request is answered with {"error": one line} and an HTTP error status.
 """
 
 import http
@@ -36,8 +37,8 @@ class RewardServer(ThreadingHTTPServer):
 
     Args:
       address: host and port; port 0 takes a free one.
-      score: who gives the rewards; called from many threads.
-      header, ending: how prompts and answers are written, see `openrlhf.read_completions`.
+      score: computes the rewards; called from many threads.
+      header, ending: the form of prompts and answers, see `openrlhf.read_completions`.
       max_body: bytes of a request.
     """
 
@@ -60,7 +61,7 @@ class RewardServer(ThreadingHTTPServer):
         super().__init__(address, _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing for a client that went away; a traceback for anything else."""
+        """Ignores clients that disconnected; prints a traceback for any other error."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -82,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(http.HTTPStatus.BAD_REQUEST, str(error))
         except Incomplete as error:
             self._fail(http.HTTPStatus.SERVICE_UNAVAILABLE, str(error))
-        except Exception as error:  # one request's trouble is not the server's
+        except Exception as error:  # the server outlives a failed request
             logging.exception("reward server: request failed")
             self._fail(http.HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
 
@@ -104,14 +105,14 @@ class _Handler(BaseHTTPRequestHandler):
         return fields
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What the base class refuses by itself: malformed HTTP, and methods that there are not."""
+        """Answers the requests that the base class refuses: malformed HTTP and unknown methods."""
         status = http.HTTPStatus(code)
         if status is http.HTTPStatus.NOT_IMPLEMENTED:
             status, message = http.HTTPStatus.METHOD_NOT_ALLOWED, f"{self.command}: must be POST {PATH}"
         self._fail(status, message or status.phrase)
 
     def _fail(self, status: http.HTTPStatus, problem: str) -> None:
-        # What is left of a refused request on the connection would be read as the next one.
+        # The unread rest of a refused request would be read as the next request.
         self.close_connection = True
         self._send(status, {"error": " ".join(problem.split())})
 

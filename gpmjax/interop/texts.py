@@ -1,4 +1,5 @@
-"""Prompts as any trainer writes them: strings, or lists of {"role", "content"}. Completions are read by `gpmjax.data.messages.read_reply`."""
+"""Prompts in any trainer's form: strings or lists of {"role", "content"}. Completions are read by
+`gpmjax.data.messages.read_reply`."""
 
 from typing import Any
 
@@ -10,9 +11,10 @@ from gpmjax.data.messages import conversation
 
 
 def messages_of(value: Any, name: str, where: str) -> tuple[Message, ...]:
-    """A prompt: a string is one message of the user, a list of messages the conversation.
+    """Reads a prompt: a string is one user message, a list of messages is a conversation.
 
-    Raises ValueError naming ``where``, the field and the value for anything else, or where the user has not the last word.
+    Raises ValueError, which names ``where``, the field and the value, for anything else, or if the last turn is an
+    assistant's.
 
     >>> messages_of("Why?", "prompt", "row 1") == messages_of([{"role": "user", "content": "Why?"}], "prompt", "row 1")
     True

@@ -1,4 +1,4 @@
-"""TRL: ``reward_funcs`` of its GRPO, RLOO and online trainers, f(prompts, completions, **columns) → list of numbers.
+"""A reward function for TRL's GRPO, RLOO and online trainers: f(prompts, completions, **columns) → list of numbers.
 
     from trl import GRPOTrainer
     from gpmjax.interop.reward_model import RewardModel
@@ -6,12 +6,12 @@
 
     GRPOTrainer(policy, TRLReward(RewardModel("runs/gpm/model", against="group")), …)
 
-As in TRL 1.16.0 (trl/trainer/grpo_trainer.py, _calculate_rewards): called by keyword with prompts, completions, completion_ids,
-every other column of the data set as a list, trainer_state, log_extra and log_metric; prompts and completions are strings, or
-lists of messages. A call holds this process's share of a batch, in which the num_generations completions of a prompt stand side
-by side; let them not be spread over processes (per_device_train_batch_size a multiple of num_generations), or each part is
-compared with itself only. A string is taken as the user's one message. A callable object, unlike a closure, can be pickled, as the
-asynchronous trainer wants.
+The signature is that of TRL 1.16.0 (trl/trainer/grpo_trainer.py, _calculate_rewards): called by keyword with prompts,
+completions, completion_ids, every other column of the data set as a list, trainer_state, log_extra and log_metric.
+Prompts and completions are strings or lists of messages; a string is one user message. A call holds this process's
+share of a batch, in which the num_generations completions of a prompt are adjacent. They must not be split over
+processes, or each part is compared with itself only: make per_device_train_batch_size a multiple of num_generations.
+The function is a callable object because, unlike a closure, it can be pickled, which the asynchronous trainer requires.
 """
 
 from collections.abc import Sequence
@@ -23,29 +23,28 @@ from gpmjax.data.messages import read_reply
 from gpmjax.interop.rewards import Completion, Scoring
 from gpmjax.interop.texts import messages_of
 
-
 PROMPT_COLUMNS = ("history", "system", "tools")
-"""Columns of the data set that belong to the prompt, as in rows that gpmjax reads itself."""
+"""Columns of the data set that belong to the prompt, as in gpmjax's own rows."""
 
 
 @dataclass(frozen=True)
 class TRLReward:
-    """A reward function of a `Scoring`, such as a `RewardModel`."""
+    """TRL's reward function for a `Scoring`, such as a `RewardModel`."""
 
     score: Scoring
     reference: str | None = None
-    """The data set's column with the text to compare with, where rewards are against a reference."""
+    """The data set's column that holds the reference, for rewards against a reference."""
     name: str = "gpmjax"
-    """What TRL logs the rewards as."""
+    """The name under which TRL logs the rewards."""
 
     @property
     def __name__(self) -> str:
         return self.name
 
     def __call__(self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float]:
-        """One number a completion.
+        """Returns one number per completion.
 
-        Raises ValueError, one line naming the completion and what is wrong with it.
+        Raises ValueError, one line that names the completion and its fault.
         """
         if len(prompts) != len(completions):
             raise ValueError(

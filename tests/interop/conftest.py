@@ -1,4 +1,4 @@
-"""A judge that knows its K×K matrix, and tiny random models saved with a real tokenizer."""
+"""A judge with a known K×K matrix, and tiny random models saved with a real tokenizer."""
 
 import threading
 
@@ -20,16 +20,15 @@ SPECS = {
 }
 
 CYCLE = {("rock", "scissors"): 1.0, ("scissors", "paper"): 2.0, ("paper", "rock"): 3.0}
-"""s(i ≻ j) of the texts that `KnownJudge` is asked about; those of other texts are 0."""
+"""s(i ≻ j) of the texts that `KnownJudge` compares; scores of other texts are 0."""
 TAU = 0.5
 
 
 class KnownJudge:
-    """Scores of CYCLE. Answers what is asked only: the other entries are NaN."""
-
-    identity = {"name": "known"}
+    """A judge with the scores of CYCLE. Entries of pairs that are not asked for are NaN."""
 
     def __init__(self):
+        self.identity = {"name": "known"}
         self.calls, self.inside, self.lock = [], 0, threading.Lock()
 
     def __call__(self, groups, pairs="labelled"):
@@ -57,7 +56,7 @@ def judge():
 
 @pytest.fixture(scope="session")
 def saved(tokenizer_directory, pairs_file, tmp_path_factory):
-    """kind → directory of a saved model of that kind."""
+    """Kind of a model → directory of a saved model of that kind."""
     tokenizer = load_tokenizer(str(tokenizer_directory))
     config = DecoderConfig(len(tokenizer), 16, num_layers=1, num_heads=2, mlp_size=16, tie_embeddings=True)
     (batch, *_) = held_out(str(pairs_file), ChatFormat(tokenizer), max_length=128, rows_per_batch=1).batches()
@@ -65,8 +64,8 @@ def saved(tokenizer_directory, pairs_file, tmp_path_factory):
     for kind, spec in SPECS.items():
         model = PreferenceModel(config, spec)
         shapes = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
-        numbers = np.random.default_rng(1)
-        params = jax.tree.map(lambda leaf: numbers.normal(0, 0.4, leaf.shape).astype(leaf.dtype), shapes)
+        draw = np.random.default_rng(1).normal
+        params = jax.tree.map(lambda leaf, draw=draw: draw(0, 0.4, leaf.shape).astype(leaf.dtype), shapes)
         directories[kind] = str(tmp_path_factory.mktemp("saved") / kind)
         save_preference_model(directories[kind], params, config, spec, tokenizer)
     return directories

@@ -1,4 +1,4 @@
-"""How many BOS, and where the gate is read, travel: declared, saved, loaded, judged, scored, served, exported."""
+"""bos_tokens and gate_at are kept when a model is declared, saved, loaded, judged, scored, served and exported."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ GROUP = Group(TURNS, ("Like this.", "No idea."))
 
 @pytest.fixture(scope="module")
 def published(saved, tmp_path_factory):
-    """(a directory as others publish it, which declares nothing; the same, saved by us as it was trained)."""
+    """(directory as others publish it, without a declaration; the same model saved by gpmjax with its declaration)."""
     loaded = load_preference_model(saved["gpm"])
     spec = dataclasses.replace(loaded.spec, **TRAINED)
     ours, theirs = (tmp_path_factory.mktemp("published") / name for name in ("ours", "theirs"))
@@ -44,7 +44,7 @@ def declared(spec_of):
     return {name: getattr(spec, name) for name in ("gate", "normalise", "tau", *TRAINED)}
 
 
-def test_a_declared_reading_is_a_saved_one(published, saved):
+def test_a_declared_model_scores_like_a_saved_one(published, saved):
     theirs, ours = published
     judges = {
         "declared": open_judge(JudgeConfig(theirs, **declared(ours))),
@@ -62,7 +62,7 @@ def test_a_declared_reading_is_a_saved_one(published, saved):
         PreferenceSpec(gate="none", gate_at="first_message").validate()
 
 
-def test_scorer_and_server_read_it_so(published):
+def test_scorer_and_server_use_the_declaration(published):
     theirs, ours = published
     (expected,) = open_judge(JudgeConfig(ours))([GROUP])
     given = declared(ours)
@@ -77,7 +77,7 @@ def test_scorer_and_server_read_it_so(published):
         templated(open_judge(JudgeConfig(ours)))
 
 
-def test_the_exported_template_writes_what_the_model_was_trained_with(published):
+def test_the_exported_template_writes_the_trained_bos_tokens(published):
     ours = load_tokenizer(published[1])
     prompt, _, response = ChatFormat(ours, **TRAINED).encode(TURNS, "Like this.")
     conversation = [*(message.as_dict() for message in TURNS), {"role": "assistant", "content": "Like this."}]
@@ -86,7 +86,7 @@ def test_the_exported_template_writes_what_the_model_was_trained_with(published)
 
 
 def test_another_tokenizer(saved, tmp_path):
-    """A model whose own tokenizer cannot be read takes one from elsewhere, and says so."""
+    """A model without a readable tokenizer takes another one and records it."""
     whole = load_preference_model(saved["gpm"])
     save_preference_model(tmp_path / "m", whole.params, whole.config, whole.spec, whole.tokenizer)
     (tmp_path / "m" / "tokenizer.json").unlink()

@@ -1,4 +1,4 @@
-"""Completions that come one by one are scored as the group they are."""
+"""Completions that arrive one by one are scored as one group."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +24,12 @@ def score(judge):
 
 
 def one_by_one(gathered, completions):
-    """Each from a thread of its own."""
+    """Sends each completion from its own thread."""
     with ThreadPoolExecutor(len(completions)) as pool:
         return list(pool.map(lambda completion: gathered([completion]).item(), completions))
 
 
-def test_each_gets_its_own_reward_whatever_the_order(score, judge):
+def test_each_completion_gets_its_own_reward_in_any_order(score, judge):
     many = [asked(text, f"prompt {n}") for n in range(4) for text in TEXTS]
     order = np.random.default_rng(0).permutation(len(many))
     found = one_by_one(Gathered(score, 3, 30.0), [many[n] for n in order])
@@ -45,7 +45,7 @@ def test_a_call_may_hold_several_groups(score, judge):
     assert gathered([]).shape == (0,)
 
 
-def test_who_has_left_is_not_compared_with(score, judge):
+def test_completions_whose_client_disconnected_are_dropped(score, judge):
     gathered = Gathered(score, 2, 0.05)
     with pytest.raises(Incomplete, match="waited 0.05 s for 2 completions of a prompt, 1 came"):
         gathered([asked("rock")])
@@ -55,14 +55,14 @@ def test_who_has_left_is_not_compared_with(score, judge):
     assert [group.responses for group in judge.calls[0][0]] in ([("scissors", "paper")], [("paper", "scissors")])
 
 
-def test_a_call_that_fails_takes_all_its_completions_along(score):
+def test_a_call_that_fails_drops_all_its_completions(score):
     gathered = Gathered(score, 2, 0.05)
     with pytest.raises(Incomplete):
         gathered([asked("rock"), asked("paper", "other")])
     assert gathered._open == {}
 
 
-def test_a_group_that_is_refused_is_refused_to_all_and_the_next_is_not():
+def test_a_refused_group_raises_in_every_call_and_the_next_group_does_not():
     def score(completions):
         if any(completion.text == "bad" for completion in completions):
             raise ValueError("bad: refused")
@@ -85,7 +85,7 @@ def test_a_group_that_is_refused_is_refused_to_all_and_the_next_is_not():
     assert sorted(one_by_one(gathered, [asked("good"), asked("good")])) == [0.0, 1.0]
 
 
-def test_closing_sends_the_waiting_away(score):
+def test_closing_ends_waiting_calls(score):
     gathered, entered = Gathered(score, 2, 30.0), threading.Event()
     real = gathered._enter
     gathered._enter = lambda completion: (real(completion), entered.set())[0]
@@ -99,6 +99,6 @@ def test_closing_sends_the_waiting_away(score):
         gathered([asked("rock")])
 
 
-def test_a_group_of_one_is_none(score):
+def test_a_group_of_one_is_refused(score):
     with pytest.raises(ValueError, match="group size 1: must be at least 2"):
         Gathered(score, 1, 1.0)

@@ -1,4 +1,4 @@
-"""OpenRLHF's reward_func in a file, loaded and called as OpenRLHF 0.11.2 does, one completion a call."""
+"""OpenRLHF's reward_func in a file, loaded and called as by OpenRLHF 0.11.2, one completion per call."""
 
 import asyncio
 import importlib.util
@@ -21,7 +21,7 @@ ANSWERS = ("yes", "no, never", "perhaps")
 
 
 def load(path):
-    """openrlhf/utils/agent.py, SingleTurnAgentExecutor.__init__."""
+    """Loads a file as openrlhf/utils/agent.py, SingleTurnAgentExecutor.__init__, does."""
     spec = importlib.util.spec_from_file_location("reward_func", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -29,7 +29,8 @@ def load(path):
 
 
 async def execute(reward_func, query, prompt, label):
-    """The same file's execute and _fetch_rewards_via_func; then samples_generator.py's _process_response_into_experience."""
+    """As agent.py's execute and _fetch_rewards_via_func, then samples_generator.py's
+    _process_response_into_experience."""
     (info,) = await asyncio.gather(asyncio.to_thread(reward_func, [query], [prompt], [label]))
     score = info.get("scores")
     score = info.get("rewards") if score is None else score
@@ -61,7 +62,7 @@ def environ(saved, monkeypatch):
 
 
 def written(judge, answer):
-    """Prompt and query of OpenRLHF with --data.apply_chat_template: special tokens and all."""
+    """Prompt and query of OpenRLHF with --data.apply_chat_template, including special tokens."""
     chat = [{"role": "user", "content": "Is it?"}]
     prompt = judge.chat.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
     return prompt, f"{prompt}{answer}<|end|>"
@@ -77,7 +78,7 @@ def test_the_file_itself_is_a_reward_file(environ, judge, expected, prompts):
         np.testing.assert_allclose([reward.item(), score.item()], number, rtol=1e-4, atol=1e-5)
 
 
-def test_a_file_of_ones_own_may_answer_tensors(environ, saved, expected, tmp_path):
+def test_a_users_file_may_return_tensors(environ, saved, expected, tmp_path):
     path = tmp_path / "my_reward.py"
     path.write_text(
         "import torch\n"
@@ -119,13 +120,13 @@ def test_a_call_that_holds_a_group(saved, judge):
         ),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_the_field(fields, words):
+def test_an_error_is_one_line_that_names_the_field(fields, words):
     with pytest.raises(ValueError, match=words) as refusal:
         read_completions(fields)
     assert "\n" not in str(refusal.value)
 
 
-def test_conversations_are_taken_with_bare_answers():
+def test_a_conversation_comes_with_the_answer_alone():
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "p"}]
     (made,) = read_completions({"query": ["answer"], "prompts": [chat], "labels": ["x"]})
     assert [message.content for message in made.prompt] == ["s", "p"] and made[1:3] == ("answer", "x")

@@ -1,4 +1,4 @@
-"""Entries of the rewardbench package's table of models, used as rewardbench 0.1.4 uses them."""
+"""Entries of the rewardbench package's table of models, used as by rewardbench 0.1.4."""
 
 import numpy as np
 import pytest
@@ -23,14 +23,14 @@ PAIRS = [
 
 
 def build(entry, name, tokenizer):
-    """scripts/run_rm.py, from the entry to the pipeline."""
+    """Builds a pipeline from an entry, as scripts/run_rm.py does."""
     model_kwargs = {"device_map": "auto", "torch_dtype": torch.float16}
     model = entry["model_builder"](name, **model_kwargs, trust_remote_code=False)
     pipe = entry["pipeline_builder"]("text-classification", model=model, tokenizer=tokenizer)
     if pipe.tokenizer.pad_token_id is None:
         pipe.model.config.pad_token_id = pipe.tokenizer.eos_token_id
     assert pipe.model.config.pad_token_id is not None
-    pipe.model = model  # what accelerator.prepare gives back for something that it does not know
+    pipe.model = model  # accelerator.prepare returns unknown objects unchanged
     return pipe
 
 
@@ -67,13 +67,16 @@ def test_texts_as_a_sequence_classifier(known):
     assert entry["model_type"] == "Seq. Classifier" and not entry["custom_dialogue"]
     pipe = build(entry, directory, judge.chat.tokenizer)
     # rewardbench/utils.py, prepare_dialogue_from_tokenizer
-    template = lambda side: [pipe.tokenizer.apply_chat_template(dialogue(p[0], p[side]), tokenize=False) for p in PAIRS]
+    chosen, rejected = (
+        [pipe.tokenizer.apply_chat_template(dialogue(pair[0], pair[side]), tokenize=False) for pair in PAIRS]
+        for side in (1, 2)
+    )
     if kind == "gpm":
         with pytest.raises(ValueError, match="has no reward of a single response"):
-            pipe(template(1), **KWARGS)
+            pipe(chosen, **KWARGS)
         return
-    results = [pipe(template(side), **KWARGS) for side in (1, 2)]
-    # rewardbench/rewardbench.py: transformers' form is told by its dicts
+    results = [pipe(texts, **KWARGS) for texts in (chosen, rejected)]
+    # rewardbench/rewardbench.py recognises the form of transformers by its dicts
     assert isinstance(results[0][0], dict)
     chosen, rejected = (np.array([result["score"] for result in side]) for side in results)
     np.testing.assert_allclose(chosen - rejected, expected, rtol=1e-4, atol=1e-5)
@@ -93,7 +96,7 @@ def test_texts_as_a_sequence_classifier(known):
         (lambda pipe: pipe([], [], **KWARGS | {"max_length": 512}), "max_length=512: the model was opened with 64"),
     ],
 )
-def test_what_is_wrong_is_one_line(saved, call, words):
+def test_an_error_is_one_line(saved, call, words):
     entry = pair_entry(torch.tensor, max_length=WINDOW, rows_per_batch=1)
     pipe = entry["pipeline_builder"]("", model=entry["model_builder"](saved["bt"]), tokenizer=None)
     with pytest.raises(ValueError, match=words) as refusal:
@@ -101,6 +104,6 @@ def test_what_is_wrong_is_one_line(saved, call, words):
     assert "\n" not in str(refusal.value)
 
 
-def test_a_revision_is_not_quietly_ignored(saved):
+def test_a_revision_is_refused(saved):
     with pytest.raises(ValueError, match="revision='v2'"):
         pair_entry(torch.tensor)["model_builder"](saved["bt"], revision="v2")

@@ -1,4 +1,4 @@
-"""Numbers of completions: against each other, against a reference, or a reward by itself."""
+"""Rewards of completions against each other, against a reference, or of a single response."""
 
 import numpy as np
 import pytest
@@ -21,13 +21,13 @@ def completions(*texts, prompt=ASK, reference=None):
 @pytest.mark.parametrize(
     ("units", "expected"),
     [
-        # rock beats scissors by 1, scissors paper by 2, paper rock by 3; each meets itself too, with 0.
+        # rock beats scissors by 1, scissors beats paper by 2, paper beats rock by 3; each also meets itself, with 0.
         ("score", [(1 - 3) / 3, (2 - 1) / 3, (3 - 2) / 3]),
         ("log_odds", [(1 - 3) / 3 / 0.5, (2 - 1) / 3 / 0.5, (3 - 2) / 3 / 0.5]),
         ("win_rate", [(0.5 + special.expit(s / 0.5).sum()) / 3 for s in np.array([[1, -3], [2, -1], [3, -2]])]),
     ],
 )
-def test_a_group_plays_itself(judge, units, expected):
+def test_completions_of_a_group_are_each_others_opponents(judge, units, expected):
     rewards = Rewards(judge, RewardPlan("group", units))(completions("rock", "scissors", "paper"))
     np.testing.assert_allclose(rewards, expected, rtol=1e-6)
     assert rewards.dtype == np.float64 and judge.calls[0][1] == "all"
@@ -41,13 +41,13 @@ def test_a_group_plays_itself(judge, units, expected):
 def test_a_reference_is_the_only_opponent(judge, units, expected):
     asked = completions("rock", "scissors", "paper", reference="scissors")
     np.testing.assert_allclose(Rewards(judge, RewardPlan("reference", units))(asked), expected)
-    # Nobody pays for pairs that are not read, and one completion is enough.
+    # Only the pairs that are read are asked for, and one completion is enough.
     ((group,), pairs), *_ = judge.calls
     assert pairs == "labelled" and {(c.chosen, c.rejected) for c in group.comparisons} == {(0, 3), (1, 3), (2, 3)}
     assert Rewards(judge, RewardPlan("reference", units))(asked[:1]) == expected[0]
 
 
-def test_prompts_are_told_apart_wherever_they_stand(judge):
+def test_prompts_are_told_apart_in_any_order(judge):
     rewards = Rewards(judge, RewardPlan("group", "score"))
     first, second = completions("rock", "scissors"), completions("paper", "rock", prompt=user("Again!"))
     mixed = rewards([first[0], second[0], second[1], first[1]])
@@ -75,7 +75,7 @@ def test_references_of_one_prompt_may_differ(judge):
         (RewardPlan("nothing"), completions("rock"), "against='nothing': this model has no reward"),
     ],
 )
-def test_what_cannot_be_said_is_refused_in_one_line(judge, plan, asked, words):
+def test_missing_opponents_are_refused_in_one_line(judge, plan, asked, words):
     with pytest.raises(ValueError, match=words) as refusal:
         Rewards(judge, plan)(asked)
     assert "\n" not in str(refusal.value)
@@ -83,11 +83,12 @@ def test_what_cannot_be_said_is_refused_in_one_line(judge, plan, asked, words):
 
 @pytest.mark.parametrize("units", ["score", "log_odds", "win_rate"])
 @pytest.mark.parametrize("against", ["group", "reference"])
-def test_equal_texts_have_equal_numbers_whatever_rounding_made_of_their_scores(judge, against, units):
+def test_equal_texts_have_equal_rewards_despite_rounding(judge, against, units):
     noise = np.random.default_rng(0).normal(size=(8, 8)) * 1e-7
-    rounded = lambda groups, pairs: (
-        v._replace(scores=v.scores + noise[: len(v.scores), : len(v.scores)]) for v in judge(groups, pairs)
-    )
+
+    def rounded(groups, pairs):
+        return (v._replace(scores=v.scores + noise[: len(v.scores), : len(v.scores)]) for v in judge(groups, pairs))
+
     asked = completions("rock", "scissors", "rock", "rock", reference="paper")
     found = Rewards(rounded, RewardPlan(against, units))(asked)
     assert found[0] == found[2] == found[3] != found[1]
@@ -97,9 +98,9 @@ def test_equal_texts_have_equal_numbers_whatever_rounding_made_of_their_scores(j
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_score_that_is_not_finite_is_refused(judge, bad):
-    spoilt = lambda groups, pairs: (
-        v._replace(scores=np.where(v.scores == 1.0, bad, v.scores)) for v in judge(groups, pairs)
-    )
+    def spoilt(groups, pairs):
+        return (v._replace(scores=np.where(v.scores == 1.0, bad, v.scores)) for v in judge(groups, pairs))
+
     with pytest.raises(ValueError, match="completion 0: a score of the model is not finite"):
         Rewards(spoilt, RewardPlan("group"))(completions("rock", "scissors"))
 
@@ -112,7 +113,7 @@ def test_a_score_that_is_not_finite_is_refused(judge, bad):
         ({"against": "nothing", "units": "win_rate"}, "a win needs an opponent"),
     ],
 )
-def test_plans_are_checked(fields, words):
+def test_bad_plans_are_refused(fields, words):
     with pytest.raises(ValueError, match=words):
         RewardPlan(**fields)
 
@@ -122,7 +123,7 @@ def test_prompts_and_completions_are_read_alike():
     assert messages_of(chat, "prompt", "w") == (Message("system", "s"), Message("user", "p"))
     assert messages_of(np.array(chat), "prompt", "w") == messages_of(tuple(chat), "prompt", "w")
     named = messages_of([{"role": "user", "content": "p", "name": "Ann"}], "prompt", "w")
-    assert named[0].content.fields == {"content": "p", "name": "Ann"}  # for the template to write, or to be refused
+    assert named[0].content.fields == {"content": "p", "name": "Ann"}  # the template writes or refuses them
     assert messages_of("p", "prompt", "w") == messages_of([{"role": "user", "content": "p"}], "prompt", "w")
     assert read_reply("c", "completion", "w") == read_reply([{"role": "assistant", "content": "c"}], "completion", "w")
 
@@ -150,7 +151,7 @@ def test_prompts_and_completions_are_read_alike():
         (read_reply, [], "must be a string or a list of messages"),
     ],
 )
-def test_what_is_no_prompt_or_completion_is_named(read, value, words):
+def test_an_error_names_the_malformed_prompt_or_completion(read, value, words):
     with pytest.raises(ValueError, match=words):
         read(value, "x", "w")
 
@@ -164,7 +165,7 @@ TEXTS = ("yes", "no", "perhaps so", "yes and no, or neither of the two")
 
 
 @pytest.mark.parametrize("against", ["group", "reference"])
-def test_a_real_model_follows_a_permutation_and_forgets_company(real, against):
+def test_rewards_of_a_real_model_do_not_depend_on_order_or_other_prompts(real, against):
     _, judge = real
     rewards = Rewards(judge, RewardPlan(against))
     asked = [
@@ -175,17 +176,22 @@ def test_a_real_model_follows_a_permutation_and_forgets_company(real, against):
     order = np.random.default_rng(0).permutation(len(asked))
     np.testing.assert_allclose(rewards([asked[n] for n in order]), straight[order], rtol=1e-4, atol=1e-5)
     assert np.abs(straight).min() > 1e-3
-    # The other prompt's completions played no part.
+    # The other prompt's completions have no influence.
     np.testing.assert_allclose(rewards(asked[:4]), straight[:4], rtol=1e-4, atol=1e-5)
 
 
-def test_the_numbers_are_those_of_the_judges_matrix(real):
+def test_rewards_equal_means_of_the_judges_matrix(real):
     kind, judge = real
     group = Group(user("Is it?"), (*TEXTS, "maybe"))
     (verdict,) = judge([group], "all")
     among = verdict.scores[:4, :4]
-    read = lambda plan: Rewards(judge, plan)(completions(*TEXTS, prompt=group.prompt, reference="maybe"))
-    close = lambda plan, expected: np.testing.assert_allclose(read(plan), expected, rtol=1e-4, atol=1e-5)
+
+    def read(plan):
+        return Rewards(judge, plan)(completions(*TEXTS, prompt=group.prompt, reference="maybe"))
+
+    def close(plan, expected):
+        np.testing.assert_allclose(read(plan), expected, rtol=1e-4, atol=1e-5)
+
     close(RewardPlan("group", "score"), among.mean(axis=1))
     close(RewardPlan("group", "win_rate"), special.expit(among / verdict.tau).mean(axis=1))
     close(RewardPlan("reference"), verdict.scores[:4, 4] / verdict.tau)

@@ -1,4 +1,4 @@
-"""The reward server over real HTTP on the loopback interface, asked well and badly."""
+"""The reward server over real HTTP on the loopback interface, with good and bad requests."""
 
 import http.client
 import json
@@ -61,7 +61,7 @@ def ask(server, body, method="POST", path="/get_reward", headers=None):
 
 
 def fields(*texts, prompt="Choose: "):
-    """What OpenRLHF 0.11.2 sends: openrlhf/utils/agent.py, _fetch_rewards_via_http."""
+    """A request as OpenRLHF 0.11.2 sends it: openrlhf/utils/agent.py, _fetch_rewards_via_http."""
     return {"query": [prompt + text for text in texts], "prompts": [prompt] * len(texts), "labels": [""] * len(texts)}
 
 
@@ -84,7 +84,7 @@ def test_a_request_for_each_completion(serve, judge):
     assert len(judge.calls) == 8
 
 
-def test_an_incomplete_group_is_a_status_that_says_try_again(serve, judge):
+def test_an_incomplete_group_is_answered_with_503(serve, judge):
     server = serve(Gathered(Rewards(judge, RewardPlan("group")), 3, 0.05))
     assert ask(server, fields("rock")) == (503, {"error": "waited 0.05 s for 3 completions of a prompt, 1 came"})
 
@@ -105,16 +105,16 @@ def test_an_incomplete_group_is_a_status_that_says_try_again(serve, judge):
         (dict(body=iter([b"{}"]), headers={"Transfer-Encoding": "chunked"}), 411, "must say its Content-Length"),
         (dict(body=None, headers={"Content-Length": "-1"}), 411, "must say its Content-Length"),
     ],
-    # Not by the request: an iterator's name holds its address, which differs from worker to worker.
+    # The id is not the request: an iterator's name holds its address, which differs between workers.
     ids=lambda value: value[:40] if isinstance(value, str) else None,
 )
-def test_bad_requests_are_told_why_in_one_line(server, request_, status, words):
+def test_bad_requests_are_answered_with_one_line(server, request_, status, words):
     found, answer = ask(server, **request_)
     assert found == status and words in answer["error"] and list(answer) == ["error"]
     assert ask(server, fields(*TEXTS))[0] == 200  # and the next one is served
 
 
-def test_what_is_no_http_at_all(server):
+def test_a_request_that_is_no_http(server):
     with socket.create_connection(server.server_address, timeout=30) as client:
         client.sendall(b"hello\r\n\r\n")
         answer = b""
@@ -124,14 +124,14 @@ def test_what_is_no_http_at_all(server):
     assert ask(server, fields(*TEXTS))[0] == 200
 
 
-def test_a_client_that_goes_away_is_no_event(server, capfd):
+def test_a_client_that_disconnects_leaves_no_traceback(server, capfd):
     with socket.create_connection(server.server_address, timeout=30) as client:
         client.sendall(b"POST /get_reward HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
     assert ask(server, fields(*TEXTS))[0] == 200
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_scorer_that_breaks_does_not_take_the_server_along(serve, capfd):
+def test_the_server_outlives_a_scorer_that_raises(serve, capfd):
     def score(completions):
         raise RuntimeError("out of\nmemory")
 
@@ -145,7 +145,7 @@ def remote(server):
     return RemoteRewards(url(server), timeout=30.0)
 
 
-def test_the_client_gets_what_the_model_says(remote, judge):
+def test_the_client_gets_the_models_rewards(remote, judge):
     chat = (Message("system", "Be fair."), Message("user", "Choose!"))
     asked = [Completion(prompt, text) for prompt in (user("Choose!"), chat) for text in TEXTS]
     np.testing.assert_allclose(remote(asked), EXPECTED * 2)
@@ -160,7 +160,9 @@ def test_the_client_sends_references(serve, judge):
 
 
 def test_the_clients_errors_are_one_line_with_the_url(serve, remote, monkeypatch):
-    def refused(score, words, asked=(Completion(user("p"), "a"),)):
+    asked = [Completion(user("p"), "a")]
+
+    def refused(score, words):
         server = serve(score)
         with pytest.raises(OSError, match=words) as error:
             RemoteRewards(url(server), 30.0)(asked)
@@ -173,12 +175,12 @@ def test_the_clients_errors_are_one_line_with_the_url(serve, remote, monkeypatch
     refused(lambda completions: np.zeros(2), "malformed answer, rewards are not 1 numbers")
     refused(lambda completions: np.array([np.nan]), "malformed answer, rewards are not 1 numbers")
     with pytest.raises(OSError, match=r"http://127.0.0.1:9/x: no connection \(.*refused"):
-        RemoteRewards("http://127.0.0.1:9/x", 5.0)([Completion(user("p"), "a")])
+        RemoteRewards("http://127.0.0.1:9/x", 5.0)(asked)
     with pytest.raises(ValueError, match="url='localhost:5000': must begin with http"):
         RemoteRewards("localhost:5000")
 
 
-def test_the_client_does_not_wait_for_ever(serve):
+def test_the_client_has_a_time_limit(serve):
     released = threading.Event()
     server = serve(lambda completions: np.zeros(released.wait(30)))
     try:

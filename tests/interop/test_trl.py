@@ -1,4 +1,4 @@
-"""TRL's reward function, called as TRL 1.16.0 calls it."""
+"""TRL's reward function, called as by TRL 1.16.0."""
 
 import json
 import pickle
@@ -13,7 +13,7 @@ from gpmjax.interop.trl import TRLReward
 
 
 def calculate_rewards(reward_func, inputs, prompts, completions):
-    """As trl/trainer/grpo_trainer.py's _calculate_rewards does it: every further column goes along, by keyword."""
+    """As trl/trainer/grpo_trainer.py's _calculate_rewards: every other column is passed by keyword."""
     columns = {
         key: [row[key] for row in inputs] for key in inputs[0] if key not in ("prompt", "completion", "completion_ids")
     }
@@ -47,7 +47,7 @@ def test_a_column_is_the_reference(judge):
 
 
 def test_the_columns_of_a_prompt_are_part_of_it():
-    """TRL hands the data set's ``tools`` over beside the prompt; a scorer reads them where a row of a file has them."""
+    """TRL passes the data set's ``tools`` beside the prompt; a scorer reads them as part of the prompt."""
     tools = [{"type": "function", "function": {"name": "weather", "parameters": {}}}]
     seen = []
     reward = TRLReward(lambda completions: (seen.extend(completions), np.zeros(len(completions)))[1])
@@ -58,7 +58,7 @@ def test_the_columns_of_a_prompt_are_part_of_it():
     assert [message.role for message in seen[1].prompt] == ["user"]
 
 
-def test_a_real_model_survives_the_asynchronous_trainers_pickle(saved):
+def test_a_real_model_can_be_pickled(saved):
     reward = TRLReward(RewardModel(saved["gpm"], against="group", max_length=64, rows_per_batch=1))
     found = calculate_rewards(reward, ROWS, ASKED, TEXTS)
     again = calculate_rewards(pickle.loads(pickle.dumps(reward)), ROWS, ASKED, TEXTS)
@@ -66,10 +66,9 @@ def test_a_real_model_survives_the_asynchronous_trainers_pickle(saved):
     np.testing.assert_allclose([found[:3].sum(), found[3:].sum()], 0, atol=1e-5)
 
 
-def test_it_has_a_name_for_the_log(judge):
-    # trl/trainer/utils.py's get_callable_name
-    name = lambda function: getattr(function, "__name__", type(function).__name__)
-    assert name(TRLReward(judge)) == "gpmjax" and name(TRLReward(judge, name="gpm-8b")) == "gpm-8b"
+def test_the_function_has_a_name_for_the_log(judge):
+    # trl/trainer/utils.py's get_callable_name reads __name__
+    assert TRLReward(judge).__name__ == "gpmjax" and TRLReward(judge, name="gpm-8b").__name__ == "gpm-8b"
 
 
 @pytest.mark.parametrize(
@@ -82,7 +81,7 @@ def test_it_has_a_name_for_the_log(judge):
         (["p", "p"], ["a", "b"], "solution", "reference='solution': no such column; there is answer, id"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_the_completion(judge, prompts, completions, reference, words):
+def test_an_error_is_one_line_that_names_the_completion(judge, prompts, completions, reference, words):
     reward = TRLReward(Rewards(judge, RewardPlan("group")), reference)
     with pytest.raises(ValueError, match=words) as refusal:
         reward(prompts=prompts, completions=completions, answer=["x"] * len(prompts), id=[0] * len(prompts))

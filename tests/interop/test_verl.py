@@ -1,4 +1,4 @@
-"""verl's reward functions, loaded and called as verl 0.9.1 does."""
+"""verl's reward functions, loaded and called as by verl 0.9.1."""
 
 import asyncio
 import importlib
@@ -18,7 +18,7 @@ CHAT = [{"role": "user", "content": "Choose!"}]
 
 
 def load(path, name, **reward_kwargs):
-    """verl/utils/import_utils.py's load_extern_object and verl/trainer/ppo/reward.py's get_custom_reward_fn."""
+    """As verl/utils/import_utils.py's load_extern_object and verl/trainer/ppo/reward.py's get_custom_reward_fn."""
     if path.startswith("pkg://"):
         module = importlib.import_module(path.removeprefix("pkg://").replace("/", "."))
     else:
@@ -27,7 +27,9 @@ def load(path, name, **reward_kwargs):
         spec.loader.exec_module(module)
         assert spec.name not in sys.modules
     function = getattr(module, name)
-    merge = lambda *args, **kwargs: function(*args, **{**kwargs, **reward_kwargs})
+
+    def merge(*args, **kwargs):
+        return function(*args, **{**kwargs, **reward_kwargs})
 
     async def merge_async(*args, **kwargs):
         return await function(*args, **{**kwargs, **reward_kwargs})
@@ -36,7 +38,7 @@ def load(path, name, **reward_kwargs):
 
 
 async def run_single(compute_score, row):
-    """verl/experimental/reward_loop/reward_manager/naive.py."""
+    """Calls as verl/experimental/reward_loop/reward_manager/naive.py does."""
     extra_info = row.get("extra_info", {})
     extra_info["num_turns"], extra_info["rollout_reward_scores"] = None, {}
     call = partial(
@@ -56,7 +58,7 @@ async def run_single(compute_score, row):
 
 @pytest.fixture
 def opened(monkeypatch):
-    """Puts a scorer behind the environment's model."""
+    """A function that makes a scorer the environment's model."""
     monkeypatch.setenv("GPMJAX_MODEL", "a model")
     monkeypatch.setenv("GPMJAX_AGAINST", "reference")
     return lambda score: (
@@ -80,7 +82,7 @@ PATHS = ["pkg://gpmjax.interop.verl", inspect.getsourcefile(importlib.import_mod
 @pytest.mark.parametrize("name", ["compute_score", "compute_score_async"])
 @pytest.mark.parametrize("path", PATHS, ids=["package", "file"])
 @pytest.mark.parametrize("prompt", ["Choose!", CHAT, np.array(CHAT)], ids=["string", "list", "array"])
-def test_one_completion_a_call(judge, opened, path, name, prompt):
+def test_one_completion_per_call(judge, opened, path, name, prompt):
     opened(Rewards(judge, RewardPlan("reference", "score")))
     compute_score = load(path, name, prompt_key="question")
     assert asyncio.run(run_single(compute_score, row("paper", prompt, key="question"))) == -2.0
@@ -88,10 +90,10 @@ def test_one_completion_a_call(judge, opened, path, name, prompt):
     assert group.prompt[0] == ("user", "Choose!")
 
 
-def test_a_group_whose_completions_are_asked_about_at_the_same_time(judge, opened):
+def test_a_group_whose_completions_arrive_at_the_same_time(judge, opened):
     opened(Gathered(Rewards(judge, RewardPlan("group", "score")), 3, 30.0))
     compute_score = load(PATHS[0], "compute_score_async")
-    # More groups than asyncio's own pool has threads: each waits for completions that are asked about last.
+    # More groups than asyncio's own pool has threads: each group waits for completions that are sent last.
     rows = [row(text, f"prompt {n}") for text in ("rock", "scissors", "paper") for n in range(50)]
 
     async def together():
@@ -102,7 +104,7 @@ def test_a_group_whose_completions_are_asked_about_at_the_same_time(judge, opene
     )
 
 
-def test_the_batch_manager_hands_over_groups(judge, opened):
+def test_the_batch_manager_passes_groups(judge, opened):
     opened(Rewards(judge, RewardPlan("group", "score")))
     rows = [row(text) for text in ("rock", "scissors", "paper")]
     # verl/workers/reward_manager/batch.py, verify
@@ -146,7 +148,7 @@ def test_a_saved_model_named_by_the_environment(saved, monkeypatch):
         ({"ground_truth": {"target": 1}}, "games, completion 0: field 'reference': must be a text"),
     ],
 )
-def test_what_is_wrong_is_one_line_that_names_the_field(judge, opened, changes, words):
+def test_an_error_is_one_line_that_names_the_field(judge, opened, changes, words):
     opened(Rewards(judge, RewardPlan("reference")))
     fields = {"data_source": "games", "solution_str": "a", "ground_truth": "b", "extra_info": {"prompt": "p"}} | changes
     with pytest.raises(ValueError, match=words) as refusal:
