@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 AXES = ("data", "fsdp", "tensor")
@@ -109,7 +109,7 @@ def spec_for(path: str, shape: tuple[int, ...]) -> P:
     return spec if len(spec) <= len(shape) else P()
 
 
-def sharding_for(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
+def sharding_for(mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
     """Where a parameter or its optimiser moment lives.
 
     Raises ValueError, naming the parameter, its shape and the axis, when a mesh axis does not divide a dimension.
@@ -124,16 +124,16 @@ def sharding_for(mesh: Mesh, path: str, shape: tuple[int, ...]) -> NamedSharding
     return NamedSharding(mesh, spec)
 
 
-def tree_shardings(mesh: Mesh, tree: Any) -> Any:
+def tree_shardings(mesh: Mesh | AbstractMesh, tree: Any) -> Any:
     """Shardings for a tree of arrays or shapes, by the rules."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: sharding_for(mesh, path_name(path), leaf.shape), tree)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
+def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     """Rows split over data and fsdp."""
     return NamedSharding(mesh, BATCH)
 

@@ -48,7 +48,9 @@ def _flops(module: Module, computation: str, instruction: Instruction) -> float:
 
 def _convolution_flops(left: list[int], right: list[int], result: list[int], attributes: str) -> float:
     """Of every pair (output, kernel element) that meets an element of the input, not padding or a hole between dilated ones."""
-    inputs, kernel, outputs = _LABELS.search(attributes).groups()
+    labels = _LABELS.search(attributes)
+    assert labels is not None, attributes
+    inputs, kernel, outputs = labels.groups()
     window = re.search(r"window=\{([^}]*)\}", attributes)
     fields = dict(part.split("=") for part in window[1].split()) if window else {}
     spatial = sorted(label for label in outputs if label.isdigit())

@@ -62,7 +62,7 @@ def _multiplies(path: str, workload: Workload) -> bool:
     if path.startswith("decoder/layers"):
         return True
     table = "lm_head/kernel" if "lm_head" in workload.params["decoder"] else "embed/embedding"
-    return path.endswith(table) and workload.needed.predicted > 0
+    return path.endswith(table) and bool(workload.needed.predicted > 0)
 
 
 def _row_numbers(workload: Workload, sizes, trained) -> float:

@@ -75,7 +75,7 @@ def dimensions(shape: str) -> list[int]:
     >>> dimensions("bf16[2,3]{1,0:T(8,128)(2,1)}"), dimensions("f32[]")
     ([2, 3], [])
     """
-    return [int(size) for size in _SHAPE.search(shape)[2].split(",") if size]
+    return [int(size) for size in _found(_SHAPE.search(shape))[2].split(",") if size]
 
 
 class Module:
@@ -122,7 +122,9 @@ class Module:
         known = re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', loop.attributes)
         if known:
             return int(known[1])
-        condition, body = (re.search(rf"{part}=%?([\w.\-]+)", loop.attributes)[1] for part in ("condition", "body"))
+        condition, body = (
+            _found(re.search(rf"{part}=%?([\w.\-]+)", loop.attributes))[1] for part in ("condition", "body")
+        )
         compare = next((i for i in self.computations[condition] if i.root and i.opcode == "compare"), None)
         if compare is not None and "direction=LT" in compare.attributes:
             counter, limit = (self.by_name(condition).get(name) for name in compare.operands)
@@ -130,7 +132,7 @@ class Module:
             limit = self._constant(condition, limit)
             start = self._initial(computation, loop, index) if index is not None else None
             step = self._increment(body, index) if index is not None else None
-            if None not in (limit, start, step):
+            if limit is not None and start is not None and step is not None:
                 return max(0, -(-(limit - start) // step))
         raise ValueError(
             f"while loop {loop.name}: its condition {condition} does not compare a counter with a constant"
@@ -169,11 +171,18 @@ class Module:
         return int(number[0]) if number else None
 
 
+def _found(match: re.Match[str] | None) -> re.Match[str]:
+    """The match of a pattern that HLO text always has; raises ValueError where it has none."""
+    if match is None:
+        raise ValueError("HLO text of an unknown form")
+    return match
+
+
 def _index(instruction: Instruction | None) -> int | None:
     """Of a get-tuple-element."""
     if instruction is None or instruction.opcode != "get-tuple-element":
         return None
-    return int(re.search(r"index=(\d+)", instruction.attributes)[1])
+    return int(_found(re.search(r"index=(\d+)", instruction.attributes))[1])
 
 
 def _split_operands(rest: str) -> tuple[tuple[str, ...], str]:

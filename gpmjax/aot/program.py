@@ -123,7 +123,8 @@ def compile_step(config: Config | ImproveConfig, workload: Workload, devices: Se
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise DoesNotFit(str(error).strip().partition("\n")[0]) from error
-    stats = compiled.memory_analysis()
+    stats, text = compiled.memory_analysis(), compiled.as_text()
+    assert stats is not None and text is not None  # as of every compiler but a plug-in's
     memory = Memory(
         arguments=stats.argument_size_in_bytes,
         outputs=stats.output_size_in_bytes,
@@ -131,4 +132,4 @@ def compile_step(config: Config | ImproveConfig, workload: Workload, devices: Se
         temporaries=stats.temp_size_in_bytes,
         code=stats.generated_code_size_in_bytes,
     )
-    return Compiled(memory, compiled.as_text(), needed_exchange(workload, mesh, config.optimizer.accumulate))
+    return Compiled(memory, text, needed_exchange(workload, mesh, config.optimizer.accumulate))

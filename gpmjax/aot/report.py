@@ -99,9 +99,9 @@ def step_flops(workload: Workload) -> tuple[float, float, float]:
     shape = workload.decoder, names(workload.params), frozenset(names(trainable))
     runtime = workload.backbone.runtime()
     return (
-        model_costs(*shape).of(workload.needed),
+        float(model_costs(*shape).of(workload.needed)),
         # Plain attention computes nothing twice but what ``remat`` asks for.
-        hardware_costs(*shape, dataclasses.replace(runtime, attention="xla")).of(workload.needed),
+        float(hardware_costs(*shape, dataclasses.replace(runtime, attention="xla")).of(workload.needed)),
         hardware_flops(workload.decoder, runtime, trainable, frozen, workload.run),
     )
 

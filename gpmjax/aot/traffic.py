@@ -1,7 +1,7 @@
 """What a compiled step moves, a chip: between chips, by kind of collective, and to and from HBM."""
 
 import re
-from collections import Counter
+from collections import defaultdict
 from typing import NamedTuple
 
 from gpmjax.aot.compute import kernel_bytes
@@ -60,7 +60,8 @@ def collectives(module: Module, devices: int) -> list[Collective]:
 
 def sent_by_kind(found: list[Collective]) -> dict[str, dict[str, float]]:
     """{kind: {"times", "bytes"}}, of a step."""
-    times, sent = Counter(), Counter()
+    times: dict[str, float] = defaultdict(float)
+    sent: dict[str, float] = defaultdict(float)
     for collective in found:
         times[collective.kind] += collective.times
         sent[collective.kind] += collective.sent

@@ -39,8 +39,9 @@ def judge_flags(
     }
 
     def read() -> JudgeConfig:
-        given = {name: holder.value for name, holder in holders.items() if holder.value is not None}
-        return JudgeConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in given.items()})
+        given: dict[str, Any] = {name: holder.value for name, holder in holders.items()}
+        given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items() if v is not None}
+        return JudgeConfig(**given)
 
     return read
 
@@ -51,7 +52,7 @@ def _define(flag: str, field: dataclasses.Field, defaults: Mapping[str, Any], do
         default, choices = None, DECLARED[field.name]
     else:
         choices = CHOICES.get(field.name)
-    if field.name == "bos_tokens":
+    if field.name == "bos_tokens" and choices:
         return flags.DEFINE_integer(flag, default, doc, min(choices), max(choices))
     if choices:
         return flags.DEFINE_enum(flag, default, choices, doc)

@@ -32,7 +32,7 @@ WEIGHINGS = ("weighed", "hard")
 MOST_ROWS = 2**20
 """Rows of a batch. A larger number is a slip, and is refused before memory is asked for."""
 
-DECLARED = {
+DECLARED: dict[str, tuple[Any, ...] | None] = {
     "kind": KINDS,
     "gate": GATES,
     "normalise": NORMALISATIONS,
@@ -45,7 +45,7 @@ DECLARED = {
     "mlp_activation": tuple(MLP_ACTIVATIONS),
 }
 """Fields of a PreferenceSpec that may be declared, with their choices. A field left at its default is not declared."""
-CHOICES = {
+CHOICES: dict[str, tuple[Any, ...]] = {
     "dtype": DTYPES,
     "template": TEMPLATES,
     "attention": (*ATTENTIONS, AUTO),
@@ -55,7 +55,7 @@ CHOICES = {
     "prompt": PAIR_PROMPTS,
     "weighing": WEIGHINGS,
 }
-RANGES = {
+RANGES: dict[str, tuple[Any, Any]] = {
     "max_length": (0, LONGEST),
     "rows": (1, MOST_ROWS),
     "rationales": (0, 10**6),

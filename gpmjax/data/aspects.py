@@ -41,8 +41,8 @@ def aspect_cycles(entries: Iterable[Entry], aspects: Sequence[str]) -> list[Grou
     for where, fields in entries:
         texts, ratings = rated_completions(fields, where)
         prompt = read_prompt(fields, where, responses=texts)
-        leaders = [_leader(ratings, aspect) for aspect in aspects]
-        if None in leaders or len({texts[leader] for leader in leaders}) < len(aspects):
+        leaders = [leader for aspect in aspects if (leader := _leader(ratings, aspect)) is not None]
+        if len(leaders) < len(aspects) or len({texts[leader] for leader in leaders}) < len(aspects):
             continue
         following = [(i, (i + 1) % len(leaders)) for i in range(len(leaders))]
         groups.append(

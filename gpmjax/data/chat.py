@@ -23,7 +23,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gpmjax.data.chat_texts import Texts, chat_texts
 from gpmjax.data.groups import TOOLS, Message, RichText
@@ -70,7 +70,7 @@ class ChatFormat:
             template is too long, or its date cannot be pinned.
     """
 
-    tokenizer: object
+    tokenizer: Any
     template: str = "chat"
     date: datetime.date = DATE
     bos_tokens: int = -1

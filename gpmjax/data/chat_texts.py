@@ -187,7 +187,8 @@ def _said_elsewhere(field: str, messages: tuple[Message, ...], place: int, rende
             for earlier in messages[:place]
             for call in getattr(earlier.content, "fields", {}).get("tool_calls", ())
         ]
-        return any(call.get("function", call)["name"] == message.content.fields["name"] for call in calls)
+        name = getattr(message.content, "fields", {}).get("name")
+        return any(call.get("function", call)["name"] == name for call in calls)
     if field in REASONING and place < len(messages) - 1:
         asked, bare = Message("user", "a"), Message("assistant", "b")
         reasoned = Message("assistant", RichText({"content": "b", field: _PROBE}))

@@ -11,7 +11,7 @@ A comparison whose two sides have become the same tokens has no information left
 import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,7 +147,7 @@ class EncodeReport(NamedTuple):
             "their end"
         )
 
-    def __add__(self, other: "EncodeReport") -> "EncodeReport":
+    def __add__(self, other: Any) -> "EncodeReport":
         return EncodeReport(*(a + b for a, b in zip(self, other, strict=True)))
 
 

@@ -26,7 +26,7 @@ def as_number(
     """A number in [low, high] that is finite in float32; a string (from csv) is converted, None gives the default."""
     value = default if value is None else value
     try:
-        converted = math.nan if isinstance(value, bool) else float(value)
+        converted = math.nan if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         converted = math.nan
     if not (abs(converted) <= LARGEST and low <= converted <= high):

@@ -93,7 +93,7 @@ def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = DEFAUL
 
 def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
     names = ("chosen", "reject" if "reject" in fields else "rejected")
-    sides = [text_or_messages(fields, name, where) for name in names]
+    sides: list[Any] = [text_or_messages(fields, name, where) for name in names]
     # "\n\nHuman: …" is a whole conversation that ends with a reply, whether or not there is a prompt column.
     sides = [
         transcript_turns(side) or side if isinstance(side, str) and side.startswith("\n\nHuman:") else side
@@ -139,7 +139,7 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
     # The shared messages may have a system message before those that the prompt column repeats.
     if prompt is not None and shared and shared[-len(prompt) :] != prompt:
         raise FieldError(where, "prompt", f"differs from the messages that {names[0]!r} and {names[1]!r} share")
-    return shared or prompt, replies
+    return shared or prompt or (), replies
 
 
 def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
@@ -232,7 +232,7 @@ def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Foun
     refuse_lost(fields, taken, prompt, responses, where)
     if prompt[-1].role == "assistant":
         prompt, responses = _continued(prompt, responses, reading, where)
-    elif isinstance(text := fields.get(found.column), str) and transcript_turns(text):
+    elif found.column and isinstance(text := fields.get(found.column), str) and transcript_turns(text):
         # In a transcript the space before a reply belongs to "Assistant: ".
         responses = [response if isinstance(response, RichText) else response.strip() for response in responses]
     return Group(prompt, tuple(responses), found.comparisons, _tags(fields, taken), where)

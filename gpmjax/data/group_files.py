@@ -80,7 +80,7 @@ def write_groups(path: str | os.PathLike, groups: Sequence[Group]) -> None:
             file.write((json.dumps(_entry(group), ensure_ascii=False) + "\n").encode())
 
 
-def _maybe_gzip(raw: IO[bytes], compress: bool) -> IO[bytes]:
+def _maybe_gzip(raw: IO[bytes], compress: bool) -> IO[bytes] | gzip.GzipFile:
     """The file, behind gzip if ``compress``; mtime 0, so that the same groups give the same bytes."""
     return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if compress else raw
 

@@ -24,7 +24,7 @@ class RichText(str):
         text.fields = dict(fields)
         return text
 
-    def __getnewargs__(self) -> tuple[Mapping[str, Any]]:
+    def __getnewargs__(self) -> tuple[Any]:
         return (self.fields,)
 
 

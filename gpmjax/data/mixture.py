@@ -20,20 +20,18 @@ def mixture(counts: Sequence[int], weights: Sequence[float] | None, *, seed: int
     Raises:
         ValueError: the weights are not positive and finite, or not one for each set.
     """
-    counts = np.asarray(counts, np.int64)
+    sizes = np.asarray(counts, np.int64)
     if weights is None:
-        return np.arange(counts.sum())
-    weights = np.asarray(weights, np.float64)
-    if weights.shape != counts.shape or not np.all((weights > 0) & np.isfinite(weights)):
-        raise ValueError(
-            f"weights={weights.tolist()}: must be one positive number for each of the {len(counts)} sources"
-        )
-    shares = _shares(int(counts.sum()), weights / weights.sum())
-    starts = np.cumsum(counts) - counts
+        return np.arange(sizes.sum())
+    each = np.asarray(weights, np.float64)
+    if each.shape != sizes.shape or not np.all((each > 0) & np.isfinite(each)):
+        raise ValueError(f"weights={each.tolist()}: must be one positive number for each of the {len(sizes)} sources")
+    shares = _shares(int(sizes.sum()), each / each.sum())
+    starts = np.cumsum(sizes) - sizes
     return np.concatenate(
         [
             start + _stream(n, source, share, seed, epoch)
-            for source, (start, n, share) in enumerate(zip(starts, counts, shares, strict=True))
+            for source, (start, n, share) in enumerate(zip(starts, sizes, shares, strict=True))
         ]
     )
 

@@ -49,19 +49,19 @@ def plan(
     """
     if order not in ORDERS or packing not in PACKINGS:
         raise ValueError(f"order={order!r}, packing={packing!r}: must be one of {ORDERS} and one of {PACKINGS}")
-    sizes, capacity = np.asarray(sizes, np.int64).reshape(-1, 3), np.asarray(capacity, np.int64)
-    too_large = np.flatnonzero(np.any(sizes > capacity, axis=1))
+    sizes, limits = np.asarray(sizes, np.int64).reshape(-1, 3), np.asarray(capacity, np.int64)
+    too_large = np.flatnonzero(np.any(sizes > limits, axis=1))
     if len(too_large):
         first = too_large[0]
-        raise ValueError(f"group {first} takes {_counts(sizes[first])}, more than a row's {_counts(capacity)}")
+        raise ValueError(f"group {first} takes {_counts(sizes[first])}, more than a row's {_counts(limits)}")
     shuffle = order == "shuffled"
     ids = permutation(len(sizes), seed, epoch, 0) if shuffle else np.arange(len(sizes))
+    rows: list[Row] = []
     if packing == "single":
         rows = [(int(i),) for i in ids]
     else:
-        rows = []
         for number, start in enumerate(range(0, len(ids), _WINDOW)):
-            packed = _first_fit_decreasing(ids[start : start + _WINDOW], sizes, capacity)
+            packed = _first_fit_decreasing(ids[start : start + _WINDOW], sizes, limits)
             # Packing puts the long groups' rows first; shuffle, so that no batch consists of long groups alone.
             places = permutation(len(packed), seed, epoch, 1 + number) if shuffle else range(len(packed))
             rows += [packed[place] for place in places]

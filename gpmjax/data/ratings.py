@@ -98,7 +98,7 @@ def rating(value: Any, name: str, where: str) -> float:
     Raises:
         FieldError: the number is not finite in float32.
     """
-    value = value.get("Rating") if isinstance(value, Mapping) else value
+    value = value.get("Rating", "") if isinstance(value, Mapping) else value
     try:
         missing = math.isnan(float(value))
     except OverflowError:

@@ -93,10 +93,10 @@ def _open(base: str, prefer: str | None, refuse: Refuse) -> Iterator[Entry]:
     if path.is_file():
         return read_file(path, base, refuse)
     hub = _HUB_ID.fullmatch(base)
-    if not path.is_dir() and (base.endswith(SUFFIXES) or not hub):
-        raise FileNotFoundError(f"{base}: no such file; a hub data set is written owner/name or owner/name:split")
     if path.is_dir():
         return _read_dataset(str(path), _only_split(path, prefer) if prefer else "train", base)
+    if hub is None or base.endswith(SUFFIXES):
+        raise FileNotFoundError(f"{base}: no such file; a hub data set is written owner/name or owner/name:split")
     return _read_dataset(hub["name"], hub["split"] or prefer or "train", base)
 
 
@@ -114,7 +114,7 @@ def _read_dataset(name: str, split: str, label: str) -> Iterator[Entry]:
     import datasets  # a second to import; local files do without
 
     try:
-        dataset = datasets.load_dataset(name, split=split)
+        dataset: Any = datasets.load_dataset(name, split=split)
     except Exception as error:  # a missing name, split or network each raise another type
         reason = _first_line(error)
         raise FileNotFoundError(

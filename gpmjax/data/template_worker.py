@@ -17,6 +17,7 @@ import importlib
 import json
 import resource
 import sys
+from typing import Any
 
 SECONDS = 2
 """Limit of processor time for one text. Real templates take 0.1 ms for a short conversation, 10 ms for a long one."""
@@ -89,7 +90,7 @@ def compiled(template: str, date: str):
     class Generation(jinja2.ext.Extension):
         """{% generation %}, which marks the text that a model is trained on, writes its content unchanged."""
 
-        tags = frozenset(("generation",))
+        tags = {"generation"}
 
         def parse(self, parser):
             line = next(parser.stream).lineno
@@ -133,12 +134,13 @@ def compiled(template: str, date: str):
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
     )
     environment.filters["tojson"] = tojson
-    environment.globals |= {
+    added: dict[str, Any] = {
         "raise_exception": raise_exception,
         "strftime_now": datetime.date.fromisoformat(date).strftime,
         "dict": Dictionary(),
         "namespace": Names,
     }
+    environment.globals.update(added)
     return environment.from_string(template)
 
 

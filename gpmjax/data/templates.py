@@ -101,7 +101,8 @@ class _Worker:
         """The ``count`` answers to a request; fewer if the process ended, and then the last one says why."""
         with self._lock:
             process = self._running()
-            answers = []
+            answers: list[Any] = []
+            assert process.stdin is not None and process.stdout is not None  # both are pipes
             try:
                 process.stdin.write(request.encode("ascii"))
                 process.stdin.flush()
@@ -141,6 +142,7 @@ class _Worker:
         if process is not None:
             process.kill()
             process.wait()
+            assert process.stdin is not None and process.stdout is not None
             process.stdout.close()
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()

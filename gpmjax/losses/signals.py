@@ -195,7 +195,7 @@ def response_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[
     """
     best, worst = select_best_and_worst(scores)
     everything = jnp.ones_like(mean_score(scores))
-    extremes = sum(jax.nn.one_hot(index, everything.shape[-1]) for index in (best, worst))
+    extremes = jax.nn.one_hot(best, everything.shape[-1]) + jax.nn.one_hot(worst, everything.shape[-1])
     return _choose(which, everything, extremes)
 
 

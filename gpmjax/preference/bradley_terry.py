@@ -73,7 +73,8 @@ def choose_ridge(wins: list[np.ndarray], total: list[np.ndarray], present: list[
     The method is EM with a Laplace posterior; σ stays within `SPREAD`. Each list has one entry per block: wins
     [1, G, K, K], total [G, K, K], present [G, K].
     """
-    variance, starts = 1.0, [None] * len(wins)
+    variance = 1.0
+    starts: list[np.ndarray | None] = [None] * len(wins)
     freedom = sum((there.sum(-1) - 1).sum() for there in present)
     for _ in range(60):
         energy = 0.0

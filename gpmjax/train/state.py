@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 
 from gpmjax.arrays import Array
 from gpmjax.sharding import replicated, tree_shardings
@@ -35,12 +35,12 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh)
     return jax.jit(build, out_shardings=state_shardings(jax.eval_shape(build, params), mesh))(params)
 
 
-def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
+def state_shardings(state: TrainState, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shardings for a state, or for its shapes."""
     return TrainState(replicated(mesh), tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer))
 
 
-def jit_step(step: Callable, state: TrainState, mesh: Mesh) -> Callable:
+def jit_step(step: Callable, state: TrainState, mesh: Mesh) -> jax.stages.Wrapped:
     """A pure ``step(state, frozen, batch) → (state, metrics)`` as it runs: ``state`` is donated, and comes back on the
     very shards that it came on, so that the second step needs no second compilation; metrics are whole on every host.
 
