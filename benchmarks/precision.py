@@ -14,8 +14,8 @@ from absl import app, flags
 from gpmjax.config.judge import ScorerConfig
 from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups
-from gpmjax.data.prompts import Prompt
-from gpmjax.judges.scoring import open_scorer
+from gpmjax.data.groups import Group
+from gpmjax.judges.open import open_scorer
 from gpmjax.models.config import DTYPES
 from gpmjax.sharding import make_mesh
 
@@ -28,16 +28,17 @@ DATA = flags.DEFINE_string(
 def scored(dtype: str) -> list[np.ndarray]:
     """[N, K, K] scores in four companies: one prompt a batch or all, its responses among all or by themselves (others NaN)."""
     groups = merge_groups(read_groups(DATA.value))
-    prompts = [Prompt(group.prompt, group.where) for group in groups]
-    everything = sorted({response for group in groups for response in group.responses})
+    everything = tuple(sorted({response for group in groups for response in group.responses}))
+    whole = [Group(group.prompt, everything, where=group.where) for group in groups]
     places = [[everything.index(response) for response in group.responses] for group in groups]
     found = []
     for rows in (1, len(groups)):
         scorer = open_scorer(ScorerConfig(model=MODEL.value, dtype=dtype, rows=rows), make_mesh())
-        found.append(scorer(prompts, [everything] * len(groups)).scores)
+        found.append(np.stack([verdict.scores for verdict in scorer(whole, "all")]))
         own = np.full_like(found[-1], np.nan)
         for n, group in enumerate(groups):
-            own[n][np.ix_(places[n], places[n])] = scorer([prompts[n]], [list(group.responses)]).scores[0]
+            (verdict,) = scorer([group], "all")
+            own[n][np.ix_(places[n], places[n])] = verdict.scores
         found.append(own)
     return found
 

@@ -18,11 +18,11 @@ from rich.table import Table
 from rich.text import Text
 
 from gpmjax import hub
-from gpmjax.config.improve import ScorerConfig
+from gpmjax.config.judge import ScorerConfig
 from gpmjax.data.chat import TEMPLATES, ChatFormat
-from gpmjax.data.groups import user
-from gpmjax.data.prompts import Prompt
-from gpmjax.judges.scoring import Scores, open_scorer
+from gpmjax.data.groups import Group, user
+from gpmjax.judges.judge import Verdict
+from gpmjax.judges.open import open_scorer
 from gpmjax.models.attention.grouped_query import preferred
 from gpmjax.models.config import DTYPES, Runtime
 from gpmjax.models.transformer import Decoder
@@ -44,7 +44,7 @@ DTYPE = flags.DEFINE_enum("dtype", "float32", DTYPES, "What the model computes i
 SCORER = flags.DEFINE_string("scorer", None, "A preference model that compares the responses.")
 
 
-def draw() -> tuple[Rollouts, Scores | None]:
+def draw() -> tuple[Rollouts, Verdict | None]:
     """The responses that the flags ask for, and their scores."""
     plan = SamplingPlan(LENGTH.value, TEMPERATURE.value, TOP_K.value, TOP_P.value).validate()
     # One prompt is one row: nothing to split.
@@ -59,7 +59,8 @@ def draw() -> tuple[Rollouts, Scores | None]:
     scorer = open_scorer(
         ScorerConfig(model=SCORER.value, template=TEMPLATE.value, dtype=DTYPE.value, attention=preferred()), mesh
     )
-    return rollouts, scorer([Prompt(user(PROMPT.value), "--prompt")], [rollouts.texts])
+    (verdict,) = scorer([Group(user(PROMPT.value), tuple(rollouts.texts), where="--prompt")], "all")
+    return rollouts, verdict
 
 
 def panels(rollouts: Rollouts):
@@ -70,13 +71,12 @@ def panels(rollouts: Rollouts):
         yield Panel(Text(text), title=f"response {number}", subtitle=below, title_align="left", subtitle_align="right")
 
 
-def score_table(scores: Scores) -> Table:
+def score_table(verdict: Verdict) -> Table:
     """s(row ≻ column) of every pair, and each response's mean ŝ, its own 0 included."""
-    table = Table(title=f"s(row ≻ column), τ = {scores.tau:g}", box=box.SIMPLE)
-    count = scores.scores.shape[1]
-    for name in ("", *map(str, range(1, count + 1)), "mean"):
+    table = Table(title=f"s(row ≻ column), τ = {verdict.tau:g}", box=box.SIMPLE)
+    for name in ("", *map(str, range(1, len(verdict.scores) + 1)), "mean"):
         table.add_column(name, justify="right")
-    for number, row in enumerate(scores.scores[0], 1):
+    for number, row in enumerate(verdict.scores, 1):
         table.add_row(str(number), *(f"{score:+.3f}" for score in row), f"{row.mean():+.3f}")
     return table
 
@@ -84,13 +84,13 @@ def score_table(scores: Scores) -> Table:
 def main(_: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     try:
-        rollouts, scores = draw()
+        rollouts, verdict = draw()
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
     console = Console()
     console.print(*panels(rollouts), sep="\n")
-    if scores is not None:
-        console.print(score_table(scores))
+    if verdict is not None:
+        console.print(score_table(verdict))
 
 
 if __name__ == "__main__":

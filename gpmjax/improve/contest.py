@@ -1,9 +1,10 @@
-"""Does the policy win against the one that the run began with? Asked of a preference model that did not train it.
+"""`Contest` measures how often a policy wins against the one that the run began with; the judge did not train it.
 
-Both answer the same prompts, K times each, and every answer of one side meets every answer of the other. Where a server holds
-the policies (config.rollout.endpoint), it answers here too: the first policy as iteration 1, the one that iteration t made as
-iteration t + 1. If it does not hold that one yet, the run stops with the server's words, and goes on when it does. The model that
-did train it is asked too: where it sees far more progress than the judge, the policy has learnt the scorer, not the task.
+Both policies answer the same prompts, K times each, and every answer of one is compared with every answer of the other. Where a
+server holds the policies (config.rollout.endpoint), it answers here too: the first policy as iteration 1, the policy that iteration
+t made as iteration t + 1. If the server does not hold that policy yet, the run stops with the server's words, and goes on when it
+does. The scorer that trains the policy compares them too: where it sees far more progress than the judge, the policy has learnt
+the scorer and not the task.
 """
 
 import dataclasses
@@ -18,11 +19,11 @@ from gpmjax.improve import stages
 from gpmjax.improve.figures import lengths
 from gpmjax.improve.policy_run import PolicyRun
 from gpmjax.improve.tables import Rows
-from gpmjax.judges.scoring import open_scorer
+from gpmjax.judges.open import open_scorer
 from gpmjax.train.backbone import OpenDecoder
 
 
-class Judge:
+class Contest:
     """Compares each iteration's policy with the first one, on the judge's own prompts."""
 
     def __init__(self, config: ImproveConfig, run: PolicyRun):
@@ -38,18 +39,18 @@ class Judge:
         folder, run = self._run.folder(iteration) / "judge", self._run
         before = self._samples(run.workdir / "base" / "samples", run.base, 0)
         after = self._samples(folder / "samples", run.policy(iteration), iteration)
-        together = [side_by_side(*rows) for rows in zip(after, before, strict=True)]
+        together = [opponents(*rows) for rows in zip(after, before, strict=True)]
         figures: dict[str, Any] = {"prompts": len(self.prompts), "responses": self._judge.responses}
         for name, scorer in self._scorers.items():
             scores = stages.scores(
                 folder / f"scores-{name}",
                 together,
-                lambda scorer=scorer: open_scorer(scorer, run.mesh),
+                lambda scorer=scorer: open_scorer(scorer, run.mesh, answers=run.answers),
                 prompts_a_file=self._rollout.prompts_a_file,
-                facts=run.facts(f"judge scores by {scorer.model or scorer.function}", iteration),
+                facts=run.facts(f"judge scores by {scorer.label}", iteration),
                 between=run.stop.raise_if_agreed,
             )
-            figures[name] = win_rates(stages.stacked_scores(scores))
+            figures[name] = win_rates(stages.stacked(scores, "scores"), scores[0]["tau"])
         figures["length"] = {"policy": float(lengths(after).mean()), "base": float(lengths(before).mean())}
         return figures
 
@@ -67,22 +68,22 @@ class Judge:
         )
 
 
-def side_by_side(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+def opponents(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """One row of samples whose first half is the policy's and whose second is the first policy's."""
     return after | {"responses": after["responses"] + before["responses"]}
 
 
-def win_rates(found: stages.Scores) -> dict[str, float | None]:
+def win_rates(scores: np.ndarray, tau: float) -> dict[str, float | None]:
     """How often the first half of the responses is preferred to the second: by mean probability, and by majority.
 
-    ``standard_error`` is that of ``win_rate`` over prompts; None of a single one.
+    ``scores`` are [N, K, K], not divided by ``tau``. ``standard_error`` is that of ``win_rate`` over prompts; None of a single one.
 
     >>> scores = np.array([[[0.0, 2.0], [-2.0, 0.0]]], np.float32)
-    >>> win_rates(stages.Scores(scores, tau=1.0))["preferred"]
+    >>> win_rates(scores, tau=1.0)["preferred"]
     1.0
     """
-    half = found.scores.shape[1] // 2
-    between = found.scores[:, :half, half:].astype(np.float64) / found.tau
+    half = scores.shape[1] // 2
+    between = scores[:, :half, half:].astype(np.float64) / tau
     by_prompt = (0.5 + 0.5 * np.tanh(between / 2)).mean(axis=(1, 2))  # σ, without overflow
     error = by_prompt.std(ddof=1) / np.sqrt(len(by_prompt)) if len(by_prompt) > 1 else None
     preferred = (0.5 + 0.5 * np.sign(between)).mean()

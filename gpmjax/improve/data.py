@@ -28,12 +28,17 @@ def scored_samples(
     scores: Rows, current: Rows, base: Rows, reference: Rows | None = None, previous: Rows | None = None
 ) -> Scored:
     """The stages' rows as arrays, log-probabilities summed over tokens; ``reference`` and ``previous`` as in Scored."""
-    found = stages.stacked_scores(scores)
     sums = lambda rows: np.array([[sum(tokens) for tokens in row["logprobs"]] for row in rows], np.float32)
-    if_any = lambda rows: None if rows is None else sums(rows)
     return Scored(
-        found.scores, found.tau, sums(current), sums(base), found.embedding, found.scale, if_any(reference), if_any(previous)
-    )  # fmt: skip
+        scores=stages.stacked(scores, "scores"),
+        tau=scores[0]["tau"],
+        current=sums(current),
+        base=sums(base),
+        embedding=stages.stacked(scores, "embedding"),
+        scale=stages.stacked(scores, "scale"),
+        reference=None if reference is None else sums(reference),
+        previous=None if previous is None else sums(previous),
+    )
 
 
 def training_examples(sampled: Rows, current: Rows, base: Rows, found: Signals) -> list[Example]:

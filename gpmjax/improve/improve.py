@@ -33,7 +33,7 @@ from gpmjax.data.prompts import part_of
 from gpmjax.distributed import is_first_host
 from gpmjax.improve import stages
 from gpmjax.improve.batch import Example
-from gpmjax.improve.contest import Judge
+from gpmjax.improve.contest import Contest
 from gpmjax.improve.data import Batches, scored_samples, training_examples
 from gpmjax.improve.figures import iteration_figures
 from gpmjax.improve.policy_run import PolicyRun
@@ -41,7 +41,7 @@ from gpmjax.improve.record import check_record, prompts_identity, scorer_identit
 from gpmjax.improve.signals import Drift, Scored, block_drift, signals
 from gpmjax.improve.step import make_policy_step
 from gpmjax.improve.tables import Rows
-from gpmjax.judges.scoring import look_at_scorer, open_scorer
+from gpmjax.judges.open import look_at_scorer, open_scorer
 from gpmjax.sharding import put_whole_batch
 from gpmjax.train.backbone import OpenDecoder
 from gpmjax.train.checkpoint import Checkpoints
@@ -74,7 +74,7 @@ def improve(config: ImproveConfig, workdir: str | Path) -> dict[str, Any]:
         judge = None
         if config.judge.asked:
             look_at_scorer(config.judge.scorer, "judge.scorer")
-            judge = Judge(config, run)
+            judge = Contest(config, run)
         record_run(run, judge)
         status = "finished"
         try:
@@ -89,7 +89,7 @@ def improve(config: ImproveConfig, workdir: str | Path) -> dict[str, Any]:
         return summary.write(status)
 
 
-def record_run(run: PolicyRun, judge: Judge | None) -> None:
+def record_run(run: PolicyRun, judge: Contest | None) -> None:
     """Writes config.json and record.json.
 
     Raises:
@@ -109,7 +109,7 @@ def record_run(run: PolicyRun, judge: Judge | None) -> None:
     write_json_on_first_host(workdir / "record.json", record)
 
 
-def iterate(run: PolicyRun, judge: Judge | None, iteration: int) -> None:
+def iterate(run: PolicyRun, judge: Contest | None, iteration: int) -> None:
     """One iteration: everything that leads to ``iteration-N/figures.json``. Does nothing where that file is there."""
     folder, config = run.folder(iteration), run.config
     if (folder / "figures.json").exists():
@@ -128,7 +128,7 @@ def iterate(run: PolicyRun, judge: Judge | None, iteration: int) -> None:
     scores = stages.scores(
         folder / "scores",
         sampled,
-        lambda: open_scorer(config.scorer, run.mesh, iteration),
+        lambda: open_scorer(config.scorer, run.mesh, iteration, run.answers),
         facts=run.facts("scores", iteration),
         **common,
     )

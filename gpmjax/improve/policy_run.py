@@ -43,6 +43,11 @@ class PolicyRun:
             dataclasses.replace(self.config.policy, source=source, tokenizer=""), self.mesh, self.config.seed
         )
 
+    @property
+    def answers(self) -> Path:
+        """The file that keeps the answers of a chat model that judges."""
+        return self.workdir / "answers.jsonl"
+
     def folder(self, iteration: int) -> Path:
         """Where an iteration leaves its files."""
         return self.workdir / f"iteration-{iteration}"

@@ -21,7 +21,9 @@ MAY_CHANGE = (
     "checkpoint.*, the endpoint's address, timeout and retries, a judge where there was none, and where files lie"
 )
 NOT_SAMPLES = ("rows", "endpoint", "endpoint_model", "timeout", "retries")
-NOT_SCORES = ("rows", "model")
+NOT_SCORES = (
+    "rows", "model", "endpoint", "key_variable", "answer_cache", "timeout", "retries", "backoff", "concurrency"
+)  # fmt: skip
 """Fields of rollouts and scorers that alter no sample and no score; and a name, whose files' contents are recorded."""
 NAMES = (
     "policy.source",
@@ -40,6 +42,8 @@ def scorer_identity(config: ScorerConfig, name: str) -> str:
     Raises:
       ValueError, FileNotFoundError: there is no such model or module.
     """
+    if config.endpoint:
+        return f"{config.endpoint_model}, a chat model"
     if config.model:
         return fingerprint(hub.open_source(config.model).files)
     module = config.function.partition(":")[0]

@@ -5,6 +5,7 @@ and a finished stage costs nothing.
 """
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from jax.sharding import Mesh
 
 from gpmjax.config.improve import RolloutConfig
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.groups import Message
-from gpmjax.data.prompts import EncodedPrompt, Prompt
+from gpmjax.data.groups import Group, Message
+from gpmjax.data.prompts import EncodedPrompt
 from gpmjax.distributed import is_first_host
 from gpmjax.files import replacing
 from gpmjax.improve import tables
@@ -26,7 +27,7 @@ from gpmjax.improve.batch import Example, assemble_policy, fit_policy_shape
 from gpmjax.improve.signals import response_facts
 from gpmjax.improve.step import response_logprobs
 from gpmjax.improve.tables import Rows
-from gpmjax.judges.scoring import Scorer, Scores
+from gpmjax.judges.judge import Judge, Verdict, judge_name, skew_symmetric
 from gpmjax.sampling.endpoint import HttpRollout
 from gpmjax.sampling.http import Server
 from gpmjax.sampling.logits import SamplingPlan
@@ -118,15 +119,16 @@ def _sample_row(prompt: EncodedPrompt, found: Rollouts) -> dict[str, Any]:
     }
 
 
-def prompt_of(row: dict[str, Any]) -> Prompt:
-    """The prompt that a row of samples answers."""
-    return Prompt(tuple(Message.unpacked(**message) for message in row["prompt"]), row["where"])
+def group_of(row: dict[str, Any]) -> Group:
+    """A row of samples as the group of responses that a judge compares."""
+    prompt = tuple(Message.unpacked(**message) for message in row["prompt"])
+    return Group(prompt, tuple(row["responses"]), where=row["where"])
 
 
 def scores(
     directory: Path,
     sampled: Rows,
-    open_scorer: Callable[[], Scorer],
+    open_scorer: Callable[[], Judge],
     *,
     prompts_a_file: int,
     facts: dict[str, str],
@@ -141,27 +143,37 @@ def scores(
 
     def compute(part: Rows) -> Rows:
         between()
-        found = scorer()([prompt_of(row) for row in part], [row["responses"] for row in part])
-        listed = lambda array, n: None if array is None else array[n].tolist()
+        groups, name = [group_of(row) for row in part], judge_name(scorer())
+        verdicts = list(scorer()(groups, "all"))
+        if cut := sum(verdict.truncated for verdict in verdicts):
+            logging.warning("%s: %d of %d prompts or their responses were cut to the window", name, cut, len(verdicts))
+        matrices = [
+            skew_symmetric(verdict.scores.astype(np.float32), verdict.tau, f"{name}: {group.where}")
+            for group, verdict in zip(groups, verdicts, strict=True)
+        ]
+        known = response_facts(np.stack(matrices), verdicts[0].tau)
         return [
-            {
-                "prompt_id": row["prompt_id"],
-                "scores": found.scores[n].tolist(),
-                "tau": found.tau,
-                "embedding": listed(found.embedding, n),
-                "scale": listed(found.scale, n),
-            }
-            | known
-            for n, (row, known) in enumerate(zip(part, response_facts(found.scores, found.tau), strict=True))
+            {"prompt_id": row["prompt_id"], "scores": matrix.tolist(), "tau": verdict.tau}
+            | _embedding(verdict)
+            | shares
+            for row, matrix, verdict, shares in zip(part, matrices, verdicts, known, strict=True)
         ]
 
     return tables.stage(directory, tables.SCORES, tables.chunks(sampled, prompts_a_file), compute, facts)
 
 
-def stacked_scores(rows: Rows) -> Scores:
-    """A stage's rows as arrays over all prompts."""
-    stack = lambda name: None if rows[0][name] is None else np.array([row[name] for row in rows], np.float32)
-    return Scores(stack("scores"), rows[0]["tau"], stack("embedding"), stack("scale"))
+def _embedding(verdict: Verdict) -> dict[str, Any]:
+    """The columns of a preference embedding and its gate, which a reward alone, a single number, is not."""
+    whole = None if verdict.embedding is None or verdict.embedding.shape[-1] == 1 else verdict.embedding
+    return {
+        name: None if array is None else array.tolist()
+        for name, array in (("embedding", whole), ("scale", verdict.scale))
+    }
+
+
+def stacked(rows: Rows, name: str) -> np.ndarray | None:
+    """A column of a stage's rows as one float32 array over all prompts; None where it holds nothing."""
+    return None if rows[0][name] is None else np.array([row[name] for row in rows], np.float32)
 
 
 def logprobs(

@@ -14,8 +14,8 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.judges.judge import Pairs, Verdict
-from gpmjax.judges.readout import Reader, reading_facts
-from gpmjax.models.scores import PreferenceOutput, group_scores, prompt_scale
+from gpmjax.judges.readout import Reader, Reading, reading_facts
+from gpmjax.models.scores import group_scores, prompt_scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,17 +28,18 @@ class EmbeddingJudge:
     max_length: int = 2048
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
-        """See `judging.Judge`. ``pairs`` changes nothing: embeddings give every pair."""
+        """See `Judge`. ``pairs`` changes nothing: embeddings give every pair."""
         # Labels play no part: a comparison of equal texts must not cost a group its verdict.
         unlabelled = (dataclasses.replace(group, comparisons=()) for group in groups)
         encoded = list(encode_each(unlabelled, self.chat, max_length=self.max_length))
-        outputs = self.read([group for group, _ in encoded])
-        for (group, report), (output, tokens) in zip(encoded, outputs, strict=True):
-            yield _verdict(group, report, output, tokens)
+        readings = self.read([group for group, _ in encoded])
+        for (group, report), reading in zip(encoded, readings, strict=True):
+            yield _verdict(group, report, reading)
 
 
-def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput, forward_tokens: int) -> Verdict:
-    scores = np.asarray(group_scores(output), np.float64)
+def _verdict(group: EncodedGroup, report: EncodeReport, reading: Reading) -> Verdict:
+    output = reading.output
+    scores = np.asarray(group_scores(output) if reading.scores is None else reading.scores, np.float64)
     if not np.isfinite(scores).all():
         raise ValueError(f"{group.where}: a score of the model is not finite")
     scores = (scores - scores.T) / 2  # to the last bit
@@ -46,7 +47,7 @@ def _verdict(group: EncodedGroup, report: EncodeReport, output: PreferenceOutput
     scores[_equal(group.responses)] = 0.0
     return Verdict(
         scores=scores,
-        **reading_facts(group, report, output, forward_tokens),
+        **reading_facts(group, report, reading),
         embedding=output.embedding,
         reward=output.reward,
         scale=None if output.scale is None else prompt_scale(output.scale),

@@ -1,6 +1,6 @@
-"""Hidden states of a backbone read once and kept on disk: models whose backbones are equal share them.
+"""`FeatureReader` reads a backbone's hidden states once and keeps them on disk; models whose backbones are equal share them.
 
-A Bradley–Terry model and a GPM with heads on the same frozen backbone differ in their heads alone, which cost nothing beside it.
+A Bradley–Terry model and a GPM on the same frozen backbone differ in their heads alone, which cost little beside the backbone.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.feature_store import FeatureStore, text_key
 from gpmjax.judges.forward import Scorer
-from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, Output, packed_outputs
+from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, Output, Reading, packed_outputs, round_up
 
 
 class Features(NamedTuple):
@@ -42,15 +42,16 @@ class FeatureReader:
     store: FeatureStore
     rows_per_batch: int = 8
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
         if not groups:
             return
-        places = -(-max(len(group.responses) for group in groups) // RESPONSES_STEP) * RESPONSES_STEP
+        places = round_up(max(len(group.responses) for group in groups), RESPONSES_STEP)
         for start in range(0, len(groups), CHUNK):
             chunk = groups[start : start + CHUNK]
             keys = [[text_key(*group.sequence(n)) for n in range(len(group.responses))] for group in chunk]
             self._read_missing(chunk, keys)
-            yield from zip(self._outputs(keys, places), (group.size[0] for group in chunk), strict=True)
+            for group, output in zip(chunk, self._outputs(keys, places), strict=True):
+                yield Reading(output, group.size[0])
 
     def _read_missing(self, groups: Sequence[EncodedGroup], keys: Sequence[Sequence[bytes]]) -> None:
         wanted: set[bytes] = set()
@@ -64,12 +65,12 @@ class FeatureReader:
                 names += [own[n] for n in new]
         if not missing:
             return
-        found = [features for features, _ in packed_outputs(self.features, missing, self.rows_per_batch)]
+        found = [reading.output for reading in packed_outputs(self.features, missing, self.rows_per_batch)]
         self.store.add(names, *(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
     def _outputs(self, keys: Sequence[Sequence[bytes]], places: int) -> Iterator[Output]:
         """What the heads say of each group; all chunks have one shape, so that it is compiled once."""
-        rows = -(-CHUNK // self.rows_per_batch) * self.rows_per_batch
+        rows = round_up(CHUNK, self.rows_per_batch)
         known = [self.store.read(self.store.places(own)) for own in keys]
         size = known[0][0].shape[-1]
         response, prompt = (np.zeros((rows, places, size), np.float32) for _ in range(2))

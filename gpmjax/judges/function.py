@@ -43,15 +43,15 @@ class FunctionJudge:
                 yield Verdict(matrix.astype(np.float64), self.tau, np.zeros(count, np.int64), forward_tokens=0)
 
 
-def function_judge(config: JudgeConfig) -> FunctionJudge:
-    """The judge of a config's ``function``.
+def function_judge(config: JudgeConfig, name: str = "") -> FunctionJudge:
+    """The judge of a config's ``function``; ``name`` stands before the field's in messages.
 
     Raises ValueError, one line, where the function cannot be imported.
     """
-    module, _, name = config.function.partition(":")
+    module, _, function_name = config.function.partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), function_name)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"function={config.function!r}: cannot be imported ({error})") from error
+        raise ValueError(f"{name}function={config.function!r}: cannot be imported ({error})") from error
     tau = config.tau or 1.0
     return FunctionJudge(function, {"function": config.function, "tau": tau}, tau)

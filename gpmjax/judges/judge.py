@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
 
 
 class Judge(Protocol):
-    """Compares the responses of groups; a verdict depends on its own group alone, neither on the others nor on their order."""
+    """A judge compares the responses of groups; a verdict depends on its own group alone, neither on the others nor on their order."""
 
     identity: Mapping[str, Any]
     """All that could move a score, as plain JSON: the model by its files, how it is read, window, dtype. Two judges of equal
@@ -85,6 +85,11 @@ def skew_symmetric(scores: np.ndarray, tau: float, where: str) -> np.ndarray:
             f"scores must be skew-symmetric, one the negative of the other"
         )
     return (scores - scores.T) / 2
+
+
+def judge_name(judge: Judge) -> str:
+    """What a judge is called in messages: its model, or its function."""
+    return str(judge.identity.get("model") or judge.identity.get("function"))
 
 
 def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:

@@ -16,9 +16,8 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.judges.judge import Pairs, Verdict
-from gpmjax.judges.readout import Reader, reading_facts
+from gpmjax.judges.readout import Reader, Reading, reading_facts
 from gpmjax.models.config import require_one_of
-from gpmjax.models.scores import PairwiseOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,22 +41,18 @@ class PairwiseJudge:
         """See `Judge`."""
         asked = [_distinct_pairs(group, pairs) for group in groups]
         encoded = list(encode_each(asked, self.questions, max_length=self.max_length))
-        outputs = self.read([group for group, _ in encoded])
-        for group, (tokens, report), (output, forward_tokens) in zip(asked, encoded, outputs, strict=True):
-            yield self._verdict(self.questions.pairs(group), (tokens, report), output, forward_tokens)
+        readings = self.read([group for group, _ in encoded])
+        for group, (tokens, report), reading in zip(asked, encoded, readings, strict=True):
+            yield self._verdict(self.questions.pairs(group), tokens, report, reading)
 
     def _verdict(
-        self,
-        pairs: Sequence[tuple[int, int]],
-        encoded: tuple[EncodedGroup, EncodeReport],
-        output: PairwiseOutput,
-        forward_tokens: int,
+        self, pairs: Sequence[tuple[int, int]], group: EncodedGroup, report: EncodeReport, reading: Reading
     ) -> Verdict:
-        group, report = encoded
+        values = reading.output.value
         count = len(group.read)
         asked = np.full((count, count), np.nan)
-        asked[tuple(np.array(pairs).T)] = output.value
-        if not np.isfinite(output.value).all():
+        asked[tuple(np.array(pairs).T)] = values
+        if not np.isfinite(values).all():
             raise ValueError(f"{group.where}: a score of the model is not finite")
         np.fill_diagonal(asked, 0.0)
         scores = asked
@@ -67,7 +62,7 @@ class PairwiseJudge:
             scores = (asked - asked.T) / 2
         return Verdict(
             scores=scores,
-            **reading_facts(group, report, output, forward_tokens),
+            **reading_facts(group, report, reading),
             asked=asked,
         )
 

@@ -16,7 +16,7 @@ from scipy import special
 
 from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.judges.readout import CHUNK, Output, PackedReader
+from gpmjax.judges.readout import CHUNK, Output, Reader, Reading
 from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.sampling.generate import Samples
 
@@ -48,37 +48,36 @@ class RationaleReader:
     A question's rationales depend on its tokens and the seed, not on what else is asked.
     """
 
-    read: PackedReader
+    read: Reader
     draw: Draw
     tokenizer: Any
     config: JudgeConfig
     verdicts: tuple[str, ...]
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
         for start in range(0, len(groups), CHUNK):
             yield from self._read_chunk(groups[start : start + CHUNK])
 
-    def _read_chunk(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
+    def _read_chunk(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
         questions = [np.concatenate([group.prompt, question]) for group in groups for question in group.responses]
         thoughts, sampled = self._think(questions)
         answers = iter(zip(questions, self.read(thoughts), sampled, strict=True))
         for group in groups:
             values, masses, tokens = [], [], 0
             for _ in group.responses:
-                question, (output, read), drawn = next(answers)
+                question, (output, read, _), drawn = next(answers)
                 odds = output.value if isinstance(output, PairwiseOutput) else output.embedding[:, 0]
                 values.append(pooled_verdicts(odds, self.config.vote))
                 masses.append(np.mean(output.mass))
                 tokens += read + len(question) + drawn
-            yield _output(type(output), np.array(values), output.tau, np.array(masses)), tokens
+            yield Reading(_output(type(output), np.array(values), output.tau, np.array(masses)), tokens)
 
     def _think(self, questions: Sequence[np.ndarray]) -> tuple[list[EncodedGroup], list[int]]:
         """Each question as a group whose responses are its rationales, closed; and how many tokens were sampled for it."""
         yes, no = self.verdicts
-        write = lambda text: np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
         opening, closing = (
-            write(self.config.rationale_opening),
-            write(self.config.rationale_closing.format(yes=yes, no=no)),
+            np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+            for text in (self.config.rationale_opening, self.config.rationale_closing.format(yes=yes, no=no))
         )
         opened = [np.concatenate([question, opening]) for question in questions]
         names = [int.from_bytes(hashlib.sha256(tokens.tobytes()).digest()[:4], "little") for tokens in opened]

@@ -1,8 +1,8 @@
-"""What a model reads off encoded groups: packed into batches, run, and handed back group by group."""
+"""Readers run a model over encoded groups: groups are packed into batches, and outputs handed back group by group."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,20 @@ from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 
 Output = PreferenceOutput | PairwiseOutput
 
-Reader = Callable[[Sequence[EncodedGroup]], Iterator[tuple[Output, int]]]
-"""Groups → the model's output on each one's responses, [R, …] numpy arrays, and the tokens that it took; in order."""
+
+class Reading(NamedTuple):
+    """What a model says of one group's responses."""
+
+    output: Output
+    """[R, …] numpy arrays."""
+    tokens: int
+    """That the reading took."""
+    scores: np.ndarray | None = None
+    """[R, R] float32 s(i ≻ j), where they were computed together with the output."""
+
+
+Reader = Callable[[Sequence[EncodedGroup]], Iterator[Reading]]
+"""Groups → what the model says of each, in order."""
 
 # Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
 SHORT_ROW = 1024
@@ -27,20 +39,20 @@ SLOTS_STEP, RESPONSES_STEP = 64, 4
 
 @dataclasses.dataclass(frozen=True)
 class PackedReader:
-    """A ``Reader`` of one forward pass; ``scorer`` is the model, jitted, with its parameters filled in.
+    """A `Reader` of one forward pass; ``scorer`` is the model, jitted, with its parameters filled in.
 
-    Groups longer than a row are read in pieces. Comparisons are passed over.
+    Groups longer than a row are read in pieces. Comparisons are ignored.
     """
 
     scorer: Scorer
     rows_per_batch: int = 8
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[tuple[Output, int]]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
         return packed_outputs(self.scorer, groups, self.rows_per_batch)
 
 
-def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[tuple[Output, int]]:
-    """What ``scorer`` says of each group's responses, and the tokens that it took; see `PackedReader`."""
+def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[Reading]:
+    """What ``scorer`` says of each group's responses; see `PackedReader`."""
     if not groups:
         return
     groups = [group._replace(comparisons=()) for group in groups]
@@ -51,23 +63,31 @@ def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batc
         chunk = pieces[start : start + CHUNK]
         read = _read(scorer, Pipeline([[piece for several in chunk for piece in several]], shape, order="ordered"))
         for several in chunk:
-            yield _joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several)
+            yield Reading(_joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several))
 
 
-def reading_facts(group: EncodedGroup, report: EncodeReport, output: Output, forward_tokens: int) -> dict[str, Any]:
-    """What a verdict says of how its group was read, whichever kind of model it was: fields of `judging.Verdict`."""
+def reading_facts(group: EncodedGroup, report: EncodeReport, reading: Reading) -> dict[str, Any]:
+    """What a verdict says of how its group was read, whichever kind of model it was: fields of `Verdict`."""
     return {
-        "tau": float(output.tau),
+        "tau": float(reading.output.tau),
         "tokens": np.array([read.tokens for read in group.read]),
-        "forward_tokens": forward_tokens,
+        "forward_tokens": reading.tokens,
         "truncated": bool(report.prompts_cut or report.responses_cut),
     }
 
 
 def _rounded(shape: BatchShape) -> BatchShape:
     """A little more room, so that calls with other lengths share a compiled program."""
-    up = lambda size, step: -(-size // step) * step
-    return BatchShape(shape.rows, up(shape.tokens, SLOTS_STEP), up(shape.responses, RESPONSES_STEP), 1)
+    return BatchShape(shape.rows, round_up(shape.tokens, SLOTS_STEP), round_up(shape.responses, RESPONSES_STEP), 1)
+
+
+def round_up(size: int, step: int) -> int:
+    """The least multiple of ``step`` that is at least ``size``.
+
+    >>> round_up(65, 64)
+    128
+    """
+    return -(-size // step) * step
 
 
 def _read(scorer: Scorer, pipeline: Pipeline) -> dict[int, Output]:
@@ -86,5 +106,5 @@ def _read(scorer: Scorer, pipeline: Pipeline) -> dict[int, Output]:
 
 
 def _joined(parts: Sequence[Output]) -> Output:
-    join = lambda column: column[0] if column[0] is None or column[0].ndim == 0 else np.concatenate(column)
-    return type(parts[0])(*map(join, zip(*parts, strict=True)))
+    columns = zip(*parts, strict=True)
+    return type(parts[0])(*(c[0] if c[0] is None or c[0].ndim == 0 else np.concatenate(c) for c in columns))

@@ -4,7 +4,7 @@ import numpy as np
 
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import EncodedPrompt, Prompt
-from gpmjax.improve.stages import prompt_of, samples
+from gpmjax.improve.stages import group_of, samples
 from gpmjax.sampling.rollout import Rollouts
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}
@@ -31,7 +31,7 @@ def test_sampled_prompts_come_back_with_everything_in_them(tmp_path):
         facts={},
         between=lambda: None,
     )
-    assert [prompt_of(row) for row in rows] == [prompt.prompt for prompt in prompts]
-    assert [getattr(message.content, "fields", None) for message in prompt_of(rows[0]).messages] == [
+    assert [(group_of(row).prompt, group_of(row).where) for row in rows] == [prompt.prompt for prompt in prompts]
+    assert [getattr(message.content, "fields", None) for message in group_of(rows[0]).prompt] == [
         None, None, {"content": "", "tool_calls": [CALL]}, {"content": "4 C", "name": "f"},
     ]  # fmt: skip

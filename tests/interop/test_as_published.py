@@ -10,13 +10,11 @@ from transformers import AutoTokenizer
 from gpmjax.config.judge import JudgeConfig, ScorerConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Group, Message
-from gpmjax.data.prompts import Prompt
 from gpmjax.hub import load_preference_model, load_tokenizer, save_preference_model
 from gpmjax.interop.reward_model import RewardModel
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import templated
-from gpmjax.judges.open import open_judge
-from gpmjax.judges.scoring import open_scorer
+from gpmjax.judges.open import open_judge, open_scorer
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.sharding import make_mesh
 
@@ -68,8 +66,8 @@ def test_scorer_and_server_use_the_declaration(published):
     given = declared(ours)
     config = ScorerConfig(model=theirs, dtype="float32", **given)
     config.validate("scorer")
-    scores = open_scorer(config, make_mesh())([Prompt(TURNS, "p")], [list(GROUP.responses)])
-    np.testing.assert_allclose(scores.scores[0], expected.scores, atol=1e-5)
+    (verdict,) = open_scorer(config, make_mesh())([GROUP], "all")
+    np.testing.assert_allclose(verdict.scores, expected.scores, atol=1e-5)
     asked = [Completion(TURNS, text) for text in GROUP.responses]
     served = RewardModel(theirs, against="group", declare=tuple(given.items()), tokenizer=ours)(asked)
     np.testing.assert_array_equal(served, Rewards(open_judge(JudgeConfig(ours)), RewardPlan("group"))(asked))

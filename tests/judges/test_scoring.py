@@ -1,7 +1,9 @@
 """A saved model's matrices are its own pair scores, whatever is scored together; what is no preference is refused."""
 
+import dataclasses
 import importlib
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,13 @@ from gpmjax.config.judge import JudgeConfig, ScorerConfig
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.data.groups import user
+from gpmjax.data.groups import Group, user
 from gpmjax.data.prompts import Prompt
 from gpmjax.hub import load_tokenizer, save_decoder, save_preference_model
-from gpmjax.judges import scoring
-from gpmjax.judges.open import open_judge
-from gpmjax.judges.scoring import Scores, checked, look_at_scorer, open_scorer
+from gpmjax.judges import row_reader
+from gpmjax.judges.function import FunctionJudge
+from gpmjax.judges.judge import skew_symmetric
+from gpmjax.judges.open import look_at_scorer, open_judge, open_scorer
 from gpmjax.losses.blocks import block_mean_scores
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -27,6 +30,19 @@ from gpmjax.sharding import make_mesh
 
 PROMPTS = [Prompt(user("why?"), "p:1"), Prompt(user("how are you?"), "p:2")]
 RESPONSES = [["yes", "no", "perhaps"], ["well", "badly, thanks", "who asks?"]]
+
+
+def scored(scorer, prompts, responses):
+    """A scorer's verdicts as arrays over all prompts: scores, tau, embedding and scale."""
+    groups = [Group(p.messages, tuple(texts), where=p.where) for p, texts in zip(prompts, responses, strict=True)]
+    verdicts = list(scorer(groups, "all"))
+
+    def stack(name):
+        fields = [getattr(verdict, name) for verdict in verdicts]
+        return None if fields[0] is None else np.stack(fields)
+
+    found = {name: stack(name) for name in ("scores", "embedding", "scale")}
+    return SimpleNamespace(tau=verdicts[0].tau, **found)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +78,9 @@ def test_a_window_beyond_the_models_positions_is_refused_before_weights_are_read
 def test_matrices_are_the_models_own_scores(saved):
     directory, model, params, chat = saved
     config = ScorerConfig(model=directory, dtype="float32", max_length=64)
-    found = open_scorer(config, make_mesh())(PROMPTS, RESPONSES)
+    found = scored(open_scorer(config, make_mesh()), PROMPTS, RESPONSES)
     assert found.tau == pytest.approx(0.1) and found.scores.shape == (2, 3, 3)
-    alone = open_scorer(config, make_mesh())(PROMPTS[1:], RESPONSES[1:])
+    alone = scored(open_scorer(config, make_mesh()), PROMPTS[1:], RESPONSES[1:])
     np.testing.assert_allclose(found.scores[1], alone.scores[0], atol=1e-5)
     again = pairwise_scores(jnp.asarray(found.embedding), jnp.asarray(found.scale))
     np.testing.assert_allclose(found.scores, again, atol=1e-5)
@@ -79,8 +95,8 @@ def test_matrices_are_the_models_own_scores(saved):
 def test_declared_tau_wins_and_undeclared_functions_are_log_odds(monkeypatch):
     flat = lambda prompts, responses: np.zeros((len(prompts), 3, 3))
     monkeypatch.setattr(importlib.import_module("json"), "flat", flat, raising=False)
-    assert open_scorer(ScorerConfig(function="json:flat"), make_mesh())(PROMPTS, RESPONSES).tau == 1.0
-    assert open_scorer(ScorerConfig(function="json:flat", tau=0.5), make_mesh())(PROMPTS, RESPONSES).tau == 0.5
+    assert scored(open_scorer(ScorerConfig(function="json:flat"), make_mesh()), PROMPTS, RESPONSES).tau == 1.0
+    assert scored(open_scorer(ScorerConfig(function="json:flat", tau=0.5), make_mesh()), PROMPTS, RESPONSES).tau == 0.5
 
 
 @pytest.mark.parametrize(
@@ -89,26 +105,33 @@ def test_declared_tau_wins_and_undeclared_functions_are_log_odds(monkeypatch):
         ([[0, np.nan], [1, 0]], "us: p:1: score of responses 0 and 1 is nan"),
         ([[0, 1], [1, 0]], r"us: p:1: s\(0 ≻ 1\) = 1 and s\(1 ≻ 0\) = 1; scores must be skew-symmetric"),
         ([[1, 2], [-2, 0]], r"s\(0 ≻ 0\) = 1"),
-        ([[0, 1, 2]], r"gave scores of shape \(1, 1, 3\), expected \(1, 2, 2\)"),
     ],
 )
 def test_what_is_no_preference_is_refused(matrix, message):
     with pytest.raises(ValueError, match=message):
-        checked(Scores(np.array([matrix], np.float32), 1.0), PROMPTS[:1], 2, "us")
+        skew_symmetric(np.array(matrix, np.float32), 1.0, "us: p:1")
+    judge = FunctionJudge(lambda prompts, responses: [matrix], {"function": "us"})
+    with pytest.raises(ValueError, match=message):
+        list(judge([Group(user("q"), ("a", "b"), where="p:1")]))
+
+
+def test_a_function_that_gives_another_shape_is_refused():
+    judge = FunctionJudge(lambda prompts, responses: [[[0, 1, 2]]], {"function": "us"})
+    with pytest.raises(ValueError, match=r"us: gave scores of shape \(1, 1, 3\), expected \(1, 2, 2\)"):
+        list(judge([Group(user("q"), ("a", "b"))]))
 
 
 def test_rounding_is_taken_out():
-    scores = np.array([[[0, 1.0001], [-1, 0]]], np.float32)
-    found = checked(Scores(scores, 1.0), PROMPTS[:1], 2, "us").scores
-    np.testing.assert_array_equal(found, -found.swapaxes(1, 2))
+    found = skew_symmetric(np.array([[0, 1.0001], [-1, 0]], np.float32), 1.0, "us")
+    np.testing.assert_array_equal(found, -found.T)
 
 
 def test_what_is_next_to_nothing_need_not_be_skew():
     """Of equal texts a model's scores are rounding alone; up to 1e-5 in log-odds is not worth a refusal."""
-    noise = np.array([[[0, 3e-6], [3e-6, 1e-9]]], np.float32)
-    assert not np.any(checked(Scores(noise, 1.0), PROMPTS[:1], 2, "us").scores)
+    noise = np.array([[0, 3e-6], [3e-6, 1e-9]], np.float32)
+    assert not np.any(skew_symmetric(noise, 1.0, "us"))
     with pytest.raises(ValueError, match="scores must be skew-symmetric"):
-        checked(Scores(noise, 0.5), PROMPTS[:1], 2, "us")
+        skew_symmetric(noise, 0.5, "us")
 
 
 def test_a_pairwise_model_scores_too_averaged_over_both_orders(tmp_path, tokenizer_directory):
@@ -116,9 +139,9 @@ def test_a_pairwise_model_scores_too_averaged_over_both_orders(tmp_path, tokeniz
     tokenizer = load_tokenizer(str(tokenizer_directory))
     save_preference_model(tmp_path / "m", _init(model), model.config, model.spec, tokenizer)
     config = ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=128)
-    found = open_scorer(config, make_mesh())(PROMPTS, RESPONSES)
+    found = scored(open_scorer(config, make_mesh()), PROMPTS, RESPONSES)
     assert found.scores.shape == (2, 3, 3) and found.embedding is None and found.scale is None
-    swapped = open_scorer(config, make_mesh())(PROMPTS, [texts[::-1] for texts in RESPONSES])
+    swapped = scored(open_scorer(config, make_mesh()), PROMPTS, [texts[::-1] for texts in RESPONSES])
     np.testing.assert_allclose(found.scores, swapped.scores[:, ::-1, ::-1], atol=1e-6)
     assert np.abs(found.scores).max() > 1e-6
 
@@ -132,9 +155,71 @@ def test_a_language_model_scores_when_it_is_asked(tmp_path, tokenizer_directory)
         head="verdict", question="{prompt} {response}?", verdicts=("Y", "N"),
     )  # fmt: skip
     # Of one kind or the other, as the question has it.
-    found = open_scorer(asked, make_mesh())(PROMPTS, RESPONSES)
+    found = scored(open_scorer(asked, make_mesh()), PROMPTS, RESPONSES)
     rewards = found.scores[:, :, 0]
     np.testing.assert_allclose(found.scores, rewards[:, :, None] - rewards[:, None, :], atol=1e-5)
+
+
+def test_a_language_model_thinks_before_it_scores(tmp_path, tokenizer_directory, monkeypatch):
+    """Rationales are sampled behind each distinct question alone, and equal texts share the verdict."""
+    model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.bradley_terry())
+    tokenizer = load_tokenizer(str(tokenizer_directory))
+    save_decoder(tmp_path / "m", {"decoder": _init(model)["decoder"]}, model.config, tokenizer)
+    asked = ScorerConfig(
+        model=str(tmp_path / "m"), max_length=128, head="verdict", question="{prompt} {response}?", verdicts=("Y", "N"),
+        rationales=2, rationale_tokens=3,
+    )  # fmt: skip
+    drawn, generate = [], importlib.import_module("gpmjax.judges.open").generate
+    monkeypatch.setattr("gpmjax.judges.open.generate", lambda *a, **kw: drawn.extend(a[2]) or generate(*a, **kw))
+    found = scored(open_scorer(asked, make_mesh()), PROMPTS, REPEATED)
+    assert len(drawn) == 3  # "yes", "no" and "well"
+    _repeats(found.scores)
+    assert abs(found.scores[0, 0, 1]) > 1e-6
+    at_once = scored(open_scorer(dataclasses.replace(asked, rationales=0), make_mesh()), PROMPTS, REPEATED)
+    assert abs(at_once.scores[0, 0, 1] - found.scores[0, 0, 1]) > 1e-6
+    with pytest.raises(ValueError, match="config.scorer.rationales=2: need a model that is read by its verdict"):
+        model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.bradley_terry())
+        save_preference_model(tmp_path / "bt", _init(model), model.config, model.spec, tokenizer)
+        look_at_scorer(ScorerConfig(str(tmp_path / "bt"), rationales=2), "scorer")
+
+
+def test_features_from_a_cache_score_alike(saved, tmp_path):
+    config = ScorerConfig(model=saved[0], max_length=64, feature_cache=str(tmp_path / "features"))
+    plain = scored(open_scorer(ScorerConfig(model=saved[0], max_length=64), make_mesh()), PROMPTS, REPEATED)
+    for _ in range(2):
+        found = scored(open_scorer(config, make_mesh()), PROMPTS, REPEATED)
+        np.testing.assert_allclose(found.scores, plain.scores, atol=1e-5)
+        _repeats(found.scores)
+
+
+def test_a_chat_model_scores_averaged_over_both_orders(http_server, completion, replying, sides, tmp_path):
+    """The judge likes the longer response, and the first one by half a log-odds more; equal texts are never put to it."""
+
+    def judge(prompt):
+        first, second = sides(prompt)
+        assert first != second
+        odds = len(first) - len(second) + 0.5
+        first = 1 / (1 + np.exp(-odds))
+        return completion("A" if odds > 0 else "B", {"A": first, "B": 1 - first})
+
+    http_server.script = [replying(judge)]
+    config = ScorerConfig(endpoint=http_server.url, endpoint_model="judge").validate("scorer")
+    look_at_scorer(config, "scorer")
+    texts = [["yes", "no", "yes", "perhaps"], ["well", "well", "well", "no"]]
+    found = scored(open_scorer(config, make_mesh(), answers=tmp_path / "answers.jsonl"), PROMPTS, texts)
+    lengths = np.array([[len(text) for text in several] for several in texts], float)
+    np.testing.assert_allclose(found.scores, lengths[:, :, None] - lengths[:, None, :], atol=1e-6)
+    asked = len(http_server.requests)
+    assert asked == 6 + 2 and found.embedding is None
+    scored(open_scorer(config, make_mesh(), answers=tmp_path / "answers.jsonl"), PROMPTS, texts)
+    assert len(http_server.requests) == asked  # answers are kept
+
+
+def test_a_chat_models_unreadable_verdicts_are_ties(http_server, completion, replying, sides):
+    http_server.script = [replying(lambda prompt: completion("A" if sides(prompt) == ["yes", "no"] else "Both."))]
+    config = ScorerConfig(endpoint=http_server.url, endpoint_model="judge", weighing="hard")
+    (matrix, _) = scored(open_scorer(config, make_mesh()), PROMPTS, RESPONSES).scores
+    np.testing.assert_array_equal(matrix, [[0, 40, 0], [-40, 0, 0], [0, 0, 0]])
 
 
 REPEATED = [["yes", "no", "yes", "yes"], ["well", "well", "well", "well"]]
@@ -154,22 +239,21 @@ def test_equal_texts_are_read_once_and_share_the_score(saved, monkeypatch):
     directory, *_ = saved
     scorer = open_scorer(ScorerConfig(model=directory, dtype="float32", max_length=64), make_mesh())
     rows = []
-    monkeypatch.setattr(scoring, "assemble", lambda given, shape: rows.extend(given) or assemble(given, shape))
-    found = scorer(PROMPTS, REPEATED)
+    monkeypatch.setattr(row_reader, "assemble", lambda given, shape: rows.extend(given) or assemble(given, shape))
+    found = scored(scorer, PROMPTS, REPEATED)
     assert [len(group.responses) for row in rows for group in row] == [2, 1]
     _repeats(found.scores)
     np.testing.assert_array_equal(found.embedding[0, 0], found.embedding[0, 3])
     np.testing.assert_array_equal(found.embedding[1, 0], found.embedding[1, 2])
     assert not np.any(found.scores[1]) and abs(found.scores[0, 0, 1]) > 1e-3
-    single = scorer(PROMPTS[:1], [["yes", "no"]])
+    single = scored(scorer, PROMPTS[:1], [["yes", "no"]])
     np.testing.assert_allclose(found.scores[0, :2, :2], single.scores[0], atol=1e-6)
 
 
 def test_texts_that_read_alike_once_they_are_cut_share_the_score_too(saved):
     config = ScorerConfig(model=saved[0], dtype="float32", max_length=64)
-    found = open_scorer(config, make_mesh())(PROMPTS[:1], [["same" * 20 + "one", "same" * 20 + "other", "no"]]).scores[
-        0
-    ]
+    texts = ["same" * 20 + "one", "same" * 20 + "other", "no"]
+    (found,) = scored(open_scorer(config, make_mesh()), PROMPTS[:1], [texts]).scores
     assert found[0, 1] == 0 and found[0, 2] == found[1, 2] != 0
 
 
@@ -179,9 +263,9 @@ def test_a_pairwise_models_questions_about_equal_texts_are_asked_once(tmp_path, 
         tmp_path / "m", _init(model), model.config, model.spec, load_tokenizer(str(tokenizer_directory))
     )
     scorer = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=128), make_mesh())
-    found = scorer(PROMPTS, REPEATED)
+    found = scored(scorer, PROMPTS, REPEATED)
     _repeats(found.scores)
-    single = scorer(PROMPTS[:1], [["yes", "no"]])
+    single = scored(scorer, PROMPTS[:1], [["yes", "no"]])
     np.testing.assert_allclose(found.scores[0, :2, :2], single.scores[0], atol=1e-6)
     assert abs(single.scores[0, 0, 1]) > 1e-6
 
@@ -190,7 +274,7 @@ def test_a_functions_scores_of_a_text_are_those_of_its_first_place(monkeypatch):
     draw = np.random.default_rng(0)
     asked = lambda prompts, responses: (lambda x: x - x.swapaxes(1, 2))(draw.normal(size=(len(prompts), 4, 4)))
     monkeypatch.setattr(importlib.import_module("json"), "moody", asked, raising=False)
-    found = open_scorer(ScorerConfig(function="json:moody"), make_mesh())(PROMPTS, REPEATED)
+    found = scored(open_scorer(ScorerConfig(function="json:moody"), make_mesh()), PROMPTS, REPEATED)
     _repeats(found.scores)
     assert abs(found.scores[0, 0, 1]) > 1e-3
 
@@ -204,9 +288,8 @@ def test_a_hybrids_reward_is_one_more_block(tmp_path, tokenizer_directory):
     rng = np.random.default_rng(0)
     params["heads"] = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params["heads"])
     save_preference_model(tmp_path / "m", params, model.config, spec, tokenizer)
-    found = open_scorer(ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64), make_mesh())(
-        PROMPTS, RESPONSES
-    )
+    config = ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64)
+    found = scored(open_scorer(config, make_mesh()), PROMPTS, RESPONSES)
     assert found.embedding.shape == (2, 3, 6) and found.scale.shape == (2, 3) and found.tau == 0.5
     np.testing.assert_allclose(found.embedding[..., 1], 1)
     np.testing.assert_allclose(found.scale[:, 0], 1)
@@ -229,7 +312,7 @@ def test_a_hybrid_plays_with_as_much_of_its_cycle_as_the_iteration_has_reached(t
     )
     config = ScorerConfig(model=str(tmp_path / "m"), dtype="float32", max_length=64, cyclic_start=0.25, cyclic_until=4)
     first, second, last, judged = (
-        open_scorer(config, make_mesh(), iteration)(PROMPTS, RESPONSES).scores for iteration in (1, 2, 9, None)
+        scored(open_scorer(config, make_mesh(), iteration), PROMPTS, RESPONSES).scores for iteration in (1, 2, 9, None)
     )
     np.testing.assert_array_equal(last, judged)
     cyclic = (last - first) / 0.75
