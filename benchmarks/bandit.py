@@ -22,7 +22,7 @@ import numpy as np
 from absl import app, flags
 from unseen_games import last_iterates, minimise
 
-from gpmjax.losses import policy
+from gpmjax.losses import policy, regression, signals
 from gpmjax.losses.reward import weighted_mean
 from gpmjax.preference.game import exploitability, von_neumann_winner
 from gpmjax.preference.score import win_probability
@@ -69,33 +69,33 @@ def on_responses(loss: Loss) -> Loss:
 
 
 def gpo(logprob, current, reference, scores):
-    return policy.gpo_loss(logprob, current, policy.mean_score(scores), beta=BETA)
+    return policy.gpo_loss(logprob, current, signals.mean_score(scores), beta=BETA)
 
 
 def gpo_with_log_z(logprob, current, reference, scores):
-    score = policy.mean_score(scores)
-    log_Z = policy.log_partition(score, beta=BETA)
+    score = signals.mean_score(scores)
+    log_Z = signals.log_partition(score, beta=BETA)
     return policy.gpo_loss(logprob, current, score, beta=BETA, log_partition=log_Z)
 
 
 def sppo(logprob, current, reference, scores):
-    return policy.sppo_loss(logprob, current, policy.mean_win_rate(scores), beta=RATE_BETA)
+    return policy.sppo_loss(logprob, current, signals.mean_win_rate(scores), beta=RATE_BETA)
 
 
 def nash_md(logprob, current, reference, scores):
-    win_rate = policy.mixture_win_rate(scores, current, reference, mixture=MIXTURE)
+    win_rate = signals.mixture_win_rate(scores, current, reference, mixture=MIXTURE)
     return policy.nash_md_loss(logprob, current, reference, win_rate, beta=RATE_BETA, mixture=MIXTURE)
 
 
 def dpo(logprob, current, reference, scores):
     """All decided pairs, the winner chosen; each label true with its own P, as if annotators had drawn it."""
     losses = _dpo_of_all_pairs(logprob, current, label_smoothing=1 - win_probability(scores))
-    return weighted_mean(losses, policy.pair_weights(scores, "all"))
+    return weighted_mean(losses, signals.pair_weights(scores, "all"))
 
 
 def dpo_hard(logprob, current, reference, scores):
     """The released recipe's pair, best against worst, labelled without doubt."""
-    weight = policy.pair_weights(scores, "best_and_worst") * (scores > 0)  # one arm drawn five times is no pair
+    weight = signals.pair_weights(scores, "best_and_worst") * (scores > 0)  # one arm drawn five times is no pair
     return weighted_mean(_dpo_of_all_pairs(logprob, current), weight)
 
 
@@ -217,7 +217,9 @@ def one_step(scores: np.ndarray, start: np.ndarray) -> list[dict]:
 
         def loss(logits):
             logprob = jax.nn.log_softmax(logits)
-            return jnp.dot(weight, policy.centred_regression_loss(logprob, current, score, beta=beta, weight=weight))
+            return jnp.dot(
+                weight, regression.centred_regression_loss(logprob, current, score, beta=beta, weight=weight)
+            )
 
         reached = jnp.exp(minimise(loss, current, steps=2000))
         return 0.5 * jnp.sum(jnp.abs(reached - jax.nn.softmax(current + score / beta)))

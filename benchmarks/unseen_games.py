@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from gpmjax.config.improve import PolicyLossConfig
-from gpmjax.losses import policy
+from gpmjax.losses import policy, regression, signals
 from gpmjax.preference.game import exploitability
 from gpmjax.preference.score import win_probability
 from gpmjax.preference.self_play import self_play
@@ -122,27 +122,29 @@ def signal_of(
     """[P, K]: what the loss regresses on, from log-odds [P, K, K] and log π_t, log π_ref and log π_{t−1} [P, K]."""
     current, reference, previous = logprobs
     if setting.signal == "log_odds":
-        return policy.mean_score(scores)
-    rates = policy.mean_win_rate(scores)
+        return signals.mean_score(scores)
+    rates = signals.mean_win_rate(scores)
     if setting.rule == "multiplicative_weights":
         return rates
     earlier = None
     if setting.rule == "nash_md":
-        rates = policy.mixture_win_rate(scores, current, reference, mixture=mixture)
+        rates = signals.mixture_win_rate(scores, current, reference, mixture=mixture)
     if setting.rule == "optimistic":
-        earlier = policy.mixture_win_rate(scores, current, previous, mixture=1.0)
+        earlier = signals.mixture_win_rate(scores, current, previous, mixture=1.0)
     if setting.rule == "egpo":  # the K responses again, weighted as the half step would have them
         half = jax.nn.softmax(rates / beta + mixture * (reference - current), axis=-1)
         rates = jnp.sum(win_probability(scores) * half[..., None, :], axis=-1)
-    return policy.regularised_signal(rates, current, reference, beta=beta, mixture=mixture, earlier_win_rate=earlier)
+    return regression.regularised_signal(
+        rates, current, reference, beta=beta, mixture=mixture, earlier_win_rate=earlier
+    )
 
 
 def loss_of(setting: Setting, logprob: jax.Array, current: jax.Array, signal: jax.Array, beta: jax.Array) -> jax.Array:
     if setting.log_partition == "centred":
-        return jnp.mean(policy.centred_regression_loss(logprob, current, signal, beta=beta))
+        return jnp.mean(regression.centred_regression_loss(logprob, current, signal, beta=beta))
     log_z = 0.0 if setting.signal == "log_odds" else 0.5
     if setting.log_partition == "estimate":
-        log_z = policy.log_partition(signal, beta=beta)
+        log_z = signals.log_partition(signal, beta=beta)
     return jnp.mean(policy.gpo_loss(logprob, current, signal, beta=beta, log_partition=log_z))
 
 

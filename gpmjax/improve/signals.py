@@ -6,7 +6,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from gpmjax.config.improve import PAIRWISE, WITH_REFERENCE, PolicyLossConfig
-from gpmjax.losses import blocks, policy
+from gpmjax.losses import blocks
+from gpmjax.losses.regression import regularised_signal
+from gpmjax.losses.signals import (
+    group_advantages,
+    log_partition,
+    mean_score,
+    mean_win_rate,
+    mixture_win_rate,
+    pair_weights,
+    response_weights,
+    tells_apart,
+)
 from gpmjax.preference.game import cyclic_share
 
 
@@ -74,32 +85,32 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
     scores = jnp.asarray(np.float32(config.score_factor) * scored.scores)
     log_odds = scores / np.float32(scored.tau)
     taken = log_odds if config.score == "log_odds" else scores
-    mean = policy.mean_score(taken)
-    decided = policy.tells_apart(mean, jnp.max(jnp.abs(taken), axis=(-2, -1)))
+    mean = mean_score(taken)
+    decided = tells_apart(mean, jnp.max(jnp.abs(taken), axis=(-2, -1)))
     signal, log_z = mean, jnp.zeros_like(mean)
     if config.method in ("sppo", "nash_md", "comal"):
         signal = _win_rates(log_odds, scored, config)
         log_z = jnp.full_like(signal, 0.5)
-        decided = policy.tells_apart(signal, jnp.ones_like(signal[..., 0]))
+        decided = tells_apart(signal, jnp.ones_like(signal[..., 0]))
     elif config.method in ("ppo", "grpo"):
-        signal = policy.group_advantages(mean, scale="std" if config.method == "grpo" else "none")
+        signal = group_advantages(mean, scale="std" if config.method == "grpo" else "none")
     elif config.method == "gprl":
         if scored.embedding is None:
             raise ValueError(
                 "config.loss.method='gprl': needs embeddings; config.scorer must be a general preference model"
             )
         multiplier = None if drift is None else jnp.asarray(drift.multiplier)
-        signal = policy.block_advantages(scored.embedding, scored.scale, multiplier=multiplier)
+        signal = blocks.block_advantages(scored.embedding, scored.scale, multiplier=multiplier)
         decided = _blocks_tell_apart(scored.embedding, scored.scale)
     if config.log_partition == "estimate":
-        log_z = policy.log_partition(signal, beta=config.beta)
+        log_z = log_partition(signal, beta=config.beta)
     if config.method in WITH_REFERENCE:
         signal = _pulled(signal, log_odds, scored, config)
     of_pairs, of_one = jnp.zeros_like(log_odds), jnp.zeros_like(mean)
     if config.method in PAIRWISE:
-        of_pairs = policy.pair_weights(log_odds, config.estimator)
+        of_pairs = pair_weights(log_odds, config.estimator)
     else:
-        of_one = policy.response_weights(log_odds, config.estimator) * decided[:, None].astype(jnp.float32)
+        of_one = response_weights(log_odds, config.estimator) * decided[:, None].astype(jnp.float32)
     if config.method == "rebel":  # it regresses on ŝ, not on who won
         of_pairs *= decided[:, None, None].astype(jnp.float32)
     return Signals(*(np.asarray(array, np.float32) for array in (signal, log_z, of_one, of_pairs)))
@@ -108,17 +119,17 @@ def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None
 def _win_rates(log_odds: jnp.ndarray, scored: Scored, config: PolicyLossConfig) -> jnp.ndarray:
     """[N, K]: P̂ against π_t, or against Nash-MD's mixture."""
     if config.method != "nash_md":
-        return policy.mean_win_rate(log_odds)
-    return policy.mixture_win_rate(log_odds, scored.current, _reference(scored), mixture=config.mixture)
+        return mean_win_rate(log_odds)
+    return mixture_win_rate(log_odds, scored.current, _reference(scored), mixture=config.mixture)
 
 
 def _pulled(rates: jnp.ndarray, log_odds: jnp.ndarray, scored: Scored, config: PolicyLossConfig) -> jnp.ndarray:
     """[N, K]: the win rates with the pull of the reference, and what optimism adds."""
     earlier = None
     if config.optimistic and scored.previous is not None:
-        earlier = policy.mixture_win_rate(log_odds, scored.current, scored.previous, mixture=1.0)
+        earlier = mixture_win_rate(log_odds, scored.current, scored.previous, mixture=1.0)
     options = dict(beta=config.beta, mixture=config.mixture, earlier_win_rate=earlier)
-    return policy.regularised_signal(rates, scored.current, _reference(scored), **options)
+    return regularised_signal(rates, scored.current, _reference(scored), **options)
 
 
 def _reference(scored: Scored) -> np.ndarray:
@@ -129,7 +140,7 @@ def _blocks_tell_apart(embedding: np.ndarray, scale: np.ndarray | None) -> jnp.n
     """[N] bool: whether in any block with λ > 0 the K mean scores differ."""
     by_block = blocks.block_mean_scores(embedding).swapaxes(-1, -2)  # [N, k, K]
     size = jnp.max(jnp.sum(jnp.square(jnp.asarray(embedding)), axis=-1), axis=-1)
-    apart = policy.tells_apart(by_block, jnp.broadcast_to(size[:, None], by_block.shape[:-1]))
+    apart = tells_apart(by_block, jnp.broadcast_to(size[:, None], by_block.shape[:-1]))
     return jnp.any(apart if scale is None else apart & (jnp.asarray(scale) > 0), axis=-1)
 
 
@@ -143,7 +154,7 @@ def block_drift(scored: Scored, initial: np.ndarray | None) -> Drift:
 def response_facts(scores: np.ndarray, tau: float) -> list[dict[str, object]]:
     """Of each prompt, for the record: ŝ (log-odds) and the win rate of each response, and the share of cyclic triads."""
     log_odds = jnp.asarray(scores / np.float32(tau))
-    facts = zip(policy.mean_score(log_odds), policy.mean_win_rate(log_odds), cyclic_share(log_odds), strict=True)
+    facts = zip(mean_score(log_odds), mean_win_rate(log_odds), cyclic_share(log_odds), strict=True)
     return [
         {"mean_score": np.asarray(mean).tolist(), "win_rate": np.asarray(rate).tolist(), "cyclic_share": float(share)}
         for mean, rate, share in facts

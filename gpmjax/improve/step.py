@@ -10,7 +10,7 @@ import optax
 from gpmjax.arrays import Array
 from gpmjax.config.improve import GROUP_RELATIVE, PAIRWISE, PolicyLossConfig
 from gpmjax.improve.batch import PolicyBatch
-from gpmjax.losses import policy
+from gpmjax.losses import policy, policy_gradient, regression
 from gpmjax.losses.tokens import token_logprobs
 from gpmjax.models.preference_model import at_slots
 from gpmjax.models.transformer import Decoder, unembedding
@@ -51,13 +51,15 @@ def response_losses(
     if config.method in GROUP_RELATIVE:
         clip = config.clip / tightening
         per_response = "sum" if config.method == "ppo" else "mean"
-        losses = policy.clipped_policy_gradient(
+        losses = policy_gradient.clipped_policy_gradient(
             tokens, batch.current, batch.signal, batch.mask, clip_low=clip, clip_high=clip, per_response=per_response
         )
         if config.kl:
-            losses += config.kl * tightening * _mean_over_tokens(policy.kl_k3(tokens, batch.current), batch.mask)
+            losses += (
+                config.kl * tightening * _mean_over_tokens(policy_gradient.kl_k3(tokens, batch.current), batch.mask)
+            )
     elif config.log_partition == "centred":
-        losses = policy.centred_regression_loss(
+        losses = regression.centred_regression_loss(
             logprob, current, batch.signal, beta=config.beta, weight=batch.response_weight
         )
     else:  # SPPO's loss, and Nash-MD's with the pull in the signal, have the form of GPO's
@@ -120,9 +122,9 @@ def policy_batch_loss(
     a_response = lambda values: jnp.sum(jnp.where(batch.mask, values, 0.0)) / totals["responses"]
     metrics = {
         "loss": loss,
-        "kl_k1": a_response(policy.kl_k1(batch.current, still)),
-        "kl_k3": a_response(policy.kl_k3(batch.current, still)),
-        "kl_base_k1": a_response(policy.kl_k1(still, batch.base)),
+        "kl_k1": a_response(policy_gradient.kl_k1(batch.current, still)),
+        "kl_k3": a_response(policy_gradient.kl_k3(batch.current, still)),
+        "kl_base_k1": a_response(policy_gradient.kl_k1(still, batch.base)),
         "nll_per_token": -jnp.sum(jnp.where(batch.mask, still, 0.0)) / totals["tokens"],
         "example_loss": by_row,
     }

@@ -1,6 +1,6 @@
-"""What a policy is improved by, given scores of its own responses. Pure, float32, one value per example.
+"""Losses that improve a policy, given scores of its own responses. Pure functions, float32, one value per example.
 
-With r = log π(y|x) − log π_t(y|x), the log-probabilities summed over the response's tokens by the caller:
+r = log π(y|x) − log π_t(y|x); the caller sums log-probabilities over the response's tokens.
 
     GPO      (r − (ŝ − log Z)/β)²            ŝ = mean score against π_t, equation (5.7)
     SPPO     (r − (P̂ − ½)/β)²                P̂ = mean win rate against π_t
@@ -9,12 +9,11 @@ With r = log π(y|x) − log π_t(y|x), the log-probabilities summed over the re
     DPO      −log σ(β (r_chosen − r_rejected))
     IPO      (r_chosen − r_rejected − 1/(2β))²
     REBEL    (β (r_chosen − r_rejected) − (ŝ_chosen − ŝ_rejected))²
-    PPO, GRPO, GPRL    clipped policy gradient, by token, with an advantage made of ŝ
+    PPO, GRPO, GPRL    clipped policy gradient per token, with an advantage computed from ŝ (policy_gradient.py)
 
-The first four are one step of mirror ascent, π_{t+1} ∝ π_t exp(signal/β), written as a regression: each loss is 0
-where r is that step's. `centred_regression_loss` is the form of all four in which log Z cancels. The clipped policy
-gradient and KL are in `policy_gradient`; signals, advantages and the choice of responses and pairs in `signals`,
-`regression` and `blocks`; all are offered here too.
+The first four are one step of mirror ascent, π_{t+1} ∝ π_t exp(signal/β), written as a regression: each loss is 0 where
+π is π_{t+1}. `regression.centred_regression_loss` is the form of all four in which log Z cancels. ŝ, P̂, log Z,
+advantages, and the weights of responses and pairs are computed in `signals`, `regression` and `blocks`.
 """
 
 import jax
@@ -22,24 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from gpmjax.arrays import Array
-from gpmjax.losses.blocks import block_advantages as block_advantages
-from gpmjax.losses.policy_gradient import clipped_policy_gradient as clipped_policy_gradient
-from gpmjax.losses.policy_gradient import clipped_surrogate as clipped_surrogate
-from gpmjax.losses.policy_gradient import kl_k1 as kl_k1
-from gpmjax.losses.policy_gradient import kl_k3 as kl_k3
 from gpmjax.losses.policy_gradient import log_ratio
-from gpmjax.losses.regression import centred_regression_loss as centred_regression_loss
-from gpmjax.losses.regression import regularised_signal as regularised_signal
 from gpmjax.losses.reward import preference_loss
-from gpmjax.losses.signals import group_advantages as group_advantages
-from gpmjax.losses.signals import log_partition as log_partition
-from gpmjax.losses.signals import mean_score as mean_score
-from gpmjax.losses.signals import mean_win_rate as mean_win_rate
-from gpmjax.losses.signals import mixture_win_rate as mixture_win_rate
-from gpmjax.losses.signals import pair_weights as pair_weights
-from gpmjax.losses.signals import response_weights as response_weights
-from gpmjax.losses.signals import select_best_and_worst as select_best_and_worst
-from gpmjax.losses.signals import tells_apart as tells_apart
 from gpmjax.preference.inputs import float32_or_wider, require_same_shape, require_scalar_or_shape_of
 
 Number = float | Float[Array, "..."]
@@ -57,17 +40,18 @@ def gpo_loss(
 
     Args:
       logprob: log π(y|x), summed over the response [...].
-      reference_logprob: log π_t(y|x) [...]: the policy that y was sampled from.
-      score: ŝ(y ≻ π_t) from `mean_score` [...]; the released runs use log-odds, as 2 s/τ (improve_config, score_factor).
+      reference_logprob: log π_t(y|x) [...], of the policy that y was sampled from.
+      score: ŝ(y ≻ π_t) from `signals.mean_score` [...]. The released runs use log-odds, as 2 s/τ (score_factor of a
+        policy's config).
       beta: β > 0, in the units of the score per nat; 0.001 in the released runs.
-      log_partition: log Z, a scalar or [...]; 0 as in the paper's runs, or the estimate `log_partition(score, beta=β)`.
+      log_partition: log Z, a scalar or [...]: 0 as in the paper's runs, or `signals.log_partition(score, beta=β)`.
     Returns:
       [...] float32 ≥ 0, in nats²; 0 where log π/π_t = (ŝ − log Z)/β.
     Raises:
       ValueError: the shapes differ.
     Source: arXiv 2410.02197, equation (5.7).
 
-    >>> float(gpo_loss(jnp.array(-8.0), jnp.array(-10.0), jnp.array(0.2), beta=0.1))  # the ratio is ŝ/β already
+    >>> float(gpo_loss(jnp.array(-8.0), jnp.array(-10.0), jnp.array(0.2), beta=0.1))  # the log-ratio equals ŝ/β
     0.0
     """
     ratio, score = log_ratio(logprob, reference_logprob), float32_or_wider(score)
@@ -90,9 +74,10 @@ def sppo_loss(
     Args:
       logprob: log π(y|x) [...].
       reference_logprob: log π_t(y|x) [...].
-      win_rate: P̂(y ≻ π_t) [...] from `mean_win_rate`, the true K×K matrix; a scalar reward would lose the cycles.
+      win_rate: P̂(y ≻ π_t) [...] from `signals.mean_win_rate`, which reads the K×K matrix; a scalar reward would lose
+        cycles.
       beta: β > 0.
-      log_partition: log Z in units of the win rate: the paper's ½, or `log_partition(win_rate, beta=β)`.
+      log_partition: log Z in units of the win rate: the paper's ½, or `signals.log_partition(win_rate, beta=β)`.
     Returns:
       [...] float32 ≥ 0, in nats².
     Raises:
@@ -113,7 +98,7 @@ def sppo_hard_loss(
     *,
     beta: Number,
 ) -> Float[jax.Array, "*batch"]:
-    """SPPO on one pair with hard labels, P̂ = 1 and 0: (r_chosen − 1/(2β))² + (r_rejected + 1/(2β))².
+    """SPPO on one pair with the hard labels P̂ = 1 and 0: (r_chosen − 1/(2β))² + (r_rejected + 1/(2β))².
 
     Source: Wu et al. 2024 (arXiv 2405.00675), on its relation to DPO and IPO.
 
@@ -139,15 +124,15 @@ def nash_md_loss(
 ) -> Float[jax.Array, "*batch"]:
     """Nash-MD's mirror step from the geometric mixture: (log π/(π_t^{1−m} π_ref^m) − (P̂ − ½)/β)².
 
-    Repeated, it settles where π ∝ π_ref exp(P(y ≻ mixture)/τ) with τ = m β. As m → 0 at this τ, that becomes the
+    Repeated steps converge to π ∝ π_ref exp(P(y ≻ mixture)/τ) with τ = m β. As m → 0 at this τ, that becomes the
     equilibrium of the game P(π ≻ π′) − τ KL(π‖π_ref) + τ KL(π′‖π_ref). The paper's policy-gradient form is
-    `clipped_policy_gradient` with the advantage P̂ − ½ − τ log π_t/π_ref.
+    `policy_gradient.clipped_policy_gradient` with the advantage P̂ − ½ − τ log π_t/π_ref.
 
     Args:
       logprob: log π(y|x) [...].
-      current_logprob: log π_t(y|x) [...]: the policy that y was sampled from.
-      reference_logprob: log π_ref(y|x) [...]: the fixed one.
-      win_rate: P̂(y ≻ mixture) [...] from `mixture_win_rate` with the same m.
+      current_logprob: log π_t(y|x) [...], of the policy that y was sampled from.
+      reference_logprob: log π_ref(y|x) [...], of the fixed policy.
+      win_rate: P̂(y ≻ mixture) [...] from `signals.mixture_win_rate` with the same m.
       beta: β = 1/η > 0.
       mixture: m in [0, 1]; 0 is SPPO.
       log_partition: as for `sppo_loss`.
@@ -177,8 +162,8 @@ def dpo_loss(
     Args:
       chosen, reference_chosen, rejected, reference_rejected: log-probabilities, summed over the response [...].
       beta: β > 0, per nat.
-      label_smoothing: ε, the probability that a label is the wrong way round, in [0, ½]. At ½ the sides are alike.
-        (Half of `preference_loss`'s ε, which spreads it over both sides.)
+      label_smoothing: ε in [0, ½], the probability that a label is reversed; at ½ the label says nothing. It is half of
+        `preference_loss`'s ε, which is spread over both sides.
     Returns:
       [...] float32 ≥ 0, in nats.
     Raises:
@@ -205,9 +190,9 @@ def ipo_loss(
 ) -> Float[jax.Array, "*batch"]:
     """Identity preference optimisation: (h − 1/(2β))², h = r_chosen − r_rejected; β is the paper's τ.
 
-    The paper's log π(y|x) is that of the whole response, the sum over its tokens, and 1/(2β) is nats a response. TRL hands over
-    the mean over tokens (since huggingface/trl pull request 1265; read in TRL 1.16.0), which makes it nats a token: a β that suits
-    one does not suit the other.
+    The paper's log π(y|x) is the sum over the response's tokens, so 1/(2β) is in nats per response. TRL takes the mean
+    over tokens (since huggingface/trl pull request 1265; read in TRL 1.16.0), so there 1/(2β) is in nats per token: a β
+    that suits one does not suit the other.
 
     Source: Azar et al. 2023 (arXiv 2310.12036), equation (17).
 
@@ -230,7 +215,7 @@ def rebel_loss(
 ) -> Float[jax.Array, "*batch"]:
     """REBEL, regression to relative rewards: (β (r_left − r_right) − (ŝ_left − ŝ_right))²; β is the paper's 1/η.
 
-    No side needs to have won. Its minimiser is GPO's, with log Z cancelled: the difference is what both sides share.
+    Neither side needs to have won. The minimiser is GPO's; log Z is the same for both sides and cancels.
 
     Args:
       left, reference_left, right, reference_right: log-probabilities, summed over the response [...].
@@ -259,7 +244,7 @@ def _log_ratio_difference(left: Array, reference_left: Array, right: Array, refe
 
 
 def _option(reference: jax.Array, **option: Number) -> jax.Array:
-    """A scalar, or of the shape of the log-probabilities."""
+    """An option as an array; raises ValueError unless it is a scalar or has the shape of the log-probabilities."""
     ((name, value),) = option.items()
     value = float32_or_wider(value)
     require_scalar_or_shape_of("logprob", reference, **{name: value})

@@ -1,4 +1,4 @@
-"""Policy gradient for PPO, GRPO and GPRL with an advantage made of preference scores, and KL(π‖π_ref) from samples."""
+"""Policy gradient for PPO, GRPO and GPRL with an advantage from preference scores; KL(π‖π_ref) from samples."""
 
 from typing import Literal
 
@@ -10,12 +10,12 @@ from gpmjax.arrays import Array
 from gpmjax.losses.reward import weighted_mean
 from gpmjax.preference.inputs import float32_or_wider, require_same_shape
 
-# A ratio of e^20 is clipped in every use there is; e^89 would be infinite, and 0 · ∞ in the gradient is NaN.
+# Every clip range is far below a ratio of e^20. A ratio of e^89 would be infinite, and 0 · ∞ in the gradient is NaN.
 MAX_LOG_RATIO = 20.0
 
 
 def log_ratio(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*batch"]) -> Float[jax.Array, "*batch"]:
-    """log π − log π_ref [...] float32, of one shape or a ValueError.
+    """log π − log π_ref, [...] float32; raises ValueError where the shapes differ.
 
     >>> float(log_ratio(jnp.array(-1.0), jnp.array(-3.0)))
     2.0
@@ -33,21 +33,21 @@ def clipped_surrogate(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
 ) -> Float[jax.Array, "*batch"]:
-    """PPO's objective as a loss, by token: −min(ρ A, clip(ρ, 1 − low, 1 + high) A), ρ = π/π_old.
+    """PPO's objective as a loss per token: −min(ρ A, clip(ρ, 1 − low, 1 + high) A), ρ = π/π_old.
 
-    Its value means little; its gradient is −ρ A ∇log π, and 0 where a step has gone far enough: beyond 1 + high for
-    A > 0, below 1 − low for A < 0. No gradient reaches the advantage.
+    The gradient is −ρ A ∇log π, and 0 where the step has gone far enough: where ρ is above 1 + high for A > 0, or below
+    1 − low for A < 0. The value itself means little. No gradient flows into the advantage.
 
     Args:
       logprob: log π of each token [...].
-      old_logprob: log π of the policy that sampled it [...].
-      advantage: A, by token [...].
-      clip_low, clip_high: > 0; GRPO and PPO have 0.2 for both.
+      old_logprob: log π_old of each token [...], of the policy that sampled it.
+      advantage: A of each token [...].
+      clip_low, clip_high: > 0; GRPO and PPO use 0.2 for both.
     Returns:
-      [...] float32, of either sign.
+      [...] float32, positive or negative.
     Raises:
       ValueError: the shapes differ.
-    Source: Schulman et al. 2017 (arXiv 1707.06347), equation (7); two clips: Yu et al. 2025 (arXiv 2503.14476).
+    Source: Schulman et al. 2017 (arXiv 1707.06347), equation (7); two clip ranges: Yu et al. 2025 (arXiv 2503.14476).
     """
     log_rho = log_ratio(logprob, old_logprob)
     advantage = jax.lax.stop_gradient(float32_or_wider(advantage))
@@ -66,13 +66,13 @@ def clipped_policy_gradient(
     clip_high: float = 0.2,
     per_response: Literal["mean", "sum"] = "mean",
 ) -> Float[jax.Array, "*batch"]:
-    """`clipped_surrogate` over a response's tokens, which share its advantage: GRPO's mean, or Dr. GRPO's sum.
+    """`clipped_surrogate` over a response's tokens, which share one advantage: GRPO's mean, or Dr. GRPO's sum.
 
     Args:
-      logprob, old_logprob: by token [..., T].
+      logprob, old_logprob: of each token [..., T].
       advantage: one per response [...], from `group_advantages` or `block_advantages`.
       mask: True on the response's own tokens [..., T].
-      per_response: "mean" weighs all responses alike, "sum" all tokens alike.
+      per_response: "mean" gives all responses the same weight, "sum" all tokens.
     Returns:
       [...] float32.
     Raises:
@@ -95,9 +95,9 @@ def clipped_policy_gradient(
 
 
 def kl_k1(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*batch"]) -> Float[jax.Array, "*batch"]:
-    """KL(π‖π_ref) from samples of π: log π − log π_ref. Unbiased; of either sign on one sample.
+    """KL(π‖π_ref) from samples of π: log π − log π_ref. It is unbiased; one sample may be negative.
 
-    To be measured, not differentiated: the gradient of its mean is that of ∇log π, whose expectation is 0.
+    Measure it, do not differentiate it: the gradient of its mean is the mean of ∇log π, whose expectation is 0.
 
     Source: Schulman 2020, *Approximating KL divergence*.
 
@@ -108,9 +108,10 @@ def kl_k1(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*bat
 
 
 def kl_k3(logprob: Float[Array, "*batch"], reference_logprob: Float[Array, "*batch"]) -> Float[jax.Array, "*batch"]:
-    """KL(π‖π_ref) from samples of π: π_ref/π − 1 − log π_ref/π. Unbiased, ≥ 0, and steadier than k1 when π ≈ π_ref.
+    """KL(π‖π_ref) from samples of π: π_ref/π − 1 − log π_ref/π. It is unbiased, ≥ 0, and steadier than k1 if π ≈ π_ref.
 
-    By token. Where π_ref/π is large a few samples dominate the mean, so read k1 too; beyond e²⁰ the ratio is held.
+    The inputs are log-probabilities of tokens. Where π_ref/π is large, a few samples dominate the mean, so compare it
+    with k1. A ratio above e²⁰ is replaced by e²⁰.
 
     Source: Schulman 2020, *Approximating KL divergence*; Shao et al. 2024 (arXiv 2402.03300), equation (4).
 

@@ -1,7 +1,7 @@
-"""Mirror steps as a regression that needs no normaliser, and the signal of self-play that converges (INPO, COMAL).
+"""Mirror steps as a regression without a normaliser, and the signal of self-play that converges (INPO, COMAL).
 
-GPO, SPPO, Nash-MD and COMAL all regress r = log π/π_t on a target (signal − log Z)/β. log Z is the same for all K responses
-to a prompt, so it cancels once residuals are centred over them:
+GPO, SPPO, Nash-MD and COMAL all regress r = log π/π_t on a target (signal − log Z)/β. log Z is the same for all K
+responses to a prompt, so it cancels when the residuals are centred over the K responses:
 
     L_i = ((r_i − r̄) − (signal_i − mean signal)/β)²
 
@@ -25,17 +25,18 @@ def centred_regression_loss(
     beta: float,
     weight: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch K"]:
-    """Squared residuals of log π/π_t − signal/β, less their weighted mean over the K responses to a prompt.
+    """Squares of log π/π_t − signal/β, after subtracting its weighted mean over the K responses to a prompt.
 
-    At every β > 0 the loss is 0 for all K where π ∝ π_t exp(signal/β) on them. How likely the K are together is left open.
+    At every β > 0 the loss is 0 for all K responses if and only if π ∝ π_t exp(signal/β) on them. The total probability
+    of the K responses does not matter.
 
     Args:
       logprob: log π(y|x), summed over the response [..., K].
-      reference_logprob: log π_t(y|x) [..., K]: the policy that y was sampled from.
-      signal: ŝ, P̂, or `regularised_signal` [..., K]; what all K share does not matter.
+      reference_logprob: log π_t(y|x) [..., K], of the policy that y was sampled from.
+      signal: ŝ, P̂, or `regularised_signal` [..., K]; adding a constant to all K changes nothing.
       beta: β > 0, in the units of the signal per nat.
-      weight: how often each response counts in the mean [..., K], ≥ 0; a response of weight 0 (padding) moves nothing
-        else. None counts each once.
+      weight: ≥ 0 [..., K], of each response in the mean; a response of weight 0 (padding) does not affect the others.
+        None is 1.
     Returns:
       [..., K] float32 ≥ 0, in nats².
     Raises:
@@ -52,7 +53,7 @@ def centred_regression_loss(
     require_same_shape(logprob=ratio, signal=signal, weight=weight)
     residual = ratio - signal / beta
     total = jnp.sum(weight, axis=-1, keepdims=True)
-    # What weighs nothing may be anything, NaN included; where all weigh nothing, nothing is subtracted.
+    # A residual of weight 0 may be NaN; where all weights are 0, 0 is subtracted.
     counted = jnp.where(weight > 0, residual, 0.0) * weight
     return jnp.square(residual - jnp.sum(counted, axis=-1, keepdims=True) / jnp.where(total > 0, total, 1.0))
 
@@ -66,25 +67,26 @@ def regularised_signal(
     mixture: float,
     earlier_win_rate: Float[Array, "*batch K"] | None = None,
 ) -> Float[jax.Array, "*batch K"]:
-    """P̂ with the pull of a reference policy: P̂ + β m log π_ref/π_t, so that (signal − ½)/β is INPO's target.
+    """P̂ plus the pull of a reference policy: P̂ + β m log π_ref/π_t, so that (signal − ½)/β is INPO's target.
 
-    With the win rate against the mixture π_t^{1−m} π_ref^m it is Nash-MD's instead. The reference stands for a while (INPO
-    within COMAL); the regularisation of the game is m β.
+    With the win rate against the mixture π_t^{1−m} π_ref^m, (signal − ½)/β is Nash-MD's target instead. The reference
+    stays fixed for some iterations (INPO within COMAL). The regularisation of the game is m β.
 
     Args:
-      win_rate: P̂(y ≻ π_t) [..., K] from `mean_win_rate`.
+      win_rate: P̂(y ≻ π_t) [..., K] from `signals.mean_win_rate`.
       current_logprob: log π_t(y|x) [..., K].
       reference_logprob: log π_ref(y|x) [..., K].
       beta: β = 1/η > 0.
       mixture: m = η β_reg in [0, 1].
-      earlier_win_rate: P̂(y ≻ π_{t−1}) [..., K], from `mixture_win_rate` with the previous policy and mixture 1. With it the
-        signal is optimistic: P̂ becomes P̂ + (1 − m)(P̂ − P̂_{t−1}).
+      earlier_win_rate: P̂(y ≻ π_{t−1}) [..., K], from `signals.mixture_win_rate` with the previous policy and mixture
+        1. It makes the signal optimistic: P̂ becomes P̂ + (1 − m)(P̂ − P̂_{t−1}).
     Returns:
-      [..., K] float32, in units of the win rate; 0 mixture and no earlier win rate give P̂ back.
+      [..., K] float32, in units of the win rate. With mixture 0 and no earlier win rate it is P̂.
     Raises:
       ValueError: the shapes differ.
-    Source: arXiv 2407.00617 (INPO); the moving reference is arXiv 2410.23223's (COMAL) and 2410.16714's (MPO); optimism with
-      regularisation arXiv 2105.15186. `preference.self_play` has the exact updates and what is proved of them.
+    Source: arXiv 2407.00617 (INPO); arXiv 2410.23223 (COMAL) and 2410.16714 (MPO) for the moving reference; arXiv
+      2105.15186 for optimism with regularisation. `preference.self_play` has the exact updates and what is proved about
+      them.
 
     >>> win_rate, current, reference = jnp.array([0.6, 0.4]), jnp.zeros(2), jnp.array([1.0, 0.0])
     >>> signal = regularised_signal(win_rate, current, reference, beta=0.5, mixture=0.1)

@@ -1,7 +1,7 @@
-"""What a preference model is fitted by. All losses take scores, so Bradley–Terry and general models share every one.
+"""Losses that fit a preference model. All of them take scores, so Bradley–Terry and general models share them.
 
-A score s(i ≻ j) becomes log-odds z = (s − margin)/τ, and P(i ≻ j) = σ(z). The target t is P(i ≻ j) as labelled: 1 for a
-plain label, ½ for a tie, anything between for a vote. To swap the sides is to say the same: each loss of a comparison
+A score s(i ≻ j) becomes log-odds z = (s − margin)/τ, and P(i ≻ j) = σ(z). The target t is the labelled P(i ≻ j): 1 for
+a plain label, ½ for a tie, a number between for votes. Swapping the sides changes nothing: each loss of a comparison
 satisfies L(s, t, margin) = L(−s, 1 − t, −margin).
 """
 
@@ -34,12 +34,12 @@ def preference_loss(
 
     Args:
       score: s(i ≻ j) [...].
-      tau: temperature > 0; a scalar, or [...]. An array if learned: the gradient reaches it.
-      margin: by how much i should win, in units of the score; a scalar or [...].
+      tau: temperature > 0; a scalar or [...]. A learned temperature is an array, into which the gradient flows.
+      margin: the margin by which i should win, in units of the score; a scalar or [...].
       target: t, the labelled P(i ≻ j) in [0, 1]; a scalar or [...].
       label_smoothing: ε in [0, 1).
     Returns:
-      [...] float32 ≥ 0, in nats. Its gradient in the score is (σ(z) − t′)/τ, bounded.
+      [...] float32 ≥ 0, in nats. The gradient by the score is (σ(z) − t′)/τ, which is bounded.
     Raises:
       ValueError: an option is neither a scalar nor shaped like score.
     Source: arXiv 2410.02197, equation (3.3) and the training objective after equation (4.2).
@@ -54,11 +54,11 @@ def preference_loss(
 def expected_error(
     score: Float[Array, "*batch"], *, tau: Number = 1.0, margin: Number = 0.0, target: Number = 1.0
 ) -> Float[jax.Array, "*batch"]:
-    """Probability of answering wrongly: t σ(−z) + (1 − t) σ(z), z = (s − margin)/τ; the 0–1 error as τ → 0.
+    """The probability of a wrong answer: t σ(−z) + (1 − t) σ(z), z = (s − margin)/τ; the 0–1 error as τ → 0.
 
-    Why: on a balanced cycle, A ≻ B ≻ C ≻ A equally often, a reward's differences sum to 0, and by Jensen's inequality
-    its cross-entropy is least where all are 0: an exact tie, of which the accuracy is noise. This loss is not convex: it
-    gives up one edge of the cycle for the others, and so reaches the best accuracy a reward can have.
+    Reason: on a balanced cycle, A ≻ B ≻ C ≻ A equally often, a reward's differences sum to 0, so by Jensen's inequality
+    the cross-entropy is least where all are 0: an exact tie, whose accuracy is noise. This loss is not convex: its
+    minimum gives up one edge of the cycle for the others, which is the best accuracy that a reward can have.
 
     Args: as for `preference_loss`.
     Returns:
@@ -81,12 +81,12 @@ def verdict_loss(
 ) -> Float[jax.Array, "*batch"]:
     """Next-token loss of a labelled verdict: −log p(verdict) = −t′ log σ(d) − (1 − t′) log σ(−d) − log(p(yes) + p(no)).
 
-    Unlike `preference_loss` it teaches a generative verifier to say the verdict, not only to lean towards it. With mass 0, as
-    for a head of one number, it is the cross-entropy between the two verdicts.
+    It raises the probability of the verdict token itself; `preference_loss` raises only the odds between the two
+    verdicts. With mass 0, as for a head of one number, both losses are the same cross-entropy between the two verdicts.
 
     Args:
-      log_odds: d = log p(yes)/p(no) of one question [...].
-      tau: temperature; the next-token loss has 1.
+      log_odds: d = log p(yes)/p(no) of each question [...].
+      tau: temperature; 1 for the next-token loss.
       target: t, the labelled probability of the favourable verdict; t′ as in `preference_loss`.
       mass: log(p(yes) + p(no)) ≤ 0, a scalar or [...].
     Returns:
@@ -109,14 +109,15 @@ def listwise_loss(
     tau: Number = 1.0,
     label_smoothing: Number = 0.0,
 ) -> Float[jax.Array, "*batch"]:
-    """One value per group: the mean `preference_loss` over its compared pairs, Σ_ij w_ij L(s_ij, t_ij) / Σ_ij w_ij.
+    """A group's mean `preference_loss` over its compared pairs, Σ_ij w_ij L(s_ij, t_ij) / Σ_ij w_ij.
 
-    A group of eight ranked responses (28 pairs) then counts as much as one of two.
+    A group of eight ranked responses (28 pairs) then counts as much as a group of two.
 
     Args:
       scores: all K×K scores of a group, S_ij = s(i ≻ j) [..., K, K].
       target: P(i ≻ j) [..., K, K].
-      weight: ≥ 0 [..., K, K]; 0 where nothing was compared, as on the diagonal. A pair needs only one of its two places.
+      weight: ≥ 0 [..., K, K]; 0 where nothing was compared, as on the diagonal. A pair needs a weight in one of its two
+        places only.
       tau: temperature, a scalar or [..., K, K].
       label_smoothing: ε in [0, 1).
     Returns:
@@ -138,13 +139,14 @@ def listwise_loss(
 def centering_penalty(left: Float[Array, "*batch"], right: Float[Array, "..."]) -> Float[jax.Array, "*batch"]:
     """Keeps Bradley–Terry rewards near zero mean: (r_i + r_j)².
 
-    Preferences determine only r_i − r_j; the rest drifts, and rewards of different runs cannot be read side by side.
+    Preferences determine only r_i − r_j. Without the penalty the mean drifts, and rewards of different runs cannot be
+    compared.
 
     Args:
       left: r_i [...].
       right: r_j [...], of the same shape.
     Returns:
-      [...] float32, to be multiplied by a small coefficient (0.01).
+      [...] float32; multiply it by a small coefficient (0.01).
     Raises:
       ValueError: the shapes differ.
     Source: Eisenstein et al. 2023, *Helping or Herding?* (arXiv 2312.09244), Section 2.
@@ -160,7 +162,7 @@ def centering_penalty(left: Float[Array, "*batch"], right: Float[Array, "..."]) 
 def regularised(
     preference: Float[Array, "*batch"], language_model: Float[Array, "..."], coefficient: Number
 ) -> Float[jax.Array, "*batch"]:
-    """Preference loss with the language-model regulariser: (1 − c) L_pref + c L_lm.
+    """The preference loss with the language-model regulariser: (1 − c) L_pref + c L_lm.
 
     Args:
       preference: L_pref [...].
@@ -184,9 +186,9 @@ def regularised(
 def weighted_mean(
     values: Float[Array, "..."], weight: Float[Array, "..."], *, axis: int | tuple[int, ...] | None = None
 ) -> Float[jax.Array, "..."]:
-    """Mean of the values that count: Σ w v / Σ w over the axes, and 0 where Σ w = 0.
+    """The weighted mean Σ w v / Σ w over some axes; 0 where Σ w = 0.
 
-    What has weight 0 contributes neither value nor gradient; its value may be infinite or NaN.
+    A value of weight 0 contributes neither value nor gradient; it may be infinite or NaN.
 
     Args:
       values: [...].

@@ -1,8 +1,8 @@
-"""From the K×K scores of one prompt's responses to what a policy is trained by, and which responses it is trained on.
+"""From the K×K scores of one prompt's responses to a policy's training signals, and to the responses it is trained on.
 
 S_ij = s(y_i ≻ y_j) comes from `pairwise_scores`; the K responses are samples of the current policy π_t. Every function
-takes any leading axes. Whether S is the score itself or the log-odds s/τ is the caller's choice: the released runs
-divide by τ first (and count each pair twice: improve_config, score_factor), and β means something else without it.
+takes any leading axes. S may be the score itself or the log-odds s/τ, at the caller's choice, on which the meaning of β
+depends. The released runs divide by τ first, and count each pair twice (score_factor of a policy's config).
 """
 
 from typing import Literal
@@ -19,11 +19,11 @@ from gpmjax.preference.score import win_probability
 Which = Literal["all", "best_and_worst", "both"]
 
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
-"""Numbers that differ by no more than this, relative to what they are sums of, are taken as equal."""
+"""Two numbers count as equal if they differ by no more than this, relative to the size of their summands."""
 
 
 def mean_score(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch K"]:
-    """How much each response is preferred to the policy: ŝ(y_i ≻ π_t) = 1/K Σ_k s(y_i ≻ y_k).
+    """The mean score of each response against the policy: ŝ(y_i ≻ π_t) = 1/K Σ_k s(y_i ≻ y_k).
 
     The sum includes k = i, which adds 0. For skew-symmetric scores Σ_i ŝ_i = 0.
 
@@ -44,13 +44,13 @@ def mean_score(scores: Float[Array, "*batch K K"]) -> Float[jax.Array, "*batch K
 
 
 def mean_win_rate(scores: Float[Array, "*batch K K"], tau: float = 1.0) -> Float[jax.Array, "*batch K"]:
-    """How often each response beats the policy: P̂(y_i ≻ π_t) = 1/K Σ_k σ(s(y_i ≻ y_k)/τ).
+    """The win rate of each response against the policy: P̂(y_i ≻ π_t) = 1/K Σ_k σ(s(y_i ≻ y_k)/τ).
 
-    The mean is of probabilities. σ(ŝ/τ), re-made from the mean score, is another number and forgets the cycles.
+    This is a mean of probabilities. σ(ŝ/τ), computed from the mean score, is a different number and loses the cycles.
 
     Args:
       scores: S [..., K, K].
-      tau: temperature > 0; 1 where the scores are log-odds already.
+      tau: temperature > 0; 1 where the scores are log-odds.
     Returns:
       [..., K] float32 in (0, 1); the mean over K is ½ for skew-symmetric scores.
     Raises:
@@ -72,14 +72,15 @@ def mixture_win_rate(
     mixture: float,
     tau: float = 1.0,
 ) -> Float[jax.Array, "*batch K"]:
-    """How often each response beats Nash-MD's opponent, the geometric mixture π_t^{1−m} π_ref^m.
+    """The win rate of each response against Nash-MD's opponent, the geometric mixture π_t^{1−m} π_ref^m.
 
     P̂(y_i ≻ mix) = Σ_k w_k σ(s(y_i ≻ y_k)/τ) with w_k ∝ (π_ref(y_k)/π_t(y_k))^m: the K samples of π_t, re-weighted to
-    the mixture of whole responses. (Mixing token by token while sampling would be another, only similar, distribution.)
+    the mixture of whole responses. (To mix token by token while sampling would give a similar but different
+    distribution.)
 
     Args:
       scores: S [..., K, K], all pairs: a real P(y ≻ y′) is needed for each.
-      logprob: log π_t(y_k), summed over tokens [..., K]; the policy that the samples are from.
+      logprob: log π_t(y_k), summed over tokens [..., K], of the policy that the samples are from.
       reference_logprob: log π_ref(y_k) [..., K].
       mixture: m in [0, 1]; 0 is self-play, 1 plays against the reference.
       tau: temperature of the scores.
@@ -87,8 +88,8 @@ def mixture_win_rate(
       [..., K] float32 in (0, 1).
     Raises:
       ValueError: shapes that do not fit.
-    Source: Munos et al. 2023 (arXiv 2312.00886), the Nash-MD algorithm; the weights are self-normalised importance
-      sampling's.
+    Source: Munos et al. 2023 (arXiv 2312.00886), the Nash-MD algorithm; the weights are those of self-normalised
+      importance sampling.
     """
     logprob, reference_logprob = float32_or_wider(logprob), float32_or_wider(reference_logprob)
     P = win_probability(scores, tau)
@@ -99,16 +100,16 @@ def mixture_win_rate(
 
 
 def log_partition(signal: Float[Array, "*batch K"], *, beta: float) -> Float[jax.Array, "*batch K"]:
-    """K samples' estimate of the normaliser that makes π_t exp((signal − log Z)/β) a distribution.
+    """The estimate, from K samples, of the normaliser that makes π_t exp((signal − log Z)/β) a distribution.
 
-    log Z = β log 1/K Σ_k exp(signal_k/β). The paper prints it without β, which normalises the update only at β = 1.
-    At small β the estimate is little more than the largest signal: every target is then ≤ log K, most far below 0.
+    log Z = β log 1/K Σ_k exp(signal_k/β). The paper prints the formula without β, which normalises the update only at β
+    = 1. At small β the estimate is close to the largest signal, so every target is ≤ log K and most are far below 0.
 
     Args:
       signal: ŝ or P̂ of the K responses [..., K].
-      beta: β > 0, that of the loss; 1 for the printed formula.
+      beta: β > 0 of the loss; 1 for the printed formula.
     Returns:
-      [..., K] float32, the group's one value repeated, in the units of the signal: ready for `gpo_loss`.
+      [..., K] float32 for `policy.gpo_loss`: the group's one value, repeated, in the units of the signal.
     Source: arXiv 2410.02197, after equation (5.7).
 
     >>> log_partition(jnp.array([0.5, 0.5]), beta=0.1).tolist()
@@ -127,7 +128,7 @@ def group_advantages(
     Args:
       signal: ŝ [..., K].
       scale: "std", over K (not K − 1), or "none".
-      epsilon: keeps a group of equals at 0.
+      epsilon: ε > 0, with which a group of equal signals gets 0.
     Returns:
       [..., K] float32, of mean 0.
     Raises:
@@ -149,12 +150,12 @@ def group_advantages(
 def tells_apart(signal: Float[Array, "*batch K"], size: Float[Array, "*batch"]) -> Bool[jax.Array, "*batch"]:
     """Whether a prompt's K signals differ by more than float32's rounding: max − min > `ROUNDING` · size.
 
-    Equal signals have nothing to say. What rounding leaves of them would still be scaled up, by a division by their standard
+    Equal signals hold no information. Their rounding errors would still be scaled up, by a division by their standard
     deviation or by an optimiser that normalises gradients.
 
     Args:
       signal: [..., K].
-      size: how large the numbers are that the signals are means of [...].
+      size: [...], the size of the numbers that the signals are means of.
     Returns:
       [...] bool.
 
@@ -169,9 +170,9 @@ def tells_apart(signal: Float[Array, "*batch K"], size: Float[Array, "*batch"]) 
 def select_best_and_worst(
     scores: Float[Array, "*batch K K"],
 ) -> tuple[Int[jax.Array, "*batch"], Int[jax.Array, "*batch"]]:
-    """Which responses have the highest and the lowest ŝ: the pair that the released runs train on.
+    """The indices of the responses with the highest and the lowest ŝ: the pair that the released runs train on.
 
-    Of equals, the first is best and the last is worst, so the two differ whenever K ≥ 2.
+    Of equal responses the first is best and the last is worst, so the two differ whenever K ≥ 2.
 
     >>> best, worst = select_best_and_worst(jnp.zeros((3, 3)))
     >>> int(best), int(worst)
@@ -183,10 +184,10 @@ def select_best_and_worst(
 
 
 def response_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[jax.Array, "*batch K"]:
-    """Which responses a loss of single responses (GPO, SPPO, Nash-MD, policy gradient) counts, and how often.
+    """The weight of each response in a loss of single responses (GPO, SPPO, Nash-MD, policy gradient).
 
-    "all" weighs each of the K once: the full estimator. "best_and_worst" keeps `select_best_and_worst`: the released
-    recipe. "both" adds the two: all, the extremes twice.
+    "all" is 1 for each of the K: the full estimator. "best_and_worst" is 1 for those of `select_best_and_worst`, else
+    0: the released recipe. "both" is the sum of the two.
 
     Returns [..., K] float32. Raises ValueError on another choice.
 
@@ -200,11 +201,12 @@ def response_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[
 
 
 def pair_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[jax.Array, "*batch K K"]:
-    """Which pairs (chosen i, rejected j) a loss of pairs (DPO, IPO, REBEL) counts: W_ij.
+    """The weight W_ij of each pair (chosen i, rejected j) in a loss of pairs (DPO, IPO, REBEL).
 
-    "all" has W_ij = 1 where s(i ≻ j) > 0, so every decided pair once, the winner chosen; round a cycle each response is
-    chosen once and rejected once. "best_and_worst" is one pair, and none where all K mean scores are equal: neither response is
-    better then. "both" adds the two. Numbers within `ROUNDING` of the largest score are taken as equal.
+    "all" has W_ij = 1 where s(i ≻ j) > 0: every decided pair once, with the winner chosen. On a cycle of three, each
+    response is chosen once and rejected once. "best_and_worst" is one pair, or none where all K mean scores are equal,
+    since neither response is then better. "both" is the sum of the two. Numbers within `ROUNDING` of the largest score
+    count as equal.
 
     Returns [..., K, K] float32. Raises ValueError on another choice.
 

@@ -1,4 +1,4 @@
-"""Block advantages: each block on its own scale; the monitor notices when one takes over."""
+"""Block advantages are normalised per block; the monitor reports a block that takes over."""
 
 import chex
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpmjax.losses.blocks import block_advantages, block_mean_scores, block_shares, drift_correction
-from gpmjax.losses.policy import group_advantages, mean_score
+from gpmjax.losses.signals import group_advantages, mean_score
 from gpmjax.preference.score import pairwise_scores
 
 BATCH, K, BLOCKS = 3, 6, 4
@@ -36,11 +36,14 @@ def test_one_block_is_grpo():
     np.testing.assert_allclose(block_advantages(v, np.ones((BATCH, 1), np.float32)), expected, atol=1e-5)
 
 
-def test_no_block_gains_weight_by_large_scores():
+def test_a_blocks_weight_does_not_depend_on_the_size_of_its_scores():
     v, scale = inputs()
     np.testing.assert_allclose(block_advantages(enlarged(v, 2, 30.0), scale), block_advantages(v, scale), atol=2e-3)
-    scalar = lambda v: np.asarray(group_advantages(mean_score(pairwise_scores(v, scale))))
-    assert np.max(np.abs(scalar(enlarged(v, 2, 30.0)) - scalar(v))) > 0.5  # what GRPO makes of it
+
+    def scalar(v):
+        return np.asarray(group_advantages(mean_score(pairwise_scores(v, scale))))
+
+    assert np.max(np.abs(scalar(enlarged(v, 2, 30.0)) - scalar(v))) > 0.5  # GRPO's weight does
 
 
 def test_the_prompts_eigenvalues_are_the_weights():
@@ -54,7 +57,7 @@ def test_the_prompts_eigenvalues_are_the_weights():
     )
 
 
-def test_advantages_of_a_group_balance():
+def test_advantages_of_a_group_have_mean_zero():
     np.testing.assert_allclose(np.mean(block_advantages(*inputs()), axis=-1), np.zeros(BATCH), atol=1e-5)
     chex.assert_trees_all_equal(block_advantages(jnp.ones((K, 2))), jnp.zeros(K))
 
@@ -67,7 +70,7 @@ def test_shares_follow_the_block_that_varies():
     np.testing.assert_allclose(block_shares(np.ones_like(v), scale), np.full(BLOCKS, 1 / BLOCKS))
 
 
-def test_the_monitor_is_silent_until_one_block_takes_over():
+def test_the_monitor_changes_nothing_until_one_block_takes_over():
     initial = jnp.full(BLOCKS, 1 / BLOCKS)
     calm = drift_correction(jnp.array([0.3, 0.25, 0.25, 0.2]), initial)
     assert 0 < float(calm.drift) < 0.1 and float(calm.tightening) == 1
@@ -80,7 +83,7 @@ def test_the_monitor_is_silent_until_one_block_takes_over():
     chex.assert_trees_all_equal((measured.multiplier, measured.tightening), (jnp.ones(BLOCKS), jnp.float32(1)))
 
 
-def test_a_block_that_falls_silent_stays_finite():
+def test_a_share_that_falls_to_zero_gives_finite_corrections():
     correction = drift_correction(jnp.array([1.0, 0.0]), jnp.array([0.0, 1.0]))
     chex.assert_tree_all_finite(tuple(correction))
 
@@ -88,6 +91,6 @@ def test_a_block_that_falls_silent_stays_finite():
 @pytest.mark.parametrize(
     "options", [{"scale": np.ones((BATCH, 3), np.float32)}, {"multiplier": np.ones(3, np.float32)}]
 )
-def test_weights_must_have_one_number_a_block(options):
+def test_weights_must_have_one_number_per_block(options):
     with pytest.raises(ValueError, match=r"\[.*3\] .*must have the same shape"):
         block_advantages(inputs()[0], **options)

@@ -1,9 +1,10 @@
-"""One contract for every loss: finite, float32, one value an example, the same however it is run.
+"""One contract for every loss: finite, float32, one value per example, the same under jit and vmap.
 
-A loss enters by a line in `LOSSES`: its examples, whose first axis is the batch, and how they are scored.
+A line in `LOSSES` adds a loss: a function of its examples, whose first axis is the batch.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import chex
 import jax
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpmjax.losses import policy
+from gpmjax.losses import policy, policy_gradient, regression
 from gpmjax.losses.reward import (
     centering_penalty,
     expected_error,
@@ -29,12 +30,12 @@ EXTREMES = np.array([-1e4, -30.0, 0.0, 30.0, 1e4], np.float32)
 
 class Loss(NamedTuple):
     function: Callable[..., jax.Array]
-    """(score, target) → one value per example; score is what gradients are taken in."""
+    """(score, target) → one value per example; gradients are taken by the score."""
     score_shape: tuple[int, ...] = ()
-    """Of one example."""
+    """The shape of one example's score."""
     discrete_target: bool = False
     signed: bool = False
-    """Of either sign: a policy gradient's surrogate, or an estimator whose mean alone is ≥ 0."""
+    """Values may be negative: of a policy gradient's surrogate, or of an estimator of which only the mean is ≥ 0."""
 
 
 def upper(scores: jax.Array) -> jax.Array:
@@ -60,22 +61,22 @@ LOSSES = {
     "SPPO": Loss(lambda s, t: policy.sppo_loss(s, 3 * t, t, beta=0.1)),
     "SPPO, hard": Loss(lambda s, t: policy.sppo_hard_loss(s, 3 * t, -s, t, beta=0.1)),
     "Nash-MD": Loss(lambda s, t: policy.nash_md_loss(s, 3 * t, -2 * t, t, beta=0.1, mixture=0.3)),
-    "centred": Loss(lambda s, t: jnp.mean(policy.centred_regression_loss(s, 3 * t, t, beta=0.1), axis=-1), (K,)),
+    "centred": Loss(lambda s, t: jnp.mean(regression.centred_regression_loss(s, 3 * t, t, beta=0.1), axis=-1), (K,)),
     "DPO": Loss(lambda s, t: policy.dpo_loss(s, 3 * t, -s, t, beta=0.1)),
     "DPO, smoothed": Loss(lambda s, t: policy.dpo_loss(s, 3 * t, -s, t, beta=0.1, label_smoothing=0.2)),
     "IPO": Loss(lambda s, t: policy.ipo_loss(s, 3 * t, -s, t, beta=0.1)),
     "REBEL": Loss(lambda s, t: policy.rebel_loss(s, 3 * t, -s, t, t - 0.5, beta=0.1)),
-    "clipped surrogate": Loss(lambda s, t: policy.clipped_surrogate(s, 3 * t, t - 0.5), signed=True),
+    "clipped surrogate": Loss(lambda s, t: policy_gradient.clipped_surrogate(s, 3 * t, t - 0.5), signed=True),
     "policy gradient": Loss(
-        lambda s, t: policy.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2), (K,), signed=True
+        lambda s, t: policy_gradient.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2), (K,), signed=True
     ),
     "policy gradient, sum": Loss(
-        lambda s, t: policy.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2, per_response="sum"),
+        lambda s, t: policy_gradient.clipped_policy_gradient(s, t, t[..., 0] - 0.5, t > 0.2, per_response="sum"),
         (K,),
         signed=True,
     ),
-    "k1": Loss(lambda s, t: policy.kl_k1(s, t), signed=True),
-    "k3": Loss(lambda s, t: policy.kl_k3(s, t)),
+    "k1": Loss(lambda s, t: policy_gradient.kl_k1(s, t), signed=True),
+    "k3": Loss(lambda s, t: policy_gradient.kl_k3(s, t)),
     "tokens": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING, chunk=2), (D,), discrete_target=True),
     "tokens, capped": Loss(lambda h, y: -token_logprobs(h, y, UNEMBEDDING.T, vocab_axis=1, softcap=30.0), (D,), True),
 }
@@ -105,7 +106,7 @@ def test_one_float32_per_example(loss):
 
 
 @every_loss
-def test_not_negative_unless_it_says_so(loss):
+def test_only_signed_losses_are_negative(loss):
     values = jax.jit(loss.function)(*examples(loss))
     assert bool(np.any(values < 0)) == loss.signed
 
@@ -118,21 +119,21 @@ def test_value_and_gradient_are_finite_at_extreme_scores(loss):
 
 
 @every_loss
-def test_jit_is_eager(loss):
+def test_jit_gives_the_eager_values(loss):
     arguments = examples(loss)
     np.testing.assert_allclose(jax.jit(loss.function)(*arguments), loss.function(*arguments), atol=1e-6, rtol=1e-5)
 
 
 @every_loss
-def test_vmap_is_a_loop(loss):
+def test_vmap_gives_the_values_of_a_loop(loss):
     scores, target = examples(loss, 2)
     one = jax.jit(loss.function)
-    looped = [one(s, t) for s, t in zip(scores, target)]
+    looped = [one(s, t) for s, t in zip(scores, target, strict=True)]
     np.testing.assert_allclose(jax.jit(jax.vmap(loss.function))(scores, target), looped, atol=1e-6, rtol=1e-5)
 
 
 @every_loss
-def test_examples_do_not_see_each_other(loss):
+def test_an_examples_loss_does_not_depend_on_the_others(loss):
     scores, target = examples(loss)
     run = jax.jit(loss.function)
     alone = np.concatenate([run(scores[i : i + 1], target[i : i + 1]) for i in range(BATCH)])

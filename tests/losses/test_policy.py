@@ -1,4 +1,4 @@
-"""What is particular to the policy losses: what they are least at, what they do not see, and what they refuse."""
+"""Properties of single policy losses: their minima, their invariances, and the arguments that they refuse."""
 
 import chex
 import jax
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpmjax.losses import policy
+from gpmjax.losses import policy, signals
 from gpmjax.preference.score import win_probability
 
 K = 5
@@ -33,9 +33,10 @@ def logprobs(seed: int = 1, size: int = K) -> jax.Array:
 @given(score=NUMBERS, reference=NUMBERS, log_Z=NUMBERS, beta=BETAS)
 def test_gpo_is_least_where_the_log_ratio_is_the_score_over_beta(score, reference, log_Z, beta):
     optimum = jnp.float32(reference + (score - log_Z) / beta)
-    loss = lambda logprob: policy.gpo_loss(
-        logprob, jnp.float32(reference), jnp.float32(score), beta=beta, log_partition=log_Z
-    )
+
+    def loss(logprob):
+        return policy.gpo_loss(logprob, jnp.float32(reference), jnp.float32(score), beta=beta, log_partition=log_Z)
+
     value, slope = jax.value_and_grad(loss)(optimum)
     chex.assert_trees_all_close((value, slope), (jnp.float32(0), jnp.float32(0)), atol=1e-3)
     assert float(loss(optimum + 1)) == pytest.approx(1, rel=1e-2) and float(jax.grad(loss)(optimum + 1)) > 0
@@ -50,17 +51,17 @@ def test_sppo_is_least_where_the_log_ratio_is_the_surplus_win_rate_over_beta(win
 
 
 def test_gpo_with_the_exact_partition_has_the_exponential_update_as_its_minimiser():
-    """Over a whole space of responses, each as often as π_t says, the target is the normalised mirror step."""
+    """If the samples are the whole space in proportion to π_t, the target is the normalised mirror step."""
     beta = 0.3
-    current = jnp.log(jnp.full(K, 1 / K))  # then K samples, one of each, are the space itself
-    score = policy.mean_score(skew())
-    log_Z = policy.log_partition(score, beta=beta)
+    current = jnp.log(jnp.full(K, 1 / K))  # so that K samples, one of each response, are the space
+    score = signals.mean_score(skew())
+    log_Z = signals.log_partition(score, beta=beta)
     target = current + (score - log_Z) / beta
     chex.assert_trees_all_close(target, jax.nn.log_softmax(current + score / beta), atol=1e-5)
     loss = policy.gpo_loss(target, current, score, beta=beta, log_partition=log_Z)
     chex.assert_trees_all_close(loss, jnp.zeros(K), atol=1e-9)
-    # Without β in the exponent, as printed, it does not add up to 1 unless β is 1.
-    printed = current + (score - policy.log_partition(score, beta=1.0)) / beta
+    # The printed formula, without β in the exponent, gives probabilities that add up to 1 only at β = 1.
+    printed = current + (score - signals.log_partition(score, beta=1.0)) / beta
     assert abs(float(jnp.sum(jnp.exp(printed))) - 1) > 0.1
 
 
@@ -71,56 +72,64 @@ def test_the_hard_sppo_is_sppo_at_win_rates_one_and_zero():
     chex.assert_trees_all_close(hard, soft + policy.sppo_loss(rejected, other, jnp.zeros(K), beta=0.2), rtol=1e-6)
 
 
-def test_sppo_takes_the_cycle_from_the_matrix_where_a_scalar_has_lost_it():
-    """A ≻ B strongly, B ≻ C and C ≻ A weakly: A's mean score is high, its mean win rate less so."""
+def test_win_rates_from_the_matrix_are_not_those_of_the_mean_score():
+    """With A ≻ B strongly and B ≻ C, C ≻ A weakly, A's mean score is high, its mean win rate less so."""
     scores = jnp.array([[0.0, 9.0, -1.0], [-9.0, 0.0, 1.0], [1.0, -1.0, 0.0]])
-    win_rate = policy.mean_win_rate(scores)
+    win_rate = signals.mean_win_rate(scores)
     by_hand = np.mean(1 / (1 + np.exp(-np.asarray(scores))), axis=1)
     np.testing.assert_allclose(win_rate, by_hand, rtol=1e-6)
-    collapsed = win_probability(policy.mean_score(scores))
+    collapsed = win_probability(signals.mean_score(scores))
     assert float(jnp.max(jnp.abs(win_rate - collapsed))) > 0.3
 
 
 def test_nash_md_without_a_mixture_is_sppo():
     logprob, current, reference = (logprobs(seed) for seed in range(3))
-    win_rate = policy.mixture_win_rate(skew(), current, reference, mixture=0.0)
-    chex.assert_trees_all_close(win_rate, policy.mean_win_rate(skew()), rtol=1e-6)
+    win_rate = signals.mixture_win_rate(skew(), current, reference, mixture=0.0)
+    chex.assert_trees_all_close(win_rate, signals.mean_win_rate(skew()), rtol=1e-6)
     nash = policy.nash_md_loss(logprob, current, reference, win_rate, beta=0.2, mixture=0.0)
     chex.assert_trees_all_close(nash, policy.sppo_loss(logprob, current, win_rate, beta=0.2), rtol=1e-6)
 
 
 def test_repeated_nash_md_steps_approach_the_regularised_equilibrium():
-    """π(y) ∝ π_ref(y) exp(P(y ≻ opponent)/τ), τ = m β. At the equilibrium the opponent is π, here the mixture."""
+    """The limit is π(y) ∝ π_ref(y) exp(P(y ≻ opponent)/τ), τ = m β. Opponent: the mixture; at the equilibrium, π."""
     P, reference, tau = win_probability(3 * skew()), logprobs(), 0.25
 
     def settle(mixture, steps=100):
         beta, current = tau / mixture, reference
-        loss = lambda x, c, w: policy.nash_md_loss(x, c, reference, w, beta=beta, mixture=mixture)
+
+        def loss(x, c, w):
+            return policy.nash_md_loss(x, c, reference, w, beta=beta, mixture=mixture)
+
         minimise = jax.jit(_minimiser(loss))
         for _ in range(steps):
             opponent = jax.nn.softmax((1 - mixture) * current + mixture * reference)
             current = jax.nn.log_softmax(minimise(current, jnp.dot(P, opponent)))
         return current, opponent
 
-    best_response = lambda opponent: jax.nn.log_softmax(reference + jnp.dot(P, opponent) / tau)
+    def best_response(opponent):
+        return jax.nn.log_softmax(reference + jnp.dot(P, opponent) / tau)
+
     coarse, opponent = settle(0.25)
     chex.assert_trees_all_close(coarse, best_response(opponent), atol=1e-4)
-    gap = lambda policy_: float(jnp.max(jnp.abs(policy_ - best_response(jnp.exp(policy_)))))
+
+    def gap(policy_):
+        return float(jnp.max(jnp.abs(policy_ - best_response(jnp.exp(policy_)))))
+
     assert gap(settle(0.05)[0]) < 0.3 * gap(coarse)
 
 
 def test_the_mixture_opponent_is_that_of_whole_responses():
-    """Samples of π_t, each as often as π_t says, re-weighted: the exact win rate against π_t^{1−m} π_ref^m."""
+    """Samples in proportion to π_t, re-weighted, give the exact win rate against π_t^{1−m} π_ref^m."""
     counts, mixture = np.array([1, 2, 5]), 0.4
     current, reference = jnp.log(jnp.asarray(counts / counts.sum(), jnp.float32)), logprobs(size=3)
     scores, drawn = skew(size=3), np.repeat(np.arange(3), counts)
-    sampled = policy.mixture_win_rate(scores[np.ix_(drawn, drawn)], current[drawn], reference[drawn], mixture=mixture)
+    sampled = signals.mixture_win_rate(scores[np.ix_(drawn, drawn)], current[drawn], reference[drawn], mixture=mixture)
     opponent = jax.nn.softmax((1 - mixture) * current + mixture * reference)
     chex.assert_trees_all_close(sampled, jnp.dot(win_probability(scores), opponent)[drawn], rtol=1e-5)
 
 
 def _minimiser(loss):
-    """A quadratic's minimum by one Newton step, from the gradient alone."""
+    """A function that minimises a quadratic loss by one Newton step; its second derivative is 2."""
 
     def minimise(current, win_rate):
         gradient = jax.grad(lambda x: jnp.sum(loss(x, current, win_rate)))(current)
@@ -130,9 +139,12 @@ def _minimiser(loss):
 
 
 @given(margin=NUMBERS, beta=BETAS)
-def test_dpo_with_half_the_labels_flipped_does_not_know_the_sides(margin, beta):
+def test_dpo_with_half_the_labels_flipped_is_symmetric_in_the_sides(margin, beta):
     left, zero = jnp.float32(margin), jnp.float32(0)
-    loss = lambda a, b, smoothing: policy.dpo_loss(a, zero, b, zero, beta=beta, label_smoothing=smoothing)
+
+    def loss(a, b, smoothing):
+        return policy.dpo_loss(a, zero, b, zero, beta=beta, label_smoothing=smoothing)
+
     chex.assert_trees_all_close(loss(left, zero, 0.5), loss(zero, left, 0.5), rtol=1e-5)
     chex.assert_trees_all_close(loss(left, zero, 0.2), loss(zero, left, 0.8), rtol=1e-4, atol=1e-6)
     assert float(jax.grad(lambda x: loss(x, zero, 0.5))(zero)) == 0
@@ -142,7 +154,10 @@ def test_dpo_with_half_the_labels_flipped_does_not_know_the_sides(margin, beta):
 def test_smoothed_dpo_is_least_at_the_labels_own_odds(smoothing):
     zero = jnp.float32(0)
     optimum = jnp.log((1 - smoothing) / smoothing) / 0.1
-    loss = lambda chosen: policy.dpo_loss(chosen, zero, zero, zero, beta=0.1, label_smoothing=smoothing)
+
+    def loss(chosen):
+        return policy.dpo_loss(chosen, zero, zero, zero, beta=0.1, label_smoothing=smoothing)
+
     assert abs(float(jax.grad(loss)(optimum))) < 1e-6
 
 
@@ -154,23 +169,23 @@ def test_ipo_and_rebel_are_least_at_their_margins(margin, beta):
     chex.assert_trees_all_close((ipo, rebel), (zero, zero), atol=1e-5)
 
 
-def test_gpos_minimiser_is_rebels_too_whatever_log_Z():
-    score, current, beta = policy.mean_score(skew()), logprobs(), 0.2
+def test_gpos_minimiser_is_rebels_for_any_log_Z():
+    score, current, beta = signals.mean_score(skew()), logprobs(), 0.2
     ratio = (score - 1.7) / beta
     i, j = np.triu_indices(K, 1)
     sides = (current + ratio)[i], current[i], (current + ratio)[j], current[j]
     chex.assert_trees_all_close(policy.rebel_loss(*sides, score[i] - score[j], beta=beta), jnp.zeros(10), atol=1e-9)
 
 
-def test_rebel_does_not_mind_which_side_is_left():
+def test_rebel_is_the_same_with_the_sides_swapped():
     sides = [logprobs(seed) for seed in range(4)]
-    swapped = policy.rebel_loss(*sides[2:], *sides[:2], -policy.mean_score(skew()), beta=0.3)
-    chex.assert_trees_all_close(policy.rebel_loss(*sides, policy.mean_score(skew()), beta=0.3), swapped, rtol=1e-5)
+    swapped = policy.rebel_loss(*sides[2:], *sides[:2], -signals.mean_score(skew()), beta=0.3)
+    chex.assert_trees_all_close(policy.rebel_loss(*sides, signals.mean_score(skew()), beta=0.3), swapped, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", PAIRWISE)
-def test_losses_of_pairs_see_only_differences_of_log_ratios(name):
-    """Whatever log Z, it is on both sides."""
+def test_losses_of_pairs_depend_only_on_differences_of_log_ratios(name):
+    """log Z is on both sides and cancels."""
     chosen, reference, rejected, other = (logprobs(seed) for seed in range(4))
     loss = PAIRWISE[name](chosen, reference, rejected, other, beta=0.2)
     shifted = PAIRWISE[name](chosen + 3.0, reference, rejected + 3.0, other, beta=0.2)

@@ -1,4 +1,4 @@
-"""The clipped policy gradient where it acts and where it stops; KL estimators against the exact KL."""
+"""The clipped policy gradient is REINFORCE's inside the clip range, 0 outside; KL estimators have the KL as mean."""
 
 import chex
 import jax
@@ -6,13 +6,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpmjax.losses.policy import clipped_policy_gradient, clipped_surrogate, group_advantages, kl_k1, kl_k3, mean_score
+from gpmjax.losses.policy_gradient import clipped_policy_gradient, clipped_surrogate, kl_k1, kl_k3
+from gpmjax.losses.signals import group_advantages, mean_score
 
 LOW, HIGH = 0.2, 0.3
 
 
 def slope(log_ratio: float, advantage: float) -> float:
-    loss = lambda x: clipped_surrogate(x, jnp.float32(0), jnp.float32(advantage), clip_low=LOW, clip_high=HIGH)
+    def loss(x):
+        return clipped_surrogate(x, jnp.float32(0), jnp.float32(advantage), clip_low=LOW, clip_high=HIGH)
+
     return float(jax.grad(loss)(jnp.float32(log_ratio)))
 
 
@@ -40,7 +43,7 @@ def test_no_gradient_reaches_the_advantage():
 
 
 def test_on_policy_it_is_reinforce_on_the_expected_score():
-    """Summed over a whole space weighted by π, the gradient is that of E_{y∼π}[ŝ(y)]."""
+    """Summed over the whole space, weighted by π, the gradient is that of E_{y∼π}[ŝ(y)]."""
     logits = jnp.array([0.3, -0.2, 0.9])
     scores = jnp.array([[0.0, 1.0, -2.0], [-1.0, 0.0, 0.5], [2.0, -0.5, 0.0]])
     old = jax.nn.log_softmax(logits)
@@ -49,11 +52,13 @@ def test_on_policy_it_is_reinforce_on_the_expected_score():
     def surrogate(logits):
         return jnp.sum(jnp.exp(old) * clipped_surrogate(jax.nn.log_softmax(logits), old, advantage))
 
-    expected = lambda logits: -jnp.dot(jax.nn.softmax(logits), advantage)
+    def expected(logits):
+        return -jnp.dot(jax.nn.softmax(logits), advantage)
+
     chex.assert_trees_all_close(jax.grad(surrogate)(logits), jax.grad(expected)(logits), atol=1e-6)
 
 
-def test_masked_tokens_count_for_nothing():
+def test_masked_tokens_contribute_nothing():
     logprob, old = jnp.array([[0.1, 0.2, jnp.nan]]), jnp.zeros((1, 3))
     mask = jnp.array([[True, True, False]])
     mean = clipped_policy_gradient(logprob, old, jnp.ones(1), mask)
@@ -72,8 +77,8 @@ def test_group_advantages_of_scores():
     advantage = group_advantages(average)
     np.testing.assert_allclose(np.mean(advantage, axis=1), np.zeros(4), atol=1e-6)
     np.testing.assert_allclose(np.std(advantage, axis=1), np.ones(4), rtol=1e-3)
-    np.testing.assert_allclose(group_advantages(7 * average), advantage, rtol=1e-3)  # the score's unit is lost
-    np.testing.assert_allclose(group_advantages(average, scale="none"), average, atol=1e-6)  # of mean 0 already
+    np.testing.assert_allclose(group_advantages(7 * average), advantage, rtol=1e-3)  # the unit of the score cancels
+    np.testing.assert_allclose(group_advantages(average, scale="none"), average, atol=1e-6)  # the mean is 0 already
     chex.assert_trees_all_equal(group_advantages(jnp.full((3,), 2.0)), jnp.zeros(3))
     with pytest.raises(ValueError, match="scale 'max' must be"):
         group_advantages(average, scale="max")
@@ -90,7 +95,7 @@ def test_both_estimators_have_the_kl_as_their_mean_and_k3_the_smaller_spread():
     assert np.all(kl_k3(policy, reference) >= 0) and np.any(kl_k1(policy, reference) < 0)
 
 
-def test_the_estimators_from_samples():
+def test_the_estimators_average_to_the_kl_over_samples():
     policy, reference = (jax.nn.log_softmax(jnp.array(x)) for x in ([0.5, -0.5, 0.2], [0.0, 0.1, 0.0]))
     drawn = jax.random.categorical(jax.random.key(0), policy, shape=(20_000,))
     exact = float(jnp.sum(jnp.exp(policy) * (policy - reference)))

@@ -1,12 +1,13 @@
-"""Centred regression and the signal of INPO and COMAL, against their pairwise and their exact forms."""
+"""Centred regression and the signal of INPO and COMAL agree with their pairwise and their exact forms."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from gpmjax.losses.policy import gpo_loss, mean_win_rate, mixture_win_rate
+from gpmjax.losses.policy import gpo_loss
 from gpmjax.losses.regression import centred_regression_loss, regularised_signal
+from gpmjax.losses.signals import mean_win_rate, mixture_win_rate
 from gpmjax.preference.self_play import self_play
 
 K = 5
@@ -14,7 +15,7 @@ K = 5
 
 @pytest.fixture
 def group():
-    """log π, log π_t, log π_ref and win rates [3, 5] of three prompts."""
+    """log π, log π_t and log π_ref [3, 5] of three prompts, and their scores [3, 5, 5]."""
     draw = np.random.default_rng(0)
     logprob, current, reference = draw.normal(-20, 2, (3, 3, K)).astype(np.float32)
     scores = draw.normal(size=(3, K, K)).astype(np.float32)
@@ -22,7 +23,7 @@ def group():
 
 
 def test_it_is_the_mean_over_all_pairs_of_inpos_loss_with_soft_labels_up_to_a_constant(group):
-    """Δ log π − m Δ log π_ref − (1 − m) Δ log π_t against η (P_ij − ½), as the paper has it."""
+    """The paper regresses Δ log π − m Δ log π_ref − (1 − m) Δ log π_t on η (P_ij − ½)."""
     logprob, current, reference, scores = group
     beta, m = 0.4, 0.3
     P = np.asarray(1 / (1 + np.exp(-scores.astype(float))))
@@ -42,23 +43,29 @@ def test_it_is_the_mean_over_all_pairs_of_inpos_loss_with_soft_labels_up_to_a_co
     assert np.all(constant > 0.01)
 
 
-def test_log_z_and_whatever_else_a_prompt_shares_cancels(group):
+def test_log_z_and_any_other_constant_of_a_prompt_cancels(group):
     logprob, current, _, scores = group
     signal = mean_win_rate(scores)
-    loss = lambda shift, moved: centred_regression_loss(logprob + moved, current, signal + shift, beta=0.4)
+
+    def loss(shift, moved):
+        return centred_regression_loss(logprob + moved, current, signal + shift, beta=0.4)
+
     np.testing.assert_allclose(loss(0.7, 3.0), loss(0.0, 0.0), rtol=1e-3, atol=1e-4)
-    # With the log Z that centres its residuals, GPO is the same.
+    # GPO is the same loss, with the log Z that centres its residuals.
     log_z = jnp.mean(signal - 0.4 * (logprob - current), axis=-1, keepdims=True)
     gpo = gpo_loss(logprob, current, signal, beta=0.4, log_partition=jnp.broadcast_to(log_z, signal.shape))
     np.testing.assert_allclose(loss(0.0, 0.0), gpo, rtol=1e-4, atol=1e-5)
 
 
-def test_what_weighs_nothing_moves_nothing_and_double_weights_count_twice(group):
+def test_weight_zero_has_no_effect_and_weight_two_counts_twice(group):
     logprob, current, _, scores = group
     signal = mean_win_rate(scores)
-    of = lambda weight, spoiled: centred_regression_loss(
-        jnp.where(weight > 0, logprob, spoiled), current, signal, beta=0.4, weight=weight
-    )
+
+    def of(weight, spoiled):
+        return centred_regression_loss(
+            jnp.where(weight > 0, logprob, spoiled), current, signal, beta=0.4, weight=weight
+        )
+
     two = jnp.zeros((3, K)).at[:, jnp.array([1, 4])].set(1.0)
     alone = centred_regression_loss(*(x[:, [1, 4]] for x in (logprob, current, signal)), beta=0.4)
     np.testing.assert_allclose(of(two, jnp.nan)[:, jnp.array([1, 4])], alone, rtol=1e-5)
@@ -82,12 +89,15 @@ POLICIES = np.array([[0.5, 0.3, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25], [0.3, 0.4, 
 
 @pytest.mark.parametrize("method", ["inpo", "nash_md", "optimistic"])
 def test_a_softmax_policy_that_minimises_it_makes_the_exact_step(method):
-    """Groups that hold each response in proportion to π_t: what infinitely many samples would be."""
+    """Groups hold each response in proportion to π_t, as infinitely many samples would."""
     current, reference, previous = np.log(POLICIES)
     beta, m = 0.8, 0.25
     arms = np.repeat(np.arange(4), (10, 6, 2, 2))
     scores = SCORES[np.ix_(arms, arms)][None]
-    of = lambda table: jnp.asarray(table[arms])[None]
+
+    def of(table):
+        return jnp.asarray(table[arms])[None]
+
     rate = mean_win_rate(scores)
     earlier = None
     if method == "nash_md":
@@ -95,10 +105,11 @@ def test_a_softmax_policy_that_minimises_it_makes_the_exact_step(method):
     if method == "optimistic":
         earlier = mixture_win_rate(scores, of(current), of(previous), mixture=1.0)
     signal = regularised_signal(rate, of(current), of(reference), beta=beta, mixture=m, earlier_win_rate=earlier)
-    loss = lambda logits: jnp.sum(
-        centred_regression_loss(of(jax.nn.log_softmax(logits)), of(current), signal, beta=beta)
-    )
-    # The loss is quadratic in the logits: one step of Newton's method ends at its minimum.
+
+    def loss(logits):
+        return jnp.sum(centred_regression_loss(of(jax.nn.log_softmax(logits)), of(current), signal, beta=beta))
+
+    # The loss is quadratic in the logits, so one step of Newton's method reaches its minimum.
     start = jnp.zeros(4)
     step = jnp.linalg.lstsq(jax.hessian(loss)(start), -jax.grad(loss)(start))[0]
     found = jax.nn.softmax(start + step)

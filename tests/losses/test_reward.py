@@ -1,4 +1,4 @@
-"""What is particular to the preference losses: their values, symmetries, optima and refusals."""
+"""Properties of single preference losses: their values, symmetries and minima, and the arguments that they refuse."""
 
 import chex
 import jax
@@ -69,7 +69,7 @@ def test_a_learned_temperature_is_pulled_towards_calibration():
 
 
 def test_on_a_balanced_cycle_rewards_tie_under_cross_entropy_and_not_under_the_expected_error():
-    """A ≻ B ≻ C ≻ A by a reward model: the reason there is an `expected_error`."""
+    """A reward model fitted to A ≻ B ≻ C ≻ A shows why there is an `expected_error`."""
 
     def fit(loss):
         mean = jax.jit(jax.grad(lambda r: jnp.mean(loss(r - jnp.roll(r, -1)))))
@@ -79,7 +79,7 @@ def test_on_a_balanced_cycle_rewards_tie_under_cross_entropy_and_not_under_the_e
         return rewards - jnp.roll(rewards, -1)
 
     assert float(jnp.max(jnp.abs(fit(preference_loss)))) < 1e-3
-    assert int(jnp.sum(fit(expected_error) > 0.1)) == 2  # two of three edges, the ceiling of any reward
+    assert int(jnp.sum(fit(expected_error) > 0.1)) == 2  # two of three edges, the most that any reward gets right
 
 
 def test_listwise_is_the_mean_over_the_compared_pairs_in_either_place():
@@ -96,12 +96,15 @@ def test_listwise_is_the_mean_over_the_compared_pairs_in_either_place():
 
 def test_listwise_of_a_group_without_comparisons_is_zero():
     scores = jnp.ones((2, 3, 3))
-    total = lambda s: jnp.sum(listwise_loss(s, jnp.ones_like(s), jnp.zeros_like(s)))
+
+    def total(s):
+        return jnp.sum(listwise_loss(s, jnp.ones_like(s), jnp.zeros_like(s)))
+
     value, gradient = jax.value_and_grad(total)(scores)
     chex.assert_trees_all_equal((value, gradient), (jnp.array(0.0), jnp.zeros_like(scores)))
 
 
-def test_centering_sees_only_what_differences_do_not():
+def test_centering_depends_only_on_the_sum_of_the_rewards():
     left, right = jnp.array([1.0, 2.0]), jnp.array([-1.0, 4.0])
     chex.assert_trees_all_equal(centering_penalty(left, right), jnp.array([0.0, 36.0]))
     chex.assert_trees_all_equal(centering_penalty(right, left), centering_penalty(left, right))

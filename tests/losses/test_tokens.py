@@ -1,4 +1,4 @@
-"""Chunked token log-probabilities against the plain formula, and what they keep in memory."""
+"""Chunked token log-probabilities equal the plain formula, and their memory stays small."""
 
 import chex
 import jax
@@ -51,7 +51,7 @@ def test_probabilities_sum_to_one():
     chex.assert_trees_all_close(jnp.sum(jnp.exp(every).reshape(N, V), axis=1), jnp.ones(N), atol=1e-5)
 
 
-def test_no_tokens_no_values():
+def test_no_tokens_give_no_values():
     chex.assert_shape(token_logprobs(*inputs(0)), (0,))
 
 
@@ -64,14 +64,17 @@ def test_an_id_outside_the_vocabulary_is_nan_and_spoils_nothing_else():
 
 def test_bfloat16_states_give_float32_and_the_parameters_keep_a_float32_gradient():
     hidden, targets, unembedding = inputs()
-    total = lambda w: jnp.sum(token_logprobs(hidden.astype(jnp.bfloat16), targets, w, chunk=3))
+
+    def total(w):
+        return jnp.sum(token_logprobs(hidden.astype(jnp.bfloat16), targets, w, chunk=3))
+
     value, gradient = jax.value_and_grad(total)(unembedding)
     assert value.dtype == gradient.dtype == jnp.float32
     chex.assert_trees_all_close(gradient, jax.grad(lambda w: jnp.sum(plain(hidden, targets, w)))(unembedding), atol=0.1)
 
 
 def temporaries(tokens: int, vocabulary: int, **options) -> int:
-    """Bytes that the compiled gradient needs besides its arguments and results. Nothing is run."""
+    """The bytes that the compiled gradient needs besides its arguments and results; nothing is run."""
     gradient = jax.grad(lambda h, w, y: jnp.sum(token_logprobs(h, y, w, **options)), argnums=(0, 1))
     shapes = [((tokens, 8), jnp.float32), ((vocabulary, 8), jnp.float32), ((tokens,), jnp.int32)]
     compiled = jax.jit(gradient).lower(*[jax.ShapeDtypeStruct(*shape) for shape in shapes]).compile()
@@ -92,7 +95,10 @@ def test_memory_does_not_grow_with_the_vocabulary():
 @pytest.mark.parametrize("chunk", [4, 5, 16, 17])
 def test_chunks_that_do_not_divide_the_vocabulary_count_each_entry_once(chunk):
     hidden, targets, unembedding = inputs()
-    total = lambda f: jax.value_and_grad(lambda w: jnp.sum(f(w) ** 2))(unembedding)
+
+    def total(f):
+        return jax.value_and_grad(lambda w: jnp.sum(f(w) ** 2))(unembedding)
+
     got = total(lambda w: token_logprobs(hidden, targets, w, chunk=chunk))
     chex.assert_trees_all_close(got, total(lambda w: plain(hidden, targets, w)), rtol=1e-5, atol=1e-5)
 
@@ -100,7 +106,10 @@ def test_chunks_that_do_not_divide_the_vocabulary_count_each_entry_once(chunk):
 @pytest.mark.parametrize("scale", [1e4, -1e4])
 def test_the_running_sum_survives_extreme_logits(scale):
     hidden, targets, unembedding = inputs()
-    total = lambda f: jax.value_and_grad(lambda h: jnp.sum(f(scale * h)))(hidden)
+
+    def total(f):
+        return jax.value_and_grad(lambda h: jnp.sum(f(scale * h)))(hidden)
+
     got = total(lambda h: token_logprobs(h, targets, unembedding, chunk=3))
     chex.assert_tree_all_finite(got)
     chex.assert_trees_all_close(got, total(lambda h: plain(h, targets, unembedding)), rtol=1e-5)
@@ -117,6 +126,6 @@ def test_the_running_sum_survives_extreme_logits(scale):
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(targets, unembedding, options, message):
-    # Where jaxtyping checks the annotations (--jaxtyping-packages), it is the first to refuse.
+    # With --jaxtyping-packages, jaxtyping checks the annotations and raises its own error first.
     with pytest.raises((ValueError, jaxtyping.TypeCheckError), match=message):
         token_logprobs(jnp.ones((N, D)), jnp.zeros(targets, jnp.int32), jnp.ones(unembedding), **options)
