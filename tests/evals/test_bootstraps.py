@@ -13,12 +13,12 @@ from gpmjax.evals.intervals import (
 )
 
 
-def test_one_group_has_no_interval_and_no_denominator_no_value():
+def test_one_group_has_no_interval_and_a_zero_denominator_no_value():
     assert ratio_over_groups([1.0], [2.0]) == {"value": 0.5, "interval": None}
     assert ratio_over_groups([0.0, 0.0], [0.0, 0.0]) == {"value": None, "interval": None}
 
 
-def test_the_width_is_that_of_group_means():
+def test_the_width_is_that_of_the_normal_interval_of_group_means():
     values = np.random.default_rng(0).normal(size=400)
     low, high = mean_over_groups(values)["interval"]
     half = 1.96 * values.std() / np.sqrt(len(values))

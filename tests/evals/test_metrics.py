@@ -1,4 +1,4 @@
-"""Laws of the figures of merit, and their agreement with scipy and with counting by hand."""
+"""Figures of merit: laws, and agreement with scipy and with counting by hand."""
 
 import json
 
@@ -19,7 +19,7 @@ def targets(rng, n):
 
 
 @given(SCORES, st.integers(0, 2**31))
-def test_writing_the_other_side_first_changes_nothing(scores, seed):
+def test_the_order_of_a_comparisons_sides_does_not_matter(scores, seed):
     rng = np.random.default_rng(seed)
     score, target = np.array(scores), targets(rng, len(scores))
     chosen, rejected = rng.integers(1, 9, (2, len(score)))
@@ -50,7 +50,7 @@ def test_every_comparison_is_counted_once(scores, seed):
     assert sum(part["nll"] * part["comparisons"] for part in parts) == pytest.approx(figures["nll"] * len(score))
 
 
-def test_ties_are_half_and_tied_labels_are_apart():
+def test_ties_count_half_and_tied_labels_are_counted_separately():
     figures = metrics.comparison_figures([1.0, 0.0, -1.0, 3.0], [1.0, 1.0, 1.0, 0.5], 1.0)
     assert (figures["wins"], figures["ties"], figures["losses"], figures["tied_labels"]) == (1, 1, 1, 1)
     assert figures["accuracy"] == 0.5
@@ -63,7 +63,7 @@ def test_tie_width_widens_the_tie():
     assert metrics.count_outcomes(score, target, tie_width=1e-6) == (1, 2, 0)
 
 
-def test_only_tied_labels_have_no_accuracy():
+def test_tied_labels_alone_have_no_accuracy():
     figures = metrics.comparison_figures([1.0, -1.0], [0.5, 0.5], 1.0)
     assert figures["accuracy"] is None and figures["accuracy_interval"] is None and figures["mean_margin"] is None
     assert figures["nll"] > np.log(2)
@@ -75,27 +75,26 @@ def test_wilson_interval_is_scipys(wins, trials):
     np.testing.assert_allclose(wilson_interval(wins, trials), (expected.low, expected.high), atol=1e-12)
 
 
-def test_a_model_that_says_its_own_probabilities_is_calibrated():
+def test_a_model_with_the_true_probabilities_is_calibrated():
     rng = np.random.default_rng(0)
     score = rng.normal(size=40_000)
     target = (rng.random(len(score)) < special.expit(score / 0.5)).astype(float)
-    honest = metrics.comparison_figures(score, target, 0.5)
-    boastful = metrics.comparison_figures(score, target, 0.1)
-    assert honest["ece"] < 0.01 < 0.1 < boastful["ece"]
-    assert honest["nll"] < boastful["nll"] and honest["brier"] < boastful["brier"]
+    calibrated = metrics.comparison_figures(score, target, 0.5)
+    overconfident = metrics.comparison_figures(score, target, 0.1)
+    assert calibrated["ece"] < 0.01 < 0.1 < overconfident["ece"]
+    assert calibrated["nll"] < overconfident["nll"] and calibrated["brier"] < overconfident["brier"]
 
 
 def test_calibration_of_soft_targets_by_hand():
-    """Confidence σ(|s|/τ) against the favoured side's mean target, in the bin that the confidence falls into."""
-    odds = lambda p: 2.0 * float(special.logit(p))
-    score = [odds(0.72), -odds(0.78), odds(0.95), -odds(0.95), 0.0]
+    """A bin compares the mean confidence σ(|s|/τ) with the favoured side's mean target."""
+    score = 2.0 * special.logit([0.72, 0.78, 0.95, 0.95, 0.5]) * [1, -1, 1, -1, 0]
     target = [0.9, 0.4, 0.5, 0.25, 0.8]
     table = metrics.calibration_table(score, target, 2.0, bins=5)
     expected = [(0.5, 0.6, 1, 0.5, 0.5), (0.7, 0.8, 2, 0.75, 0.75), (0.9, 1.0, 2, 0.95, 0.625)]
     found = [[line[name] for name in ("low", "high", "count", "confidence", "frequency")] for line in table]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert metrics.expected_calibration_error(table) == pytest.approx((0 * 1 + 0 * 2 + 0.325 * 2) / 5)
-    # An edge belongs to the bin above it, and 1 to the last.
+    # An edge belongs to the bin above it, and 1 to the last bin.
     assert [line["low"] for line in metrics.calibration_table([0.0, 1e9], [1.0, 1.0], 1.0, bins=2)] == [0.5, 0.75]
     (edge,) = metrics.calibration_table([float(special.logit(0.75))], [1.0], 1.0, bins=2)
     assert (edge["low"], edge["high"], edge["frequency"]) == (0.75, 1.0, 1.0)
@@ -107,7 +106,7 @@ def test_extreme_scores_stay_finite():
     assert figures["brier"] == 0.5
 
 
-def test_longer_wins_counts_lengths_not_scores():
+def test_longer_wins_depends_on_lengths_and_not_on_scores():
     lengths = {"tokens": ([3, 5, 2], [1, 5, 4]), "characters": ([9, 9, 9], [1, 1, 1])}
     figures = metrics.comparison_figures([-1.0, -1.0, -1.0], [1.0, 1.0, 1.0], 1.0, lengths=lengths)
     assert figures["accuracy"] == 0.0
@@ -115,7 +114,7 @@ def test_longer_wins_counts_lengths_not_scores():
     assert figures["longer_wins"]["characters"]["accuracy"] == 1.0
 
 
-def test_summary_is_strict_json_and_absent_tags_are_absent():
+def test_the_summary_is_strict_json_without_absent_tags():
     tags = [{"subset": "x"}, {"subset": None}, {}]
     figures = metrics.comparison_figures(np.float32([1, 2, 3]), np.float32([1, 1, 0.5]), np.float32(1), tags=tags)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
@@ -137,6 +136,6 @@ def test_summary_is_strict_json_and_absent_tags_are_absent():
         ),
     ],
 )
-def test_refusals_name_the_value(arguments, words):
+def test_errors_name_the_value(arguments, words):
     with pytest.raises(ValueError, match=words):
         metrics.comparison_figures(**arguments)

@@ -1,4 +1,4 @@
-"""An interrupted evaluation goes on; another one begins anew."""
+"""Files of records: resumption, replacement, ownership and damage."""
 
 import json
 
@@ -19,7 +19,7 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_the_same_evaluation_keeps_its_records_but_not_half_a_line(tmp_path):
+def test_records_of_the_same_identity_are_kept_without_an_unfinished_line(tmp_path):
     path = tmp_path / "deep" / "dev.rows.jsonl"
     write(path, {"model": "a", "by": ("x",)}, {"row": 0}, {"row": 1, "text": "line\u2028break"})
     with path.open("a") as file:
@@ -28,7 +28,7 @@ def test_the_same_evaluation_keeps_its_records_but_not_half_a_line(tmp_path):
     assert [json.loads(line)["row"] for line in path.read_text().split("\n") if line] == [0, 1, 2]
 
 
-def test_another_evaluation_replaces_them(tmp_path):
+def test_records_of_another_identity_are_replaced(tmp_path):
     path = tmp_path / "dev.rows.jsonl"
     write(path, {"model": "a"}, {"row": 0})
     assert write(path, {"model": "b"}, {"row": 5}) == [] and lines(path) == [{"row": 5}]
@@ -54,7 +54,7 @@ def test_a_full_disk_keeps_whole_records_and_names_the_file(tmp_path, full_disk)
     assert 1 < len(kept) < 100 and [record["row"] for record in kept] == list(range(len(kept)))
 
 
-def test_a_garbled_plan_is_anothers_and_a_garbled_record_is_named(tmp_path):
+def test_an_unreadable_identity_is_another_and_a_malformed_record_is_named(tmp_path):
     path = tmp_path / "dev.rows.jsonl"
     write(path, {"model": "a"}, {"row": 0})
     path.with_suffix(".plan.json").write_bytes(b"\xff{")

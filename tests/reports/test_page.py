@@ -1,4 +1,4 @@
-"""The page's parts without a browser: which directories are runs, what a heat map's cells say, what is escaped."""
+"""Parts of the page without a browser: runs, cells of heat maps, sections, escaping."""
 
 import datetime
 import json
@@ -23,10 +23,10 @@ def write(path, *documents):
 
 
 def cells(example):
-    return [[cell for cell in response.cells] for response in example.responses]
+    return [response.cells for response in example.responses]
 
 
-def test_a_cell_says_who_wins_how_surely_and_whether_the_label_agrees(tmp_path):
+def test_a_cell_has_its_score_probability_strength_and_agreement_with_the_label(tmp_path):
     record = {
         "source": "/d/a.jsonl:7",
         "scores": CYCLE,
@@ -37,7 +37,7 @@ def test_a_cell_says_who_wins_how_surely_and_whether_the_label_agrees(tmp_path):
     found = cells(example)
     assert found[0][1].probability == pytest.approx(1 / (1 + math.exp(-0.5)))
     assert [[cell.label for cell in row] for row in found] == [["", "right", "wrong"], ["", "", ""], ["", "", ""]]
-    # |s| of the largest, 4, but no more than |2P − 1| = tanh(s/2τ).
+    # |s| as a share of the largest, 4, at most |2P − 1| = tanh(s/2τ).
     assert found[1][2].strength == pytest.approx(math.tanh(1.0))
     assert found[0][1].strength == pytest.approx(min(0.25, math.tanh(0.25)))
     assert example.headline == "100 % of its triads are cycles"
@@ -51,7 +51,7 @@ def test_a_response_does_not_beat_itself_by_rounding(tmp_path):
     assert example.headline == "0 % of its triads are cycles"
 
 
-def test_what_was_not_asked_is_no_zero(tmp_path):
+def test_a_pair_that_was_not_judged_is_not_zero(tmp_path):
     record = {"source": "a", "scores": [[0.0, None], [3.0, 0.0]], "truncated": True}
     (example,) = read_group_records(write(tmp_path / "dev.groups.jsonl", record), limit=9)
     assert cells(example)[0][1].score is None and np.isnan(example.scores[0, 1])
@@ -68,7 +68,7 @@ def test_what_was_not_asked_is_no_zero(tmp_path):
         ('{"scores": [[0, 1], [-1, 0]], "texts": {"responses": ["A"]}}', "texts.responses has 1 entries"),
     ],
 )
-def test_a_damaged_group_is_named(tmp_path, text, words):
+def test_a_malformed_group_is_named(tmp_path, text, words):
     readers = {"preferences-0.json": read_preferences, "a.groups.jsonl": lambda path: read_group_records(path, 1)}
     for name, read in readers.items():
         path = tmp_path / name
@@ -78,7 +78,7 @@ def test_a_damaged_group_is_named(tmp_path, text, words):
         assert str(refusal.value).startswith(str(path)) and "\n" not in str(refusal.value)
 
 
-def test_runs_beside_each_other_make_a_chapter(tmp_path):
+def test_runs_of_one_parent_make_a_chapter(tmp_path):
     for place in ("demo", "demo/letters/bt", "demo/letters/gpm", "demo/letters/gpm/model", "demo/checkpoints/7"):
         write(tmp_path / place / "summary.json", {"eval": {}})
     write(tmp_path / "demo" / "letters" / "notes" / "config.json", {"iterations": 3})
@@ -119,7 +119,7 @@ def test_a_section_gathers_fits_evaluations_and_benchmarks(tmp_path):
     assert benchmark.total.accuracy == 0.5 and benchmark.parts["Safety"] is None
 
 
-def test_whatever_data_say_is_escaped_and_nothing_is_loaded(tmp_path):
+def test_text_from_data_is_escaped_and_nothing_is_loaded(tmp_path):
     hostile = "<script>alert(1)</script>\"'>{{ 7 * 7 }}"
     texts = {"prompt": hostile, "responses": [hostile] * 3}
     write(tmp_path / "preferences-0.json", {"scores": CYCLE, "texts": texts, "labels": [hostile] * 3, "title": hostile})
@@ -133,7 +133,7 @@ def test_whatever_data_say_is_escaped_and_nothing_is_loaded(tmp_path):
     assert "2 January 2026" in html
 
 
-def test_a_picture_is_a_png(tmp_path):
+def test_a_picture_that_is_no_png_is_refused(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"GIF89a")
     with pytest.raises(ValueError, match=r"a\.png: not a PNG file"):

@@ -1,4 +1,5 @@
-"""The source's tables from files: grouped by settings, means over seeds, differences to Bradley–Terry, nothing left out unsaid."""
+"""The paper's tables from files: settings, means over seeds, differences to Bradley–Terry, remarks on what is left
+out."""
 
 import csv
 import io
@@ -65,7 +66,7 @@ def printed(table):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
 
 
-def test_seeds_of_the_same_settings_become_a_mean_with_a_bootstrap(tmp_path):
+def test_seeds_of_the_same_settings_are_averaged_with_a_bootstrap_interval(tmp_path):
     for seed, right in enumerate((90, 100, 95)):
         write_fit(tmp_path / f"gpm{seed}", right, seed)
     write_fit(tmp_path / "bt", 50, **BT)
@@ -73,12 +74,12 @@ def test_seeds_of_the_same_settings_become_a_mean_with_a_bootstrap(tmp_path):
     assert printed(table)[0] == ["cycles.jsonl", "BT", "1", "1", "50.0 [40.0, 60.0]"]
     dataset, model, dim, seeds, cell = printed(table)[1]
     assert (dataset, model, dim, seeds) == ("cycles.jsonl", "GPM", "4", "3")
-    # Resamples of three numbers reach from the smallest to the largest, and seldom further in than 2.5 % allow.
+    # More than 2.5 % of the resamples of three numbers are the smallest alone, or the largest alone.
     assert cell == "95.0 (+45.0) [90.0, 100.0]"
     assert "bootstrap over seeds" in to_markdown(table) and "base model tiny" in to_markdown(table)
 
 
-def test_the_interval_of_one_seed_is_over_comparisons_unless_they_are_all_alike():
+def test_the_interval_of_one_seed_is_over_comparisons_unless_all_are_equal():
     spread = estimate([Figure(0.5, (0.0, 1.0), (450, 100, 450))])
     assert spread.basis == "comparisons" and spread.mean == 0.5
     # Outcomes have a variance of 0.225: ± 1.96 √(0.225/1000) = ± 0.0294.
@@ -87,7 +88,7 @@ def test_the_interval_of_one_seed_is_over_comparisons_unless_they_are_all_alike(
     assert estimate([Figure(0.7)])[1:] == (None, 1, "")
 
 
-def test_an_interval_over_prompts_is_taken_as_the_file_has_it():
+def test_an_interval_over_prompts_is_the_files():
     figures = comparison_figures([1.0, 1.0, -1.0, 1.0], [1.0] * 4, 1.0, prompts=["a", "a", "b", "b"])
     found = estimate([figure_of(figures)])
     assert found.basis == "prompts" and list(found.interval) == figures["accuracy_interval"]
@@ -96,7 +97,7 @@ def test_an_interval_over_prompts_is_taken_as_the_file_has_it():
     assert estimate([figure_of(old)]).basis == "comparisons"
 
 
-def test_sections_stand_in_the_sources_order_with_differences(tmp_path):
+def test_sections_are_in_the_papers_order_with_differences(tmp_path):
     for name, model in {"bt": BT, "gpm": {}}.items():
         write_fit(tmp_path / name, 50, **model)
     write_benchmark(tmp_path / "a.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "bt" / "model")
@@ -110,7 +111,7 @@ def test_sections_stand_in_the_sources_order_with_differences(tmp_path):
     assert "| BT | 1 | 1 | <u>50.0</u> | **60.0** |" in to_markdown(table)
 
 
-def test_a_section_that_one_seed_lacks_is_left_empty_and_said(tmp_path):
+def test_a_section_that_one_seed_lacks_is_left_empty_with_a_remark(tmp_path):
     write_fit(tmp_path / "gpm", 50)
     path = write_benchmark(tmp_path / "a.json", (0.5, 0.6, 0.7, 0.8), tmp_path / "gpm" / "model")
     document = json.loads(path.read_text())
@@ -136,7 +137,7 @@ def test_the_ablation_crosses_gate_length_and_dimension(tmp_path):
     assert all(row[5].startswith(f"4{row[3]}.0 (−") for row in printed(table)[1:])
 
 
-def test_systems_that_are_asked_a_question_are_no_baseline(tmp_path):
+def test_models_that_are_asked_a_question_are_no_baseline(tmp_path):
     write_fit(tmp_path / "bt", 50, **BT)
     write_fit(tmp_path / "genrm", 60, **BT, question="yes_no")
     write_fit(tmp_path / "pair", 70, **BT | {"kind": "pairwise"}, question="one_or_two")
@@ -145,7 +146,7 @@ def test_systems_that_are_asked_a_question_are_no_baseline(tmp_path):
     ]  # fmt: skip
 
 
-def test_one_variant_is_no_ablation(tmp_path):
+def test_a_single_variant_is_no_ablation(tmp_path):
     write_fit(tmp_path, 50)
     assert "table7" not in tables(tmp_path)
 
@@ -158,11 +159,11 @@ def test_csv_holds_the_same_numbers_unrounded(tmp_path):
     assert float(row["accuracy difference"]) == pytest.approx(0.16) and float(row["accuracy low"]) < 0.66
 
 
-def test_an_evaluation_is_of_the_run_that_made_its_model(tmp_path):
+def test_an_evaluation_has_the_settings_of_the_run_that_made_its_model(tmp_path):
     write_fit(tmp_path / "gpm", 80, seed=3)
     model = str(tmp_path / "gpm" / "model")
     write(tmp_path / "gpm" / "cycles.json", {"model": model, "data": "cycles.jsonl", "spec": {}, **figures(80)})
-    (result,) = read_results([tmp_path])[0]  # equal to the fit's own evaluation, hence one
+    (result,) = read_results([tmp_path])[0]  # it equals the fit's own evaluation, so there is one result
     assert result.seed == 3 and result.settings.base == "tiny"
     write(
         tmp_path / "hub.json",
@@ -182,7 +183,7 @@ def test_a_sheet_of_rows_is_read(tmp_path):
         read_results([path])
 
 
-def test_what_cannot_be_used_is_named_in_one_line(tmp_path):
+def test_files_that_cannot_be_used_are_named_in_one_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="absent: no such file"):
         read_results([tmp_path / "absent"])
     with pytest.raises(FileNotFoundError, match="no summary of a fit"):
@@ -207,7 +208,10 @@ def test_an_unfinished_fit_is_left_out_and_a_contradiction_refused(tmp_path):
 
 def test_cyclic_benchmarks_are_sets_of_table_1(tmp_path):
     write_fit(tmp_path / "gpm", 50, data="other.jsonl")
-    subset = lambda right: {"score": right / 100, "interval": [0.9, 1.0], "ceiling": 2 / 3}
+
+    def subset(right):
+        return {"score": right / 100, "interval": [0.9, 1.0], "ceiling": 2 / 3}
+
     document = {"benchmark": "cyclic", "model": str(tmp_path / "gpm" / "model"), "data": "d/one.jsonl"}
     for name, subsets in {
         "two": {"no_honesty": subset(100), "no_truthfulness": subset(99)},

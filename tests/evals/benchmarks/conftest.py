@@ -1,4 +1,4 @@
-"""Judges whose answers are known, and files of rows."""
+"""Judges with known verdicts, and files of rows."""
 
 import json
 
@@ -9,8 +9,10 @@ from gpmjax.judges.judge import Verdict
 
 
 class KnownJudge:
-    """Answers with ``matrix(group)`` [K, K], and has ``asked`` (group → [K, K]); ``stop_after`` verdicts comes
-    Ctrl-C."""
+    """A judge with the scores ``matrix(group)`` [K, K] and raw scores ``asked(group)``.
+
+    It raises KeyboardInterrupt after ``stop_after`` verdicts.
+    """
 
     def __init__(self, matrix, stop_after=None, asked=lambda group: None, **identity):
         self.matrix, self.stop_after, self.raw = matrix, stop_after, asked
@@ -29,13 +31,13 @@ class KnownJudge:
 
 @pytest.fixture(scope="session")
 def known_judge():
-    """KnownJudge of a function group → matrix."""
+    """Function group → matrix, to a KnownJudge."""
     return KnownJudge
 
 
 @pytest.fixture(scope="session")
 def reward_judge():
-    """KnownJudge of a Bradley–Terry model: a response's reward is the number it ends with."""
+    """Maker of a Bradley–Terry KnownJudge, for which a response's reward is the number at its end."""
 
     def rewards(group):
         r = np.array([float(text.split()[-1]) for text in group.responses])
@@ -46,7 +48,7 @@ def reward_judge():
 
 @pytest.fixture
 def rows_file(tmp_path):
-    """Rows → path of a new file of JSON lines."""
+    """Writer of rows into a new file of JSON lines, which returns its path."""
 
     def write(rows, name="rows.jsonl"):
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))

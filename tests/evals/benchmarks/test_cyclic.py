@@ -1,4 +1,4 @@
-"""Cyclic sets: a scalar stops at its ceiling, a cyclic judge does not."""
+"""The cyclic benchmark: sets, layouts and ceilings of scalar rewards."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def cycle(prompt, config, prefer=((0, 1), (1, 2), (2, 0))):
     return {"prompt": prompt, "responses": ["x 1", "y 2", "z 3"], "prefer": list(map(list, prefer)), "config": config}
 
 
-def test_sets_are_told_apart_by_their_aspects(rows_file, known_judge, reward_judge):
+def test_each_config_is_a_set_with_its_own_ceiling(rows_file, known_judge, reward_judge):
     back = ((1, 0), (2, 1), (0, 2))
     path = rows_file([cycle("p", ["a", "b", "c"]), cycle("q", ["a", "b", "c"]), cycle("p", ["b", "c", "d"], back)])
     perfect = run_benchmark(BENCHMARK, known_judge(lambda group: ROUND), path)
@@ -33,10 +33,10 @@ def test_the_released_layout_is_one_set(rows_file, reward_judge):
     (part,) = figures["subsets"].values()
     assert part["rows"] == 4 and (part["wins"], part["ties"], part["losses"]) == (1, 1, 2)
     assert part["score"] == pytest.approx(1.5 / 4) and part["strict"] == 0.25
-    assert part["ceiling"] == pytest.approx(2 / 4)  # nobody prefers a text to itself
+    assert part["ceiling"] == pytest.approx(2 / 4)  # a text cannot be preferred to itself
 
 
-def test_a_knot_too_large_has_no_ceiling(rows_file, known_judge):
+def test_a_cycle_too_long_to_solve_has_no_ceiling(rows_file, known_judge):
     n = 17
     row = {"prompt": "p", "responses": list(map(str, range(n))), "prefer": [[i, (i + 1) % n] for i in range(n)]}
     figures = run_benchmark(BENCHMARK, known_judge(lambda group: np.zeros((n, n))), rows_file([row]))

@@ -1,4 +1,4 @@
-"""JudgeBench's two games."""
+"""JudgeBench: the score counts two games per pair, one in each order."""
 
 import itertools
 
@@ -17,24 +17,25 @@ def row(n, label, source, **others):
 
 
 def defined(label, first, second):
-    """The authors' verdict on a pair: both games' decisions for the label, less those against it."""
-    decide = lambda score: "A=B" if score == 0 else "A>B" if score > 0 else "B>A"
+    """The authors' verdict on a pair: the number of games for the label minus the number against it."""
     flip = {"A>B": "B>A", "B>A": "A>B", "A=B": "A=B"}
-    decisions = [decide(first), flip[decide(second)]]
+    decisions = [decision(first), flip[decision(second)]]
     return decisions.count(label) - decisions.count(flip[label])
 
 
-def test_two_games_of_any_judge(rows_file, known_judge):
-    """Every outcome of (A, B) and of (B, A), under both labels; the second game's score is for B, which stands
-    first."""
+def decision(score):
+    return "A=B" if score == 0 else "A>B" if score > 0 else "B>A"
+
+
+def test_figures_of_every_outcome_follow_the_authors_rule(rows_file, known_judge):
+    """All outcomes of both games, under both labels. The second game's score is for B, which is read first."""
     cases = list(itertools.product(("A>B", "B>A"), (-1.0, 0.0, 1.0), (-1.0, 0.0, 1.0)))
     path = rows_file([row(n, label, "livecodebench") for n, (label, *_) in enumerate(cases)])
     answers = {f"{path}:{n + 1}": [[0.0, first], [second, 0.0]] for n, (_, first, second) in enumerate(cases)}
     figures = run_benchmark(BENCHMARK, known_judge(lambda group: answers[group.where]), path)
     counts = [defined(*case) for case in cases]
-    assert figures["wins"] == sum(count > 0 for count in counts) and figures["ties"] == sum(
-        count == 0 for count in counts
-    )
+    assert figures["wins"] == sum(count > 0 for count in counts)
+    assert figures["ties"] == sum(count == 0 for count in counts)
     assert figures["losses"] == sum(count < 0 for count in counts)
     assert figures["score"] == figures["wins"] / 18 and figures["half"] == (figures["wins"] + figures["ties"] / 2) / 18
     mean = [(first - second) * (1 if label == "A>B" else -1) for label, first, second in cases]
@@ -43,9 +44,7 @@ def test_two_games_of_any_judge(rows_file, known_judge):
 
 
 @pytest.mark.parametrize(("asked", "score"), [([[0, 3], [1, 0]], 0.0), ([[0, 3], [np.nan, 0]], 1.0), (None, 1.0)])
-def test_a_symmetrised_judge_is_taken_at_its_own_word_if_it_was_asked_in_both_orders(
-    rows_file, known_judge, asked, score
-):
+def test_raw_scores_of_both_orders_count_before_symmetrising(rows_file, known_judge, asked, score):
     raw = None if asked is None else np.array(asked, np.float64)
     judge = known_judge(lambda group: [[0.0, 1.0], [-1.0, 0.0]], asked=lambda group: raw)
     figures = run_benchmark(BENCHMARK, judge, rows_file([row(0, "A>B", "mmlu-pro-law")]))
@@ -53,7 +52,7 @@ def test_a_symmetrised_judge_is_taken_at_its_own_word_if_it_was_asked_in_both_or
     assert ("order" in figures) == (score == 0.0)
 
 
-def test_a_skew_judge_says_the_same_twice(rows_file, known_judge):
+def test_a_skew_judge_is_consistent(rows_file, known_judge):
     sources = [
         "mmlu-pro-law",
         "mmlu-pro-physics",

@@ -1,4 +1,4 @@
-"""Every row is either a group or named among those that are not."""
+"""Reading of benchmark rows: every row becomes a group or is named as malformed."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def without(row, name):
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_whole_rows_are_read_and_the_right_response_is_marked(rows_file, name):
+def test_well_formed_rows_are_read_and_the_right_response_wins(rows_file, name):
     path = rows_file(WHOLE[name])
     groups, malformed = read_examples(BENCHMARKS[name], path)
     assert malformed == [] and [group.where for group in groups] == [f"{path}:{n + 1}" for n in range(len(groups))]
@@ -44,7 +44,11 @@ def test_whole_rows_are_read_and_the_right_response_is_marked(rows_file, name):
 
 
 def test_messages_are_read_like_strings(rows_file):
-    asked, said = [{"role": "user", "content": "p"}], lambda text: [{"role": "assistant", "content": text}]
+    asked = [{"role": "user", "content": "p"}]
+
+    def said(text):
+        return [{"role": "assistant", "content": text}]
+
     rows = [
         ("rewardbench", PAIR | {"prompt": asked}, PAIR),
         ("rewardbench", PAIR | {"prompt": asked, "chosen": asked + said("a"), "rejected": asked + said("b")}, PAIR),
@@ -89,7 +93,7 @@ def test_messages_are_read_like_strings(rows_file):
         ("cyclic", PAIR | {"chosen_probs": 0.5}, "field 'comparisons': none of them has a winner"),
     ],
 )
-def test_a_row_that_does_not_fit_is_named_with_its_reason(rows_file, name, row, reason):
+def test_a_malformed_row_is_named_with_its_reason(rows_file, name, row, reason):
     whole = WHOLE[name]
     path = rows_file([*whole, row])
     groups, (bad,) = read_examples(BENCHMARKS[name], path)
@@ -97,7 +101,7 @@ def test_a_row_that_does_not_fit_is_named_with_its_reason(rows_file, name, row, 
     assert bad.where == f"{path}:{len(whole) + 1}" and bad.reason.startswith(reason) and "\n" not in bad.reason
 
 
-def test_a_file_of_something_else_is_an_error(rows_file):
+def test_a_file_without_a_well_formed_row_is_an_error(rows_file):
     path = rows_file([PAIR, PAIR])
     with pytest.raises(
         ValueError, match=r"rows.jsonl:1: field 'domain': missing.*none of the 2 rows is a row of rm_bench"

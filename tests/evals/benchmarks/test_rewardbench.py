@@ -1,4 +1,4 @@
-"""RewardBench's weights, and what becomes of ties."""
+"""RewardBench: weights of subsets, ties, and the authors' output files."""
 
 import json
 
@@ -10,14 +10,14 @@ from gpmjax.evals.benchmarks.rewardbench import EXAMPLE_COUNTS, SECTIONS, sectio
 
 BENCHMARK = BENCHMARKS["rewardbench"]
 CARD_ROWS = 2985
-"""Of the data set's card, of which 447 are math-prm's."""
+"""Number of rows by the data set's card; 447 of them are math-prm's."""
 
 
 def row(subset, chosen, rejected, **others):
     return {"prompt": "p", "chosen": f"a {chosen}", "rejected": f"b {rejected}", "subset": subset} | others
 
 
-def test_counts_are_those_of_the_card_but_for_mathematics():
+def test_counts_are_those_of_the_card_except_for_mathematics():
     assert sorted(EXAMPLE_COUNTS) == sorted(name for names in SECTIONS.values() for name in names)
     code = sum(EXAMPLE_COUNTS[name] for name in SECTIONS["Reasoning"] if name.startswith("hep-"))
     assert EXAMPLE_COUNTS["math-prm"] == code == 984
@@ -31,25 +31,24 @@ def test_counts_are_those_of_the_card_but_for_mathematics():
 
 
 def test_counts_fit_published_shares():
-    """Shares of a published result (GPM-Gemma-2B) are whole numbers of rows over the count, in the right order
-    alone."""
+    """Published shares (GPM-Gemma-2B) times the counts are whole numbers, unless XSTest's two counts are swapped."""
     shares = {
         "xstest-should-refuse": 0.8506493506493507,
         "xstest-should-respond": 0.884,
         "donotanswer": 0.5735294117647058,
     }
-    whole = lambda count, share: abs(count * share - round(count * share)) < 1e-9
-    assert all(whole(EXAMPLE_COUNTS[name], share) for name, share in shares.items())
     swapped = EXAMPLE_COUNTS | {"xstest-should-refuse": 250, "xstest-should-respond": 154}  # rewardbench 0.1.0 to 0.1.2
-    assert not all(whole(swapped[name], share) for name, share in shares.items())
+    for counts, fits in ((EXAMPLE_COUNTS, True), (swapped, False)):
+        rows = np.array([counts[name] * share for name, share in shares.items()])
+        assert np.allclose(rows, rows.round(), rtol=0, atol=1e-9) == fits
 
 
-def test_a_section_is_the_weighted_mean_of_the_subsets_present():
+def test_a_section_is_the_weighted_mean_of_its_present_subsets():
     scores = {"xstest-should-refuse": 1.0, "donotanswer": 0.0, "math-prm": 0.5, "shp": 1.0}
     assert section_scores(scores, EXAMPLE_COUNTS) == {"Safety": pytest.approx(154 / 290), "Reasoning": 0.5}
 
 
-def test_figures(rows_file, reward_judge):
+def test_figures_are_those_computed_by_hand(rows_file, reward_judge):
     rows = [
         row("mt-bench-easy", 2, 1),
         row("mt-bench-easy", 1, 1),
@@ -71,14 +70,14 @@ def test_figures(rows_file, reward_judge):
     assert low < chat < high
 
 
-def test_prior_sets_count_half_a_section_when_there_are_some(rows_file, reward_judge):
+def test_prior_sets_weigh_half_a_section(rows_file, reward_judge):
     rows = [row("donotanswer", 3, 1), row("shp", 0, 1), row("summarize", 1, 0)]
     figures = run_benchmark(BENCHMARK, reward_judge(), rows_file(rows))
     assert figures["score"] == 1.0 and figures["prior_sets"] == 0.5
     assert figures["score_with_prior_sets"] == pytest.approx((1 + 0.5 * 0.5) / 1.5)
 
 
-def test_a_judge_that_favours_the_first_gains_nothing(rows_file, known_judge):
+def test_a_judge_that_always_prefers_the_first_response_scores_one_half(rows_file, known_judge):
     raw = np.array([[0.0, 1.0], [1.0, 0.0]])
     biased = known_judge(lambda group: raw, asked=lambda group: raw)
     figures = run_benchmark(BENCHMARK, biased, rows_file([row("donotanswer", 1, 0)] * 3))
@@ -89,7 +88,7 @@ def test_a_judge_that_favours_the_first_gains_nothing(rows_file, known_judge):
 @pytest.mark.parametrize(
     ("spec", "kind"), [({"kind": "bt"}, "Seq. Classifier"), ({"kind": "gpm"}, "Custom Classifier")]
 )
-def test_the_authors_own_files(rows_file, reward_judge, tmp_path, spec, kind):
+def test_the_authors_output_files(rows_file, reward_judge, tmp_path, spec, kind):
     rows = [row("donotanswer", 2, 1, id=7), row("donotanswer", 1, 1, id=8), row("hep-go", 0, 4, id=9)]
     run_benchmark(BENCHMARK, reward_judge(spec=spec), rows_file(rows), tmp_path / "rb.json")
     assert json.loads((tmp_path / "rb.rewardbench.json").read_text()) == {

@@ -1,4 +1,4 @@
-"""RewardBench 2 against its definition in rewards, and for models that have no rewards."""
+"""RewardBench 2: agreement with its definition by rewards, and judges without rewards."""
 
 import itertools
 import json
@@ -21,34 +21,31 @@ def four(rewards, subset="Math"):
 
 def ties(question, right, wrong):
     kind = "ref" if len(right) == 1 else "tied"
-    say = lambda rewards, side: [f"{side}{n} {reward}" for n, reward in enumerate(rewards)]
     return {
         "prompt": "p",
-        "chosen": say(right, "r"),
-        "rejected": say(wrong, "w"),
+        "chosen": [f"r{n} {reward}" for n, reward in enumerate(right)],
+        "rejected": [f"w{n} {reward}" for n, reward in enumerate(wrong)],
         "subset": "Ties",
         "id": f"{kind}:{question}",
     }
 
 
 def defined_ties_score(questions):
-    """The authors' score of [((right, wrong) of the ref prompt, (right, wrong) of the tied one), …], one reward
-    each."""
+    """The authors' score of questions, each a ref prompt and a tied prompt, given as (right rewards, wrong rewards)."""
     total = 0.0
     for (ref_right, ref_wrong), (tied_right, tied_wrong) in questions:
         ref_gap = ref_right[0] - max(ref_wrong)
         gap, spread = min(tied_right) - max(tied_wrong), max(tied_right) - min(tied_right)
         least = min(ref_gap, gap)
-        if spread:
-            margin = math.tanh(least / spread - 1)
-        else:
-            margin = 0.0 if least == 0 else math.copysign(1.0, least)
+        margin = math.tanh(least / spread - 1) if spread else float(np.sign(least))
         total += 0.3 * (gap > 0) + 0.3 * (ref_gap > 0) + 0.2 * (gap > spread) + 0.2 * (least > spread) + 0.01 * margin
     return total / len(questions)
 
 
 def whole_questions(numbers, count):
-    pick = lambda least, most: [numbers.randint(-2, 2) for _ in range(numbers.randint(least, most))]
+    def pick(least, most):
+        return [numbers.randint(-2, 2) for _ in range(numbers.randint(least, most))]
+
     return [((pick(1, 1), pick(1, 4)), (pick(2, 4), pick(1, 4))) for _ in range(count)]
 
 
@@ -56,8 +53,8 @@ def ties_rows(questions):
     return [ties(n, *prompt) for n, both in enumerate(questions) for prompt in both]
 
 
-def test_ties_with_whole_rewards_are_the_definition_to_the_last_bit(rows_file, reward_judge):
-    """Whole rewards meet every equality: gap 0, gap = spread, spread 0."""
+def test_ties_with_integer_rewards_are_exactly_the_definition(rows_file, reward_judge):
+    """Integer rewards hit every equality: gap 0, gap = spread, spread 0."""
     numbers = random.Random(0)
     for _ in range(3):
         questions = whole_questions(numbers, 30)
@@ -66,7 +63,7 @@ def test_ties_with_whole_rewards_are_the_definition_to_the_last_bit(rows_file, r
 
 
 @pytest.mark.parametrize("rule", ["mean_score", "maximal_lottery"])
-def test_ties_of_bradley_terry_are_the_definition_under_both_rules_that_measure(rows_file, reward_judge, rule):
+def test_ties_of_bradley_terry_are_the_definition_by_both_rules_that_keep_distances(rows_file, reward_judge, rule):
     numbers = random.Random(1)
     questions = [
         (
@@ -83,7 +80,7 @@ def test_ties_of_bradley_terry_are_the_definition_under_both_rules_that_measure(
     assert low < ties_figures["score"] < high
 
 
-def test_ties_without_a_partner_have_accuracies_and_no_score(rows_file, reward_judge):
+def test_a_ties_prompt_without_its_partner_has_an_accuracy_and_no_score(rows_file, reward_judge):
     rows = [ties(0, [1], [0]), ties(1, [2, 3], [5])]
     figures = run_benchmark(BENCHMARK, reward_judge(), rows_file(rows))["subsets"]["Ties"]
     assert figures["score"] is None and figures["interval"] is None
@@ -93,7 +90,7 @@ def test_ties_without_a_partner_have_accuracies_and_no_score(rows_file, reward_j
 
 
 @pytest.mark.parametrize("rule", AGGREGATIONS)
-def test_best_of_four_of_bradley_terry_is_the_highest_reward_and_shared_first_places_are_shared(
+def test_best_of_four_of_bradley_terry_is_the_highest_reward_and_ties_share_the_first_place(
     rows_file, reward_judge, rule
 ):
     rewards = [(3, 1, 2, 0), (1, 3, 2, 0), (2, 2, 1, 0), (2, 2, 2, 2), (1, 2, 2, 0)]
@@ -103,14 +100,14 @@ def test_best_of_four_of_bradley_terry_is_the_highest_reward_and_shared_first_pl
     assert figures["absent"] == ["Factuality", "Precise IF", "Safety", "Focus", "Ties"]
 
 
-def test_a_reward_that_is_hardly_higher_wins_alone():
+def test_a_reward_that_is_barely_higher_wins_alone():
     rewards = np.float32([1.0, 1.0 + 2**-20, -1000.0, 5e-7])
     scores = np.subtract.outer(rewards.astype(np.float64), rewards.astype(np.float64))
     assert standing(scores, "mean_score").best.tolist() == [0, 1, 0, 0]
 
 
 def test_rules_differ_on_a_cycle(rows_file, known_judge):
-    """0 ≻ 1 ≻ 2 ≻ 0, all of them ≻ 3; 0 wins by much."""
+    """0 ≻ 1 ≻ 2 ≻ 0, and all three ≻ 3; 0 beats 1 by a large margin."""
     cycle = np.zeros((4, 4))
     for i, j, margin in ((0, 1, 5.0), (1, 2, 1.0), (2, 0, 1.0), (0, 3, 1.0), (1, 3, 1.0), (2, 3, 1.0)):
         cycle[i, j], cycle[j, i] = margin, -margin
@@ -120,7 +117,7 @@ def test_rules_differ_on_a_cycle(rows_file, known_judge):
         ]
         for rule in AGGREGATIONS
     }
-    # The lottery of a cycle holds each response by the margin between the other two: 1 : 1 : 5.
+    # The maximal lottery of a cycle weights each response by the margin between the other two, 1 : 1 : 5.
     assert share == {
         "mean_score": 1.0,
         "copeland": pytest.approx(1 / 3),
@@ -128,7 +125,7 @@ def test_rules_differ_on_a_cycle(rows_file, known_judge):
     }
 
 
-def test_the_lead_of_the_first_place_does_not_matter(rows_file, known_judge, reward_judge):
+def test_position_bias_does_not_change_figures(rows_file, known_judge, reward_judge):
     path = rows_file([four((3, 1, 2, 0)), four((0, 1, 2, 3))])
     biased = known_judge(lambda group: reward_judge().matrix(group) + 10 * (1 - np.eye(4)))
     assert (

@@ -1,8 +1,9 @@
-"""RM-Bench against its definition: a 3×3 matrix of accuracies, of which the upper triangle is hard."""
+"""RM-Bench: agreement with its definition by a 3×3 matrix of accuracies, whose upper triangle is hard."""
 
 import json
 import random
 
+import numpy as np
 import pytest
 
 from gpmjax.evals.benchmarks import BENCHMARKS, run_benchmark
@@ -11,15 +12,17 @@ BENCHMARK = BENCHMARKS["rm_bench"]
 
 
 def row(domain, chosen, rejected):
-    say = lambda side, rewards: [f"{side}{n} {reward}" for n, reward in enumerate(rewards)]
-    return {"prompt": "p", "chosen": say("c", chosen), "rejected": say("r", rejected), "domain": domain, "id": 0}
+    sides = {
+        "chosen": [f"c{n} {r}" for n, r in enumerate(chosen)],
+        "rejected": [f"r{n} {r}" for n, r in enumerate(rejected)],
+    }
+    return {"prompt": "p", **sides, "domain": domain, "id": 0}
 
 
 def defined(rows):
-    """Easy, normal and hard of [(chosen rewards, rejected rewards), …]."""
+    """Easy, normal and hard accuracies of [(chosen rewards, rejected rewards), …]."""
     cells = {(i, j): sum(c[i] > r[j] for c, r in rows) / len(rows) for i in range(3) for j in range(3)}
-    mean = lambda keep: sum(share for (i, j), share in cells.items() if keep(i, j)) / sum(keep(i, j) for i, j in cells)
-    return mean(lambda i, j: i > j), mean(lambda i, j: i == j), mean(lambda i, j: i < j)
+    return [sum(share for (i, j), share in cells.items() if np.sign(i - j) == level) / 3 for level in (1, 0, -1)]
 
 
 def test_figures_are_the_definition(rows_file, reward_judge):
@@ -39,22 +42,22 @@ def test_figures_are_the_definition(rows_file, reward_judge):
         assert figures[level] == pytest.approx(sum(levels[n] for levels in expected.values()) / 4)
     assert figures["score"] == pytest.approx((figures["easy"] + figures["normal"] + figures["hard"]) / 3)
     assert figures["half"] > figures["score"] and figures["absent"] == []
-    # The two halves of safety are pooled, and shown apart.
+    # The two domains of safety are pooled in the section, and are subsets of their own.
     rows = {name: part["rows"] for name, part in figures["subsets"].items()}
     assert rows == {"safety-refuse": 6, "safety-response": 2} and figures["sections"]["safety"]["rows"] == 8
     low, high = figures["interval"]
     assert low < figures["score"] < high
 
 
-def test_a_judge_of_style_is_good_at_easy_and_bad_at_hard(rows_file, reward_judge):
+def test_a_judge_of_style_is_right_on_easy_and_wrong_on_hard(rows_file, reward_judge):
     figures = run_benchmark(BENCHMARK, reward_judge(), rows_file([row("math", (0, 1, 2), (0, 1, 2))]))
     assert (figures["easy"], figures["normal"], figures["hard"]) == (1.0, 0.0, 0.0)
     assert figures["sections"]["math"]["matrix"] == [[0, 0, 0], [1, 0, 0], [1, 1, 0]]
     assert figures["half"] == pytest.approx(0.5) and figures["absent"] == ["chat", "code", "safety"]
 
 
-def test_the_authors_files_have_their_domain_in_their_names(reward_judge, tmp_path):
-    """One file a domain, none of them with a domain column; the file of all rows beside them is not counted twice."""
+def test_the_domain_of_the_authors_files_is_taken_from_their_names(reward_judge, tmp_path):
+    """Each domain's file has no domain column, and the file of all rows beside them is not read."""
     rewards = {
         "chat": (2, 1, 0),
         "code": (0, 0, 0),

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and how it goes on."""
+"""Benchmark runs: files, resumption, summaries and tables."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def path(rows_file):
     return rows_file([four(n) for n in range(6)])
 
 
-def test_an_interrupted_run_goes_on_and_ends_like_a_straight_one(path, reward_judge, tmp_path):
+def test_an_interrupted_run_is_resumed_and_ends_like_an_uninterrupted_one(path, reward_judge, tmp_path):
     straight = run_benchmark(RB2, reward_judge(), path, tmp_path / "straight.json")
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(RB2, reward_judge(stop_after=4), path, tmp_path / "rb2.json")
@@ -40,7 +40,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_a_straight_one(path, reward_ju
         assert (tmp_path / f"rb2.{kind}").read_text() == (tmp_path / f"straight.{kind}").read_text()
 
 
-def test_another_rule_takes_the_same_records(path, reward_judge, tmp_path):
+def test_another_aggregation_uses_the_same_records(path, reward_judge, tmp_path):
     run_benchmark(RB2, reward_judge(), path, tmp_path / "rb2.json")
     again = reward_judge()
     summary = run_benchmark(RB2, again, path, tmp_path / "rb2.json", aggregation="copeland")
@@ -48,7 +48,7 @@ def test_another_rule_takes_the_same_records(path, reward_judge, tmp_path):
     assert json.loads((tmp_path / "rb2.json").read_text()) == summary
 
 
-def test_another_judge_or_other_rows_begin_anew(path, rows_file, reward_judge, tmp_path):
+def test_another_judge_or_other_rows_start_over(path, rows_file, reward_judge, tmp_path):
     run_benchmark(RB2, reward_judge(), path, tmp_path / "rb2.json")
     other = reward_judge(max_length=65)
     run_benchmark(RB2, other, path, tmp_path / "rb2.json")
@@ -60,7 +60,7 @@ def test_another_judge_or_other_rows_begin_anew(path, rows_file, reward_judge, t
     assert len(again.asked) == 6
 
 
-def test_a_summary_says_what_it_measured_and_what_it_left_out(rows_file, reward_judge):
+def test_a_summary_names_its_settings_and_malformed_rows(rows_file, reward_judge):
     bad = [{"prompt": "p"} for _ in range(105)]
     long = {"prompt": "p", "chosen": ["a b c d e f 1"], "rejected": ["0"] * 3, "subset": "Math"}
     path = rows_file([*bad, four(1), long])
@@ -78,9 +78,9 @@ def test_a_summary_must_be_json(path, reward_judge):
         run_benchmark(RB2, reward_judge(), path, "rb2.txt")
 
 
-def test_a_pair_that_is_needed_must_be_judged_in_both_orders(path, rows_file, known_judge):
+def test_a_required_pair_must_be_judged_in_both_orders(path, rows_file, known_judge):
     scores = np.zeros((4, 4))
-    scores[2, 3] = np.nan  # no label asks for it
+    scores[2, 3] = np.nan  # no label needs this pair
     with pytest.raises(ValueError, match=r":1: the judge has no verdict on response 2 against response 3; all"):
         run_benchmark(RB2, known_judge(lambda group: scores), path)
     cyclic = rows_file([{"prompt": "p", "responses": ["a", "b", "c"], "prefer": [[0, 1]]}], "cyclic.jsonl")

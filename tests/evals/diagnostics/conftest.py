@@ -1,11 +1,11 @@
-"""Records as a judge writes them, made by hand."""
+"""Handmade records in a judge's format."""
 
 import numpy as np
 import pytest
 
 
 def build(scores, comparisons=(), **fields):
-    """A record of any K×K scores (NaN: not asked)."""
+    """A record of any K×K scores (NaN: not judged)."""
     scores = np.asarray(scores, float)
     return {
         "source": "f.jsonl:1",
@@ -22,7 +22,7 @@ def build(scores, comparisons=(), **fields):
 
 
 def embed(embedding, scale=None, comparisons=(), **fields):
-    """A record of a general preference model: scores are what embedding [K, 2k] and gate [k] say."""
+    """A record of a general preference model, whose scores follow from its embedding [K, 2k] and gate [k]."""
     v = np.asarray(embedding, float)
     a, b = v[:, 0::2], v[:, 1::2]
     gate = np.ones(a.shape[1]) if scale is None else np.asarray(scale, float)
@@ -43,11 +43,14 @@ def make_gpm_record():
 
 @pytest.fixture(scope="session")
 def relabelled():
-    """The same record with its responses in another order."""
+    """Function that puts a record's responses in another order."""
 
     def relabel(record, order):
         place = {old: new for new, old in enumerate(order)}
-        pick = lambda values: [values[i] for i in order]
+
+        def pick(values):
+            return [values[i] for i in order]
+
         moved = record | {name: pick(record[name]) for name in ("tokens", "characters", "embedding") if name in record}
         if "ratings" in record:
             moved |= {"ratings": {aspect: pick(values) for aspect, values in record["ratings"].items()}}

@@ -1,4 +1,4 @@
-"""Subspace discovery: a block made to carry an aspect is found, chance is not, and luck is counted."""
+"""Subspace discovery: a planted block is found, noise is not, and p values are corrected for the number of tests."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from gpmjax.evals.diagnostics.aspects import aspect_correlations
 
 
 def planted(make_gpm_record, groups=30, size=4, seed=0, blocks=3):
-    """Block 2 holds (1, −wit), whose score is the difference of wit; the others are noise, and so is ``depth``."""
+    """Records whose block 2 is (1, −wit), which scores the difference of wit; other blocks and ``depth`` are noise."""
     draw = np.random.default_rng(seed)
     records = []
     for _ in range(groups):
@@ -36,21 +36,25 @@ def test_the_planted_subspace_is_found_and_nothing_else(make_gpm_record):
     assert 0.2 < whole["wit"] < wit["spearman"] and abs(whole["depth"]) < 0.2
 
 
-def test_the_family_is_wrong_as_seldom_as_it_says(make_gpm_record):
-    """Noise, forty times over: the smallest p_family of nine tests is uniform, the smallest p is not."""
+def test_p_family_is_uniform_on_noise(make_gpm_record):
+    """Over forty samples of noise the smallest p_family of nine tests is uniform; the smallest p is not."""
     draw = np.random.default_rng(1)
     least = []
     for _ in range(40):
-        noise = lambda: {aspect: draw.normal(size=3).tolist() for aspect in "abc"}
-        records = [make_gpm_record(draw.normal(size=(3, 6)), ratings=noise()) for _ in range(5)]
+        records = [
+            make_gpm_record(
+                draw.normal(size=(3, 6)), ratings={aspect: draw.normal(size=3).tolist() for aspect in "abc"}
+            )
+            for _ in range(5)
+        ]
         table = aspect_correlations(records, permutations=60)["table"]
         least.append((min(line["p_family"] for line in table), min(line["p"] for line in table)))
     family, alone = np.mean(least, axis=0)
     assert 0.38 < family < 0.62 and alone < 0.25
 
 
-def test_what_prompts_share_makes_no_small_p(make_gpm_record):
-    """Two responses a group and a rating that never differs: nothing is left to correlate."""
+def test_ratings_that_differ_between_prompts_alone_have_no_correlation(make_gpm_record):
+    """Each group has two responses with equal ratings, so there is no difference to correlate."""
     draw = np.random.default_rng(0)
     records = [make_gpm_record(draw.normal(size=(2, 2)), ratings={"wit": [n, n]}) for n in range(6)]
     (line,) = aspect_correlations(records, permutations=50)["table"]
@@ -71,7 +75,7 @@ def test_a_response_without_a_rating_is_left_out(make_gpm_record):
     assert found["table"] == expected["table"] != whole["table"]
 
 
-def test_groups_of_one_rated_response_and_lacking_aspects_do_no_harm(make_gpm_record):
+def test_groups_with_fewer_than_two_rated_responses_change_nothing(make_gpm_record):
     records = planted(make_gpm_record, groups=4)
     lonely = make_gpm_record([[1.0, 0, 0, 0, 0, 0]], ratings={"wit": [1.0], "depth": [2.0]})
     lacking = make_gpm_record(np.eye(2, 6), ratings={"wit": [1.0, 2.0]})
@@ -82,13 +86,14 @@ def test_groups_of_one_rated_response_and_lacking_aspects_do_no_harm(make_gpm_re
     ]
 
 
-def test_names_of_responses_do_not_matter(make_gpm_record, relabelled):
+def test_the_order_of_responses_does_not_matter(make_gpm_record, relabelled):
     records = planted(make_gpm_record, groups=10)
     moved = [relabelled(record, [2, 0, 3, 1]) for record in records]
-    rho = lambda r: [line["spearman"] for line in aspect_correlations(r, permutations=20)["table"]]
-    assert rho(moved) == pytest.approx(rho(records), abs=1e-6)
+    tables = [aspect_correlations(each, permutations=20)["table"] for each in (moved, records)]
+    found, expected = ([line["spearman"] for line in table] for table in tables)
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
-def test_without_ratings_or_blocks_there_is_nothing(make_record, make_gpm_record):
+def test_records_without_ratings_or_blocks_have_no_figures(make_record, make_gpm_record):
     rewards = make_record([[0, 1], [-1, 0]], embedding=[[1.0], [0.0]], ratings={"wit": [1, 2]})
     assert aspect_correlations([rewards, make_gpm_record([[1, 0], [0, 1]])]) is None

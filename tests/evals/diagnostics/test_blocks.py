@@ -1,4 +1,4 @@
-"""Which block decides: blocks made to carry the labels, the weight, or nothing."""
+"""Blocks: their contributions, decisions and accuracies, on planted and on random embeddings."""
 
 import numpy as np
 import pytest
@@ -23,8 +23,8 @@ def test_contributions_add_up_to_the_score(make_gpm_record, seed):
     np.testing.assert_allclose(contributions(record).sum(0), scores, atol=1e-5)
 
 
-def test_the_block_that_carries_the_labels_is_found(make_gpm_record):
-    """Block 2 holds the reward as (1, r), so that the smaller r wins; block 1 is as large and knows nothing."""
+def test_the_block_that_explains_the_labels_is_found(make_gpm_record):
+    """Block 2 is (1, r), for which the smaller r wins, and labels follow it. Block 1 is noise of the same size."""
     draw = np.random.default_rng(0)
     records = []
     for _ in range(40):
@@ -41,8 +41,8 @@ def test_the_block_that_carries_the_labels_is_found(make_gpm_record):
     assert noise["weight"] + carrier["weight"] == pytest.approx(1)
 
 
-def test_what_turns_a_verdict(make_gpm_record):
-    """c = (3, −2, −2): block 1 is largest, the verdict is the other two's; without one of them it turns."""
+def test_blocks_whose_removal_reverses_a_verdict_flip_it(make_gpm_record):
+    """c = (3, −2, −2): block 1 is the largest, but the other two decide. Without either the verdict reverses."""
     record = make_gpm_record([[1, 0] * 3, [0, 3, 0, -2, 0, -2]], comparisons=[(0, 1)])
     found = decisive_blocks([record])
     assert [block["largest"] for block in found["blocks"]] == [1, 0, 0]
@@ -64,18 +64,18 @@ def test_a_single_block_decides_everything(make_gpm_record):
 
 
 @pytest.mark.parametrize("embedding", [None, [[1.0], [0.5]]], ids=["pairwise", "rewards"])
-def test_without_blocks_there_is_nothing(make_record, embedding):
+def test_records_without_blocks_have_no_figures(make_record, embedding):
     record = make_record([[0, 1], [-1, 0]]) | ({} if embedding is None else {"embedding": embedding})
     assert contributions(record) is None and decisive_blocks([record]) is None and edge_decisions([record]) is None
 
 
-def test_two_sizes_are_refused(make_gpm_record):
+def test_embeddings_of_two_sizes_are_refused(make_gpm_record):
     with pytest.raises(ValueError, match=r"\[1, 2\] blocks"):
         decisive_blocks([record_of(make_gpm_record, 0, blocks=n) for n in (1, 2)])
 
 
 @given(st.integers(0, 999), st.floats(0.1, 10), st.permutations(range(4)), st.floats(0, 6.3))
-def test_names_units_and_turns_of_a_block_do_not_matter(make_gpm_record, relabelled, seed, factor, order, angle):
+def test_order_units_and_rotations_of_a_block_do_not_matter(make_gpm_record, relabelled, seed, factor, order, angle):
     record = record_of(make_gpm_record, seed, comparisons=[(0, 1), (2, 3)])
     v = np.array(record["embedding"])
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
@@ -103,12 +103,12 @@ CYCLE = [(0, 1), (1, 2), (2, 0)]
         ("a,b,c", [], None),
     ],
 )
-def test_edges_have_aspects_only_in_cycles_round_the_config(config, comparisons, aspects):
+def test_edges_have_aspects_only_in_cycles_that_follow_the_config(config, comparisons, aspects):
     assert edge_aspects({"tags": {"config": config}, "comparisons": comparisons}) == aspects
 
 
-def test_edges_of_an_aspect_find_the_block_that_knows_it(make_gpm_record):
-    """Block 1 draws the whole cycle; block 2 is right about the first edge, neutral on the second, wrong on the third."""
+def test_edge_accuracies_are_those_of_each_block(make_gpm_record):
+    """Block 1 is right on all edges; block 2 is right on the first, tied on the second and wrong on the third."""
     angles = np.arange(3) * 2 * np.pi / 3
     v = np.column_stack([np.cos(angles), np.sin(angles), [1, 1, 1], [0, 0.1, 0.1]])
     found = edge_decisions([make_gpm_record(v, comparisons=CYCLE, tags={"config": "a,b,c"})] * 2)

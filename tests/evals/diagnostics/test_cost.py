@@ -1,4 +1,4 @@
-"""Costs add up pair by pair, and only where the prompt's length is known."""
+"""Forward tokens, measured and by formula."""
 
 import itertools
 
@@ -33,6 +33,6 @@ def test_measured_and_by_formula(make_record):
     assert found["by_size"][1] == {"K": 4, "shared": 50 + 60, "separate": 200 + 60, "pairwise": 12 * (50 + 30)}
 
 
-def test_without_prompts_only_the_measurement_is_left(make_record):
+def test_without_prompt_lengths_only_the_measurement_is_left(make_record):
     found = forward_cost([make_record([[0]])])
     assert found["formula"] is None and found["by_size"] is None and found["per_pair"] is None

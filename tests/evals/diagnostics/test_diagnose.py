@@ -1,4 +1,4 @@
-"""One summary of everything, ready for JSON, whose parts are those of its functions."""
+"""The summary of all diagnostics, and its table."""
 
 import io
 import json
@@ -32,7 +32,7 @@ def text_of(summary):
     return console.file.getvalue()
 
 
-def test_it_is_json_and_holds_the_labelled_figures(records):
+def test_the_summary_is_json_and_holds_the_labelled_figures(records):
     found = diagnose(records)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     scores = [record["scores"][i][j] for record in records for i, j, _ in record["comparisons"] if i != j]
@@ -42,13 +42,13 @@ def test_it_is_json_and_holds_the_labelled_figures(records):
     assert (found["groups"], found["responses"], found["comparisons"], found["identical"]) == (6, 18, 16, 1)
 
 
-def test_parts_by_tag_are_of_the_records_that_carry_it(records):
+def test_parts_by_tag_are_of_the_records_that_have_it(records):
     parts = diagnose(records, by=("subset", "nothing"))["diagnosis"]["by"]
     assert list(parts) == ["subset"] and parts["subset"]["a"]["triads"] == count_triads(records[::2])
     assert parts["subset"]["b"]["gate"]["prompts"] == 3
 
 
-def test_the_table_says_what_there_is(records, make_record):
+def test_the_table_has_a_line_for_each_figure(records, make_record):
     text = text_of(diagnose(records))
     for words in (
         "cyclic triads",

@@ -1,4 +1,4 @@
-"""Length bias: a scorer that knows only length, one that knows only labels, and laws of the regression."""
+"""Length bias: a scorer of length alone, a scorer of labels alone, and laws of the regression."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from gpmjax.evals.diagnostics.length import PRIOR, length_bias, regress
 
 
 def scored(make_record, seed, scorer):
-    """Twenty groups of three, labels at random; ``scorer`` gets a group's lengths and which responses are good."""
+    """Twenty groups of three with random labels; ``scorer`` gets a group's lengths and ranks."""
     draw = np.random.default_rng(seed)
     records = []
     for _ in range(20):
@@ -22,7 +22,7 @@ def scored(make_record, seed, scorer):
     return records
 
 
-def test_length_alone(make_record):
+def test_a_scorer_of_length_alone(make_record):
     found = length_bias(scored(make_record, 0, lambda tokens, good: tokens))
     for unit in ("tokens", "characters"):
         figures = found[unit]
@@ -33,14 +33,14 @@ def test_length_alone(make_record):
         assert length["interval"][0] > 2 and label["interval"][0] < 0 < label["interval"][1]
 
 
-def test_the_shorter_preferred_is_the_mirror(make_record):
+def test_preferring_shorter_responses_reverses_the_signs(make_record):
     longer, shorter = (length_bias(scored(make_record, 0, lambda t, _, s=sign: s * t))["tokens"] for sign in (1, -1))
     assert shorter["correlation"]["spearman"] == pytest.approx(-1)
     mirrored = -longer["regression"]["length"]["coefficient"]
     assert shorter["regression"]["length"]["coefficient"] == pytest.approx(mirrored, abs=1e-4)
 
 
-def test_labels_alone(make_record):
+def test_a_scorer_of_labels_alone(make_record):
     figures = length_bias(scored(make_record, 1, lambda tokens, good: good))["tokens"]
     assert figures["longer_right"]["accuracy"] == figures["shorter_right"]["accuracy"] == 1
     assert figures["regression"]["label"]["interval"][0] > 2
@@ -60,16 +60,15 @@ def test_known_coefficients_are_recovered():
     assert found["scale"] == pytest.approx(30, rel=0.02)
 
 
-def test_repeated_pairs_of_a_group_add_no_certainty():
+def test_repeated_pairs_of_a_group_do_not_narrow_the_interval():
     draw = np.random.default_rng(0)
     score, difference, side = draw.choice([-1.0, 1.0], 200), draw.normal(size=200), draw.choice([-1.0, 1.0], 200)
     once = regress(score, side, difference, np.arange(200))["length"]
-    repeat = lambda values: np.repeat(values, 9)
-    several = regress(repeat(score), repeat(side), repeat(difference), repeat(np.arange(200)))["length"]
-    as_if_apart = regress(repeat(score), repeat(side), repeat(difference), np.arange(1800))["length"]
-    width = lambda figure: figure["interval"][1] - figure["interval"][0]
-    assert width(several) == pytest.approx(width(once), rel=0.01)
-    assert width(as_if_apart) == pytest.approx(width(once) / 3, rel=0.01)
+    repeated = [np.repeat(values, 9) for values in (score, side, difference)]
+    clustered = regress(*repeated, np.repeat(np.arange(200), 9))["length"]
+    independent = regress(*repeated, np.arange(1800))["length"]
+    width, of_clustered, of_independent = (np.diff(each["interval"])[0] for each in (once, clustered, independent))
+    assert of_clustered == pytest.approx(width, rel=0.01) and of_independent == pytest.approx(width / 3, rel=0.01)
 
 
 @given(st.integers(0, 99), st.floats(0.01, 1000))
@@ -84,7 +83,7 @@ def test_sides_and_units_are_arbitrary(seed, factor):
         assert found[name]["interval"] == pytest.approx(expected[name]["interval"], abs=1e-4)
 
 
-def test_the_slope_vanishes_at_what_is_found():
+def test_the_gradient_is_zero_at_the_solution():
     draw = np.random.default_rng(3)
     score, difference, side = draw.normal(size=50), draw.normal(size=50), draw.choice([-1.0, 1.0], 50)
     found = regress(score, side, difference, np.arange(50))
@@ -94,7 +93,7 @@ def test_the_slope_vanishes_at_what_is_found():
     np.testing.assert_allclose(slope, 0, atol=1e-4)
 
 
-def test_equal_lengths_and_no_labels_say_nothing(make_record):
+def test_equal_lengths_and_missing_labels_have_no_regression(make_record):
     found = length_bias([make_record([[0, 1], [-1, 0]], [(0, 1)])] * 2)["tokens"]
     assert found["regression"] is None and found["correlation"]["spearman"] is None and found["equal"] == 2
     found = length_bias([make_record([[0, 1], [-1, 0]], tokens=[1, 2])])["tokens"]

@@ -1,4 +1,4 @@
-"""What is read of a record, and which file is refused."""
+"""Records: what is read from them, and which files are refused."""
 
 import json
 
@@ -15,7 +15,7 @@ def test_both_orders_are_averaged_and_one_is_enough(make_record):
     np.testing.assert_array_equal(skew_scores(record), [[0, 2, NAN], [-2, 0, 4], [NAN, -4, 0]])
 
 
-def test_labelled_comparisons_carry_their_own_groups_lengths(make_record):
+def test_labelled_comparisons_have_their_own_groups_lengths(make_record):
     first = make_record([[0, 1], [-1, 0]], [(0, 1), (1, 1)], tokens=[7, 8])
     second = make_record([[0, 5], [-5, 0]], [(1, 0, 0.5)], tokens=[3, 4])
     known = labelled([first, second])
@@ -23,12 +23,12 @@ def test_labelled_comparisons_carry_their_own_groups_lengths(make_record):
     assert [side.tolist() for side in known.of_responses([first, second], "tokens")] == [[7, 4], [8, 3]]
 
 
-def test_tags_are_values_as_text(make_record):
+def test_values_of_tags_are_compared_as_text(make_record):
     records = [make_record([[0]], tags={"subset": value}) for value in (2, "chat", 2)]
     assert {value: len(part) for value, part in by_tag(records, ["subset"])["subset"].items()} == {"2": 2, "chat": 1}
 
 
-def test_a_file_comes_back(make_record, tmp_path):
+def test_a_written_record_is_read_back(make_record, tmp_path):
     record = make_record([[0, NAN], [2.0, 0]], [(1, 0)])
     path = tmp_path / "a.groups.jsonl"
     path.write_text(json.dumps(record) + "\n")
@@ -51,7 +51,7 @@ def test_a_file_comes_back(make_record, tmp_path):
     ],
     ids=str,
 )
-def test_damage_is_named(make_record, tmp_path, change, message):
+def test_a_malformed_record_is_named_with_its_line_and_field(make_record, tmp_path, change, message):
     record = make_record([[0, 1], [-1, 0]]) | change
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({name: value for name, value in record.items() if value is not ...}) + "\n")

@@ -1,4 +1,4 @@
-"""A saved model on files, start to end; interrupted, it goes on; re-summarised, it says the same."""
+"""Diagnosis of a saved model on files: records, summaries, resumption and refusals."""
 
 import itertools
 import json
@@ -31,12 +31,10 @@ def data(pairs, write_rows):
 
 
 class ToyJudge:
-    """Two blocks made of a response's letters; breaks off after ``stamina`` groups."""
-
-    identity = {"model": "toy"}
+    """A judge with two blocks made of a response's letters; it is interrupted after ``stamina`` groups."""
 
     def __init__(self, stamina=None):
-        self.stamina, self.asked = stamina, []
+        self.identity, self.stamina, self.asked = {"model": "toy"}, stamina, []
 
     def __call__(self, groups, pairs):
         assert pairs == "all"
@@ -51,7 +49,7 @@ class ToyJudge:
 
 @pytest.fixture
 def judging(monkeypatch):
-    """Has a toy judge in place of a model; its tokenizer is SmolLM2's."""
+    """Replaces the model by a toy judge. The tokenizer is SmolLM2's."""
 
     def use(judge):
         monkeypatch.setattr(module, "open_judge", lambda plan: judge)
@@ -69,17 +67,15 @@ def lines(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_groups_by_prompt_all_pairs_and_the_evaluations_figures(saved, data, tmp_path):
+def test_all_pairs_are_judged_and_labelled_figures_are_the_evaluations(saved, data, tmp_path):
     out = tmp_path / "deep" / "diagnosis.json"
     summary = diagnose_model(plan(saved, data=data), out)
     assert json.loads(out.read_text()) == summary
     records = lines(groups_path(out))
     assert len(records) == 3 and all(len(record["scores"]) == 4 for record in records)
     assert all(None not in row for record in records for row in record["scores"])
-    assert (
-        summary["diagnosis"]["triads"]["triads"] == 3 * 4
-        and summary["diagnosis"]["symmetry"]["skew_residual"]["value"] == 0
-    )
+    assert summary["diagnosis"]["triads"]["triads"] == 3 * 4
+    assert summary["diagnosis"]["symmetry"]["skew_residual"]["value"] == 0
     figures = evaluate(EvaluationPlan(JudgeConfig(saved, max_length=128), data))
     for name in ("comparisons", "accuracy", "tied_labels", "longer_wins"):
         assert summary[name] == figures[name]
@@ -93,7 +89,7 @@ def test_groups_by_prompt_all_pairs_and_the_evaluations_figures(saved, data, tmp
     assert {name: again[name] for name in again if name != "records"}.items() <= summary.items()
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped(judging, data, tmp_path):
+def test_an_interrupted_run_is_resumed(judging, data, tmp_path):
     out, straight = tmp_path / "diagnosis.json", tmp_path / "straight.json"
     expected = diagnose_model(plan(data=data), straight)
     breaking = judging(ToyJudge(stamina=1))
@@ -110,14 +106,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(judging, data, tmp_path):
     assert groups_path(out).read_text() == groups_path(straight).read_text()
 
 
-def test_other_data_under_the_same_name_start_anew(judging, data, pairs, write_rows, tmp_path):
+def test_other_data_in_the_same_file_start_over(judging, data, pairs, write_rows, tmp_path):
     out = tmp_path / "diagnosis.json"
     diagnose_model(plan(data=data), out)
     other = diagnose_model(plan(data=write_rows(pairs[:4])), out)
     assert other["groups"] == 1 == len(lines(groups_path(out)))
 
 
-def test_ratings_join_their_responses_or_stand_alone(judging, data, write_rows, tmp_path):
+def test_ratings_are_joined_to_the_data_or_used_alone(judging, data, write_rows, tmp_path):
     groups = merge_groups(read_groups(data))
     draw = np.random.default_rng(0)
     rows = [
@@ -141,7 +137,7 @@ def test_ratings_join_their_responses_or_stand_alone(judging, data, write_rows, 
     assert all(0 < line["p_family"] <= 1 and abs(line["spearman"]) <= 1 for line in both[0]["table"])
 
 
-def test_a_prompt_of_one_response_has_no_pair(judging, pairs, write_rows, tmp_path):
+def test_a_prompt_with_one_response_is_left_out(judging, pairs, write_rows, tmp_path):
     same = {"prompt": "p", "chosen": "same", "rejected": "same"}
     assert diagnose_model(plan(data=write_rows([same, *pairs])), tmp_path / "a.json")["groups"] == 3
     with pytest.raises(ValueError, match="no prompt has two different responses"):

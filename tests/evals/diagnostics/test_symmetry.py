@@ -1,4 +1,4 @@
-"""Order asymmetry: known parts give known residuals, and skew matrices give none."""
+"""Position bias: known parts give known residuals, and skew matrices give none."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_skew_plus_symmetric_gives_the_known_residual(make_record, seed, share, 
     assert found == pytest.approx(norm(whole + whole.T) / (norm(whole) + norm(whole.T)))
 
 
-def test_skew_has_none(make_record, make_gpm_record):
+def test_skew_scores_have_no_residual(make_record, make_gpm_record):
     records = [
         make_record(parts(0)[0], [(0, 1)]),
         make_gpm_record(np.random.default_rng(0).normal(size=(3, 4)), [1, 2]),
@@ -43,13 +43,13 @@ def test_skew_has_none(make_record, make_gpm_record):
     assert found["labelled"]["accuracy_one_order"] == found["labelled"]["accuracy_both_orders"]
 
 
-def test_a_model_that_only_sees_the_place(make_record):
+def test_a_model_that_always_prefers_the_first_response(make_record):
     found = order_asymmetry([make_record(np.full((3, 3), 2.0), [(0, 1)])] * 3)
     assert values(found) == pytest.approx([1, 0, 1, 4])
     assert found["labelled"]["accuracy_one_order"] == 0.5 and found["labelled"]["accuracy_both_orders"] == 0
 
 
-def test_what_was_asked_counts_and_not_what_was_made_of_it(make_record):
+def test_raw_scores_count_before_symmetrising(make_record):
     skew, symmetric = parts(1)
     raw, even = make_record(skew + symmetric, [(0, 1)]), make_record(skew, [(0, 1)])
     assert order_asymmetry([even | {"asked": raw["scores"]}] * 2) == order_asymmetry([raw] * 2)
@@ -73,21 +73,21 @@ def test_only_pairs_of_both_orders_count(make_record):
     assert nothing == {"pairs": 0, "groups": 0, **dict.fromkeys(FIGURES), "labelled": None}
 
 
-def test_intervals_hold_the_values(make_record):
+def test_intervals_contain_the_values(make_record):
     found = order_asymmetry([make_record(sum(parts(seed)) + 0.3) for seed in range(40)])
     for name in FIGURES:
         low, high = found[name]["interval"]
         assert low < found[name]["value"] < high
 
 
-def test_names_do_not_matter(make_record, relabelled):
+def test_the_order_of_responses_does_not_matter(make_record, relabelled):
     skew, symmetric = parts(2)
     record = make_record(skew + symmetric, [(0, 1), (3, 2)])
     moved, found = order_asymmetry([relabelled(record, [3, 1, 0, 2])]), order_asymmetry([record])
     assert values(moved) == pytest.approx(values(found)) and moved["labelled"] == pytest.approx(found["labelled"])
 
 
-def test_silence_is_skew(make_record):
+def test_scores_of_zero_are_skew(make_record):
     assert order_asymmetry([make_record(np.zeros((2, 2)))] * 2)["skew_residual"] == {
         "value": 0.0,
         "interval": [0.0, 0.0],

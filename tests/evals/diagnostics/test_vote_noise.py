@@ -1,4 +1,4 @@
-"""Labels of judged groups, tested alone and against the model's own cycles."""
+"""Tests of cycles in the labels of judged groups, alone and against the model's cycles."""
 
 import numpy as np
 import pytest
@@ -14,18 +14,18 @@ ROUND = [(0, 1), (1, 2), (2, 0)]
 ORDER = [(0, 1), (1, 2), (0, 2)]
 
 
-def test_stated_cycles_are_what_rewards_leave_in_log_odds(make_record):
+def test_stated_cycles_are_the_cyclic_part_in_log_odds(make_record):
     draw = np.random.default_rng(0).normal(size=(5, 5))
     scores = draw - draw.T
     record = make_record(scores, tau=0.1)
     assert np.abs(stated_cycles(record) - 10 * np.asarray(hodge_decomposition(scores)[1])).max() < 1e-4
     rewards = np.random.default_rng(1).normal(size=7)
-    assert not stated_cycles(make_record(np.subtract.outer(rewards, rewards))).any()  # nor what rounding leaves
+    assert not stated_cycles(make_record(np.subtract.outer(rewards, rewards))).any()  # rounding errors are set to 0
     assert not stated_cycles(make_record([[0, 1], [-1, 0]])).any()
     assert stated_cycles(make_record([[0, np.nan], [np.nan, 0]])) is None
 
 
-def test_the_models_cycles_may_be_the_labels_or_not(make_record):
+def test_the_models_cycles_are_found_in_labels_that_have_them(make_record):
     agree = cycles_of_records([make_record(ROCK_PAPER_SCISSORS, ROUND)] * 12, replicates=39)
     assert agree["labels"]["p"] == agree["model"]["p"] == 1 / 40
     against = cycles_of_records([make_record(-ROCK_PAPER_SCISSORS, ROUND)] * 12, replicates=39)
@@ -36,7 +36,7 @@ def test_the_models_cycles_may_be_the_labels_or_not(make_record):
     assert without["labels"]["p"] > 0.05 and without["labels"]["triads"]["seen"] == 0
 
 
-def test_groups_that_were_not_judged_whole_say_nothing_of_the_model(make_record):
+def test_incomplete_groups_are_left_out_of_the_models_test(make_record):
     half = ROCK_PAPER_SCISSORS.copy()
     half[0, 1] = half[1, 0] = np.nan
     found = cycles_of_records(
@@ -45,7 +45,7 @@ def test_groups_that_were_not_judged_whole_say_nothing_of_the_model(make_record)
     assert found["model"]["groups"] == 6 and found["model"]["left_out"] == 0 and found["labels"]["left_out"] == 8
 
 
-def test_groups_and_records_are_the_same_labels(make_record):
+def test_groups_and_records_give_the_same_test_of_labels(make_record):
     comparisons = tuple(Comparison(i, j, 0.75, weight=9.0) for i, j in ROUND)
     groups = [Group(user("?"), ("a", "b", "c"), comparisons)] * 12
     records = [make_record(REWARDS, [(*pair, 0.75) for pair in ROUND])] * 12
@@ -53,7 +53,7 @@ def test_groups_and_records_are_the_same_labels(make_record):
 
 
 @pytest.mark.parametrize("replicates", [0, 19])
-def test_the_diagnosis_holds_the_test_unless_it_is_left_out(make_record, replicates):
+def test_the_diagnosis_has_the_tests_unless_replicates_are_zero(make_record, replicates):
     records = [make_record(ROCK_PAPER_SCISSORS, ROUND)] * 9
     found = diagnose(records, replicates=replicates)["diagnosis"]["cycles"]
     assert found == (cycles_of_records(records, replicates=19) if replicates else None)

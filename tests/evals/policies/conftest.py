@@ -1,4 +1,4 @@
-"""Files of answers."""
+"""Writers of files of answers."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def write(tmp_path):
-    """(name, rows) → path of a file that holds them as an array or, if it ends in .jsonl, as lines."""
+    """Writer of rows: (name, rows) → path. The file is a JSON array or, if its name ends in .jsonl, JSON lines."""
 
     def make(name, rows):
         path = tmp_path / name
@@ -20,7 +20,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def outputs(write):
-    """(name, generator, texts) → path of AlpacaEval-format answers to instructions 0, 1, …"""
+    """Writer of AlpacaEval's answers to instructions 0, 1, …: (name, generator, texts) → path."""
 
     def make(name, generator, texts, **columns):
         rows = [

@@ -1,4 +1,4 @@
-"""A policy answers turn by turn, and what it has said is not drawn again."""
+"""Answers of a policy, turn by turn, and their resumption."""
 
 import json
 
@@ -17,7 +17,7 @@ TASKS = [Task((f"ask {n}", f"more {n}"), 0.7 * (n % 2), f"q.jsonl:{n + 1}") for 
 
 @pytest.fixture
 def rollout(http_server, tokenizer_directory):
-    """A served policy, which answers with the words of the user's last turn."""
+    """A served policy that answers with the user's last turn."""
     chat = ChatFormat(load_tokenizer(str(tokenizer_directory)))
 
     def echo(handler, body):
@@ -30,10 +30,10 @@ def rollout(http_server, tokenizer_directory):
     return HttpRollout(Server(http_server.url, retries=0, concurrency=1), "policy", chat, SamplingPlan(8), 1)
 
 
-def test_turns_see_the_replies_before_them_and_tasks_have_their_temperature(http_server, rollout, tmp_path):
+def test_prompts_hold_earlier_replies_and_tasks_have_their_temperature(http_server, rollout, tmp_path):
     replies = answer(TASKS, rollout, 0, tmp_path / "a.rows.jsonl", {"model": "m"})
-    assert [tuple(turn.text for turn in said) for said in replies] == [(f"<ask {n}>", f"<more {n}>") for n in range(40)]
-    assert [tuple(turn.stopped for turn in said) for said in replies] == [(False, True)] * 40
+    assert [tuple(turn.text for turn in both) for both in replies] == [(f"<ask {n}>", f"<more {n}>") for n in range(40)]
+    assert [tuple(turn.stopped for turn in both) for both in replies] == [(False, True)] * 40
     assert len(http_server.requests) == 80 and len({body["seed"] for _, body, _ in http_server.requests}) == 80
     for _, body, _ in http_server.requests:
         text = http_server.chat.tokenizer.decode(body["prompt"])
@@ -42,27 +42,26 @@ def test_turns_see_the_replies_before_them_and_tasks_have_their_temperature(http
         assert ("more" in text) == (f"assistant:<ask {number}>" in text)
 
 
-def test_an_interrupted_run_goes_on_and_draws_the_same(http_server, rollout, tmp_path):
+def test_an_interrupted_run_is_resumed_with_the_same_draws(http_server, rollout, tmp_path):
     whole = answer(TASKS, rollout, 0, tmp_path / "whole.rows.jsonl", {})
     seeds = sorted(body["seed"] for _, body, _ in http_server.requests)
     http_server.requests[:] = []
-    refuse = lambda handler, body: handler.reply(400, "no")
-    http_server.script = [http_server.echo] * 45 + [refuse]
+    http_server.script = [http_server.echo] * 45 + [lambda handler, body: handler.reply(400, "no")]
     with pytest.raises(RolloutFailed, match="status 400"):
         answer(TASKS, rollout, 0, tmp_path / "a.rows.jsonl", {})
     http_server.script = [http_server.echo]
     replies = answer(TASKS, rollout, 0, tmp_path / "a.rows.jsonl", {})
-    without_time = lambda replies: [[turn[:2] for turn in said] for said in replies]
-    assert without_time(replies) == without_time(whole)
-    assert len(http_server.requests) == 80 + 1  # the one that was refused
+    without_time, expected = ([[turn[:2] for turn in both] for both in each] for each in (replies, whole))
+    assert without_time == expected
+    assert len(http_server.requests) == 80 + 1  # one was refused
     assert sorted({body["seed"] for _, body, _ in http_server.requests}) == seeds
-    # Of another identity, all is drawn anew.
+    # With another identity, all replies are drawn again.
     http_server.requests[:] = []
     answer(TASKS, rollout, 0, tmp_path / "a.rows.jsonl", {"seed": 1})
     assert len(http_server.requests) == 80
 
 
-def test_a_prompt_that_cannot_be_answered_is_found(rollout, tmp_path):
+def test_a_prompt_that_cannot_be_answered_is_named(rollout, tmp_path):
     with pytest.raises(ValueError, match="f.json: row 1 and the 1 prompts after it: prompt 1 is empty"):
         answer(
             [Task(("a",), 0.0, "f.json: row 1"), Task((" ",), 0.0, "f.json: row 2")],
@@ -73,6 +72,6 @@ def test_a_prompt_that_cannot_be_answered_is_found(rollout, tmp_path):
         )
 
 
-def test_tasks_are_named_by_what_is_shown():
+def test_the_identity_of_tasks_is_their_turns_and_temperatures():
     assert tasks_identity(TASKS) == tasks_identity([task._replace(where="") for task in TASKS])
     assert tasks_identity(TASKS) != tasks_identity([TASKS[0]._replace(temperature=1.0), *TASKS[1:]])

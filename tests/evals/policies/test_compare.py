@@ -1,4 +1,4 @@
-"""Answers and a judge in, a summary out: what is counted, what is missing, and where an interrupted comparison goes on."""
+"""Comparison of policies: figures, missing rows, resumption and tables."""
 
 import io
 import json
@@ -24,7 +24,7 @@ def few_resamples(monkeypatch):
 
 
 class LengthJudge:
-    """Prefers the longer response by one nat a character; τ = ½. Gives up after ``patience`` groups."""
+    """Prefers the longer response by one nat per character; τ = ½. It is interrupted after ``patience`` groups."""
 
     def __init__(self, patience=1000):
         self.identity, self.patience, self.seen = {"judge": "length"}, patience, []
@@ -38,7 +38,7 @@ class LengthJudge:
             yield Verdict((lengths[:, None] - lengths) / 2, 0.5, lengths.astype(int), 0)
 
 
-def test_figures_by_hand(outputs, tmp_path, tokenizer_directory):
+def test_figures_are_those_computed_by_hand(outputs, tmp_path, tokenizer_directory):
     policy = outputs("gpm.json", "me/gpm", TEXTS)
     reference = outputs(
         "base.json", "base", [text + "y" * (n % 3) for n, text in enumerate(TEXTS)], dataset=["a", "b"] * 6
@@ -50,7 +50,7 @@ def test_figures_by_hand(outputs, tmp_path, tokenizer_directory):
     assert (found["win_rate"]["wins"], found["win_rate"]["ties"], found["win_rate"]["losses"]) == (0, 4, 8)
     assert found["by"]["dataset"]["a"]["win_rate"] == pytest.approx(100 * shares[::2].mean())
     assert found["lengths"]["characters"]["policy"]["mean"] == np.mean(range(1, 13))
-    # Bytes are this tokenizer's tokens.
+    # This tokenizer's tokens are bytes.
     assert found["lengths"]["tokens"]["reference"]["mean"] == found["lengths"]["characters"]["reference"]["mean"] == 7.5
     assert itself["win_rate"]["win_rate"] == itself["length_controlled"]["win_rate"] == 50.0
     records = [json.loads(line) for line in records_path(tmp_path / "c.json", "me/gpm").read_text().splitlines()]
@@ -68,21 +68,21 @@ def test_length_is_controlled_for(outputs, tmp_path):
     assert found["length_controlled"]["win_rate"] < found["win_rate"]["win_rate"] - 20
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped(outputs, tmp_path):
+def test_an_interrupted_comparison_is_resumed(outputs, tmp_path):
     plan = ComparePlan((outputs("a.json", "a", TEXTS),), outputs("b.json", "b", TEXTS[::-1]))
     (whole,) = compare(plan, LengthJudge(), tmp_path / "whole.json")
     with pytest.raises(KeyboardInterrupt):
         compare(plan, LengthJudge(patience=5), tmp_path / "c.json")
     judge = LengthJudge()
     assert compare(plan, judge, tmp_path / "c.json") == [whole] and len(judge.seen) == 7
-    # Of other answers nothing is kept.
+    # Records of other answers are not kept.
     changed = ComparePlan((outputs("a.json", "a", TEXTS[::-1]),), plan.reference)
     judge = LengthJudge()
     compare(changed, judge, tmp_path / "c.json")
     assert len(judge.seen) == 12
 
 
-def test_a_server_judges_and_what_it_does_not_say_is_named(
+def test_a_server_judges_and_its_unreadable_verdicts_are_named(
     http_server, completion, replying, sides, open_endpoint, outputs, tmp_path
 ):
     def say(prompt):
@@ -91,18 +91,16 @@ def test_a_server_judges_and_what_it_does_not_say_is_named(
             "I cannot tell." if "x" * 12 in (first, second) else "A" if len(first) >= len(second) else "B"
         )
 
-    busy = lambda handler, body: handler.reply(503, "busy")
-    http_server.script = [busy, replying(say)]
+    http_server.script = [lambda handler, body: handler.reply(503, "busy"), replying(say)]
     policy = outputs("a.jsonl", "a", TEXTS)
     with open(policy, "a") as file:
-        file.write(
-            '{"instruction": "instruction 12", "generator": "a"}\n{"instruction": "new", "output": "", "generator": "a"}\n'
-        )
+        file.write('{"instruction": "instruction 12", "generator": "a"}\n')
+        file.write('{"instruction": "new", "output": "", "generator": "a"}\n')
     reference = outputs("b.json", "b", ["yy"] * 14)
     plan = ComparePlan((policy,), reference)
     judge = ChatJudge(open_endpoint(), PAIR_PROMPTS["letter"])
     (found,) = compare(plan, judge, tmp_path / "c.json")
-    # One shorter, one of equal length (where A is always better, so even), nine longer.
+    # One answer is shorter, nine are longer, and one is of equal length, where A always wins, so it is even.
     assert (found["win_rate"]["wins"], found["win_rate"]["ties"], found["win_rate"]["losses"]) == (9, 1, 1)
     assert found["win_rate"]["win_rate"] == pytest.approx(100 * 9.5 / 11)
     rows = found["rows"]
@@ -116,7 +114,7 @@ def test_a_server_judges_and_what_it_does_not_say_is_named(
     assert again.endpoint.meter.total == judge.endpoint.meter.total and again.endpoint.meter.asked.answers == 0
 
 
-def test_difficulty_goes_by_the_references_order(outputs, tmp_path):
+def test_difficulty_follows_the_references_order(outputs, tmp_path):
     draw = np.random.default_rng(0)
     difficulty = draw.normal(size=60).round(3)
     path = tmp_path / "difficulty.csv"
@@ -136,7 +134,9 @@ def test_difficulty_goes_by_the_references_order(outputs, tmp_path):
     assert logit(found["win_rate"]["win_rate"] / 100) > 0
 
 
-def test_what_cannot_be_compared_is_refused(http_server, completion, replying, open_endpoint, outputs, tmp_path):
+def test_repeated_generators_and_unreadable_verdicts_are_refused(
+    http_server, completion, replying, open_endpoint, outputs, tmp_path
+):
     a, b = outputs("a.json", "a", TEXTS), outputs("b.json", "a", TEXTS)
     with pytest.raises(ValueError, match="b.json: generator 'a' is that of another file of answers"):
         compare(ComparePlan((a, b), a), LengthJudge(), tmp_path / "c.json")
@@ -145,7 +145,7 @@ def test_what_cannot_be_compared_is_refused(http_server, completion, replying, o
         compare(ComparePlan((a,), a), ChatJudge(open_endpoint(), PAIR_PROMPTS["letter"]), tmp_path / "c.json")
 
 
-def test_tables_say_what_is_missing(outputs, tmp_path):
+def test_tables_count_what_is_missing(outputs, tmp_path):
     reference = outputs("b.json", "b", TEXTS)
     found = compare(ComparePlan((outputs("a.json", "[a]", TEXTS[:5]),), reference), LengthJudge(), tmp_path / "c.json")
     rows = {"ratings": 0, "malformed": {"count": 2, "at": []}}
@@ -154,7 +154,7 @@ def test_tables_say_what_is_missing(outputs, tmp_path):
     console.print(win_table(found, "b"), grade_table([graded]))
     text = console.file.getvalue()
     assert "[a]" in text and "50.00" in text and "7 unanswered" in text and "2 malformed" in text
-    # Five verdicts are too few for the length-controlled model.
+    # The length-controlled model needs more than five verdicts.
     assert found[0]["length_controlled"] is None and text.count("–") >= 8
     assert "no LC for [a]: 5 readable verdicts, it needs 10" in " ".join(text.split())
 

@@ -1,4 +1,4 @@
-"""MT-Bench by grading, against a real server."""
+"""MT-Bench by grading, with a real server."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,8 @@ from gpmjax.evals.policies.mt_bench import answer_record, read_answers, read_que
 
 @pytest.fixture
 def files(write):
-    """Three questions, the last of them of mathematics and with a reference; answers to the last two and to an unknown one."""
+    """Three questions, the last one of mathematics with a reference, and answers to the last two and to an unknown
+    one."""
     rows = [
         {"question_id": n, "category": category, "turns": [f"ask {n}", f"ask {n} more"]} | more
         for n, category, more in (
@@ -23,22 +24,19 @@ def files(write):
     return questions, read_answers(write("a.jsonl", [*answers, {"question_id": 4}]))
 
 
-def test_each_turn_is_shown_with_what_came_before_it(http_server, completion, replying, open_endpoint, files):
+def test_each_turn_is_shown_with_the_turns_before_it(http_server, completion, replying, open_endpoint, files):
     http_server.script = [replying(lambda prompt: completion("Fine. [[7]]"))]
     records = grade(open_endpoint(), *files)
     assert [(r["question_id"], r["turn"], r["score"]) for r in records] == [(2, 1, 7), (2, 2, 7), (3, 1, 7), (3, 2, 7)]
     one, two, three, four = (record["user_prompt"] for record in records)
     assert "User: ask 2\n\nAssistant: first 2\n" in one and "more" not in one and "second 2" not in one
-    assert (
-        "Assistant: first 2\n\nUser: ask 2 more\n\nAssistant: second 2\n" in two and "Rate only the last answer" in two
-    )
-    assert (
-        "unused" not in one + two and "To turn 1: 42" in three and "To turn 1: 42" in four and "To turn 2" not in four
-    )
+    assert "Assistant: first 2\n\nUser: ask 2 more\n\nAssistant: second 2\n" in two
+    assert "Rate only the last answer" in two and "unused" not in one + two
+    assert "To turn 1: 42" in three and "To turn 1: 42" in four and "To turn 2" not in four
     assert records[0]["model"] == "gpm" and records[0]["judge"] == ["judge", "rating"]
 
 
-def test_turns_average_and_what_is_missing(http_server, completion, replying, open_endpoint, files):
+def test_figures_of_turns_their_average_and_missing_rows(http_server, completion, replying, open_endpoint, files):
     ratings = {"first 2": "[[8]]", "second 2": "[[4]]", "first 3": "[[6]]", "second 3": "no idea"}
 
     def rate(prompt):
@@ -51,28 +49,28 @@ def test_turns_average_and_what_is_missing(http_server, completion, replying, op
     assert records[-1]["score"] == UNREADABLE
     assert figures["first_turn"]["mean"] == 7 and figures["second_turn"]["mean"] == 4
     assert figures["average"]["mean"] == 6  # of all three ratings
-    assert (
-        figures["by"]["category"]["math"]["second_turn"] is None
-        and figures["by"]["category"]["math"]["average"]["mean"] == 6
-    )
+    math = figures["by"]["category"]["math"]
+    assert math["second_turn"] is None and math["average"]["mean"] == 6
     rows = figures["rows"]
     assert (rows["questions"], rows["ratings"]) == (3, 3)
     assert rows["unreadable_ratings"] == {"count": 1, "at": ["question 3, turn 2"]}
     assert rows["unanswered"]["count"] == rows["unknown_questions"]["count"] == rows["malformed"]["count"] == 1
-    assert rows["unanswered"]["at"][0].endswith("q.jsonl:1") and rows["unknown_questions"]["at"][0].endswith(
-        "a.jsonl:3"
-    )
+    assert rows["unanswered"]["at"][0].endswith("q.jsonl:1")
+    assert rows["unknown_questions"]["at"][0].endswith("a.jsonl:3")
 
 
-def test_a_questions_two_ratings_go_together_in_the_interval(files):
-    """Ratings that differ between questions alone are as uncertain on average as in one turn."""
+def test_the_interval_draws_both_ratings_of_a_question_together(files):
+    """If a question's two ratings are equal, the interval of the average is that of one turn."""
     draw = np.random.default_rng(0)
-    scores = draw.integers(1, 11, 60)
-    record = lambda n, turn: {"question_id": n, "category": "c", "turn": turn, "score": int(scores[n])}
-    figures = grade_figures([record(n, turn) for n in range(60) for turn in (1, 2)], *files)
+    records = [
+        {"question_id": n, "category": "c", "turn": turn, "score": int(score)}
+        for n, score in enumerate(draw.integers(1, 11, 60))
+        for turn in (1, 2)
+    ]
+    figures = grade_figures(records, *files)
     assert figures["average"]["interval"] == pytest.approx(figures["first_turn"]["interval"], abs=0.12)
 
 
-def test_no_readable_rating_at_all(files):
+def test_figures_without_a_readable_rating_are_none(files):
     figures = grade_figures([{"question_id": 2, "category": "c", "turn": 1, "score": UNREADABLE}], *files)
     assert figures["first_turn"] is figures["average"] is None and figures["rows"]["unreadable_ratings"]["count"] == 1

@@ -1,4 +1,4 @@
-"""The length-controlled win rate: a judge of length alone is seen through, one of quality alone is believed."""
+"""The length-controlled win rate: the effect of length is removed, and other effects are kept."""
 
 import numpy as np
 import pytest
@@ -15,19 +15,19 @@ ROWS = 200
 
 @pytest.fixture
 def lengths(monkeypatch):
-    """Of a policy that is mostly longer than the reference; few resamples, as each is a fit."""
+    """Lengths of a policy that is mostly longer than the reference. Resamples are few, since each is a fit."""
     monkeypatch.setattr("gpmjax.evals.intervals.RESAMPLES", 20)
     draw = np.random.default_rng(0)
     return draw.integers(200, 3000, ROWS), draw.integers(100, 2000, ROWS)
 
 
 def term(policy, reference):
-    """tanh of the standardised difference, by hand."""
+    """tanh of the standardised difference."""
     delta = reference - policy
     return np.tanh(delta / np.std(delta, ddof=1))
 
 
-def test_a_judge_of_length_alone_finds_nothing_in_the_policy(lengths):
+def test_a_judge_of_length_alone_gives_one_half(lengths):
     preferences = expit(-3 * term(*lengths))
     found = length_controlled(preferences, *lengths)
     assert 100 * preferences.mean() > 60
@@ -37,21 +37,21 @@ def test_a_judge_of_length_alone_finds_nothing_in_the_policy(lengths):
     assert found["formula"] == "tanh(length difference) + model" and found["anchors"] == 0
 
 
-def test_what_is_not_length_stays(lengths):
+def test_effects_other_than_length_are_kept(lengths):
     found = length_controlled(expit(1.2 - 2 * term(*lengths)), *lengths)
     assert found["win_rate"] == pytest.approx(100 * expit(1.2), abs=0.2)
     flat = np.full(ROWS, 0.7)
     assert length_controlled(flat, *lengths)["win_rate"] == pytest.approx(70, abs=0.2)
-    # Of equal lengths nothing can be said about length.
+    # Equal lengths have no effect of length.
     assert length_controlled(flat, lengths[0], lengths[0])["coefficients"]["length"] == 0
 
 
-def test_equal_answers_are_even(lengths):
+def test_even_preferences_give_one_half(lengths):
     found = length_controlled(np.full(ROWS, 0.5), lengths[0], lengths[0])
     assert found["win_rate"] == 50.0 and found["interval"] == [50.0, 50.0]
 
 
-def test_sides_can_be_changed(lengths):
+def test_swapping_the_sides_swaps_the_win_rates(lengths):
     verdicts = (np.random.default_rng(1).random(ROWS) < expit(0.4 - 2 * term(*lengths))).astype(float)
     there = length_controlled(verdicts, *lengths)["win_rate"]
     here = length_controlled(1 - verdicts, *lengths[::-1])["win_rate"]
@@ -67,8 +67,8 @@ def test_difficulty_is_averaged_over_instructions(lengths):
     assert found["formula"] == "tanh(length difference) + instruction difficulty + model"
 
 
-def test_the_fit_is_that_of_wins_and_losses_weighed_by_preference(lengths):
-    """Against scikit-learn called the long way, at the strength that was chosen, anchors included."""
+def test_the_fit_is_that_of_wins_and_losses_weighted_by_preference(lengths):
+    """The fit agrees with a direct call of scikit-learn at the chosen strength, anchors included."""
     draw = np.random.default_rng(3)
     difficulty = draw.normal(size=ROWS)
     preferences = (draw.random(ROWS) < expit(0.5 - 2 * term(*lengths) + difficulty)).astype(float)
@@ -92,7 +92,7 @@ def test_the_fit_is_that_of_wins_and_losses_weighed_by_preference(lengths):
 
 
 def cross_validated(features, preferences):
-    """(C, coefficients) of scikit-learn's own search, called as AlpacaEval does: every row as a win and as a loss, in one fold."""
+    """(C, coefficients) of scikit-learn's search, called as in AlpacaEval: each row is a win and a loss of one fold."""
 
     def score(y, p, share):
         share = np.where(y == 1, share, 1 - share)
@@ -102,16 +102,18 @@ def cross_validated(features, preferences):
     with sklearn.config_context(enable_metadata_routing=True):
         scoring = make_scorer(score, response_method="predict_proba").set_score_request(share=True)
         model = LogisticRegressionCV(
-            cv=GroupKFold(5), scoring=scoring, random_state=123, l1_ratios=(1.0,), solver="liblinear", fit_intercept=False,
-            use_legacy_attributes=False,
+            cv=GroupKFold(5), scoring=scoring, random_state=123, l1_ratios=(1.0,), solver="liblinear",
+            fit_intercept=False, use_legacy_attributes=False,
         ).set_fit_request(sample_weight=True)  # fmt: skip
         labels = np.repeat([1, 0], len(features))
         model.fit(np.tile(features, (2, 1)), labels, sample_weight=share, groups=rows, share=share)
     return float(model.C_), model.coef_[0].tolist()
 
 
-@pytest.mark.parametrize("seed", [0, 1, 4, 5, 6])  # losses of strong C's are nearly equal: how each fit ends decides
-def test_cross_validation_chooses_what_scikit_learns_own_does(seed, monkeypatch):
+@pytest.mark.parametrize(
+    "seed", [0, 1, 4, 5, 6]
+)  # losses of large C's are nearly equal, so the end of each fit decides
+def test_cross_validation_chooses_the_strength_of_scikit_learns_search(seed, monkeypatch):
     monkeypatch.setattr("gpmjax.evals.intervals.RESAMPLES", 2)
     draw = np.random.default_rng(seed)
     policy, reference = draw.integers(200, 3000, 120), draw.integers(100, 2000, 120)
@@ -124,13 +126,13 @@ def test_cross_validation_chooses_what_scikit_learns_own_does(seed, monkeypatch)
     assert found["standard_error"] == pytest.approx(predicted.std(ddof=1) / np.sqrt(120))
 
 
-def test_a_missing_preference_is_not_learned_from(lengths):
+def test_a_missing_preference_is_left_out_of_the_fit(lengths):
     preferences = expit(1 - 2 * term(*lengths))
     some = np.where(np.arange(ROWS) % 4 == 0, np.nan, preferences)
     assert length_controlled(some, *lengths)["win_rate"] == pytest.approx(100 * expit(1), abs=0.2)
 
 
-def test_all_won_is_quiet(lengths, capfd):
+def test_a_policy_that_always_wins_prints_no_warning(lengths, capfd):
     found = length_controlled(np.ones(ROWS), *lengths)
     assert found["win_rate"] > 99 and capfd.readouterr() == ("", "")
 
@@ -151,7 +153,7 @@ def test_bad_input_is_refused(lengths, change, message):
         length_controlled(**given)
 
 
-def test_alpaca_evals_own_data(tmp_path):
+def test_alpaca_evals_file_of_difficulties_is_read(tmp_path):
     path = tmp_path / "df_gamed.csv"
     path.write_text(
         "index,preference,std_delta_len,instruction_difficulty,model\n0,0.4,1.5,-1.0,a\n1,0.6,-2,0.5,a\n0,0.3,1,-1.0,b\n"

@@ -1,4 +1,4 @@
-"""MT-Bench's questions and answers, as FastChat writes them."""
+"""MT-Bench's files of questions and answers in FastChat's format."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from gpmjax.evals.policies.outputs import write_records
 QUESTION = {"question_id": 81, "category": "writing", "turns": ["Write.", "Again."]}
 
 
-def test_questions_with_their_temperature_and_reference(write):
+def test_questions_are_read_with_their_temperature_and_reference(write):
     math = QUESTION | {"question_id": "m", "category": "math", "reference": ["3", ""]}
     own = QUESTION | {"question_id": 2, "category": "new", "required_temperature": 0.2}
     questions, malformed = read_questions(
@@ -37,7 +37,7 @@ def test_malformed_questions_are_named(write):
         read_questions(write("q.jsonl", [QUESTION, QUESTION]))
 
 
-def test_answers_are_written_as_they_are_read(tmp_path):
+def test_written_answers_are_read_back(tmp_path):
     write_records(tmp_path / "a.jsonl", [answer_record(n, "gpm", [f"first {n}", ""], 1.5) for n in (81, 82)])
     answers = read_answers(str(tmp_path / "a.jsonl"))
     assert answers.model == "gpm" and {n: a.turns for n, a in answers.by_question.items()} == {
@@ -46,7 +46,7 @@ def test_answers_are_written_as_they_are_read(tmp_path):
     }
 
 
-def test_answers_that_cannot_be_used(write):
+def test_malformed_answers_are_named_and_several_models_refused(write):
     good = answer_record(81, "gpm", ["a", "b"], 0.0)
     bad = [
         good | {"question_id": 1, "choices": []},
@@ -59,7 +59,7 @@ def test_answers_that_cannot_be_used(write):
         read_answers(write("a.jsonl", [good, good | {"question_id": 82, "model_id": "bt"}]))
 
 
-def test_references_of_a_file_take_the_place_of_the_questions_own(write):
+def test_references_of_a_file_replace_the_questions_own(write):
     questions, _ = read_questions(
         write("q.jsonl", [QUESTION | {"reference": ["x", "y"]}, QUESTION | {"question_id": 82}])
     )

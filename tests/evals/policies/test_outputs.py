@@ -1,4 +1,4 @@
-"""AlpacaEval's files: read, written, matched; what is wrong with a row is said."""
+"""AlpacaEval's files: reading, writing, matching, and malformed rows."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from gpmjax.evals.policies.outputs import match, read_instructions, read_outputs
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-def test_what_is_written_is_read_again(tmp_path, name):
+def test_written_records_are_read_back(tmp_path, name):
     records = [{"instruction": f"{n}?", "output": "é\u2028" * n, "generator": "gpm", "dataset": "d"} for n in range(3)]
     write_records(tmp_path / name, records)
     read = read_outputs(str(tmp_path / name))
@@ -45,14 +45,17 @@ def test_files_that_cannot_be_used_are_refused(write, outputs):
         match(read_outputs(outputs("c.json", "g", ["x"])), read_outputs(other))
 
 
-def test_instructions_need_no_answers_but_words(write):
+def test_instructions_need_text_but_no_answers(write):
     rows, malformed = read_instructions(write("a.json", [{"instruction": "a", "dataset": "d"}, {"instruction": " "}]))
     assert [(row.instruction, row.dataset) for row in rows] == [("a", "d")]
     assert "is empty; an instruction needs text" in malformed[0]
 
 
 def test_answers_are_matched_by_instruction_in_the_references_order(write):
-    row = lambda instruction, output: {"instruction": instruction, "output": output, "generator": "g"}
+
+    def row(instruction, output):
+        return {"instruction": instruction, "output": output, "generator": "g"}
+
     policy = write("p.jsonl", [row("b", "p1"), row("twice", "p2"), row("new", "p3"), row("twice", "p4")])
     reference = write(
         "r.jsonl", [row("twice", "r1"), row("old", "r2"), row("b", "r3") | {"dataset": "d"}, row("twice", "r4")]

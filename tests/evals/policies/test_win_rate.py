@@ -1,4 +1,4 @@
-"""Win rates: laws that hold for any judge, and intervals held against what they must become."""
+"""Win rates: laws of any judge, values by hand, and intervals."""
 
 import numpy as np
 import pytest
@@ -18,13 +18,13 @@ def matrix(forth, back):
 
 
 @given(SCORE, SCORE, st.floats(0.01, 10))
-def test_changing_sides_changes_who_is_preferred(forth, back, tau):
+def test_swapping_the_sides_reverses_the_preference(forth, back, tau):
     there, here = preference(matrix(forth, back), tau), preference(matrix(back, forth), tau)
     assert 0 <= there <= 1 and there + here == pytest.approx(1)
 
 
 @given(SCORE, st.floats(0.01, 10))
-def test_a_skew_judge_is_taken_at_its_word_and_order_alone_decides_nothing(score, tau):
+def test_a_skew_judge_keeps_its_probability_and_position_bias_cancels(score, tau):
     assert preference(matrix(score, -score), tau) == pytest.approx(expit(score / tau))
     assert preference(matrix(score, score), tau) == 0.5
 
@@ -44,7 +44,7 @@ def test_the_other_side_wins_the_rest(shares):
     assert -1e-9 <= low <= ours["win_rate"] + 1e-6 and ours["win_rate"] - 1e-6 <= high <= 100 + 1e-9
 
 
-def test_by_hand():
+def test_figures_are_those_computed_by_hand():
     figures = win_rate([1.0, 1.0, 0.5, 0.0])
     assert figures["win_rate"] == 62.5 == figures["discrete_win_rate"]
     assert (figures["wins"], figures["ties"], figures["losses"]) == (2, 1, 1)
@@ -53,8 +53,8 @@ def test_by_hand():
     assert win_rate([1.0])["standard_error"] is None and win_rate([0.5] * 3)["interval"] == [50.0, 50.0]
 
 
-def test_what_rounding_makes_of_a_tie_is_a_tie_and_no_more():
-    """A preference within 1e-5 of ½ is a tie in the counts; the mean takes every preference as it is."""
+def test_a_preference_within_rounding_of_one_half_is_a_tie():
+    """A preference within 1e-5 of ½ counts as a tie. The mean is of the preferences themselves."""
     figures = win_rate([0.5 + 9e-6, 0.5 - 9e-6, 0.5 + 1.1e-5, 0.5 - 1.1e-5, 0.5 + 2e-5])
     assert (figures["wins"], figures["ties"], figures["losses"]) == (2, 2, 1)
     assert figures["discrete_win_rate"] == pytest.approx(60.0)
@@ -62,12 +62,12 @@ def test_what_rounding_makes_of_a_tie_is_a_tie_and_no_more():
 
 
 @pytest.mark.parametrize("bad", [[], [0.5, 1.1], [0.5, float("nan")]], ids=str)
-def test_what_is_no_preference_is_refused(bad):
+def test_values_that_are_no_preferences_are_refused(bad):
     with pytest.raises(ValueError, match=r"preferences=.*: must be numbers in \[0, 1\]"):
         win_rate(bad)
 
 
-def test_intervals_of_plain_verdicts_are_wilsons_and_of_fractions_nearly_normal():
+def test_intervals_of_verdicts_are_wilsons_and_of_fractions_nearly_normal():
     assert fraction_interval([1.0] * 7 + [0.0] * 3) == pytest.approx(wilson_interval(7, 10))
     assert fraction_interval([1.0] * 5) == pytest.approx(wilson_interval(5, 5))
     shares = np.random.default_rng(0).beta(8, 6, 2000)

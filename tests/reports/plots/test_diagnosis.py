@@ -1,4 +1,4 @@
-"""Pictures of a diagnosis say what its numbers say, and are found by its fields."""
+"""Pictures of a diagnosis show its numbers."""
 
 import json
 
@@ -58,7 +58,7 @@ def test_spectrum_draws_quantiles_shares_and_accuracies(diagnosis):
     assert heights.count((0.5, 0.7)) == 2 and (0.75, 0.75) in heights
 
 
-def test_spectrum_draws_what_there_is(diagnosis):
+def test_spectrum_draws_the_parts_that_are_there(diagnosis):
     assert len(spectrum(diagnosis | {"gate": None}).axes) == 2
     unlabelled = diagnosis["blocks"] | {"labelled": 0, "accuracy": None, "blocks": [block(1, accuracy=None)]}
     assert len(spectrum({"blocks": unlabelled}).axes) == 1
@@ -73,7 +73,7 @@ def test_many_blocks_stand_one_below_the_other(diagnosis):
     assert tall > wide
 
 
-def test_energy_draws_a_histogram_a_diagnosis(diagnosis):
+def test_energy_draws_a_histogram_per_diagnosis(diagnosis):
     figure = cyclic_energy({"gpm": diagnosis, "bt": diagnosis, "pairs": diagnosis | {"energy": energies(groups=0)}})
     assert len(figure.axes) == 2
     (steps,) = figure.axes[0].patches
@@ -84,7 +84,7 @@ def test_energy_draws_a_histogram_a_diagnosis(diagnosis):
         cyclic_energy({"pairs": diagnosis | {"energy": energies(groups=0)}})
 
 
-def test_subspaces_mark_what_luck_does_not_explain(diagnosis):
+def test_subspaces_mark_significant_correlations(diagnosis):
     correlations, edges = subspaces(diagnosis).axes
     assert texts(correlations) == ["0.00", "0.50*", "0.00", "0.50*"]
     assert texts(edges) == ["100 %", "25 %"]

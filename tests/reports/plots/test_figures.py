@@ -1,4 +1,4 @@
-"""What is drawn says what the numbers say."""
+"""Figures show the numbers they are given."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_coinciding_responses_share_one_name_and_no_arrow():
     assert len(arrows(axes)) == 2
 
 
-def test_only_the_blocks_with_a_say_are_drawn():
+def test_blocks_that_contribute_nothing_are_not_drawn():
     v = np.random.default_rng(0).normal(size=(4, 20))
     scale = np.where(np.arange(10) % 2, 1.0, 0.0)
     titles = [axes.get_title() for axes in preference_circle(list("ABCD"), v, scale=scale).axes]
@@ -79,7 +79,7 @@ def test_bars_show_the_mean_over_seeds_and_the_ceiling():
         accuracy_bars([{"model": "bt", "set": "a"}])
 
 
-def test_curves_draw_what_is_there():
+def test_curves_draw_the_quantities_that_are_there():
     records = [
         {"step": 1, "loss": 2.0, "note": "x"},
         {"step": 2, "loss": None},
@@ -91,7 +91,7 @@ def test_curves_draw_what_is_there():
         learning_curves({"run": [{"step": 1}]})
 
 
-def test_a_step_written_twice_counts_as_last_written():
+def test_the_last_line_of_a_repeated_step_counts():
     steps, values = series([{"step": 2, "loss": 1.0}, {"step": 1, "loss": 2.0}, {"step": 2, "loss": 3.0}], "loss")
     assert steps.tolist() == [1, 2] and values.tolist() == [2.0, 3.0]
 

@@ -1,4 +1,4 @@
-"""Pictures are drawn from files alone, whatever those files leave out."""
+"""Pictures of folders: every file with numbers is drawn, and damaged files are named."""
 
 import json
 
@@ -16,7 +16,7 @@ def write_lines(path, records):
 
 @pytest.fixture
 def run(tmp_path):
-    """A folder with everything a demonstration leaves behind."""
+    """A folder with every file that a demonstration writes."""
     run = tmp_path / "run"
     run.mkdir()
     train = [{"step": i, "loss": 1 / i, "accuracy": 0.5, "learning_rate": 1e-4} for i in range(1, 100)]
@@ -32,7 +32,7 @@ def run(tmp_path):
     return run
 
 
-def test_everything_is_drawn_and_nothing_else(run, tmp_path):
+def test_every_file_is_drawn_and_nothing_else(run, tmp_path):
     written = folder.draw_folders([run], tmp_path / "out")
     names = {"learning_curves", "accuracy", "calibration", "circle_letters", "scores_letters", "scores_bt"}
     assert {path.stem for path in written} == names
@@ -60,7 +60,7 @@ def test_groups_of_several_folders_do_not_overwrite_each_other(tmp_path):
     assert written == [tmp_path / "out" / run / "scores_0.png" for run in ("bt", "gpm")]
 
 
-def test_calibrations_have_names_of_their_own(tmp_path, monkeypatch):
+def test_calibrations_have_unique_names(tmp_path, monkeypatch):
     table = [{"low": 0.5, "high": 0.6, "count": 3, "confidence": 0.55, "frequency": 0.5}]
     for run in ("bt", "gpm"):
         (tmp_path / run).mkdir()
@@ -73,7 +73,7 @@ def test_calibrations_have_names_of_their_own(tmp_path, monkeypatch):
     assert sorted(drawn) == ["bt, dev.jsonl", "dev", "gpm, dev.jsonl", "gpm/dev"]
 
 
-def test_an_interrupted_line_is_passed_over_but_damage_is_named(tmp_path):
+def test_an_unfinished_last_line_is_skipped_and_damage_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert folder.read_curves(path) == [{"step": 1, "loss": 2.0}]
@@ -82,7 +82,7 @@ def test_an_interrupted_line_is_passed_over_but_damage_is_named(tmp_path):
         folder.read_curves(path)
 
 
-def test_nothing_to_draw_is_said(tmp_path):
+def test_folders_with_nothing_to_draw_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no metrics.jsonl, table"):
         folder.draw_folders([tmp_path], tmp_path)
     with pytest.raises(FileNotFoundError, match="no such folder"):

@@ -1,4 +1,4 @@
-"""The picture of what K responses cost: a line a model on either panel, straight where the cost is a power of K."""
+"""The picture of the cost of K responses: a line per model on both panels, straight where the cost is a power of K."""
 
 from gpmjax.reports.plots.scoring import scoring_cost
 
