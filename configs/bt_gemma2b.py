@@ -1,10 +1,10 @@
-"""Bradley–Terry on Gemma-2B-it: the baseline of gpm_gemma2b.py, the same but for its head.
+"""Bradley–Terry on Gemma-2B-it: the baseline of gpm_gemma2b.py, which differs only in its head.
 
 Paper     arXiv 2410.02197, section 6.2.
 Command   python launch/train.py --config=configs/bt_gemma2b.py --workdir=runs/bt_gemma2b
 Data      As gpm_gemma2b.py.
 Hardware  As gpm_gemma2b.py.
-Expected  RewardBench average, by the source (talk, then paper): 68.9, 74.85. Not measured by us.
+Expected  RewardBench average, as published (talk, then paper): 68.9, 74.85. Not measured by us.
 """
 
 from gpmjax.config import Config, neighbour

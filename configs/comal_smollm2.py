@@ -1,14 +1,17 @@
-"""COMAL on SmolLM2-135M-Instruct: gpo_smollm2.py but for its loss, on two CPU cores.
+"""COMAL on SmolLM2-135M-Instruct: gpo_smollm2.py with another loss, on two CPU cores.
 
-Paper     COMAL, arXiv 2410.23223, with INPO, arXiv 2407.00617, inside; the same rule as MPO, arXiv 2410.16714. Optimism: see
-          gpmjax/preference/self_play.py.
+Paper     COMAL, arXiv 2410.23223, which uses INPO, arXiv 2407.00617; MPO, arXiv 2410.16714, has the same rule. Optimism
+          is described in gpmjax/preference/self_play.py.
 Command   python launch/train.py --config=configs/comal_smollm2.py --workdir=runs/comal_smollm2 \\
             --config.prompts.source=prompts.jsonl --config.scorer.model=runs/gpm_smollm2/model
 Data      As gpo_smollm2.py: prompts, and a preference model fitted with gpm_smollm2.py.
-Recipe    Four iterations; before the third, the policy of the second becomes the reference. Step size 1/β = 10: win rates of 0.2 to
-          0.8 give targets of −3 to 3 nats, as gpo_smollm2.py's log-odds do with its β of 0.5. Mixture m = 0.1.
-Hardware  As gpo_smollm2.py: a laptop, two cores, 6 GB. An iteration takes up to two more forward passes over its samples.
-Expected  Not measured yet. On games with a known equilibrium: README, "Last policies on games that no setting was chosen on".
+Recipe    Four iterations; before the third, the policy of the second becomes the reference. The step size is 1/β = 10:
+          win rates of 0.2 to 0.8 give targets of −3 to 3 nats, as the log-odds of gpo_smollm2.py do with β = 0.5. The
+          mixture is m = 0.1.
+Hardware  As gpo_smollm2.py: a laptop, two cores, 6 GB. An iteration takes up to two more forward passes over its
+          samples.
+Expected  Not measured yet. For games with a known equilibrium see the README, "Last policies on games that no setting
+          was chosen on".
 """
 
 from gpmjax.config import neighbour

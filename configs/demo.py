@@ -1,11 +1,12 @@
 """The demo: a scalar reward model and a preference model on cyclic preferences, with a real pretrained backbone.
 
-Paper     Beyond Bradley-Terry Models: A General Preference Model for Language Model Alignment, arXiv 2410.02197;
-          the synthetic sets of the authors' talk: six letter groups A ≻ B ≻ C ≻ D ≻ A, rock–paper–scissors, and a
-          transitive game to hold against them.
+Paper     Beyond Bradley-Terry Models: A General Preference Model for Language Model Alignment, arXiv 2410.02197; the
+          synthetic sets of the authors' talk: six letter groups A ≻ B ≻ C ≻ D ≻ A, rock–paper–scissors, and a
+          transitive game for contrast.
 Command   make demo        (one fit alone: python launch/train.py --config=configs/demo.py --workdir=runs/letters)
-Data      Generated; a model is trained and evaluated on the same comparisons, as in the source: can it hold them?
-Hardware  Two CPU cores, no accelerator; the backbone is SmolLM2-135M-Instruct, frozen, out of a PyPI package.
+Data      Generated. A model is trained and evaluated on the same comparisons, as in the source: the question is whether
+          it can represent them.
+Hardware  Two CPU cores, no accelerator. The backbone is SmolLM2-135M-Instruct, frozen, from a PyPI package.
 Expected  GPM 100 % on every set. BT at its ceiling: 75 % on 4-cycles, 66.7 % on 3-cycles, 100 % on the transitive game.
 """
 
@@ -20,15 +21,16 @@ def get_config() -> Config:
         model=ModelConfig(
             source="smollm2",
             backbone="frozen",
-            # One block, so that the whole embedding fits on a picture.
+            # One block, so that a plot shows the whole embedding.
             dim=2,
-            # Not of unit length: with it, "all answers alike" is a local optimum on a cycle, and frozen features begin there.
+            # With embeddings of unit length, "all responses equal" is a local optimum on a cycle, and frozen features
+            # begin close to it.
             normalise="none",
             tau=1.0,
             dtype="float32",
             remat="none",
         ),
-        # All comparisons in every step: the sets are small, and full gradients leave the tied saddle quickest.
+        # All comparisons in every step: the sets are small, and full gradients leave the saddle of ties fastest.
         data=DataConfig(
             train=("builtin:letters",), eval=("builtin:letters",), max_length=128, rows=8, packing="single"
         ),

@@ -1,11 +1,12 @@
-"""Iterative DPO on Llama-3-8B-Instruct, with the preference model's own pairs: gpo_llama3_8b.py but for its loss.
+"""Iterative DPO on Llama-3-8B-Instruct with pairs chosen by the preference model: gpo_llama3_8b.py with another loss.
 
 Paper     Direct Preference Optimization, arXiv 2305.18290; iterated with a general preference model's signal as in
           remark 5.2 of arXiv 2410.02197.
 Command   python launch/train.py --config=configs/dpo_llama3_8b.py --workdir=runs/dpo_llama3_8b
-Data      As gpo_llama3_8b.py; a pair is the best and the worst of five. Every decided pair: --config.loss.estimator=all.
-Recipe    As gpo_llama3_8b.py, but β = 0.1: DPO's β divides nothing, it multiplies the log-ratio. Of the scores only the sign and
-          the order count, so loss.score_factor, 1 here, changes nothing.
+Data      As gpo_llama3_8b.py; a pair is the best and the worst of five responses. --config.loss.estimator=all takes
+          every decided pair.
+Recipe    As gpo_llama3_8b.py, but β = 0.1, because DPO multiplies the log-ratio by β, where GPO divides by it. Only the
+          sign and the order of the scores matter, so loss.score_factor, 1 here, has no effect.
 Hardware  As gpo_llama3_8b.py.
 Expected  Not measured by us.
 """

@@ -3,11 +3,12 @@
 Paper     Beyond Bradley-Terry Models: A General Preference Model for Language Model Alignment, arXiv 2410.02197,
           section 6.2; RewardBench table with embedding dimensions 2 to 8.
 Command   python launch/train.py --config=configs/gpm_gemma2b.py --workdir=runs/gpm_gemma2b
-Data      Skywork-Reward-Preference-80K v0.2 (decontaminated), 2 epochs of 32 pairs a step.
-Recipe    Theirs begins a sequence with two BOS, and its code reads the gate after the first message; ours with the template's own, and
-          after the whole prompt. As theirs: --config.model.bos_tokens=2 --config.model.gate_at=first_message.
-Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 16 chips (v5e-16): 6 GiB a chip.
-Expected  RewardBench average, by the source (talk, then paper): 74.5, 82.29; bt_gemma2b.py: 68.9, 74.85.
+Data      Skywork-Reward-Preference-80K v0.2 (decontaminated), 2 epochs with 32 pairs in a step.
+Recipe    Theirs begins a sequence with two BOS, and its code reads the gate after the first message. Ours has the
+          template's BOS, and reads the gate after the whole prompt. To follow theirs: --config.model.bos_tokens=2
+          --config.model.gate_at=first_message.
+Hardware  One host of 8 accelerators with 80 GB, or a TPU slice of 16 chips (v5e-16), 6 GiB on each.
+Expected  RewardBench average, as published (talk, then paper): 74.5, 82.29; bt_gemma2b.py: 68.9, 74.85.
           Not measured by us.
 """
 
@@ -24,10 +25,10 @@ def get_config() -> Config:
             gate="softmax",
             normalise="l2",
             tau=0.1,
-            # Kernels for TPUs and GPUs; "chunked" is for everything else. A row's whole logits would be 64 MiB a head.
+            # Kernels of TPUs and GPUs; "chunked" runs anywhere. A row's full logits would take 64 MiB for each head.
             attention="flash",
         ),
-        # One pair a row: a step is exactly the recipe's 32 pairs. data.packing=pack is faster, with more pairs a step.
+        # One pair in a row, so that a step has the recipe's 32 pairs. data.packing=pack is faster and has more pairs.
         data=DataConfig(
             train=("Skywork/Skywork-Reward-Preference-80K-v0.2",),
             max_length=2048,

@@ -1,12 +1,13 @@
-"""The plain GPM on SmolLM2-135M-Instruct's frozen features, without a reward and without a price on cycles.
+"""The plain GPM on SmolLM2-135M-Instruct's frozen features, without a reward and without a penalty on cycles.
 
-Paper     arXiv 2410.02197; a small sibling of gpm_gemma2b.py that trains the heads alone. gpm_smollm2.py does better on votes that are
-          nearly transitive, and as well on cycles.
+Paper     arXiv 2410.02197; a small version of gpm_gemma2b.py that trains only the heads. gpm_smollm2.py is better on
+          nearly transitive votes, and as good on cycles.
 Command   python launch/train.py --config=configs/gpm_plain_smollm2.py --workdir=runs/gpm_plain_smollm2 \\
             --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
-Data      Yours; the default is the source's six letter cycles, each trained and evaluated on itself.
+Data      Yours; the default is the source's six letter cycles, for both training and evaluation.
 Hardware  A laptop: two cores, 4 GB.
-Expected  100 % on the letter cycles (bt_smollm2.py: 75 % at the most). For real data see the README's measured runs.
+Expected  100 % on the letter cycles (bt_smollm2.py: at most 75 %). Results on real data are in the README's measured
+          runs.
 """
 
 from gpmjax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig
@@ -21,12 +22,12 @@ def get_config() -> Config:
             source="smollm2",
             backbone="frozen",
             dim=8,
-            # Unit length makes the all-equal answer to a cycle a trap for heads on frozen features: see the README.
+            # With unit length, heads on frozen features get stuck at "all responses equal" on a cycle; see the README.
             normalise="none",
             tau=1.0,
             dtype="float32",
             remat="none",
-            # A CPU's; elsewhere xla or flash.
+            # For a CPU; on other devices use xla or flash.
             attention="blockwise",
         ),
         data=DataConfig(

@@ -1,6 +1,7 @@
-"""The recommended preference model on SmolLM2-135M-Instruct's frozen features: hybrid_smollm2.py under the name that users know.
+"""The recommended preference model on SmolLM2-135M-Instruct's frozen features; another name of hybrid_smollm2.py.
 
-Paper     arXiv 2410.02197. The plain GPM of the paper is gpm_plain_smollm2.py; on nearly transitive votes it loses to Bradley–Terry.
+Paper     arXiv 2410.02197. The paper's plain GPM is gpm_plain_smollm2.py; on nearly transitive votes it is worse than
+          Bradley–Terry.
 Command   python launch/train.py --config=configs/gpm_smollm2.py --workdir=runs/gpm_smollm2 \\
             --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
 Data      As hybrid_smollm2.py.

@@ -1,17 +1,18 @@
 """GPO on SmolLM2-135M-Instruct: three iterations on two CPU cores.
 
-Paper     arXiv 2410.02197, section 5 (5.6 and 5.7), at the smallest size that is a language model.
-Command   python benchmarks/gpo_smollm2.py --workdir=runs/gpo_smollm2      (makes the data, the scorer and the judge, then this)
+Paper     arXiv 2410.02197, section 5 (5.6 and 5.7), with the smallest language model.
+Command   python benchmarks/gpo_smollm2.py --workdir=runs/gpo_smollm2      (makes data, scorer and judge, then this)
           python launch/train.py --config=configs/gpo_smollm2.py --workdir=runs/gpo_smollm2/run \\
             --config.prompts.source=prompts.jsonl --config.scorer.model=runs/gpm_smollm2/model
 Data      Yours: prompts, and a preference model fitted with gpm_smollm2.py.
 Hardware  A laptop: two cores, 6 GB.
-Expected  Measured (20 questions, one seed): the scorer's win rate over the first policy 68, 70, 74 %; another model's 58, 52, 53 %;
-          answers grow from 33 to 39 tokens. See the README.
+Expected  Measured (20 questions, one seed): win rates over the first policy of 68, 70, 74 % by the scorer and 58, 52,
+          53 % by another model; answers grow from 33 to 39 tokens. See the README.
 
-What differs from the released recipe (gpo_llama3_8b.py), and why: low-rank adapters and Adam, since a step must count where
-there are few; all K responses, since there are few prompts; β of the size of the scores, for a target of a few nats; scores s/τ
-as in the paper's equation (5.6) (loss.score_factor = 1), where the released scoring code has 2 s/τ.
+It differs from the released recipe (gpo_llama3_8b.py) as follows. It trains low-rank adapters with Adam, because each
+of the few steps must have an effect. It uses all K responses, because there are few prompts. β is of the size of the
+scores, for targets of a few nats. Scores are s/τ as in the paper's equation (5.6) (loss.score_factor = 1), not 2 s/τ as
+in the released scoring code.
 """
 
 from gpmjax.config import BackboneConfig, CheckpointConfig, OptimizerConfig
@@ -33,7 +34,7 @@ def get_config() -> ImproveConfig:
         prompts=PromptsConfig(source="prompts.jsonl", max_length=256),
         rollout=RolloutConfig(responses=4, temperature=1.0, top_p=0.95, max_new_tokens=40, rows=20, prompts_a_file=20),
         scorer=ScorerConfig(model="runs/gpm_smollm2/model", dtype="float32", max_length=512, rows=8),
-        # log Z → 0, as in the paper, is what was measured; the library's default are centred residuals.
+        # The measured runs had log Z → 0, as in the paper; the library's default is centred residuals.
         loss=PolicyLossConfig(
             method="gpo", estimator="all", beta=0.5, score="log_odds", score_factor=1.0, log_partition="zero"
         ),

@@ -1,11 +1,13 @@
-"""A hybrid of reward and cyclic part on Gemma-2B-it, in two stages.
+"""A hybrid of reward and cyclic part on Gemma-2B-it, fitted in two stages.
 
-Paper     arXiv 2410.02197, section 6.2, with the reward of arXiv 2605.17342. Stage one is bt_gemma2b.py on nine tenths of the prompts; stage
-          two fits the cyclic part on the features that it leaves, and chooses its weight (which may be 0) on the others.
+Paper     arXiv 2410.02197, section 6.2, with the reward of arXiv 2605.17342. Stage one is bt_gemma2b.py on nine tenths
+          of the prompts. Stage two fits the cyclic part on the resulting features, and chooses its weight γ (possibly
+          0) on the other prompts.
 Command   python launch/train.py --config=configs/hybrid_gemma2b.py --workdir=runs/hybrid_gemma2b
 Data      As gpm_gemma2b.py.
-Hardware  As gpm_gemma2b.py; stage two reads the training prompts once more, forward only.
-Expected  Bradley–Terry's scores where the held-out prompts show no cycles: γ = 0 in WORKDIR/regularisation.json. Not measured by us.
+Hardware  As gpm_gemma2b.py; stage two adds one forward pass over the training prompts.
+Expected  Bradley–Terry's scores if the held-out prompts show no cycles: γ = 0 in WORKDIR/regularisation.json. Not
+          measured by us.
 """
 
 from gpmjax.config import Config, neighbour

@@ -1,12 +1,14 @@
-"""A hybrid of reward and cyclic part on SmolLM2-135M-Instruct's frozen features: never worse than Bradley–Terry, and cycles where they are.
+"""A hybrid of reward and cyclic part on SmolLM2-135M-Instruct's frozen features: as good as Bradley–Terry, with cycles.
 
-Paper     arXiv 2410.02197 (GPM), with the reward of arXiv 2605.17342 and a price on the cyclic part that held-out prompts choose.
+Paper     arXiv 2410.02197 (GPM), with the reward of arXiv 2605.17342 and a penalty on the cyclic part that held-out
+          prompts choose.
 Command   python launch/train.py --config=configs/hybrid_smollm2.py --workdir=runs/hybrid_smollm2 \\
             --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
-Data      Yours; the default is the source's six letter cycles, each trained and evaluated on itself.
+Data      Yours; the default is the source's six letter cycles, for both training and evaluation.
 Hardware  A laptop: two cores, 4 GB.
-Expected  100 % on the letter cycles. With fewer than ten prompts nothing is held out and the price is the default, ρ = 0.03; what was
-          chosen otherwise, and on what, is in WORKDIR/regularisation.json. For real data see the README's measured runs.
+Expected  100 % on the letter cycles. With fewer than ten prompts nothing is held out and the penalty is the default, ρ
+          = 0.03. Otherwise WORKDIR/regularisation.json has the chosen penalty and the evidence for it. Results on real
+          data are in the README's measured runs.
 """
 
 from gpmjax.config import Config, neighbour
@@ -18,6 +20,6 @@ def get_config() -> Config:
     config.loss.curl = "auto"
     config.epochs, config.least_steps = 20, 100
     config.data.rows = 128
-    # Every pair of responses is a row: 128 comparisons a step, however many responses a prompt has.
+    # One pair in a row, so that a step has 128 comparisons however many responses a prompt has.
     config.data.max_responses = 2
     return config

@@ -1,11 +1,13 @@
-"""PairPM on Llama-3.1-8B-Instruct: a language model that answers A or B, read by the two answers' log-odds.
+"""PairPM on Llama-3.1-8B-Instruct: a language model that answers A or B; the score is the log-odds of the two answers.
 
-Paper     Dong et al. 2024 (RLHF Workflow), arXiv 2405.07863, section 2.2; the baseline (b) of arXiv 2410.02197's figure 2.
+Paper     Dong et al. 2024 (RLHF Workflow), arXiv 2405.07863, section 2.2; baseline (b) in figure 2 of arXiv 2410.02197.
 Command   python launch/train.py --config=configs/pairpm_llama31_8b.py --workdir=runs/pairpm_llama31_8b
-          A published one is measured without training: python launch/evaluate.py --model=RLHFlow/pair-preference-model-LLaMA3-8B \\
-            --head=verdict --question=a_or_b --benchmark=rewardbench --data=allenai/reward-bench
-Data      As gpm_llama31_8b.py, each pair in one order, drawn by a hash of its texts; evaluated in both.
-Hardware  As gpm_llama31_8b.py, with rows of one question instead of a shared prompt.
+          To evaluate the published model: python launch/evaluate.py \\
+            --model=RLHFlow/pair-preference-model-LLaMA3-8B --head=verdict --question=a_or_b --benchmark=rewardbench \\
+            --data=allenai/reward-bench
+Data      As gpm_llama31_8b.py. Each pair is trained on in one order, chosen by a hash of its texts, and evaluated in
+          both.
+Hardware  As gpm_llama31_8b.py, with one question in a row instead of responses that share a prompt.
 Expected  Not measured by us.
 """
 

@@ -1,8 +1,9 @@
-"""Reads what write_exports.py wrote with whatever transformers is installed, and compares every value; needs no gpmjax.
+"""Compares the models of write_exports.py in the installed transformers with this package's values; needs no gpmjax.
 
     python tests/peers/read_exports.py DIRECTORY
 
-Texts are what `apply_chat_template` gives, unchanged. Prints the largest difference of each model; exits 1 above the tolerance.
+Texts are those of `apply_chat_template`, unchanged. Prints the largest difference of each model; exits with 1 if one is
+above the tolerance.
 """
 
 import json
@@ -15,14 +16,14 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 TOLERANCE = 1e-4
-"""Of an embedding's or reward's difference, relative to the model's largest value where that is above 1."""
+"""Tolerated difference of embeddings and rewards, relative to the model's largest value if that is above 1."""
 MISSING = {"gemma3_text-sequence_classification": (4, 56), "gemma3_text-reward": (4, 56)}
-"""Classes that transformers has from a later version on."""
+"""Model → the version of transformers from which on its class exists."""
 
 
 def main(directory: Path) -> int:
-    """0 when every model gives the values beside it."""
-    transformers.logging.set_verbosity_error()  # it tells of heads that a causal language model has no use for
+    """Returns 0 if every model gives its expected values, else 1."""
+    transformers.logging.set_verbosity_error()  # it would warn about heads that a causal language model does not use
     transformers.logging.disable_progress_bar()
     version = tuple(map(int, transformers.__version__.split(".")[:2]))
     bad = 0
@@ -33,15 +34,14 @@ def main(directory: Path) -> int:
         difference = compare(folder)
         bad += difference > TOLERANCE
         print(f"{folder.name:<40} {difference:.1e}{'' if difference <= TOLERANCE else '  TOO LARGE'}", flush=True)
-    print(
-        f"transformers {transformers.__version__}, torch {torch.__version__}: {'all equal' if not bad else f'{bad} differ'}"
-    )
+    verdict = "all equal" if not bad else f"{bad} differ"
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}: {verdict}")
     return int(bad > 0)
 
 
 @torch.no_grad()
 def compare(folder: Path) -> float:
-    """The largest relative difference; infinite where token ids differ."""
+    """The largest relative difference; infinite if token ids differ."""
     facts = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     native = facts["form"] == "native"
@@ -55,7 +55,7 @@ def compare(folder: Path) -> float:
         texts = [[*group["prompt"], {"role": "assistant", "content": response}] for response in group["responses"]]
         batch = tokenizer.apply_chat_template(texts, padding=True, return_dict=True, return_tensors="pt")
         lengths = batch["attention_mask"].sum(1)
-        for ids, length, expected in zip(batch["input_ids"].tolist(), lengths.tolist(), group["ids"]):
+        for ids, length, expected in zip(batch["input_ids"].tolist(), lengths.tolist(), group["ids"], strict=True):
             if ids[:length] != expected:
                 print(f"{folder.name}: token ids differ: {ids[:length]} here, {expected} there")
                 return float("inf")
@@ -69,7 +69,7 @@ def compare(folder: Path) -> float:
 
 
 def read_heads(model, tokenizer, heads, batch, lengths, prompt):
-    """v of unit length at each row's last token, and λ at the prompt's."""
+    """(v of unit length at each sequence's last token, λ at the prompt's last token)."""
     states = model(**batch, output_hidden_states=True).hidden_states[-1]
     last = states[torch.arange(len(states)), lengths - 1]
     v = torch.nn.functional.normalize(last @ heads["value_head.weight"].T, dim=-1)
@@ -78,7 +78,7 @@ def read_heads(model, tokenizer, heads, batch, lengths, prompt):
 
 
 def apart(got: torch.Tensor, expected: list) -> float:
-    """The largest difference, relative to the largest value where that is above 1."""
+    """The largest difference, relative to the largest value if that is above 1."""
     expected = torch.tensor(expected)
     return float((got - expected).abs().max() / expected.abs().max().clamp(min=1))
 

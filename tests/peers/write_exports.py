@@ -1,8 +1,8 @@
-"""Writes preference models with this package's own scores beside them, for read_exports.py to compare (`make test-peers`).
+"""Writes preference models and this package's scores, which read_exports.py compares (`make test-peers`).
 
     python tests/peers/write_exports.py DIRECTORY
 
-Tiny models of several families, and SmolLM2-135M-Instruct with heads drawn at random; each in both forms.
+The models are tiny ones of several families, and SmolLM2-135M-Instruct with random heads, each in every form.
 """
 
 import dataclasses
@@ -61,7 +61,7 @@ GROUPS = [
 
 
 def main(directory: Path) -> None:
-    """Every model in both forms under ``directory``."""
+    """Writes every model in every form under ``directory``."""
     tokenizers = {
         "llama": load_tokenizer("smollm2"),
         "qwen2": byte_level("qwen2"),
@@ -76,7 +76,7 @@ def main(directory: Path) -> None:
 
 
 def byte_level(cut: str):
-    """Bytes and a few merges, with Qwen's way of cutting words and ChatML."""
+    """A tokenizer of bytes and a few merges, with Qwen's word pattern and ChatML."""
     merges = ["Ċ Ċ", "Ġ a", "a n", "1 2"]
     tokens = [
         "<|endoftext|>",
@@ -94,7 +94,7 @@ def byte_level(cut: str):
 
 
 def sentence_piece():
-    """A SentencePiece vocabulary with bytes, with Gemma's turns."""
+    """A tokenizer with a SentencePiece vocabulary that has byte pieces, and with Gemma's turns."""
     special, words = (
         ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"],
         ["▁", "a", "n", "d", "an", "and", "▁and", "▁▁"],
@@ -112,8 +112,9 @@ def sentence_piece():
     return _tokenizer(
         dict(model="llama", tokens=tokens, token_type=types, scores=scores, add_space_prefix=False),
         dict(bos_token_id=2, eos_token_id=1, padding_token_id=0, unknown_token_id=3),
-        "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}"
-        "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
+        "{{ bos_token }}{% for m in messages %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+        "{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+        "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
     )
 
 
@@ -123,11 +124,13 @@ def _tokenizer(vocabulary: dict, ids: dict, template: str):
 
 
 def write(directory: Path, family: str, config, decoder, tokenizer) -> None:
-    """One model: its directories, and expected.json in each."""
+    """Writes one model in every form, each with expected.json."""
     numbers = np.random.default_rng(0)
-    draw = lambda table, scale: unflatten_dict(
-        {path: numbers.normal(size=leaf.shape, scale=scale).astype(np.float32) for path, leaf in table.items()}, sep="/"
-    )
+
+    def draw(table, scale):
+        leaves = {p: numbers.normal(size=leaf.shape, scale=scale).astype(np.float32) for p, leaf in table.items()}
+        return unflatten_dict(leaves, sep="/")
+
     decoder = draw(decoder_leaves(config), 0.3) if decoder is None else decoder
     for form, spec in FORMS.items():
         target = directory / f"{family}-{form}"
