@@ -17,7 +17,6 @@ from absl import app, flags, logging
 from gpmjax.config import load_config
 from gpmjax.config.improve import ContestConfig, PromptsConfig, ScorerConfig
 from gpmjax.data.group_files import read_groups, write_groups
-from gpmjax.evals.held_out import held_out
 from gpmjax.files import replacing, write_json
 from gpmjax.fit.fit import fit
 from gpmjax.improve.improve import improve
@@ -62,7 +61,7 @@ def preference_model(name: str, config_file: str, pairs: str, workdir: Path) -> 
     config.epochs, config.data.max_length = 10, 256
     config.data.train, config.data.eval = (pairs,), (DEV.value,)
     config.model.feature_cache = str(workdir / "features")
-    summary = fit(config, workdir / name, held_out)
+    summary = fit(config, workdir / name)
     return str(workdir / name / "model"), summary["eval"][DEV.value]["accuracy"]
 
 

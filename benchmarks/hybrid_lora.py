@@ -16,7 +16,6 @@ from absl import app, flags
 
 from gpmjax.config import Config, load_config
 from gpmjax.data.group_files import read_groups, write_groups
-from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json
 from gpmjax.fit.fit import fit
 
@@ -71,7 +70,7 @@ def main(_: list[str]) -> None:
         done = workdir / name / "summary.json"
         summary = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
         if summary.get("status") != "finished":
-            summary = fit(lora_config(name, train, out), workdir / name, held_out)
+            summary = fit(lora_config(name, train, out), workdir / name)
         (figures,) = summary["eval"].values()
         chosen = summary.get("regularisation", {})
         rows.append(

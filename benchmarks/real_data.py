@@ -25,7 +25,6 @@ from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.group_files import read_groups, write_groups
 from gpmjax.data.questions import question_named
 from gpmjax.data.type_advantage import load_rule, split_pairs
-from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json
 from gpmjax.fit.fit import fit
 
@@ -171,7 +170,7 @@ def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds:
             done = folder / "summary.json"
             summary = json.loads(done.read_text(encoding="utf-8")) if done.exists() else {}
             if summary.get("status") != "finished":
-                summary = fit(cell_config(experiment, model, seed, data, workdir / "features"), folder, held_out)
+                summary = fit(cell_config(experiment, model, seed, data, workdir / "features"), folder)
             (figures,) = summary["eval"].values()
             yield {
                 "set": name,

@@ -17,7 +17,6 @@ from rich.table import Table
 from gpmjax.config import Config, load_config
 from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.group_files import read_groups
-from gpmjax.evals.held_out import held_out
 from gpmjax.files import write_json
 from gpmjax.fit.fit import fit
 from gpmjax.reports.plots.folder import draw_run
@@ -56,7 +55,7 @@ def run(workdir: Path, seed: int) -> dict:
         ceiling = bt_ceiling(read_groups(source))
         for model in MODELS:
             folder = workdir / name / model
-            summary = fit(model_config(model, source, seed, workdir / "features"), folder, held_out)
+            summary = fit(model_config(model, source, seed, workdir / "features"), folder)
             if summary["status"] != "finished":
                 sys.exit(f"stopped at step {summary['step']} of {folder}; the same command goes on")
             figures = summary["eval"][source]

@@ -16,7 +16,6 @@ from gpmjax.compilation_cache import keep_compiled
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.config.overrides import parse_flags
 from gpmjax.distributed import initialize, is_first_host
-from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
 from gpmjax.fit.regulariser import describe_choice
 from gpmjax.improve.improve import improve
@@ -39,7 +38,7 @@ def main(_: list[str]) -> None:
         if isinstance(CONFIG.value, ImproveConfig):
             summary = improve(CONFIG.value, WORKDIR.value)
         else:
-            summary = fit(CONFIG.value, WORKDIR.value, held_out)
+            summary = fit(CONFIG.value, WORKDIR.value)
         if is_first_host() and summary["step"]:  # before that there is nothing to draw
             draw_run(WORKDIR.value)
     except (OSError, ValueError, TrainingDiverged) as error:

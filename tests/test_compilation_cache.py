@@ -10,7 +10,6 @@ import pytest
 
 from gpmjax.compilation_cache import keep_compiled
 from gpmjax.config import Config
-from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
 
 PROGRAM = """
@@ -61,7 +60,7 @@ def test_nothing_is_compiled_after_the_first_epoch(tmp_path, pairs_file, tokeniz
         config.steps = 0
         for epochs in (1, 3):
             config.epochs, before = epochs, len(compiled)
-            summary = fit(config, tmp_path / f"epochs-{epochs}", held_out)
+            summary = fit(config, tmp_path / f"epochs-{epochs}")
             counts.append(len(compiled) - before)
             steps.append(summary["step"])
     finally:

@@ -35,7 +35,7 @@ STOREYS = (
     {"fit", "improve", "evals", "aot"},
     {"reports", "interop"},
 )
-NEIGHBOURS = {("aot", "fit"), ("aot", "improve")}
+NEIGHBOURS = {("aot", "fit"), ("aot", "improve"), ("fit", "evals")}
 
 
 def room(module: str) -> str:
@@ -87,8 +87,6 @@ KERNELS = "hooks of one contract: every attention kernel has the same"
 RENAMING = "being renamed"
 SHARED_NAMES = {
     "Block": RENAMING,
-    "Judge": RENAMING,
-    "Scored": RENAMING,
     "Task": RENAMING,
     "backward": KERNELS,
     "describe": RENAMING,

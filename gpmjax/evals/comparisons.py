@@ -23,7 +23,7 @@ SIDES = ("chosen", "rejected")
 BREAKDOWN = ("subset", "group")
 
 
-class Scored(NamedTuple):
+class ComparisonScores(NamedTuple):
     """The comparisons of one batch, n of them, padding left out."""
 
     row: np.ndarray
@@ -61,7 +61,7 @@ class Facts:
     """`intervals.prompt_name`: what intervals take as independent."""
 
 
-def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
+def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[ComparisonScores]:
     """Score every comparison of ``batches``, a batch at a time.
 
     One batch is read back while the next is computed. A comparison's score depends on nothing else in its batch.
@@ -76,7 +76,7 @@ def score_batches(scorer: Scorer, batches: Iterable[Batch]) -> Iterator[Scored]:
         yield _read_back(*pending)
 
 
-def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> Scored:
+def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> ComparisonScores:
     comparisons = batch.comparisons
     score = np.asarray(pair_scores(output, comparisons))
     # Padding is told by its row: a real comparison may carry weight 0 in training and still be measured.
@@ -84,7 +84,7 @@ def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> Score
     gap = None
     if isinstance(output, PairwiseOutput) and np.any((comparisons.chosen != comparisons.rejected)[real]):
         gap = np.asarray(sum(order_values(output, comparisons)))[real]
-    return Scored(
+    return ComparisonScores(
         row=np.asarray(comparisons.number)[real],
         score=score[real],
         target=np.asarray(comparisons.target)[real],
@@ -93,7 +93,7 @@ def _read_back(batch: Batch, output: PreferenceOutput | PairwiseOutput) -> Score
     )
 
 
-def rows(scored: Iterable[Scored], facts: Mapping[int, Facts]) -> Iterator[dict[str, Any]]:
+def rows(scored: Iterable[ComparisonScores], facts: Mapping[int, Facts]) -> Iterator[dict[str, Any]]:
     """One JSON-ready record per comparison, as they come.
 
     Keys: ``row, source, score, probability`` (σ(s/τ)), ``target, chosen_tokens, rejected_tokens, chosen_characters,
@@ -155,7 +155,7 @@ def measure(
 
 
 def measure_scored(
-    scored: Iterable[Scored],
+    scored: Iterable[ComparisonScores],
     facts: Mapping[int, Facts],
     *,
     by: Sequence[str] = BREAKDOWN,
@@ -184,14 +184,14 @@ def measure_scored(
     return summarise_rows(records, tau, by=by)
 
 
-def judged_comparisons(judge: Judge, groups: Sequence[Group]) -> Iterator[Scored]:
+def judged_comparisons(judge: Judge, groups: Sequence[Group]) -> Iterator[ComparisonScores]:
     """A judge's scores of the groups' comparisons, for `measure_scored`."""
     for group, verdict in zip(groups, judge(groups), strict=True):
         chosen, rejected = (
             np.array([getattr(c, side) for c in group.comparisons], int) for side in ("chosen", "rejected")
         )
         gap = None if verdict.asked is None else verdict.asked[chosen, rejected] + verdict.asked[rejected, chosen]
-        yield Scored(
+        yield ComparisonScores(
             row=np.array([c.number for c in group.comparisons], int),
             score=verdict.scores[chosen, rejected],
             target=np.array([c.target for c in group.comparisons], float),

@@ -29,7 +29,7 @@ from gpmjax.distributed import any_host, is_first_host
 from gpmjax.feature_store import FeatureStore
 from gpmjax.fit.examples import example
 from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
-from gpmjax.fit.inputs import Assemble, FitData, OpenEvalSet, read_data, training_pipeline, two_stages
+from gpmjax.fit.inputs import Assemble, FitData, read_data, training_pipeline, two_stages
 from gpmjax.fit.regulariser import Settled, fit_second_stage, settle_penalties
 from gpmjax.fit.step import Batch, make_train_step
 from gpmjax.models.preference_model import PreferenceModel
@@ -53,13 +53,10 @@ Apply = Callable[[Any, Batch], PreferenceOutput]
 """(all parameters, batch on the devices) → output, whole on every host."""
 
 
-def fit(config: Config, workdir: str | Path, open_eval_set: OpenEvalSet) -> dict[str, Any]:
+def fit(config: Config, workdir: str | Path) -> dict[str, Any]:
     """Trains as ``config`` says, or goes on where an earlier call in ``workdir`` stopped; returns the summary.
 
     SIGTERM and SIGINT save within a step and return a summary with status "interrupted".
-
-    Args:
-      open_eval_set: opens each source of ``config.data.eval``; gpmjax.evals.held_out.held_out is one.
 
     Raises:
       ValueError, FileNotFoundError: a config, data file or model that cannot be used; one line.
@@ -70,7 +67,7 @@ def fit(config: Config, workdir: str | Path, open_eval_set: OpenEvalSet) -> dict
     workdir = Path(workdir)
     with owned_workdir(workdir), StopRequest() as stop:
         summary = Summary(workdir, config)
-        run = read_inputs(config, workdir, open_eval_set, stop)
+        run = read_inputs(config, workdir, stop)
         summary.add(**_first_figures(run))
         try:
             with Checkpoints(workdir / "checkpoints", config.checkpoint) as checkpoints:
@@ -125,11 +122,11 @@ class Start(NamedTuple):
     assemble: Assemble
 
 
-def read_inputs(config: Config, workdir: Path, open_eval_set: OpenEvalSet, stop: StopRequest) -> FitRun:
+def read_inputs(config: Config, workdir: Path, stop: StopRequest) -> FitRun:
     """First phase: everything that needs no weights, in the order in which it can fail cheaply."""
     mesh = open_mesh(config.mesh, "data.rows", config.data.rows, config.optimizer.accumulate)
     backbone = open_backbone(config.model, mesh, config.seed)
-    data = read_data(config, backbone, open_eval_set)
+    data = read_data(config, backbone)
     reader = ThreadPoolExecutor(1)
     base = reader.submit(backbone.fingerprint)
     reader.shutdown(wait=False)

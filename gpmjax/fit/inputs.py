@@ -2,42 +2,26 @@
 
 import functools
 import logging
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import NamedTuple
 
 from jax.sharding import Mesh
 
 from gpmjax.config import Config
 from gpmjax.data.assemble import BatchShape, Rows
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.encode import EncodedGroup, EncodeReport
+from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.grouping import weigh_groups_alike
 from gpmjax.data.pipeline import Pipeline, Prepared, fit_shape, prepare
 from gpmjax.data.questions import QuestionFormat, response_format
+from gpmjax.evals.held_out import HeldOut, held_out
 from gpmjax.fit.folds import leave_out
 from gpmjax.fit.step import Batch
-from gpmjax.models.scores import PreferenceOutput
 from gpmjax.sharding import row_share
 from gpmjax.train.backbone import Backbone
 
 Assemble = Callable[[Rows, BatchShape], Batch]
 """Rows of groups → a batch of tokens, or of cached features."""
-
-
-class EvalSet(Protocol):
-    """A labelled set that is ready to be measured, such as gpmjax.evals.held_out's."""
-
-    pipeline: Pipeline
-    """Each group once, in order, the same on every host."""
-    report: EncodeReport
-
-    def measure(self, scorer: Callable[[Batch], PreferenceOutput], batches: Iterable[Batch]) -> dict[str, Any]:
-        """Figures by name, "accuracy" and "nll" among them."""
-        ...
-
-
-OpenEvalSet = Callable[..., EvalSet]
-"""(source, chat, max_length=, rows_per_batch=, row_length=) → set."""
 
 
 class FitData(NamedTuple):
@@ -49,7 +33,7 @@ class FitData(NamedTuple):
     """Training groups on which `fit.second_stage` chooses penalties; empty where there is one stage."""
     sources: list[list[EncodedGroup]]
     """All training groups, those left out too."""
-    eval_sets: dict[str, EvalSet]
+    eval_sets: dict[str, HeldOut]
     """By source."""
 
     @property
@@ -63,7 +47,7 @@ def two_stages(config: Config) -> bool:
     return config.loss.curl == "auto" and config.model.backbone != "frozen"
 
 
-def read_data(config: Config, backbone: Backbone, open_eval_set: OpenEvalSet) -> FitData:
+def read_data(config: Config, backbone: Backbone) -> FitData:
     """Reads and encodes the sources of a config, and says what had to be cut.
 
     Raises:
@@ -79,7 +63,7 @@ def read_data(config: Config, backbone: Backbone, open_eval_set: OpenEvalSet) ->
         kept, left_out = leave_out(whole.sources, len(whole.places), config.loss.held_out_share, config.seed)
         train = whole._replace(sources=kept)
     eval_sets = {
-        source: open_eval_set(
+        source: held_out(
             source,
             reads(),
             max_length=data.max_length,

@@ -14,7 +14,7 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.judges.judge import Pairs, Verdict
-from gpmjax.judges.readout import Reader, Reading, reading_facts
+from gpmjax.judges.readout import GroupReading, Reader, reading_facts
 from gpmjax.models.scores import group_scores, prompt_scale
 
 
@@ -37,7 +37,7 @@ class EmbeddingJudge:
             yield _verdict(group, report, reading)
 
 
-def _verdict(group: EncodedGroup, report: EncodeReport, reading: Reading) -> Verdict:
+def _verdict(group: EncodedGroup, report: EncodeReport, reading: GroupReading) -> Verdict:
     output = reading.output
     scores = np.asarray(group_scores(output) if reading.scores is None else reading.scores, np.float64)
     if not np.isfinite(scores).all():

@@ -15,7 +15,7 @@ from gpmjax.arrays import Comparisons, FeatureBatch, TokenBatch
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.feature_store import FeatureStore, text_key
 from gpmjax.judges.forward import Scorer
-from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, Output, Reading, packed_outputs, round_up
+from gpmjax.judges.readout import CHUNK, RESPONSES_STEP, GroupReading, Output, packed_outputs, round_up
 
 
 class Features(NamedTuple):
@@ -42,7 +42,7 @@ class FeatureReader:
     store: FeatureStore
     rows_per_batch: int = 8
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         if not groups:
             return
         places = round_up(max(len(group.responses) for group in groups), RESPONSES_STEP)
@@ -51,7 +51,7 @@ class FeatureReader:
             keys = [[text_key(*group.sequence(n)) for n in range(len(group.responses))] for group in chunk]
             self._read_missing(chunk, keys)
             for group, output in zip(chunk, self._outputs(keys, places), strict=True):
-                yield Reading(output, group.size[0])
+                yield GroupReading(output, group.size[0])
 
     def _read_missing(self, groups: Sequence[EncodedGroup], keys: Sequence[Sequence[bytes]]) -> None:
         wanted: set[bytes] = set()

@@ -16,7 +16,7 @@ from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.groups import Comparison, Group
 from gpmjax.data.questions import QuestionFormat
 from gpmjax.judges.judge import Pairs, Verdict
-from gpmjax.judges.readout import Reader, Reading, reading_facts
+from gpmjax.judges.readout import GroupReading, Reader, reading_facts
 from gpmjax.models.config import require_one_of
 
 
@@ -46,7 +46,7 @@ class PairwiseJudge:
             yield self._verdict(self.questions.pairs(group), tokens, report, reading)
 
     def _verdict(
-        self, pairs: Sequence[tuple[int, int]], group: EncodedGroup, report: EncodeReport, reading: Reading
+        self, pairs: Sequence[tuple[int, int]], group: EncodedGroup, report: EncodeReport, reading: GroupReading
     ) -> Verdict:
         values = reading.output.value
         count = len(group.read)

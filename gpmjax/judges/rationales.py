@@ -16,7 +16,7 @@ from scipy import special
 
 from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.judges.readout import CHUNK, Output, Reader, Reading
+from gpmjax.judges.readout import CHUNK, GroupReading, Output, Reader
 from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.sampling.generate import Samples
 
@@ -54,11 +54,11 @@ class RationaleReader:
     config: JudgeConfig
     verdicts: tuple[str, ...]
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         for start in range(0, len(groups), CHUNK):
             yield from self._read_chunk(groups[start : start + CHUNK])
 
-    def _read_chunk(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def _read_chunk(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         questions = [np.concatenate([group.prompt, question]) for group in groups for question in group.responses]
         thoughts, sampled = self._think(questions)
         answers = iter(zip(questions, self.read(thoughts), sampled, strict=True))
@@ -70,7 +70,7 @@ class RationaleReader:
                 values.append(pooled_verdicts(odds, self.config.vote))
                 masses.append(np.mean(output.mass))
                 tokens += read + len(question) + drawn
-            yield Reading(_output(type(output), np.array(values), output.tau, np.array(masses)), tokens)
+            yield GroupReading(_output(type(output), np.array(values), output.tau, np.array(masses)), tokens)
 
     def _think(self, questions: Sequence[np.ndarray]) -> tuple[list[EncodedGroup], list[int]]:
         """Each question as a group whose responses are its rationales, closed; and how many tokens were sampled for it."""

@@ -16,7 +16,7 @@ from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 Output = PreferenceOutput | PairwiseOutput
 
 
-class Reading(NamedTuple):
+class GroupReading(NamedTuple):
     """What a model says of one group's responses."""
 
     output: Output
@@ -27,7 +27,7 @@ class Reading(NamedTuple):
     """[R, R] float32 s(i ≻ j), where they were computed together with the output."""
 
 
-Reader = Callable[[Sequence[EncodedGroup]], Iterator[Reading]]
+Reader = Callable[[Sequence[EncodedGroup]], Iterator[GroupReading]]
 """Groups → what the model says of each, in order."""
 
 # Rows this long keep a device busy; in longer ones attention costs more than the prompts that they save.
@@ -47,11 +47,11 @@ class PackedReader:
     scorer: Scorer
     rows_per_batch: int = 8
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         return packed_outputs(self.scorer, groups, self.rows_per_batch)
 
 
-def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[Reading]:
+def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[GroupReading]:
     """What ``scorer`` says of each group's responses; see `PackedReader`."""
     if not groups:
         return
@@ -63,10 +63,10 @@ def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batc
         chunk = pieces[start : start + CHUNK]
         read = _read(scorer, Pipeline([[piece for several in chunk for piece in several]], shape, order="ordered"))
         for several in chunk:
-            yield Reading(_joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several))
+            yield GroupReading(_joined([read[id(piece)] for piece in several]), sum(piece.size[0] for piece in several))
 
 
-def reading_facts(group: EncodedGroup, report: EncodeReport, reading: Reading) -> dict[str, Any]:
+def reading_facts(group: EncodedGroup, report: EncodeReport, reading: GroupReading) -> dict[str, Any]:
     """What a verdict says of how its group was read, whichever kind of model it was: fields of `Verdict`."""
     return {
         "tau": float(reading.output.tau),

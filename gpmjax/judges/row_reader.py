@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from gpmjax.arrays import Array, TokenBatch
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.judges.readout import SLOTS_STEP, Output, Reader, Reading, round_up
+from gpmjax.judges.readout import SLOTS_STEP, GroupReading, Output, Reader, round_up
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PairwiseOutput, group_scores
@@ -32,11 +32,11 @@ class RowReader:
     rows: int
     """A multiple of the devices that rows are split over."""
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         for start in range(0, len(groups), self.rows):
             yield from self._read(groups[start : start + self.rows])
 
-    def _read(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def _read(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         """At most a batch of groups."""
         distinct, places = zip(*map(distinct_responses, groups), strict=True)
         tokens = round_up(max(group.size[0] for group in distinct), SLOTS_STEP)
@@ -48,7 +48,7 @@ class RowReader:
         for n, (group, at) in enumerate(zip(distinct, places, strict=True)):
             # τ is one number; all else is a row of responses.
             mine = type(output)(*(f if f is None or f.ndim == 0 else f[n, at] for f in fields))
-            yield Reading(mine, group.size[0], None if scores is None else scores[n][np.ix_(at, at)])
+            yield GroupReading(mine, group.size[0], None if scores is None else scores[n][np.ix_(at, at)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,11 +57,11 @@ class DistinctReader:
 
     read: Reader
 
-    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[Reading]:
+    def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         distinct, places = zip(*map(distinct_responses, groups), strict=True) if groups else ((), ())
         for (output, tokens, _), at in zip(self.read(distinct), places, strict=True):
             fields = (f if f is None or np.ndim(f) == 0 else np.asarray(f)[at] for f in output)
-            yield Reading(type(output)(*fields), tokens)
+            yield GroupReading(type(output)(*fields), tokens)
 
 
 def distinct_responses(group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:

@@ -13,7 +13,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from gpmjax.evals.held_out import held_out
 from gpmjax.fit import fit as fitting
 from gpmjax.fit.features import group_keys
 from gpmjax.fit.fit import fit
@@ -40,7 +39,7 @@ def saved_params(workdir, config):
 
 def test_it_learns_and_leaves_everything_behind(config, tmp_path):
     config.export = "native"
-    summary = fit(config, tmp_path, held_out)
+    summary = fit(config, tmp_path)
     assert summary["status"] == "finished" and summary["step"] == 12
     recorded = losses(tmp_path)
     assert recorded[12] < recorded[1]
@@ -65,12 +64,12 @@ def stop_after(monkeypatch, step):
 
 def test_an_interrupted_run_goes_on_with_the_next_batch(config, tmp_path, monkeypatch):
     """Bit for bit this is tested on one device (tests/launch/test_train.py): sums over devices have no fixed order."""
-    fit(config, tmp_path / "straight", held_out)
+    fit(config, tmp_path / "straight")
     with monkeypatch.context() as patch:
         stop_after(patch, 6)
-        summary = fit(config, tmp_path / "resumed", held_out)
+        summary = fit(config, tmp_path / "resumed")
     assert summary["status"] == "interrupted" and 6 <= summary["step"] <= 8
-    assert fit(config, tmp_path / "resumed", held_out)["status"] == "finished"
+    assert fit(config, tmp_path / "resumed")["status"] == "finished"
     straight, resumed = losses(tmp_path / "straight"), losses(tmp_path / "resumed")
     assert list(straight) == list(resumed)
     np.testing.assert_allclose(list(straight.values()), list(resumed.values()), rtol=1e-4)
@@ -78,13 +77,13 @@ def test_an_interrupted_run_goes_on_with_the_next_batch(config, tmp_path, monkey
 
 def test_a_finished_run_says_so_again_and_refuses_another_config(config, tmp_path):
     config.model.backbone = "frozen"
-    first = fit(config, tmp_path, held_out)
-    again = fit(config, tmp_path, held_out)
+    first = fit(config, tmp_path)
+    again = fit(config, tmp_path)
     assert again["status"] == "finished" and again["step"] == first["step"]
     assert again["eval"] == first["eval"]
     config.seed = 1
     with pytest.raises(ValueError, match="seed=0, this config has 1.*new --workdir"):
-        fit(config, tmp_path, held_out)
+        fit(config, tmp_path)
 
 
 def test_nan_stops_with_step_and_rows_and_keeps_the_last_checkpoint(config, tmp_path, pairs_file):
@@ -97,7 +96,7 @@ def test_nan_stops_with_step_and_rows_and_keeps_the_last_checkpoint(config, tmp_
     config.checkpoint.every = 1
     config.data.max_responses = 2
     with pytest.raises(TrainingDiverged, match=r"step \d+: loss .*bad\.jsonl:6"):
-        fit(config, tmp_path / "run", held_out)
+        fit(config, tmp_path / "run")
     with Checkpoints(tmp_path / "run" / "checkpoints", config.checkpoint) as checkpoints:
         latest = checkpoints.latest()
     assert np.isfinite(losses(tmp_path / "run")[latest])
@@ -106,7 +105,7 @@ def test_nan_stops_with_step_and_rows_and_keeps_the_last_checkpoint(config, tmp_
 def test_best_checkpoint_outlives_newer_ones(config, tmp_path):
     config.model.backbone = "frozen"
     config.eval_every, config.checkpoint.keep, config.checkpoint.metric = 2, 1, "nll"
-    summary = fit(config, tmp_path, held_out)
+    summary = fit(config, tmp_path)
     evaluations = {
         line["step"]: next(iter(line["eval"].values()))["nll"] for line in metric_lines(tmp_path) if "eval" in line
     }
@@ -118,7 +117,7 @@ def test_best_checkpoint_outlives_newer_ones(config, tmp_path):
 def test_learned_tau_moves_and_lora_leaves_the_rest_alone(config, tmp_path):
     config.model.tau_mode, config.model.lora_rank = "learned", 2
     config.loss.lm_coefficient = 0.1
-    summary = fit(config, tmp_path, held_out)
+    summary = fit(config, tmp_path)
     _, params = saved_params(tmp_path, config)
     assert {name for name in params if "lora" not in name} == {
         "['heads']['value']['kernel']", "['heads']['gate']['kernel']", "['heads']['log_tau']",
@@ -146,19 +145,19 @@ def test_learned_tau_moves_and_lora_leaves_the_rest_alone(config, tmp_path):
 def test_bad_configs_are_refused_in_one_line(config, tmp_path, change, message):
     change(config)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as refused:
-        fit(config, tmp_path, held_out)
+        fit(config, tmp_path)
     assert "\n" not in str(refused.value)
 
 
 def test_a_work_directory_in_use_is_refused_before_anything_is_read(config, tmp_path):
     config.model.source = "/nowhere"
     with owned_directory(tmp_path), pytest.raises(InUse, match="in use by process"):
-        fit(config, tmp_path, held_out)
+        fit(config, tmp_path)
 
 
 def test_what_is_cut_is_said(config, tmp_path, caplog):
     config.data.max_length = 40
-    report = fitting.read_inputs(config, tmp_path, held_out, StopRequest()).data.train.report
+    report = fitting.read_inputs(config, tmp_path, StopRequest()).data.train.report
     assert 0 < report.sequences_cut <= report.responses and report.tokens_cut
     said = f"{report.sequences_cut} of {report.responses} sequences lost {report.tokens_cut} tokens"
     assert [said in line for line in caplog.messages if "max_length=40" in line] == [
@@ -178,9 +177,9 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
     pairs.write_bytes(pairs_file.read_bytes())
     config.data.train = (str(pairs),)
     run, before = tmp_path / "run", copy.deepcopy(config)
-    fit(config, run, held_out)
+    fit(config, run)
     record = json.loads(record_file(run).read_text(encoding="utf-8"))
-    assert record["model"]["base"] == fitting.read_inputs(config, run, held_out, StopRequest()).backbone.fingerprint()
+    assert record["model"]["base"] == fitting.read_inputs(config, run, StopRequest()).backbone.fingerprint()
     refused = {
         "optimizer.learning_rate=0.003, this config has 0.01": lambda c: setattr(c.optimizer, "learning_rate", 0.01),
         "optimizer.steps=12, this config has 13": lambda c: setattr(c, "steps", 13),
@@ -196,7 +195,7 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
         config = copy.deepcopy(before)
         change(config)
         with pytest.raises(ValueError) as error:
-            fit(config, run, held_out)
+            fit(config, run)
         assert f"{run}: was begun with {message}" in str(error.value) and "\n" not in str(error.value)
     assert re.search(
         r"data.content=8 groups, 24 comparisons, digest \w+, this config has 8 groups, 23 comparisons, digest",
@@ -209,7 +208,7 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
     config.data.train, config.data.eval = (str(moved),), (str(pairs_file),)
     config.log_every, config.checkpoint.every, config.mesh.fsdp, config.mesh.tensor = 3, 7, 4, 2
     caplog.clear()
-    assert fit(config, run, held_out)["status"] == "finished"
+    assert fit(config, run)["status"] == "finished"
     assert "did not record ranked_by; whether" in caplog.text  # a first evaluation set is new, not changed
 
     # As an earlier version left it.
@@ -217,11 +216,11 @@ def test_a_resumption_must_not_change_what_gives_parameters_their_meaning(config
     record_file(run).write_text(json.dumps({"spec": record["spec"], "seed": 0, "data": data}), encoding="utf-8")
     pairs.write_bytes(pairs_file.read_bytes())
     caplog.clear()
-    assert fit(before, run, held_out)["status"] == "finished"
+    assert fit(before, run)["status"] == "finished"
     assert "was begun by another version, which did not record model.freeze, " in caplog.text
     assert "its bits are not checked" in caplog.text
     with pytest.raises(ValueError, match="was begun with data.train="):
-        fit(config, run, held_out)
+        fit(config, run)
 
 
 def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_path, monkeypatch):
@@ -237,9 +236,9 @@ def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "evaluate_sets", interrupted)
-        summary = fit(config, tmp_path, held_out)
+        summary = fit(config, tmp_path)
         assert (summary["status"], summary["step"]) == ("interrupted", 6)
-        again = fit(config, tmp_path, held_out)  # while it makes up for the evaluation that was broken off
+        again = fit(config, tmp_path)  # while it makes up for the evaluation that was broken off
         assert (again["status"], again["step"]) == ("interrupted", 6) and evaluations() == []
 
     def interrupted_at_last(*given):
@@ -247,32 +246,32 @@ def test_sigterm_during_an_evaluation_loses_no_line_and_no_ranking(config, tmp_p
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "evaluate_sets", interrupted_at_last)
-        summary = fit(config, tmp_path, held_out)
+        summary = fit(config, tmp_path)
         assert (summary["status"], summary["step"]) == ("interrupted", 12)
-    assert fit(config, tmp_path, held_out)["status"] == "finished"
+    assert fit(config, tmp_path)["status"] == "finished"
     assert evaluations() == [6, 12]
     with Checkpoints(tmp_path / "checkpoints", config.checkpoint) as checkpoints:
         assert checkpoints.metrics(6) is not None and checkpoints.metrics(12) is not None
     monkeypatch.setattr(fitting, "evaluate_sets", interrupted)
-    summary = fit(config, tmp_path, held_out)  # a finished run, evaluated again for its summary
+    summary = fit(config, tmp_path)  # a finished run, evaluated again for its summary
     assert (summary["status"], summary["step"]) == ("interrupted", 12)
 
 
 def test_a_broken_checkpoint_is_passed_over_and_the_run_ends_alike(config, tmp_path):
     config.model.backbone, config.data.eval, config.checkpoint.every = "frozen", (), 6
-    first = fit(config, tmp_path, held_out)
+    first = fit(config, tmp_path)
     step = tmp_path / "checkpoints" / "12"
     (step / "params" / "_METADATA").unlink()
     (tmp_path / ".model.abcdefg1.new").mkdir()
     (tmp_path / "plots").mkdir()
     (tmp_path / "plots" / ".curve.png.99.partial").touch()
-    again = fit(config, tmp_path, held_out)
+    again = fit(config, tmp_path)
     assert again["step"] == first["step"] == 12 and sorted(losses(tmp_path)) == list(range(1, 13))
     assert not list(tmp_path.rglob("*.partial")) and not list(tmp_path.glob(".model*"))
     shutil.rmtree(tmp_path / "checkpoints" / "6")
     (step / "params" / "_METADATA").unlink()
     with pytest.raises(ValueError, match="checkpoints/12: broken checkpoint.*delete this directory"):
-        fit(config, tmp_path, held_out)
+        fit(config, tmp_path)
 
 
 def test_a_stop_request_is_seen_between_feature_batches(config, tmp_path, monkeypatch):
@@ -280,7 +279,7 @@ def test_a_stop_request_is_seen_between_feature_batches(config, tmp_path, monkey
     monkeypatch.setattr(
         fitting, "encode_missing", lambda *args, **kwargs: os.kill(os.getpid(), signal.SIGTERM) or args[2](None)
     )
-    summary = fit(config, tmp_path, held_out)
+    summary = fit(config, tmp_path)
     assert summary["status"] == "interrupted" and summary["step"] == 0
 
 
@@ -289,7 +288,7 @@ def test_sequences_are_trained_as_the_config_declares(config, tmp_path):
     runs = []
     for count in (2, -1):
         config.model.bos_tokens = count
-        runs.append(fitting.read_inputs(config, tmp_path, held_out, StopRequest()))
+        runs.append(fitting.read_inputs(config, tmp_path, StopRequest()))
     two, written = (run.data.sources[0][0] for run in runs)
     assert list(two.prompt) == [written.prompt[0], *written.prompt]
     assert set(group_keys(two)).isdisjoint(group_keys(written)) and runs[0].backbone.model.spec.bos_tokens == 2

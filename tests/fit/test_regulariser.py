@@ -14,7 +14,6 @@ from gpmjax.arrays import Comparisons, FeatureBatch
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.data.groups import Comparison
-from gpmjax.evals.held_out import held_out
 from gpmjax.fit import curl_path, folds, regulariser, second_stage
 from gpmjax.fit.fit import fit
 from gpmjax.fit.step import comparison_losses, make_train_step
@@ -279,26 +278,26 @@ def many_prompts(tmp_path):
 def test_a_frozen_fit_chooses_and_a_resumed_one_keeps_the_choice(hybrid, tmp_path, monkeypatch):
     hybrid.model.backbone, hybrid.export = "frozen", "native"
     hybrid.data.train = hybrid.data.eval = (many_prompts(tmp_path),)
-    summary = fit(hybrid, tmp_path / "run", held_out)
+    summary = fit(hybrid, tmp_path / "run")
     figures = summary["regularisation"]
     assert figures["held_out"] == "prompts" and len(figures["path"]) == 19
     assert json.loads((tmp_path / "run" / "regularisation.json").read_text(encoding="utf-8")) == figures
     spec = load_preference_model(str(tmp_path / "run" / "model")).spec
     assert spec.kind == "hybrid" and spec.gamma == (0.0 if figures["curl"] == "inf" else 1.0)
     monkeypatch.setattr(regulariser, "_choose", lambda *_: pytest.fail("a resumed run chose anew"))
-    assert fit(hybrid, tmp_path / "run", held_out)["regularisation"] == figures
+    assert fit(hybrid, tmp_path / "run")["regularisation"] == figures
     (tmp_path / "run" / "regularisation.json").write_text(json.dumps(figures | {"curl": 0.123}), encoding="utf-8")
     with pytest.raises(ValueError, match="chosen.curl=.*, this config has 0.123"):
-        fit(hybrid, tmp_path / "run", held_out)
+        fit(hybrid, tmp_path / "run")
     (tmp_path / "run" / "regularisation.json").write_text("{", encoding="utf-8")
     with pytest.raises(ValueError, match="regularisation.json: not a JSON object"):
-        fit(hybrid, tmp_path / "run", held_out)
+        fit(hybrid, tmp_path / "run")
 
 
 def test_a_fit_that_trains_its_backbone_takes_two_stages(hybrid, tmp_path):
     hybrid.export = "native"
     hybrid.data.train = hybrid.data.eval = (many_prompts(tmp_path),)
-    summary = fit(hybrid, tmp_path / "run", held_out)
+    summary = fit(hybrid, tmp_path / "run")
     figures = summary["regularisation"]
     assert figures["held_out"] == "prompts" and figures["held_out_groups"] in (2, 3)
     loaded = load_preference_model(str(tmp_path / "run" / "model"))
@@ -321,7 +320,7 @@ def test_without_a_price_for_cycles_below_infinity_the_fit_is_bradley_terrys(hyb
     scalar = dataclasses.replace(hybrid, loss=LossConfig(), model=hybrid.model.as_bradley_terry())
     loaded = {}
     for name, one in (("hybrid", hybrid), ("bt", scalar)):
-        fit(one, tmp_path / name, held_out)
+        fit(one, tmp_path / name)
         loaded[name] = load_preference_model(str(tmp_path / name / "model"))
     assert loaded["hybrid"].spec.gamma == 0
     after, bt = (loaded[name].params["heads"]["value"]["kernel"] for name in ("hybrid", "bt"))

@@ -5,7 +5,6 @@ import pytest
 from gpmjax.config import ModelConfig
 from gpmjax.config.judge import JudgeConfig
 from gpmjax.evals.evaluate import EvaluationPlan, evaluate
-from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
 from gpmjax.train.metrics import metric_lines
 
@@ -38,7 +37,7 @@ def first_and_last_loss(workdir):
 def test_a_pairwise_model_learns_and_is_measured_in_both_orders(asking, tmp_path, order, pairs_file):
     config = asking(**PAIRWISE)
     config.data.order, config.export = order, "native"
-    summary = fit(config, tmp_path, held_out)
+    summary = fit(config, tmp_path)
     before, after = first_and_last_loss(tmp_path)
     assert after < before
     (figures,) = summary["eval"].values()
@@ -52,7 +51,7 @@ def test_a_pairwise_model_learns_and_is_measured_in_both_orders(asking, tmp_path
 def test_a_verifier_learns_to_say_its_verdict(asking, tmp_path, lora):
     config = asking(**VERIFIER, lora_rank=lora)
     config.loss.objective = "verdict"
-    fit(config, tmp_path, held_out)
+    fit(config, tmp_path)
     before, after = first_and_last_loss(tmp_path)
     # More than the verdict between the two: their probability among all tokens is learned too.
     assert before > 2.0 and after < before
@@ -62,10 +61,10 @@ def test_a_head_may_begin_as_the_verdicts_log_odds(asking, tmp_path, pairs_file)
     """Before its first step it says what the language model itself says."""
     config = asking(**(VERIFIER | {"head": "linear"}), start_heads="verdict", backbone="frozen")
     config.steps, config.optimizer.learning_rate = 1, 1e-12
-    frozen = fit(config, tmp_path / "frozen", held_out)
+    frozen = fit(config, tmp_path / "frozen")
     config = asking(**VERIFIER, start_heads="new", backbone="train")
     config.steps = 1
-    zero_shot = fit(config, tmp_path / "zero", held_out)
+    zero_shot = fit(config, tmp_path / "zero")
     (one,), (other,) = frozen["eval"].values(), zero_shot["eval"].values()
     assert one["accuracy"] == pytest.approx(other["accuracy"], abs=0.05)
     assert one["nll"] == pytest.approx(other["nll"], abs=1e-3)
@@ -89,5 +88,5 @@ def test_what_cannot_be_is_refused(asking, tmp_path, model, loss, words):
     for name, value in loss.items():
         setattr(config.loss, name, value)
     with pytest.raises(ValueError) as refusal:
-        fit(config, tmp_path, held_out)
+        fit(config, tmp_path)
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
