@@ -1,9 +1,9 @@
-"""Features of a frozen backbone, computed once a distinct text and kept on disk.
+"""Features of a frozen backbone, computed once per distinct text and kept on disk.
 
-A feature is the hidden state at a response's last token and the one at its prompt's, f32 [D] each. Its key is a hash of
-the token ids, which already are a function of template and text; the directory is named by the model's fingerprint. So
-another model, template, text or truncation finds nothing of ours. Shards are written whole or not at all and carry a
-checksum: a torn or damaged one is reported, removed, and computed again.
+A feature is the hidden states at a response's last token and at its prompt's last token, f32 [D] each. Its key is a
+hash of the token ids, which depend on template, text and truncation; the model's fingerprint names the directory. So
+features of another model, template, text or truncation are never found. Shards are written whole or not at all and
+carry a checksum: a damaged shard is reported, removed, and computed again.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ KEY_BYTES = 16
 
 
 def text_key(prompt: Sequence[int], prompt_end: int, response: Sequence[int]) -> bytes:
-    """The key of one response behind its prompt."""
+    """The key of a prompt with one response."""
     header = np.asarray([len(prompt), prompt_end], np.int32)
     data = np.concatenate([header, np.asarray(prompt, np.int32), np.asarray(response, np.int32)])
     return hashlib.sha256(data.tobytes()).digest()[:KEY_BYTES]
@@ -32,10 +32,10 @@ class FeatureStore:
     """Append-only shards of features under ``directory/fingerprint``.
 
     Args:
-      access: "write", or "read" for the hosts beside the first: what they add they keep in memory alone.
+      access: "write" for the first host, "read" for the others, which keep new features in memory only.
 
     Raises:
-      ValueError: for a shard of another hidden size under the same fingerprint.
+      ValueError: a shard under this fingerprint has another hidden size.
     """
 
     def __init__(self, directory: Path, fingerprint: str, hidden_size: int, access: str = "write"):
@@ -87,7 +87,7 @@ class FeatureStore:
         """Stores features [N, D] f32 as one shard.
 
         Raises:
-          FloatingPointError: for a hidden state that is not finite.
+          FloatingPointError: a hidden state is not finite.
         """
         if not (np.isfinite(response).all() and np.isfinite(prompt).all()):
             raise FloatingPointError(f"{self._directory}: the backbone gave hidden states that are not finite")
@@ -101,18 +101,18 @@ class FeatureStore:
         self._remember(arrays)
 
     def _write(self, arrays: dict[str, np.ndarray]) -> None:
-        # Named by content: two processes that share a cache do not overwrite each other.
+        # The name is a hash of the content, so two processes that share a cache do not overwrite each other.
         checksum = _checksum(arrays)
         path = self._directory / f"features-{checksum[:16]}.safetensors"
         with replacing(path) as partial:
             save_file(arrays, partial, metadata={"sha256": checksum})
 
     def places(self, keys: Sequence[bytes]) -> list[int]:
-        """Where keys that are all in the store stand in it."""
+        """The indices of keys, all of which are in the store."""
         return [self._place[key] for key in keys]
 
     def read(self, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(response, prompt) features [N, D] at some places."""
+        """The (response, prompt) features [N, D] at some indices."""
         return np.stack([self._response[n] for n in places]), np.stack([self._prompt[n] for n in places])
 
 

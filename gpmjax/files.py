@@ -1,5 +1,4 @@
-"""Files that appear whole or not at all, files that are read with one-line errors, and the rests of interrupted
-writes."""
+"""Atomic writes of files and directories, removal of interrupted writes, and reads with one-line errors."""
 
 import contextlib
 import errno
@@ -19,8 +18,7 @@ from typing import IO, Any
 from safetensors import SafetensorError
 
 REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
-"""What a disk answers that does not take a write; Python does not say in which file when a write, not an opening,
-fails."""
+"""Errors of a disk that refuses a write. Python names the file when an opening fails, but not when a write does."""
 
 ORPHAN = re.compile(r"\.(?P<name>.+)\.(?:\d+\.partial|[a-z0-9_]{8}\.(?:new|old))")
 """Names of files (``replacing``) and directories (``replacing_directory``) that are still being written."""
@@ -28,9 +26,9 @@ ORPHAN = re.compile(r"\.(?P<name>.+)\.(?:\d+\.partial|[a-z0-9_]{8}\.(?:new|old))
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the place of ``path`` when the block ends well and vanishes when it does not.
+    """Yields a path to write to. It replaces ``path`` when the block succeeds, and is removed when the block fails.
 
-    A reader, a crash or a full disk therefore never meets half a file. Parent directories are made.
+    So a reader never sees half a file, even after a crash or on a full disk. Parent directories are made.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "deep" / "numbers.txt"
@@ -40,7 +38,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ('1 2 3', ['numbers.txt'])
 
     Raises:
-      OSError: the disk does not take it (full, read-only); names ``path``.
+      OSError: the disk refuses the write (full, read-only); names ``path``.
     """
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -55,14 +53,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_directory(path: str | Path, expected: Sequence[str]) -> Iterator[Path]:
-    """An empty directory beside ``path``, which takes its place when the block ends well and vanishes when it does not.
+    """Yields an empty directory. It replaces ``path`` when the block succeeds, and is removed when the block fails.
 
     Args:
       expected: patterns of file names; an earlier directory that holds anything else is not replaced.
 
     Raises:
-      FileExistsError: ``path`` is a file, or a directory with something unexpected in it.
-      OSError: it cannot be written, for instance because the disk is full; what was there before is untouched.
+      FileExistsError: ``path`` is a file, or a directory with unexpected files.
+      OSError: it cannot be written, for instance because the disk is full; the earlier directory is unchanged.
     """
     path = Path(os.path.abspath(path))
     _check_replaceable(path, expected)
@@ -109,7 +107,7 @@ def _move_directory(fresh: Path, path: Path) -> None:
 
 @contextlib.contextmanager
 def naming(path: str | Path, consequence: str) -> Iterator[None]:
-    """Has the error of a disk that takes no write say which file it was and what follows, in one line.
+    """Turns the error of a disk that refuses a write into one line that names the file and the consequence.
 
     >>> with naming("runs/metrics.jsonl", "step 7 is not recorded"):
     ...     raise OSError(errno.ENOSPC, "No space left on device")
@@ -119,8 +117,9 @@ def naming(path: str | Path, consequence: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        # An error without strerror names its file already.
         elsewhere = error.filename is not None and Path(error.filename).parent != Path(path).parent
-        if error.errno not in REFUSALS or elsewhere or error.strerror is None:  # no strerror: it is named already
+        if error.errno not in REFUSALS or elsewhere or error.strerror is None:
             raise
         named = OSError(f"{path}: {consequence} ({error.strerror.splitlines()[0]})")
         named.errno = error.errno
@@ -132,7 +131,7 @@ def naming(path: str | Path, consequence: str) -> Iterator[None]:
 
 
 WRONG = (KeyError, TypeError, AttributeError, IndexError, ValueError, ArithmeticError, RecursionError)
-"""What the use of a document raises when a field is missing, or is of another type than it should be."""
+"""Exceptions that the use of a document raises when a field is missing or has the wrong type."""
 
 
 @contextlib.contextmanager
@@ -160,16 +159,16 @@ def using(paths: str | Path | Sequence[Path], what: str, *more: type[Exception])
 
 
 def append_line(file: IO[bytes], path: str | Path, text: str, consequence: str) -> None:
-    """Writes a line to an unbuffered binary file; it is on its way to the disk when this returns, whole or not at all.
+    """Writes a line to an unbuffered binary file, whole or not at all.
 
     Raises:
-      OSError: the disk does not take it; names ``path`` and says ``consequence``.
+      OSError: the disk refuses the line; names ``path`` and ``consequence``.
     """
     line = text.encode() + b"\n"
     with naming(path, consequence):
         start = file.tell()
         written = file.write(line)
-        if written < len(line):  # a disk that fills up takes a part, and says why at the next attempt
+        if written < len(line):  # a disk that fills up writes a part, and raises at the next attempt
             try:
                 file.write(line[written:])
             except OSError:
@@ -178,12 +177,12 @@ def append_line(file: IO[bytes], path: str | Path, text: str, consequence: str) 
 
 
 def remove_orphans(directory: str | Path, name: str = "") -> None:
-    """Removes what killed processes left half-written in ``directory``; its owner alone may do so.
+    """Removes the unfinished files of killed processes from ``directory``. Only the directory's owner may call this.
 
-    An exported directory that had stepped aside for its successor, which then never came, is put back.
+    A killed export may have moved the earlier directory aside; it is moved back.
 
     Args:
-      name: only what was to become the file or directory of this name; empty: everything.
+      name: removes only unfinished files of this name; empty: all of them.
     """
     for path in sorted(Path(directory).iterdir()):
         found = ORPHAN.fullmatch(path.name)
@@ -202,7 +201,7 @@ def remove_orphans(directory: str | Path, name: str = "") -> None:
 
 
 def write_json(path: str | Path, value: Any) -> Any:
-    """Writes ``value`` whole or not at all; returns it as a reader of the file will see it (lists for tuples)."""
+    """Writes ``value`` whole or not at all. Returns it as the file's readers will see it, with lists for tuples."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     with replacing(path) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
@@ -240,9 +239,9 @@ def read_json_lines(path: Path) -> list[Any]:
 
 
 def fingerprint(files: Iterable[Path], facts: str = "") -> str:
-    """A name for files, by their names and contents, and for whatever else (dtype, …) changes what is made of them.
+    """A hash of the names and whole contents of files, and of other ``facts`` such as the dtype.
 
-    All of every file is read, several files at a time.
+    Several files are read at a time.
     """
 
     def contents(path: Path) -> bytes:

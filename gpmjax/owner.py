@@ -1,11 +1,11 @@
-"""One owner at a time of what a run writes: a work directory, or an output file.
+"""Locks that give a work directory or an output file one owner at a time.
 
-Two runs that write to one place would each end well and leave one of them overwritten. So a run holds a lock file, which says
-who holds it, for as long as it runs. The operating system lets go of the lock when the process ends, however it ends: what a
-killed run leaves is taken over by the next one.
+Without a lock, two runs that write to one place would both succeed, and one would overwrite the other. So a run holds a
+lock file, which names its owner, while it runs. The operating system releases the lock when the process ends in any
+way, so the next run can take over from a killed one.
 
-    WORKDIR/.lock         of a work directory
-    DIR/.NAME.lock        of an output file DIR/NAME
+    WORKDIR/.lock         lock of a work directory
+    DIR/.NAME.lock        lock of an output file DIR/NAME
 """
 
 import contextlib
@@ -23,20 +23,20 @@ from typing import Any
 from gpmjax.files import remove_orphans
 
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-"""What file systems without locks (some network and object stores) answer."""
+"""Errors of file systems without locks, such as some network and object stores."""
 
 
 class InUse(OSError):
-    """Another process owns the place; the message names its host and its process id."""
+    """Another process owns the directory or file; the message names its host and its process id."""
 
 
 @contextlib.contextmanager
 def owned_directory(directory: str | Path) -> Iterator[None]:
-    """Makes ``directory``, owns it for the time of the block, and removes what killed runs left half-written in it.
+    """Makes ``directory``, owns it during the block, and removes the unfinished files of killed runs from it.
 
     Raises:
-      InUse: another process owns it.
-      OSError: it is a file, or cannot be written; one line.
+      InUse: another process owns ``directory``.
+      OSError: ``directory`` is a file, or cannot be written; one line.
     """
     directory = Path(directory)
     _make(directory, str(directory))
@@ -47,12 +47,12 @@ def owned_directory(directory: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def owned_output(path: str | Path | None, suffixes: tuple[str, ...] = ("",), flag: str = "--out") -> Iterator[None]:
-    """Makes the directory of the file ``path`` and owns the file for the time of the block; None or "" is no file.
+    """Makes the directory of the file ``path`` and owns the file during the block. None and "" name no file.
 
     Raises:
-      InUse: another process owns it.
-      ValueError: its name ends in none of ``suffixes``.
-      OSError: it is a directory, or cannot be written; one line that names ``flag``.
+      InUse: another process owns ``path``.
+      ValueError: the name ends in none of ``suffixes``.
+      OSError: ``path`` is a directory, or cannot be written; one line that names ``flag``.
     """
     if not path:
         yield
@@ -69,10 +69,10 @@ def owned_output(path: str | Path | None, suffixes: tuple[str, ...] = ("",), fla
 
 
 def check_output_directory(path: str | Path, flag: str = "--out") -> None:
-    """Makes the directory ``path`` and sees whether files can be written there.
+    """Makes the directory ``path`` and checks that files can be written there.
 
     Raises:
-      OSError: it is a file, or cannot be written; one line that names ``flag``.
+      OSError: ``path`` is a file, or cannot be written; one line that names ``flag``.
     """
     label, probe = f"{flag}={path}", Path(path) / f".{os.getpid()}.lock"
     _make(Path(path), label)
@@ -99,13 +99,13 @@ def _lock(lock: Path, label: str) -> Iterator[None]:
             logging.info(
                 "%s: taken over from process %s on %s, which has ended", label, earlier["pid"], earlier["host"]
             )
-        with contextlib.suppress(OSError):  # a full disk; the lock holds all the same
+        with contextlib.suppress(OSError):  # on a full disk the lock works without a name
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_me()).encode(), 0)
         yield
     finally:
         with contextlib.suppress(OSError):
-            lock.unlink()  # before it is let go of: nobody is left with a lock on a file that has no name
+            lock.unlink()  # before the release, so that no process holds a lock on a file without a name
         os.close(descriptor)
 
 
@@ -123,11 +123,11 @@ def _acquire(lock: Path, label: str) -> int:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(lock)):
                 return descriptor
-        os.close(descriptor)  # the owner before removed the file after it was opened here
+        os.close(descriptor)  # the last owner removed the file after it was opened here
 
 
 def _acquire_by_name(lock: Path, label: str) -> int:
-    """Where files cannot be locked: the file's being there is the lock, and the process that it names must be alive."""
+    """On file systems without locks, the file itself is the lock, as long as the process that it names is alive."""
     descriptor = _open(lock, label, 0)
     owner = _read(descriptor)
     os.close(descriptor)
@@ -163,11 +163,11 @@ def _read(descriptor: int) -> dict[str, Any] | None:
 
 
 def _has_ended(owner: dict[str, Any]) -> bool:
-    """Whether the process is known to be gone; of another host nothing is known."""
+    """True if the process is known to have ended; processes of other hosts are unknown."""
     if owner["host"] != socket.gethostname():
         return False
     if owner["pid"] == os.getpid():
-        return True  # of a container before this one
+        return True  # the id of a process in an earlier container
     try:
         os.kill(int(owner["pid"]), 0)
     except ProcessLookupError:

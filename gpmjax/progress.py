@@ -1,6 +1,6 @@
-"""How far a long piece of work is: a bar in a terminal, plain lines now and then elsewhere, so that a killed run leaves a log.
+"""Progress of long work: a bar in a terminal, occasional plain lines elsewhere, so that a killed run leaves a log.
 
-Of several hosts the first one alone speaks.
+Only the first of several hosts prints.
 """
 
 import math
@@ -18,10 +18,10 @@ Item = TypeVar("Item")
 
 
 class ProgressBar:
-    """One line with how much is done, facts such as loss and tokens/s, and the time that is left.
+    """One line with the steps done, facts such as loss and tokens/s, and the remaining time.
 
     Args:
-      done: what an earlier run had done; the rate is that of this run alone.
+      done: steps that an earlier run had done; they do not count for the rate.
     """
 
     SECONDS_BETWEEN_LINES = 15.0
@@ -44,7 +44,7 @@ class ProgressBar:
         self._bar.start()
 
     def update(self, step: int, facts: dict[str, float] | None = None) -> None:
-        """Says that ``step`` of the total are done."""
+        """Shows that ``step`` steps of the total are done."""
         text = "  ".join(f"{name} {value:,.4g}" for name, value in (facts or {}).items())
         self._bar.update(self._task, completed=step, facts=text)
         now = time.monotonic()
@@ -56,7 +56,7 @@ class ProgressBar:
             print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
     def _left(self, step: int, seconds: float) -> str:
-        """The time left, or nothing as long as no step has been timed."""
+        """The remaining time; empty before the first timed step."""
         if step == self._total:
             return f"in {seconds:,.0f} s"
         return f"ETA {seconds / (step - self._first) * (self._total - step):,.0f} s" if step > self._first else ""
@@ -66,7 +66,7 @@ class ProgressBar:
 
 
 def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
-    """The items, one after the other, with a `ProgressBar`; the first line comes before the first item."""
+    """Yields the items with a `ProgressBar`, whose first line comes before the first item."""
     bar = ProgressBar(description, total)
     try:
         bar.update(0)

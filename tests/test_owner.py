@@ -1,4 +1,4 @@
-"""One owner of a place: the second process is refused by name, a dead one's lock is taken over, nobody is let in twice."""
+"""One owner at a time: a second process is refused, and the lock of a dead process is taken over."""
 
 import contextlib
 import errno
@@ -38,7 +38,7 @@ def enter(directory):
         pass
 
 
-def test_the_second_process_is_refused_and_a_killed_ones_place_is_taken_over(tmp_path, holder, caplog):
+def test_a_second_process_is_refused_and_takes_over_after_a_kill(tmp_path, holder, caplog):
     run = tmp_path / "run"
     with pytest.raises(InUse) as refused:
         enter(run)
@@ -56,7 +56,7 @@ def test_the_second_process_is_refused_and_a_killed_ones_place_is_taken_over(tmp
     assert list(run.iterdir()) == []
 
 
-def test_where_files_cannot_be_locked_the_name_is_the_lock(tmp_path, holder, monkeypatch):
+def test_without_file_locks_the_files_name_is_the_lock(tmp_path, holder, monkeypatch):
     def no_locks(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -75,13 +75,13 @@ def test_where_files_cannot_be_locked_the_name_is_the_lock(tmp_path, holder, mon
 
 
 @pytest.mark.parametrize("left", [b"", b"\xff\x00", b"[1]", b'{"pid": 1}'])
-def test_a_lock_file_that_says_nothing_is_no_obstacle(tmp_path, left):
+def test_an_unreadable_lock_file_is_ignored(tmp_path, left):
     (tmp_path / ".lock").write_bytes(left)
     enter(tmp_path)
 
 
-def test_a_lock_on_a_file_that_its_owner_has_removed_lets_nobody_in(tmp_path, monkeypatch):
-    """Between this one's opening of the lock file and its locking, the owner ends and the next one comes."""
+def test_a_lock_on_a_removed_file_is_no_ownership(tmp_path, monkeypatch):
+    """After a process opens the lock file and before it locks it, the owner ends and another one starts."""
     out, flock, others = tmp_path / "out.json", fcntl.flock, contextlib.ExitStack()
     owner = contextlib.ExitStack()
     owner.enter_context(owned_output(out))
@@ -93,13 +93,12 @@ def test_a_lock_on_a_file_that_its_owner_has_removed_lets_nobody_in(tmp_path, mo
         return flock(*arguments)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with others, pytest.raises(InUse):
-        with owned_output(out):
-            pass
+    with others, pytest.raises(InUse), owned_output(out):
+        pass
     assert not list(tmp_path.iterdir())
 
 
-def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
+def test_an_unwritable_output_is_refused_before_the_work(tmp_path):
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
     places = {
@@ -122,7 +121,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path):
     )
 
 
-def test_what_killed_runs_left_is_removed_and_an_export_that_had_stepped_aside_is_put_back(tmp_path):
+def test_unfinished_files_are_removed_and_an_export_that_was_moved_aside_is_moved_back(tmp_path):
     for name in (".model.ab12_x9z.new", ".model.ab12_x9z.old", ".policy.ab12_x9z.old", "policy", "kept", ".kept.new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text(name, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Plain lines say how far a run is, with no time left before one is known."""
+"""Plain lines show the progress of a run, without an ETA before the first timed step."""
 
 import time
 
@@ -15,16 +15,16 @@ def clock(monkeypatch):
     return now
 
 
-def test_lines_say_what_is_done_and_what_is_left(clock, capsys):
-    bar = ProgressBar("encode", 50, 10)  # as one that is opened when ten are done
+def test_lines_show_steps_facts_and_the_remaining_time(clock, capsys):
+    bar = ProgressBar("encode", 50, 10)  # an earlier run had done ten
     bar.update(10)
     for seconds, step in ((110.0, 12), (120.0, 20), (130.0, 50)):
         clock[0] = seconds
         bar.update(step, {"loss": 0.25})
     bar.close()
     assert capsys.readouterr().err.splitlines() == [
-        "encode 10/50",  # nothing is timed yet: no ETA, least of all 0 s
-        "encode 20/50  loss 0.25  ETA 60 s",  # ten in twenty seconds; the line at 110 s came too soon after the first
+        "encode 10/50",  # no step is timed yet: no ETA
+        "encode 20/50  loss 0.25  ETA 60 s",  # ten steps in twenty seconds; 110 s was too soon for a line
         "encode 50/50  loss 0.25  in 30 s",
     ]
 
@@ -37,6 +37,6 @@ def test_a_killed_loop_leaves_a_line(capsys):
     assert list(track("abc", "judging", 3)) == list("abc")
 
 
-def test_hosts_but_the_first_are_silent(monkeypatch, capsys):
+def test_only_the_first_host_prints(monkeypatch, capsys):
     monkeypatch.setattr(progress, "is_first_host", lambda: False)
     assert list(track("ab", "judging", 2)) == ["a", "b"] and capsys.readouterr().err == ""

@@ -1,8 +1,8 @@
 """Tensors and metadata of a GGUF file, under Hugging Face names and in Hugging Face layout.
 
-Two things differ from the checkpoint that a file was converted from, and are undone here: for Llama's architecture the rows
-of q and k are reordered (llama.cpp rotates neighbouring pairs, Hugging Face the two halves of a head), and Gemma's norm
-weights have their 1 added.
+A GGUF file differs from its original checkpoint in two ways, which are undone here. For Llama's architecture the rows
+of q and k are reordered: llama.cpp rotates neighbouring pairs, Hugging Face the two halves of a head. Gemma's norm
+weights have 1 added.
 """
 
 import functools
@@ -18,7 +18,7 @@ from gpmjax.hub.lines import one_line
 from gpmjax.hub.tensors import Index
 from gpmjax.hub.tokenizer import gguf_tokenizer
 
-ROPE_FACTORS = "rope_freqs.weight"  # read with the config, no parameter
+ROPE_FACTORS = "rope_freqs.weight"  # part of the config, not a parameter
 
 _LAYER_PARTS = (
     *(f"self_attn.{part}" for part in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")),
@@ -28,7 +28,7 @@ _LAYER_PARTS = (
 
 
 def open_gguf(path: Path) -> "GgufTensors":
-    """Opens a file, or returns it when it is already open and unchanged: reading the vocabulary takes seconds."""
+    """Opens a file. An unchanged file is opened only once, since reading the vocabulary takes seconds."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     return _opened(path.resolve(), path.stat().st_mtime_ns)
@@ -40,10 +40,10 @@ def _opened(path: Path, modified: int) -> "GgufTensors":
 
 
 class GgufTensors:
-    """A GGUF file. Names that no Hugging Face model has are passed on as they are, so that the import refuses them.
+    """A GGUF file. Tensors without a Hugging Face name keep their own, so that the import refuses them.
 
     Raises:
-        ValueError: truncated or damaged, or a model or tensor type that is not known here.
+        ValueError: the file is truncated or damaged, or its model or tensor type is unknown.
     """
 
     def __init__(self, path: Path):
@@ -81,7 +81,7 @@ class GgufTensors:
             values = _values(self._tensors[name], self.label)
             values = values[self._rows(name)][index[0]]
         else:
-            # Rows are quantised apart, so only those asked for are dequantised.
+            # Each row is quantised by itself, so only the requested rows are dequantised.
             values = _values(self._tensors[name], self.label, self._rows(name)[index[0]])[:, index[1]]
         if self._architecture.startswith("gemma") and name.endswith("norm.weight"):
             values = values - np.float32(1)
@@ -91,7 +91,7 @@ class GgufTensors:
         return gguf_tokenizer(self.metadata, self.label)
 
     def _rows(self, name: str) -> np.ndarray:
-        """Row of the file that holds each row of the Hugging Face tensor."""
+        """The file's row of each row of the Hugging Face tensor."""
         rows = np.arange(self.shape(name)[0])
         if self._architecture != "llama" or not re.search(r"\.[qk]_proj\.", name):
             return rows
@@ -100,7 +100,7 @@ class GgufTensors:
 
 
 def _hf_stems(architecture: str, layers: int) -> dict[str, str]:
-    """GGUF's name of a tensor → Hugging Face's, both without their ending, as llama.cpp's converter has them.
+    """Maps GGUF's tensor names to Hugging Face's, without ".weight" or ".bias", by the table of llama.cpp's converter.
 
     >>> _hf_stems("llama", 1)["blk.0.ffn_norm"], _hf_stems("gemma2", 1)["blk.0.ffn_norm"]
     ('model.layers.0.post_attention_layernorm', 'model.layers.0.pre_feedforward_layernorm')

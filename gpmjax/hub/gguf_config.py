@@ -1,7 +1,7 @@
-"""The hyper-parameters of a GGUF file, said in the words of a Hugging Face config.json.
+"""The hyper-parameters of a GGUF file, converted to a Hugging Face config.json.
 
-A GGUF file does not repeat what its architecture implies (the order of sliding layers, the scale of attention); that is
-written down here, after llama.cpp, the program the format belongs to.
+A GGUF file omits what its architecture implies, such as the order of sliding layers and the scale of attention. These
+values are taken from llama.cpp, which defines the format.
 """
 
 from collections.abc import Mapping
@@ -44,26 +44,26 @@ _READ_APART = (
     "rope.scaling.type",
     "rope.scaling.factor",
     "rope.scaling.original_context_length",
-    # Says that scaling was part of the training; changes nothing.
+    # Records that the model was trained with scaling; it changes nothing.
     "rope.scaling.finetuned",
 )
-_REQUIRED = tuple(_NAMES)[:4] + ("attention.head_count", "attention.layer_norm_rms_epsilon")
+_REQUIRED = (*tuple(_NAMES)[:4], "attention.head_count", "attention.layer_norm_rms_epsilon")
 
-# Gemma's 27B models scale attention by (hidden / heads)^−½; all others by head_dim^−½. llama.cpp tells them by depth.
+# Gemma's 27B models scale attention by (hidden / heads)^−½, all others by head_dim^−½. llama.cpp goes by depth.
 _DEPTH_OF_27B = {"gemma2": 46, "gemma3": 62}
 
 
 def gguf_hf_config(metadata: Mapping[str, Any], label: str, *, tied: bool, rope_factors: np.ndarray | None) -> dict:
-    """A config.json for the model in a GGUF file.
+    """Returns a config.json for the model in a GGUF file.
 
     Args:
         metadata: the file's key–value pairs.
-        label: the file, for messages.
-        tied: the file holds no output matrix of its own.
-        rope_factors: its `rope_freqs.weight`, by which llama.cpp divides the rotary frequencies, if it has one.
+        label: the file's name for error messages.
+        tied: True if the file holds no output matrix of its own.
+        rope_factors: the tensor `rope_freqs.weight`, by which llama.cpp divides the rotary frequencies, or None.
 
     Raises:
-        ValueError: an architecture, key or value that is not known here, by name.
+        ValueError: an unknown architecture, key or value, which the message names.
     """
     arch = metadata.get("general.architecture")
     if arch not in MODEL_TYPES:
@@ -102,7 +102,7 @@ def _check(key: str, name: str, value: Any) -> None:
 
 
 def _gemma(arch: str, config: dict, own: Mapping[str, Any], label: str) -> dict:
-    """What the architecture implies and the file leaves out."""
+    """Settings that the architecture implies and the file omits."""
     implied = {"hidden_activation": "gelu_pytorch_tanh"}
     if arch == "gemma":
         return implied
@@ -137,7 +137,7 @@ def _rope_scaling(own: Mapping[str, Any], factors: np.ndarray | None, config: di
 
 
 def _llama3_scaling(factors: np.ndarray, config: dict, label: str) -> dict:
-    """The Llama 3 scaling that gives these factors: the file holds its outcome, a factor per frequency, not its constants."""
+    """The constants of the Llama 3 scaling that gives these factors; the file holds one factor per frequency."""
     original, low, high = 8192, 1.0, 4.0  # as in every released Llama 3.x
     if factors.shape != (config["head_dim"] // 2,) or not np.isfinite(factors).all() or not (factors > 0).all():
         raise ValueError(f"{label}: rope_freqs.weight must be {config['head_dim'] // 2} positive numbers")
@@ -157,5 +157,5 @@ def _llama3_scaling(factors: np.ndarray, config: dict, label: str) -> dict:
 
 
 def _shortest(value: Any) -> Any:
-    """A float32 that went through float64, written as short as float32 allows: 9.999999747e-06 is 1e-05."""
+    """A float32 that was converted to float64, as the shortest number of that float32: 9.999999747e-06 is 1e-05."""
     return float(str(np.float32(value))) if isinstance(value, float) else value

@@ -1,6 +1,7 @@
-"""`AnswerCache` keeps a server's answers on disk, so that no question is paid for twice: JSON lines {"key", "request", "answer"}.
+"""`AnswerCache` keeps a server's answers on disk, so that no question is paid for twice.
 
-Threads and processes may share a file: each line is written whole, behind a lock. What a kill left of a line is not read.
+The file holds JSON lines {"key", "request", "answer"}. Threads and processes may share it: each line is written whole,
+under a lock. Unfinished lines of killed processes are skipped.
 """
 
 import fcntl
@@ -15,7 +16,7 @@ from gpmjax.files import naming
 
 
 def request_key(address: str, body: Mapping[str, Any]) -> str:
-    """A name for a request: all of it, and where it goes.
+    """The key of a request: a hash of its address and its whole body.
 
     >>> request_key("http://a/v1", {"x": 1, "y": 2}) == request_key("http://a/v1", {"y": 2, "x": 1})
     True

@@ -1,4 +1,4 @@
-"""A chat model as a judge of responses: it reads every wanted pair in both orders, and its answers are kept on disk."""
+"""A chat model as a judge of responses. Every requested pair is asked in both orders, and answers are kept on disk."""
 
 import dataclasses
 import itertools
@@ -17,23 +17,23 @@ from gpmjax.judges.judge import Pairs, Verdict
 from gpmjax.sampling.http import Server
 
 CHUNK = 32
-"""Groups that are asked about together, and handed over together."""
+"""Groups whose questions are sent together, and whose verdicts are returned together."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ChatJudge:
-    """Scores [i, j] are log-odds that i is better than j, i shown first; τ = 1.
+    """A judge whose scores [i, j] are log-odds that response i, shown first, is better than response j; τ = 1.
 
-    s(i ≻ j) + s(j ≻ i) is the judge's order bias, which ``symmetry`` "average" takes out.
+    s(i ≻ j) + s(j ≻ i) is the judge's order bias, which ``symmetry`` "average" removes.
     """
 
     endpoint: ChatEndpoint
     prompt: PairPrompt
     top_logprobs: int = 0
-    """Where the verdict is one letter: how many of the likeliest tokens it is weighed by; 0 takes it as certain."""
+    """For one-letter verdicts: the number of likeliest tokens whose probabilities weigh it; 0 takes it as certain."""
     symmetry: str = "none"
-    """"none": scores as the model gave them, a pair without a readable verdict NaN; "average": their mean over both orders, of
-    those that are readable; 0, a tie, where neither is."""
+    """"none": scores as the model gave them, NaN for a pair without a readable verdict. "average": the mean over the
+    readable orders of a pair, or 0, a tie, if neither is readable."""
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -41,10 +41,10 @@ class ChatJudge:
         return {**self.endpoint.identity, **self.prompt.identity, "top_logprobs": self.top_logprobs, **averaged}
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
-        """See `Judge`; a pair that is wanted is wanted in both orders, and equal responses are not asked about. ``tokens`` are 0:
-        the server counts those of whole questions, which are ``forward_tokens``.
+        """See `Judge`. A requested pair is asked in both orders; pairs of equal responses are not asked. ``tokens`` are
+        0, since the server counts the tokens of whole questions; these are ``forward_tokens``.
 
-        Raises OSError when the server gives up; what it had answered is kept.
+        Raises OSError when a request has failed for good; earlier answers are kept.
         """
         for start in range(0, len(groups), CHUNK):
             chunk = groups[start : start + CHUNK]
@@ -61,7 +61,7 @@ class ChatJudge:
         return ChatQuestion(text, self.prompt.max_tokens, self.top_logprobs if self.prompt.letter else 0)
 
     def _places(self, group: Group) -> list[int]:
-        """The response that is read for each response: where scores are averaged, the first one of equal text."""
+        """The response to read for each response: for averaged scores, the first one with the same text."""
         texts = group.responses
         return list(range(len(texts))) if self.symmetry == "none" else [texts.index(text) for text in texts]
 
@@ -87,9 +87,9 @@ class ChatJudge:
 
 
 def open_endpoint(config: JudgeConfig) -> ChatEndpoint:
-    """The server that a config names, with its answers kept in ``answer_cache``, or in memory where that is empty.
+    """Opens a config's server. Answers are kept in the file ``answer_cache``, or in memory if that is empty.
 
-    Raises ValueError, one line naming the field, or file and line of a cache that is none.
+    Raises ValueError, one line that names the field, or the file and line of a malformed cache.
     """
     key = os.environ.get(config.key_variable, "") if config.key_variable else ""
     server = Server(config.endpoint, config.timeout, config.retries, config.backoff, config.concurrency, key)
@@ -97,13 +97,13 @@ def open_endpoint(config: JudgeConfig) -> ChatEndpoint:
 
 
 def chat_judge(config: JudgeConfig, endpoint: ChatEndpoint) -> ChatJudge:
-    """An opened server as the judge that a config describes."""
+    """The judge of a config, which asks an opened server."""
     weighed = TOP_LOGPROBS if config.weighing == "weighed" else 0
     return ChatJudge(endpoint, PAIR_PROMPTS[config.prompt], weighed, config.symmetry)
 
 
 def _averaged(asked: np.ndarray) -> np.ndarray:
-    """[K, K] skew-symmetric scores of what was asked in both orders.
+    """[K, K] skew-symmetric scores of pairs that were asked in both orders.
 
     >>> _averaged(np.array([[0.0, 3.0, np.nan], [-1.0, 0.0, np.nan], [1.0, np.nan, 0.0]])).tolist()
     [[0.0, 2.0, -1.0], [-2.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
@@ -114,7 +114,7 @@ def _averaged(asked: np.ndarray) -> np.ndarray:
 
 
 def _ordered_pairs(group: Group, pairs: Pairs, places: Sequence[int]) -> list[tuple[int, int]]:
-    """The pairs to ask about, in both orders; each response stands for those whose place it is."""
+    """The pairs to ask, in both orders. ``places`` maps each response to the one that is read in its stead."""
     named = itertools.combinations(range(len(places)), 2)
     if pairs == "labelled":
         named = ((c.chosen, c.rejected) for c in group.comparisons)

@@ -1,7 +1,7 @@
-"""A chat model behind any server that speaks OpenAI's chat completions, such as vLLM, SGLang or a paid one.
+"""A chat model behind a server with OpenAI's chat-completions protocol, such as vLLM, SGLang or a paid service.
 
-Every answer is kept on disk as soon as it comes and no question is sent twice, so an interrupted run goes on where it
-stopped; all that a run rests on is counted, with what of it was asked anew.
+Every answer is kept on disk as soon as it arrives, and no question is sent twice, so an interrupted run continues where
+it stopped. All answers that a run uses are counted, and separately those that it requested anew.
 """
 
 import math
@@ -22,32 +22,32 @@ class ChatQuestion(NamedTuple):
     prompt: str
     max_tokens: int
     top_logprobs: int = 0
-    """Likeliest tokens to be told of at each place, with their log-probabilities; 0: none."""
+    """Likeliest tokens to return at each position, with their log-probabilities; 0: none."""
 
 
 class SaidToken(NamedTuple):
-    """One token of a reply, and what might have stood there."""
+    """One token of a reply, and its alternatives."""
 
     token: str
     likeliest: Mapping[str, float]
-    """Log-probabilities in nats, the token's own among them."""
+    """Token → log-probability in nats, for the likeliest tokens and the chosen one."""
 
 
 class ChatReply(NamedTuple):
-    """What the model said."""
+    """The model's reply to a question."""
 
     text: str
-    """"" where the server sends none, as it does for a refusal."""
+    """Empty if the server sends no text, as for a refusal."""
     tokens: tuple[SaidToken, ...]
-    """Nothing where the server does not tell."""
+    """Empty if the server sends no log-probabilities."""
     prompt_tokens: int
     completion_tokens: int
-    """As the server counts them; 0 where it does not."""
+    """Tokens as the server counts them; 0 if it does not."""
 
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars, or whatever the server is paid in, for a million tokens."""
+    """Prices of a million tokens, in US dollars or any other currency."""
 
     prompt: float = 0.0
     completion: float = 0.0
@@ -59,13 +59,13 @@ class Prices:
 
 
 class Counts(NamedTuple):
-    """Answers, and the tokens in them and in their questions."""
+    """Numbers of answers, and of the tokens in the answers and their questions."""
 
     answers: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     uncounted: int = 0
-    """Answers that the server did not count the tokens of."""
+    """Answers whose tokens the server did not count."""
 
     def and_answer(self, answer: Mapping[str, Any]) -> "Counts":
         prompt, completion = _usage(answer)
@@ -77,7 +77,7 @@ class Counts(NamedTuple):
         )
 
     def figures(self, prices: Prices) -> dict[str, Any]:
-        """JSON-ready, with ``price``.
+        """The counts and their ``price``, as plain JSON.
 
         >>> Counts(2, 1000, 500).figures(Prices(prompt=10.0, completion=30.0))["price"]
         0.025
@@ -87,9 +87,9 @@ class Counts(NamedTuple):
 
 
 class Meter:
-    """Counts an endpoint's answers, each once however often it is used: ``total``, and of these ``asked`` for anew.
+    """Counts an endpoint's answers, each once: ``total`` counts all, ``asked`` those that were requested in this run.
 
-    What a server charged for answers that made no sense, and were asked for again, it does not know.
+    Malformed answers, which were requested again, are not counted, though a server may charge for them.
     """
 
     def __init__(self) -> None:
@@ -102,14 +102,14 @@ class Meter:
             self.asked = self.asked if from_cache else self.asked.and_answer(answer)
 
     def figures(self, prices: Prices) -> dict[str, Any]:
-        """JSON-ready: of all answers, and under ``this_run`` of those that were asked for now."""
+        """Plain JSON: the figures of all answers, and under ``this_run`` of those that were requested in this run."""
         per_million = {"prompt": prices.prompt, "completion": prices.completion}
         return {**self.total.figures(prices), "this_run": self.asked.figures(prices), "prices_per_million": per_million}
 
 
 @dataclass(frozen=True)
 class ChatEndpoint:
-    """A model that a server has, its answers kept in ``cache`` and counted by ``meter``."""
+    """A model on a server. ``cache`` keeps its answers, ``meter`` counts them."""
 
     server: Server
     model: str
@@ -119,14 +119,14 @@ class ChatEndpoint:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that could move an answer but the question, as plain JSON."""
+        """Everything but the question that determines an answer, as plain JSON."""
         return {"endpoint": self.server.url, "model": self.model, "temperature": self.temperature}
 
     def ask(self, questions: Sequence[ChatQuestion]) -> list[ChatReply]:
-        """A reply to each question, in their order; equal questions are sent once.
+        """Returns a reply to each question, in their order; equal questions are sent once.
 
-        Raises OSError, one line naming the URL, when one has failed for good; no more are sent then, and the answers that
-        came are in the cache.
+        Raises OSError, one line that names the URL, when a request has failed for good. No more are sent then, and the
+        answers that arrived are in the cache.
         """
         bodies = [self._body(question) for question in questions]
         keys = [request_key(self.server.address("chat/completions"), body) for body in bodies]
@@ -155,7 +155,7 @@ class ChatEndpoint:
 
 
 def _checked(answer: Any) -> Any:
-    """The answer as it is; ValueError when it does not hold a message."""
+    """Returns the answer unchanged. Raises ValueError if it holds no message."""
     choices = answer.get("choices") if isinstance(answer, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         raise ValueError("no list of choices")

@@ -1,4 +1,4 @@
-"""GGUF files, written here as llama.cpp's converter writes them, read back as the model they were converted from."""
+"""GGUF files, written as by llama.cpp's converter and read back as the original model."""
 
 import gguf
 import numpy as np
@@ -20,7 +20,7 @@ QUANTISED = gguf.GGMLQuantizationType.Q8_0
 
 
 def rotate_pairs(weight, heads):
-    """The row order of llama.cpp's Llama: the halves of a head interleaved."""
+    """Reorders rows as llama.cpp does for Llama: the halves of each head are interleaved."""
     halves = weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:])
     return halves.swapaxes(1, 2).reshape(weight.shape)
 
@@ -77,15 +77,15 @@ def write_gguf(path, hf, config, tensors, *, quantised=(), **extra):
 
 @pytest.fixture
 def plain(families):
-    """(config.json, config) of a Llama without the scaling that a file says in another way."""
+    """(config.json, config) of a Llama without rope scaling, which a GGUF file stores as factors."""
     hf = {name: value for name, value in families["llama"].items() if name != "rope_scaling"}
     return hf, decoder_config(hf)
 
 
 @pytest.mark.parametrize("model_type", ARCHITECTURES)
-def test_same_model_as_the_one_converted(tmp_path, families, model_type):
+def test_a_converted_model_is_read_back(tmp_path, families, model_type):
     hf = {name: value for name, value in families[model_type].items() if name != "rope_scaling"}
-    # The format leaves these to the architecture.
+    # The format omits these settings: the architecture implies them.
     implied = {"gemma2": {"query_pre_attn_scalar": 8}, "gemma3_text": {"query_pre_attn_scalar": 8}}.get(model_type, {})
     more = {"gemma3__rope__freq_base_swa": 500.0} if model_type == "gemma3_text" else {}
     config = decoder_config(hf | implied)

@@ -1,4 +1,4 @@
-"""Answers on disk: whole lines, whoever writes at once and whatever a kill leaves."""
+"""Answers on disk are whole lines, with concurrent writers and after kills."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ for n in range(40):
 """
 
 
-def test_the_whole_request_is_its_name():
+def test_the_key_depends_on_the_whole_request():
     body = {"model": "m", "messages": [{"role": "user", "content": "é"}], "temperature": 0.0}
     keys = {request_key("http://a/v1", body), request_key("http://b/v1", body)}
     keys |= {
@@ -28,7 +28,7 @@ def test_the_whole_request_is_its_name():
     assert len(keys) == 5
 
 
-def test_answers_survive_and_half_a_line_is_not_read(tmp_path):
+def test_answers_are_read_back_and_an_unfinished_line_is_skipped(tmp_path):
     path = tmp_path / "deep" / "cache.jsonl"
     AnswerCache(path).put("a", {"q": 1}, {"text": "line\u2028break"})
     with path.open("a") as file:
@@ -51,7 +51,7 @@ def test_processes_and_threads_write_whole_lines(tmp_path):
     assert sorted(keys) == sorted(f"{name}-{n}" for name in "pqt" for n in range(40))
 
 
-def test_another_file_is_not_taken_for_a_cache(tmp_path):
+def test_a_file_that_is_no_cache_is_refused(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"key": "a", "answer": 1}\n{"row": 0}\n')
     with pytest.raises(ValueError, match="rows.jsonl:2: must be an object with key and answer"):

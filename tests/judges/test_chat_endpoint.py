@@ -1,4 +1,4 @@
-"""Chat completions from a real server: asked once, kept, counted; failures are survived or reported."""
+"""Chat completions from a real server: sent once, kept and counted; failures are retried or reported."""
 
 import json
 
@@ -23,7 +23,7 @@ def say(value):
     return lambda handler, body: handler.reply(200, json.dumps(value))
 
 
-def test_a_request_says_all_and_the_key_stays_out_of_the_cache(http_server, open_endpoint, echo, tmp_path):
+def test_a_request_is_complete_and_the_key_stays_out_of_the_cache(http_server, open_endpoint, echo, tmp_path):
     http_server.script = [echo]
     open_endpoint(key="secret").ask([ChatQuestion("hello", 7, top_logprobs=5)])
     ((path, body, authorization),) = http_server.requests
@@ -35,21 +35,21 @@ def test_a_request_says_all_and_the_key_stays_out_of_the_cache(http_server, open
     assert "logprobs" not in http_server.requests[-1][1]
 
 
-def test_nothing_is_asked_twice(http_server, open_endpoint, echo):
+def test_no_question_is_sent_twice(http_server, open_endpoint, echo):
     http_server.script = [echo]
     endpoint = open_endpoint()
     replies = endpoint.ask([*QUESTIONS, QUESTIONS[0]])
     assert [reply.text for reply in replies] == ["0", "1", "2", "0"] and len(http_server.requests) == 3
     again = open_endpoint()
     assert again.ask(QUESTIONS) == replies[:3] and len(http_server.requests) == 3
-    # The other run asked for all of it, this one for nothing; it rests on three answers all the same.
+    # The first run requested all answers and the second none; both use three answers.
     assert endpoint.meter.total == endpoint.meter.asked == again.meter.total == Counts(3, 300, 6, 0)
     assert again.meter.asked == Counts()
     open_endpoint("other.jsonl").ask(QUESTIONS[:1])
     assert len(http_server.requests) == 4
 
 
-def test_what_it_cost(http_server, open_endpoint, completion, replying):
+def test_the_price_of_answers(http_server, open_endpoint, completion, replying):
     http_server.script = [replying(lambda prompt: completion("A", usage=None if prompt.endswith("2") else (100, 2)))]
     endpoint = open_endpoint()
     endpoint.ask(QUESTIONS[:1])
@@ -83,14 +83,14 @@ def test_what_it_cost(http_server, open_endpoint, completion, replying):
     ],
     ids=["500", "429", "no json", "no choice", "no text", "odd logprobs", "hang up"],
 )
-def test_two_failures_are_survived_and_not_kept(http_server, open_endpoint, echo, bad, tmp_path):
+def test_two_failures_are_retried_and_not_kept(http_server, open_endpoint, echo, bad, tmp_path):
     http_server.script = [bad, bad, echo]
     (reply,) = open_endpoint().ask(QUESTIONS[:1])
     assert reply.text == "0" and len(http_server.requests) == 3
     assert len((tmp_path / "cache.jsonl").read_text().splitlines()) == 1
 
 
-def test_what_came_before_the_server_gave_up_is_kept(http_server, open_endpoint, echo):
+def test_answers_before_a_failure_are_kept(http_server, open_endpoint, echo):
     http_server.script = [echo, echo, status(500)]
     with pytest.raises(
         OSError, match=r"/v1/chat/completions: status 500 \(busy\), 2 times \(2 of 3 answers came, and are kept\)"
