@@ -88,12 +88,15 @@ def fit_policy_shape(examples: Sequence[Example], rows: int, *, multiple: int = 
     >>> fit_policy_shape([example], 2)
     PolicyShape(rows=2, tokens=64, responses=2, length=16)
     """
-    round_up = lambda value, step: -(-value // step) * step
     tokens = max(len(e.prompt) + sum(map(len, e.responses)) for e in examples)
     longest = max(len(response) for e in examples for response in e.responses)
-    return PolicyShape(
-        rows, round_up(tokens, multiple), max(len(e.responses) for e in examples), round_up(longest, multiple // 4)
-    )
+    return policy_shape(rows, tokens, max(len(e.responses) for e in examples), longest, multiple=multiple)
+
+
+def policy_shape(rows: int, tokens: int, responses: int, longest: int, *, multiple: int = 64) -> PolicyShape:
+    """The shape of rows of up to ``tokens`` tokens, ``longest`` of them in one response, rounded up as in `fit_policy_shape`."""
+    length = multiple // 4
+    return PolicyShape(rows, -(-int(tokens) // multiple) * multiple, responses, -(-int(longest) // length) * length)
 
 
 def assemble_policy(examples: Sequence[Example], shape: PolicyShape) -> PolicyBatch:

@@ -16,9 +16,8 @@ import numpy as np
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.data.chat import ChatFormat
 from gpmjax.improve import stages
-from gpmjax.improve.figures import lengths
 from gpmjax.improve.policy_run import PolicyRun
-from gpmjax.improve.tables import Rows
+from gpmjax.improve.tables import stacked
 from gpmjax.judges.open import open_scorer
 from gpmjax.train.backbone import OpenDecoder
 
@@ -39,22 +38,22 @@ class Contest:
         folder, run = self._run.folder(iteration) / "judge", self._run
         before = self._samples(run.workdir / "base" / "samples", run.base, 0)
         after = self._samples(folder / "samples", run.policy(iteration), iteration)
-        together = [opponents(*rows) for rows in zip(after, before, strict=True)]
         figures: dict[str, Any] = {"prompts": len(self.prompts), "responses": self._judge.responses}
         for name, scorer in self._scorers.items():
             scores = stages.scores(
                 folder / f"scores-{name}",
-                together,
+                after,
                 lambda scorer=scorer: open_scorer(scorer, run.mesh, answers=run.answers),
                 prompts_a_file=self._rollout.prompts_a_file,
                 facts=run.facts(f"judge scores by {scorer.label}", iteration),
                 between=run.stop.raise_if_agreed,
+                opponents=before,
             )
-            figures[name] = win_rates(stages.stacked(scores, "scores"), scores[0]["tau"])
-        figures["length"] = {"policy": float(lengths(after).mean()), "base": float(lengths(before).mean())}
+            figures[name] = win_rates(stacked(scores["scores"]), scores["tau"][0].as_py())
+        figures["length"] = {"policy": float(after.lengths.mean()), "base": float(before.lengths.mean())}
         return figures
 
-    def _samples(self, directory: Path, policy: OpenDecoder, iteration: int) -> Rows:
+    def _samples(self, directory: Path, policy: OpenDecoder, iteration: int) -> stages.Samples:
         run = self._run
         return stages.samples(
             directory,
@@ -66,11 +65,6 @@ class Contest:
             facts=run.facts("judge samples", iteration),
             between=run.stop.raise_if_agreed,
         )
-
-
-def opponents(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """One row of samples whose first half is the policy's and whose second is the first policy's."""
-    return after | {"responses": after["responses"] + before["responses"]}
 
 
 def win_rates(scores: np.ndarray, tau: float) -> dict[str, float | None]:

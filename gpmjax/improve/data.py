@@ -1,12 +1,13 @@
 """From an iteration's stages to the batches that its update trains on."""
 
 import numpy as np
+import pyarrow as pa
 
 from gpmjax.data.packing import permutation
 from gpmjax.improve import stages
 from gpmjax.improve.batch import Example, PolicyBatch, assemble_policy, fit_policy_shape
 from gpmjax.improve.signals import Scored, Signals
-from gpmjax.improve.tables import Rows
+from gpmjax.improve.tables import Ragged, stacked
 
 
 class Batches:
@@ -25,31 +26,24 @@ class Batches:
 
 
 def scored_samples(
-    scores: Rows, current: Rows, base: Rows, reference: Rows | None = None, previous: Rows | None = None
+    scores: pa.Table, current: Ragged, base: Ragged, reference: Ragged | None = None, previous: Ragged | None = None
 ) -> Scored:
-    """The stages' rows as arrays, log-probabilities summed over tokens; ``reference`` and ``previous`` as in Scored."""
-    sums = lambda rows: np.array([[sum(tokens) for tokens in row["logprobs"]] for row in rows], np.float32)
-    return Scored(
-        scores=stages.stacked(scores, "scores"),
-        tau=scores[0]["tau"],
-        current=sums(current),
-        base=sums(base),
-        embedding=stages.stacked(scores, "embedding"),
-        scale=stages.stacked(scores, "scale"),
-        reference=None if reference is None else sums(reference),
-        previous=None if previous is None else sums(previous),
-    )
+    """The stages' scores, and log-probabilities summed over tokens; ``reference`` and ``previous`` as in Scored."""
+    policies = dict(current=current, base=base, reference=reference, previous=previous)
+    sums = {name: None if each is None else each.sums().reshape(len(scores), -1) for name, each in policies.items()}
+    of_scorer = {name: stacked(scores[name]) for name in ("scores", "embedding", "scale")}
+    return Scored(tau=scores["tau"][0].as_py(), **of_scorer, **sums)
 
 
-def training_examples(sampled: Rows, current: Rows, base: Rows, found: Signals) -> list[Example]:
-    """Each prompt with the responses that count; prompts of which none does are left out."""
-    counts = found.counts
-    arrays = lambda row: tuple(np.array(tokens, np.float32) for tokens in row["logprobs"])
+def training_examples(sampled: stages.Samples, current: Ragged, base: Ragged, found: Signals) -> list[Example]:
+    """Each prompt with the responses that count; prompts of which none does are left out. Tokens are views."""
+    counts, size = found.counts, sampled.count
     examples = []
     for n in np.flatnonzero(counts.any(axis=1)):
-        whole = stages.unsignalled(sampled[n])._replace(
-            current=arrays(current[n]),
-            base=arrays(base[n]),
+        places = range(n * size, (n + 1) * size)
+        whole = sampled.example(n)._replace(
+            current=tuple(current[place] for place in places),
+            base=tuple(base[place] for place in places),
             signal=found.signal[n],
             log_partition=found.log_partition[n],
             response_weight=found.response_weight[n],

@@ -40,7 +40,7 @@ from gpmjax.improve.policy_run import PolicyRun
 from gpmjax.improve.record import check_record, prompts_identity, scorer_identity
 from gpmjax.improve.signals import Drift, Scored, block_drift, signals
 from gpmjax.improve.step import make_policy_step
-from gpmjax.improve.tables import Rows
+from gpmjax.improve.tables import Ragged
 from gpmjax.judges.open import look_at_scorer, open_scorer
 from gpmjax.sharding import put_whole_batch
 from gpmjax.train.backbone import OpenDecoder
@@ -149,7 +149,7 @@ def iterate(run: PolicyRun, judge: Contest | None, iteration: int) -> None:
     write_json_on_first_host(folder / "figures.json", figures)
 
 
-def all_logprobs(run: PolicyRun, iteration: int, forward: Callable[..., Rows]) -> dict[str, Rows]:
+def all_logprobs(run: PolicyRun, iteration: int, forward: Callable[..., Ragged]) -> dict[str, Ragged]:
     """log π of the iteration's samples under every policy that the loss reads, by role: "current", "base" and so on.
 
     A policy that has two roles is asked once.
@@ -163,7 +163,7 @@ def all_logprobs(run: PolicyRun, iteration: int, forward: Callable[..., Rows]) -
         makers["reference"] = loss.reference_of(iteration)
     if loss.optimistic and iteration > 1:
         makers["previous"] = iteration - 2
-    known: dict[int, Rows] = {}
+    known: dict[int, Ragged] = {}
     for role, maker in makers.items():
         if maker not in known:
             directory, facts = run.folder(iteration) / role, run.facts(role, iteration)

@@ -4,6 +4,7 @@ Models are loaded when a stage first needs them and let go when it ends, so poli
 and a finished stage costs nothing.
 """
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -13,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jax.sharding import Mesh
 
 from gpmjax.config.improve import RolloutConfig
@@ -21,12 +21,11 @@ from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Group, Message
 from gpmjax.data.prompts import EncodedPrompt
 from gpmjax.distributed import is_first_host
-from gpmjax.files import replacing
 from gpmjax.improve import tables
-from gpmjax.improve.batch import Example, assemble_policy, fit_policy_shape
+from gpmjax.improve.batch import Example, assemble_policy, policy_shape
 from gpmjax.improve.signals import response_facts
 from gpmjax.improve.step import response_logprobs
-from gpmjax.improve.tables import Rows
+from gpmjax.improve.tables import Ragged
 from gpmjax.judges.judge import Judge, Verdict, judge_name, skew_symmetric
 from gpmjax.sampling.endpoint import HttpRollout
 from gpmjax.sampling.http import Server
@@ -40,6 +39,66 @@ KEPT = "kept.parquet"
 
 Progress = Callable[[], None]
 """Called between chunks; may raise StopRequested."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """K responses to each of N prompts. Numbers are flat, texts stay in Arrow's columns."""
+
+    prompt_ids: np.ndarray
+    """[N] int32."""
+    prompt_tokens: Ragged
+    response_tokens: Ragged
+    """Response k to prompt n is array n·K + k; so it is in ``logprobs``."""
+    logprobs: Ragged | None
+    """log-probabilities of the distribution that was sampled from; None where an endpoint does not give them."""
+    stopped: np.ndarray
+    """[N, K] bool."""
+    text: pa.Table
+    """Columns "where", "prompt" and "responses"."""
+
+    @classmethod
+    def of(cls, table: pa.Table) -> "Samples":
+        """Of a table with the schema `tables.SAMPLES`."""
+        return cls(
+            table["prompt_id"].to_numpy(),
+            Ragged.of(table["prompt_tokens"]),
+            Ragged.of(table["response_tokens"]),
+            None if table["logprobs"].null_count else Ragged.of(table["logprobs"]),
+            tables.stacked(table["stopped"]),
+            table.select(["where", "prompt", "responses"]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids)
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return len(self.response_tokens) // len(self)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[N, K] int: tokens of each response."""
+        return self.response_tokens.lengths.reshape(len(self), self.count)
+
+    def texts(self, n: int) -> list[str]:
+        """The K responses to prompt n."""
+        return self.text["responses"][n].as_py()
+
+    def group(self, n: int, opponents: "Samples | None" = None) -> Group:
+        """Prompt n and its responses, those of ``opponents`` after them, as a judge compares them."""
+        messages = tuple(Message.unpacked(**message) for message in self.text["prompt"][n].as_py())
+        texts = self.texts(n) + (opponents.texts(n) if opponents else [])
+        return Group(messages, tuple(texts), where=self.text["where"][n].as_py())
+
+    def example(self, n: int) -> Example:
+        """Prompt n and its responses, of which nothing else is known yet."""
+        responses = tuple(self.response_tokens[n * self.count + k] for k in range(self.count))
+        nothing = tuple(np.zeros(len(tokens), np.float32) for tokens in responses)
+        none, square = np.zeros(self.count, np.float32), np.zeros((self.count, self.count), np.float32)
+        prompt_id, prompt = int(self.prompt_ids[n]), self.prompt_tokens[n]
+        return Example(prompt_id, prompt, responses, nothing, nothing, none, none, none, square)
 
 
 def local_rollout(config: RolloutConfig, policy: OpenDecoder, chat: ChatFormat, mesh: Mesh) -> Rollout:
@@ -66,7 +125,7 @@ def samples(
     prompts_a_file: int,
     facts: dict[str, str],
     between: Progress,
-) -> Rows:
+) -> Samples:
     """K responses to every prompt, drawn or read back.
 
     Raises:
@@ -74,7 +133,7 @@ def samples(
     """
     rollout = functools.cache(open_rollout)
 
-    def compute(part: Sequence[EncodedPrompt]) -> Rows:
+    def compute(part: Sequence[EncodedPrompt]) -> list[dict[str, Any]]:
         between()
         kept = {row["prompt_id"]: row for row in _read_kept(directory)}
         asked = [prompt for prompt in part if prompt.number not in kept]
@@ -83,67 +142,58 @@ def samples(
                 drawn = rollout()([p.prompt.messages for p in asked], seed, [p.number for p in asked])
             except RolloutFailed as error:
                 answered = [_sample_row(asked[place], found) for place, found in error.kept.items()]
-                _write_kept(directory, [*kept.values(), *answered])
+                tables.write(directory / KEPT, [*kept.values(), *answered], tables.SAMPLES)
                 raise
             kept |= {p.number: _sample_row(p, found) for p, found in zip(asked, drawn, strict=True)}
         return [kept[prompt.number] for prompt in part]
 
-    rows = tables.stage(directory, tables.SAMPLES, tables.chunks(prompts, prompts_a_file), compute, facts)
+    table = tables.stage(directory, tables.SAMPLES, tables.chunks(prompts, prompts_a_file), compute, facts)
     if is_first_host():
         (directory / KEPT).unlink(missing_ok=True)
-    return rows
+    return Samples.of(table)
 
 
-def _read_kept(directory: Path) -> Rows:
+def _read_kept(directory: Path) -> list[dict[str, Any]]:
     path = directory / KEPT
-    return tables.read(path, tables.SAMPLES) if path.exists() else []
-
-
-def _write_kept(directory: Path, rows: Rows) -> None:
-    if is_first_host():
-        with replacing(directory / KEPT) as partial:
-            pq.write_table(pa.Table.from_pylist(rows, schema=tables.SAMPLES), partial)
+    return tables.read(path, tables.SAMPLES).to_pylist() if path.exists() else []
 
 
 def _sample_row(prompt: EncodedPrompt, found: Rollouts) -> dict[str, Any]:
-    lists = lambda arrays: [np.asarray(array).tolist() for array in arrays]
     return {
         "prompt_id": prompt.number,
         "where": prompt.prompt.where,
         "prompt": [message.packed() for message in prompt.prompt.messages],
-        "prompt_tokens": prompt.tokens.tolist(),
+        "prompt_tokens": prompt.tokens,
         "responses": list(found.texts),
-        "response_tokens": lists(found.tokens),
-        "logprobs": None if found.logprobs is None else lists(found.logprobs),
+        "response_tokens": list(map(np.asarray, found.tokens)),
+        "logprobs": None if found.logprobs is None else list(map(np.asarray, found.logprobs)),
         "stopped": list(found.stopped),
     }
 
 
-def group_of(row: dict[str, Any]) -> Group:
-    """A row of samples as the group of responses that a judge compares."""
-    prompt = tuple(Message.unpacked(**message) for message in row["prompt"])
-    return Group(prompt, tuple(row["responses"]), where=row["where"])
-
-
 def scores(
     directory: Path,
-    sampled: Rows,
+    sampled: Samples,
     open_scorer: Callable[[], Judge],
     *,
     prompts_a_file: int,
     facts: dict[str, str],
     between: Progress,
-) -> Rows:
+    opponents: Samples | None = None,
+) -> pa.Table:
     """Every pair of every prompt's responses, compared or read back.
+
+    Args:
+        opponents: of the same prompts; their responses are compared too, after those of ``sampled``.
 
     Raises:
         ValueError: the scorer gave a NaN or a matrix that is not skew-symmetric; the samples stay.
     """
     scorer = functools.cache(open_scorer)
 
-    def compute(part: Rows) -> Rows:
+    def compute(part: range) -> list[dict[str, Any]]:
         between()
-        groups, name = [group_of(row) for row in part], judge_name(scorer())
+        groups, name = [sampled.group(n, opponents) for n in part], judge_name(scorer())
         verdicts = list(scorer()(groups, "all"))
         if cut := sum(verdict.truncated for verdict in verdicts):
             logging.warning("%s: %d of %d prompts or their responses were cut to the window", name, cut, len(verdicts))
@@ -153,32 +203,26 @@ def scores(
         ]
         known = response_facts(np.stack(matrices), verdicts[0].tau)
         return [
-            {"prompt_id": row["prompt_id"], "scores": matrix.tolist(), "tau": verdict.tau}
+            {"prompt_id": sampled.prompt_ids[n], "scores": list(matrix), "tau": verdict.tau}
             | _embedding(verdict)
             | shares
-            for row, matrix, verdict, shares in zip(part, matrices, verdicts, known, strict=True)
+            for n, matrix, verdict, shares in zip(part, matrices, verdicts, known, strict=True)
         ]
 
-    return tables.stage(directory, tables.SCORES, tables.chunks(sampled, prompts_a_file), compute, facts)
+    return tables.stage(directory, tables.SCORES, tables.chunks(range(len(sampled)), prompts_a_file), compute, facts)
 
 
 def _embedding(verdict: Verdict) -> dict[str, Any]:
     """The columns of a preference embedding and its gate, which a reward alone, a single number, is not."""
     whole = None if verdict.embedding is None or verdict.embedding.shape[-1] == 1 else verdict.embedding
     return {
-        name: None if array is None else array.tolist()
-        for name, array in (("embedding", whole), ("scale", verdict.scale))
+        name: None if array is None else list(array) for name, array in (("embedding", whole), ("scale", verdict.scale))
     }
-
-
-def stacked(rows: Rows, name: str) -> np.ndarray | None:
-    """A column of a stage's rows as one float32 array over all prompts; None where it holds nothing."""
-    return None if rows[0][name] is None else np.array([row[name] for row in rows], np.float32)
 
 
 def logprobs(
     directory: Path,
-    sampled: Rows,
+    sampled: Samples,
     policy: OpenDecoder,
     mesh: Mesh,
     *,
@@ -186,10 +230,13 @@ def logprobs(
     prompts_a_file: int,
     facts: dict[str, str],
     between: Progress,
-) -> Rows:
-    """log π of every response's tokens under ``policy``, computed ``batch`` prompts at a time or read back."""
-    examples = [unsignalled(row) for row in sampled]
-    shape = fit_policy_shape(examples, batch)
+) -> Ragged:
+    """log π of every response's tokens under ``policy``, computed ``batch`` prompts at a time or read back.
+
+    Response k to prompt n is array n·K + k.
+    """
+    tokens = sampled.prompt_tokens.lengths + sampled.lengths.sum(axis=1)
+    shape = policy_shape(batch, tokens.max(), sampled.count, sampled.lengths.max())
 
     @functools.cache
     def forward():
@@ -199,29 +246,17 @@ def logprobs(
         )
         return functools.partial(run, params)
 
-    def compute(part: Sequence[Example]) -> Rows:
+    def compute(part: range) -> list[dict[str, Any]]:
         rows = []
         for some in tables.chunks(part, batch):
             between()
-            found = np.asarray(forward()(put_whole_batch(mesh, assemble_policy(some, shape))))
-            for example, values in zip(some, found, strict=False):
-                ends = [len(response) for response in example.responses]
-                rows.append(
-                    {
-                        "prompt_id": example.prompt_id,
-                        "logprobs": [row[:end].tolist() for row, end in zip(values, ends, strict=False)],
-                    }
-                )
+            examples = [sampled.example(n) for n in some]
+            found = np.asarray(forward()(put_whole_batch(mesh, assemble_policy(examples, shape))))
+            for example, values in zip(examples, found[: len(examples)], strict=True):
+                of_responses = zip(values, example.responses, strict=False)  # the shape may hold more of them
+                logprobs = [row[: len(response)] for row, response in of_responses]
+                rows.append({"prompt_id": example.prompt_id, "logprobs": logprobs})
         return rows
 
-    return tables.stage(directory, tables.LOGPROBS, tables.chunks(examples, prompts_a_file), compute, facts)
-
-
-def unsignalled(row: dict[str, Any]) -> Example:
-    """A row of samples as an example that says nothing yet of its responses."""
-    responses = tuple(np.array(tokens, np.int32) for tokens in row["response_tokens"])
-    nothing = tuple(np.zeros(len(tokens), np.float32) for tokens in responses)
-    none = np.zeros(len(responses), np.float32)
-    square = np.zeros((len(responses), len(responses)), np.float32)
-    prompt = np.array(row["prompt_tokens"], np.int32)
-    return Example(row["prompt_id"], prompt, responses, nothing, nothing, none, none, none, square)
+    parts = tables.chunks(range(len(sampled)), prompts_a_file)
+    return Ragged.of(tables.stage(directory, tables.LOGPROBS, parts, compute, facts)["logprobs"])

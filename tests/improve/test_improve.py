@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -50,11 +51,12 @@ def test_a_run_leaves_everything_behind_and_repeats_nothing(config, tmp_path, tr
     assert all(table.schema.equals(tables.SAMPLES) for table in samples)
     assert samples[0].schema.metadata[b"iteration"] == b"1"
     ids = [
-        {row["prompt_id"] for row in tables.read(path, tables.SAMPLES)} for path in run.glob("iteration-*/samples/0*")
+        set(tables.read(path, tables.SAMPLES)["prompt_id"].to_pylist()) for path in run.glob("iteration-*/samples/0*")
     ]
     assert set.union(*ids) == set(range(8))
 
     (scores, _) = [tables.read(path, tables.SCORES) for path in sorted((run / "iteration-1" / "scores").glob("*"))]
+    scores = scores.to_pylist()
     matrix = np.array(scores[0]["scores"])
     np.testing.assert_array_equal(matrix, -matrix.T)
     np.testing.assert_allclose(scores[0]["win_rate"], (1 / (1 + np.exp(-matrix))).mean(axis=1), rtol=1e-5)
@@ -229,7 +231,7 @@ def test_dropping_long_prompts_keeps_the_others_numbers(config, tmp_path, monkey
     config.prompts.max_length = longest
     with pytest.raises(ValueError, match="finite"):
         improve(config, tmp_path)
-    rows = [row for path in tmp_path.rglob("*.parquet") for row in tables.read(path, tables.SAMPLES)]
+    rows = [row for path in tmp_path.rglob("*.parquet") for row in tables.read(path, tables.SAMPLES).to_pylist()]
     assert rows and all(len(row["prompt_tokens"]) <= longest for row in rows)
 
 
@@ -243,13 +245,16 @@ def test_ties_leave_nothing_to_learn(config, tmp_path, monkeypatch, method):
 
 def test_figures_count_repeated_texts_and_prompts_that_nothing_is_learnt_from():
     row = lambda *texts: {
+        "prompt_tokens": [1],
         "responses": list(texts),
         "response_tokens": [[2], [3, 4], [5]],
         "stopped": [True] * 3,
         "logprobs": None,
     }
-    sampled = [row("a", "b", "a"), row("c", "c", "c"), row("d", "e", "f")]
-    scores = [{"mean_score": [0.0] * 3, "win_rate": [0.5] * 3, "cyclic_share": 0.0} for _ in sampled]
+    rows = [row("a", "b", "a"), row("c", "c", "c"), row("d", "e", "f")]
+    sampled = stages.Samples.of(pa.Table.from_pylist(rows, schema=tables.SAMPLES))
+    scores = [{"mean_score": [0.0] * 3, "win_rate": [0.5] * 3, "cyclic_share": 0.0} for _ in rows]
+    scores = pa.Table.from_pylist(scores, schema=tables.SCORES)
     weight = np.array([[1, 0, 1], [0, 0, 0], [0, 0, 0]], np.float32)
     pairs = np.zeros((3, 3, 3), np.float32)
     pairs[2, 0, 1] = 1

@@ -9,14 +9,17 @@ formula to `FORMULAS` and its options to `CASES`.
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy import special
 
 from gpmjax.config.improve import METHODS, PAIRWISE, PolicyLossConfig
 from gpmjax.improve import step as policy_step
+from gpmjax.improve import tables
 from gpmjax.improve.batch import assemble_policy, fit_policy_shape
 from gpmjax.improve.data import scored_samples, training_examples
 from gpmjax.improve.signals import block_drift, signals
+from gpmjax.improve.stages import Samples
 
 TAU, BETA, K, VOCAB = 0.25, 0.7, 4, 64
 LENGTHS = ((1, 4, 2, 3), (2, 2, 5, 1), (3, 1, 1, 2))
@@ -41,6 +44,14 @@ def stages(seed=0):
         current.append({"logprobs": near(0.4)})
         base.append({"logprobs": near(0.9)})
     return sampled, scores, current, base
+
+
+def as_read(sampled, scores, *policies):
+    """The rows as the stages give them, read from their files."""
+    tables_of = lambda rows, schema: pa.Table.from_pylist(rows, schema=schema)
+    scores = [row | {name: list(row[name]) for name in ("scores", "embedding", "scale")} for row in scores]
+    logprobs = [tables.Ragged.of(tables_of(rows, tables.LOGPROBS)["logprobs"]) for rows in policies]
+    return Samples.of(tables_of(sampled, tables.SAMPLES)), tables_of(scores, tables.SCORES), *logprobs
 
 
 def gpm(embedding, scale):
@@ -207,8 +218,9 @@ def released_signals(scores):
 
 
 def test_a_factor_of_two_is_the_released_scoring_code():
-    sampled, scores, current, base = stages()
-    scored = scored_samples(scores, current, base)
+    rows = stages()
+    scores = rows[1]
+    scored = scored_samples(*as_read(*rows)[1:])
     for method, place in (("gpo", 0), ("sppo", 1)):
         for factor, same in ((2.0, True), (1.0, False)):
             found = signals(scored, PolicyLossConfig(method=method, estimator="all", score_factor=factor)).signal
@@ -232,8 +244,9 @@ def test_a_prompt_whose_signals_are_all_equal_is_left_out(method, noise):
             part.append(row)
     for estimator in ("all",) if method in ("ppo", "grpo", "gprl") else ("all", "best_and_worst", "both"):
         config = PolicyLossConfig(method=method, estimator=estimator, beta=BETA)
-        found = signals(scored_samples(*rows[1:]), config)
-        kept = [example.prompt_id for example in training_examples(rows[0], *rows[2:], found)]
+        sampled, scores, current, base = as_read(*rows)
+        found = signals(scored_samples(scores, current, base), config)
+        kept = [example.prompt_id for example in training_examples(sampled, current, base, found)]
         assert not found.counts[3].any()
         if method == "nash_md":
             assert kept == [
@@ -259,13 +272,13 @@ def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
     options = {"estimator": "all"} | options
     drifted, moved = options.pop("drifted", False), options.pop("moved", False)
     config = PolicyLossConfig(method=method, beta=BETA, **options)
-    rows = sampled, scores, current, base = stages()
-    others = {}
+    rows, others = stages(), {}
     if moved:
         others = {"reference": stages(seed=1)[3], "previous": stages(seed=2)[3]}
         sums = lambda row: [np.sum(np.array(tokens, np.float32)) for tokens in row["logprobs"]]
         options["others"] = np.array([[sums(row) for row in rows] for rows in others.values()])
-    scored = scored_samples(scores, current, base, **others)
+    sampled, scores, current, base, *more = as_read(*rows, *others.values())
+    scored = scored_samples(scores, current, base, *more)
     drift = block_drift(scored, np.array([0.05, 0.95], np.float32)) if drifted else None
     assert not drifted or (drift.tightening > 1.2 and np.ptp(drift.multiplier) > 0.3)
     options |= (

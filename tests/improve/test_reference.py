@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from gpmjax import hub
@@ -59,11 +60,13 @@ def test_every_iteration_gets_the_policies_that_its_loss_asks_for(comal, tmp_pat
     def under(maker, iteration):
         """log π of the iteration's samples, summed, under the policy that iteration ``maker`` exported."""
         chunks = sorted((tmp_path / f"iteration-{iteration}/samples").glob("0*"))
-        rows = [row for path in chunks for row in tables.read(path, tables.SAMPLES)]
+        sampled = stages.Samples.of(pa.concat_tables([tables.read(path, tables.SAMPLES) for path in chunks]))
         backbone = BackboneConfig(source=str(tmp_path / f"iteration-{maker}/policy"), dtype="float32", remat="none")
         options = dict(batch=8, prompts_a_file=8, facts={}, between=lambda: None)
-        found = stages.logprobs(tmp_path / f"check-{iteration}", rows, open_decoder(backbone, mesh, 0), mesh, **options)
-        return np.array([[sum(tokens) for tokens in row["logprobs"]] for row in found], np.float32)
+        found = stages.logprobs(
+            tmp_path / f"check-{iteration}", sampled, open_decoder(backbone, mesh, 0), mesh, **options
+        )
+        return np.array([array.sum() for array in found], np.float32).reshape(len(sampled), -1)
 
     first, second, third, fourth = (scored for scored, _, _ in seen)
     np.testing.assert_array_equal(first.reference, first.base)

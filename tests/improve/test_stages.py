@@ -4,7 +4,7 @@ import numpy as np
 
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import EncodedPrompt, Prompt
-from gpmjax.improve.stages import group_of, samples
+from gpmjax.improve.stages import samples
 from gpmjax.sampling.rollout import Rollouts
 
 CALL = {"type": "function", "function": {"name": "f", "arguments": {"city": "Oslo"}}}
@@ -22,7 +22,7 @@ def test_sampled_prompts_come_back_with_everything_in_them(tmp_path):
         EncodedPrompt(n, Prompt(messages, f"f:{n}"), np.array([1], np.int32))
         for n, messages in enumerate([MESSAGES, user("Q")])
     ]
-    rows = samples(
+    sampled = samples(
         tmp_path,
         prompts,
         lambda: lambda asked, seed, ids: [drawn] * len(asked),
@@ -31,7 +31,9 @@ def test_sampled_prompts_come_back_with_everything_in_them(tmp_path):
         facts={},
         between=lambda: None,
     )
-    assert [(group_of(row).prompt, group_of(row).where) for row in rows] == [prompt.prompt for prompt in prompts]
-    assert [getattr(message.content, "fields", None) for message in group_of(rows[0]).prompt] == [
+    groups = [sampled.group(n) for n in range(2)]
+    assert [(group.prompt, group.where) for group in groups] == [prompt.prompt for prompt in prompts]
+    assert [group.responses for group in groups] == [("a", "b")] * 2
+    assert [getattr(message.content, "fields", None) for message in groups[0].prompt] == [
         None, None, {"content": "", "tool_calls": [CALL]}, {"content": "4 C", "name": "f"},
     ]  # fmt: skip
