@@ -1,12 +1,9 @@
 """One HTTP request with three bounds: seconds of silence, seconds in total, and bytes of the answer.
 
-The server is not trusted. It may send a byte a minute for ever, send a body that fills the memory, or redirect
-elsewhere.
+The server is not trusted: it may send a byte a minute for ever, a body that fills the memory, or a redirection.
 """
 
 import contextlib
-import datetime
-import email.utils
 import functools
 import json
 import socket
@@ -24,8 +21,7 @@ MAX_ANSWER = 64 << 20
 
 
 class BadStatus(OSError):
-    """The server answered with an error. ``retry_after``: seconds after which it asks to try again, 0 if it does
-    not."""
+    """The server answered with an error. ``retry_after``: seconds that it asks to wait, 0 if it does not."""
 
     def __init__(self, code: int, said: str, retry_after: float = 0.0) -> None:
         super().__init__(f"status {code} ({said})")
@@ -63,7 +59,9 @@ def fetch(
                 ) as answer,
             ):
                 if not answer.is_success:
-                    raise BadStatus(answer.status_code, _excerpt(answer), _seconds(answer.headers.get("Retry-After")))
+                    seconds = answer.headers.get("Retry-After", "")
+                    retry_after = float(seconds) if seconds.isdecimal() else 0.0  # dates are ignored
+                    raise BadStatus(answer.status_code, _excerpt(answer), retry_after)
                 return _body(answer, limit)
         except httpx.TimeoutException as error:
             raise TimeoutError(f"no answer within {timeout:g} s") from error
@@ -112,21 +110,6 @@ def _excerpt(answer: httpx.Response) -> str:
     with contextlib.suppress(httpx.TransportError):
         text = next(answer.iter_raw(300), b"").decode(errors="replace").strip()
     return text.splitlines()[0] if text else answer.reason_phrase
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Seconds that a Retry-After header (a number or a date) asks to wait; 0 if it is absent or unreadable.
-
-    >>> _seconds("7"), _seconds("Wed, 21 Oct 2015 07:28:00 GMT"), _seconds("soon"), _seconds(None)
-    (7.0, 0.0, 0.0, 0.0)
-    """
-    try:
-        if not retry_after or retry_after.isdecimal():
-            return float(retry_after or 0)
-        left = email.utils.parsedate_to_datetime(retry_after) - datetime.datetime.now(datetime.UTC)
-        return max(left.total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):
-        return 0.0
 
 
 _tls = functools.cache(ssl.create_default_context)  # the system's certificates, read once

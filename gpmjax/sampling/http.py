@@ -86,7 +86,8 @@ class Server:
     def _wait(self, state: tenacity.RetryCallState) -> float:
         """Seconds before the next attempt: the back-off, or as long as the server asked for."""
         backoff = tenacity.wait_exponential(multiplier=self.backoff)(state)
-        return min(max(backoff, getattr(state.outcome.exception(), "retry_after", 0.0)), _LONGEST_WAIT)
+        error = state.outcome.exception() if state.outcome else None
+        return min(max(backoff, getattr(error, "retry_after", 0.0)), _LONGEST_WAIT)
 
 
 def _worth_repeating(error: BaseException) -> bool:

@@ -36,8 +36,7 @@ class Rollout(Protocol):
     """Draws K responses to each prompt."""
 
     def __call__(self, prompts: Sequence[Prompt], seed: int, ids: Sequence[int] | None = None) -> list[Rollouts]:
-        """Returns responses in the order of ``prompts``; ``ids`` name prompts across calls and default to their
-        indices.
+        """Returns responses in the order of ``prompts``; ``ids`` name prompts across calls (default: their indices).
 
         Raises RolloutFailed, which holds the responses drawn so far, and ValueError for prompts that cannot be
         answered.

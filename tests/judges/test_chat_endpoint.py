@@ -113,7 +113,7 @@ def test_a_refusal_is_an_answer(http_server, open_endpoint):
     assert reply == ("", (), 0, 0)
 
 
-def test_work_run_concurrently_stops_at_the_first_failure():
+def test_concurrent_work_stops_at_the_first_failure():
     def work(n):
         if n == 1:
             raise ValueError("one")
