@@ -1,6 +1,7 @@
-"""What a decoder is (``DecoderConfig``) and how it is run (``Runtime``): frozen, hashable, free of JAX arrays.
+"""The shape and arithmetic of a decoder (``DecoderConfig``), and how it is run (``Runtime``).
 
-One body serves Llama, Mistral, Qwen and Gemma; each family is a setting of these fields.
+Both are frozen and hashable and hold no JAX arrays. One decoder serves Llama, Mistral, Qwen and Gemma; each family is a
+setting of these fields.
 """
 
 import dataclasses
@@ -21,20 +22,20 @@ DTYPES = ("float32", "bfloat16")
 
 
 def require_one_of(field: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Refuses a value that is not in ``allowed``; raises ValueError naming the field, the value and the choices."""
+    """Raises ValueError, naming the field, the value and the choices, unless ``value`` is in ``allowed``."""
     if value not in allowed:
         raise ValueError(f"{field} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
 
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
-    """How rotary frequencies are stretched past the length a model was first trained on.
+    """How rotary frequencies are stretched beyond the length that a model was first trained on.
 
     ``linear``  every frequency / factor (Chen et al. 2023, arXiv 2306.15595)
     ``llama3``  wavelengths above L/low_freq_factor / factor, below L/high_freq_factor unchanged, blended between
-    ``yarn``    the same idea by number of turns, and cos and sin × attention_factor (Peng et al. 2023, arXiv 2309.00071)
+    ``yarn``    as llama3, by numbers of turns; and cos and sin × attention_factor (Peng et al. 2023, arXiv 2309.00071)
 
-    L is ``original_max_positions``. Fields that a kind does not name are ignored by it.
+    L is ``original_max_positions``. A kind ignores the fields that its line does not need.
     """
 
     kind: str
@@ -71,7 +72,7 @@ LARGEST_SIZES = {
     "mlp_size": 2**22,
     "max_positions": LARGEST_INT,
 }
-"""Well above any decoder there is; a larger size is a slip, and is refused before memory is asked for."""
+"""Sizes well above any decoder's. A larger size is a mistake, and is refused before memory is allocated."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,13 +104,13 @@ class DecoderConfig:
     window: int = 0
     """Positions a token of a sliding layer sees, itself included; 0 when no layer slides."""
     local_rope_theta: float | None = None
-    """Gemma 3: sliding layers rotate with this base and without ``rope_scaling``."""
+    """The rotary base of sliding layers, which then ignore ``rope_scaling``; for Gemma 3."""
     qkv_bias: bool = False
     o_bias: bool = False
     mlp_bias: bool = False
     qk_norm: bool = False
     post_norms: bool = False
-    """Gemma 2 and 3: attention and MLP outputs are normalised before they join the residual."""
+    """Attention and MLP outputs are normalised before they are added to the residual; for Gemma 2 and 3."""
     attention_softcap: float | None = None
     final_softcap: float | None = None
     attention_scale: float | None = None
@@ -118,7 +119,7 @@ class DecoderConfig:
     tie_embeddings: bool = False
 
     def __post_init__(self) -> None:
-        # Before anything is derived: a list of 10⁹ layer types would take the machine's memory.
+        # This check comes before values are derived: a list of 10⁹ layer types would exhaust the machine's memory.
         for name, most in LARGEST_SIZES.items():
             whole(name, getattr(self, name), 0 if name in ("num_kv_heads", "head_dim") else 1, most)
         derived = {
@@ -132,7 +133,7 @@ class DecoderConfig:
             object.__setattr__(self, "attention_scale", max(self.head_dim, 1) ** -0.5)
 
     def require_positions(self, name: str, length: int) -> None:
-        """Refuses a length of sequences, called ``name``, beyond the positions that the decoder was made for."""
+        """Raises ValueError where a sequence length, called ``name``, exceeds the decoder's ``max_positions``."""
         if length > self.max_positions:
             raise ValueError(f"{name}={length}: must be at most {self.max_positions}, the model's positions")
 
@@ -176,7 +177,7 @@ class DecoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LoRA:
-    """Low-rank adaptation y = x W + (α/r) (x A) B of the named modules (Hu et al. 2021, arXiv 2106.09685, eq. 3)."""
+    """Low-rank adaptation of the named modules, y = x W + (α/r) (x A) B (Hu et al. 2021, arXiv 2106.09685, eq. 3)."""
 
     rank: int
     alpha: float
@@ -195,11 +196,13 @@ class LoRA:
 
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """How a decoder runs; none of it changes what is computed, but for rounding (``dtype``) and ``lora``.
+    """How a decoder runs. Apart from rounding (``dtype``) and ``lora``, these fields do not change what is computed.
 
-    ``remat``: what the backward pass recomputes: nothing, all of a layer, or all but its matrix products.
-    ``unroll``: layers as a compiled loop, or one after the other (more to compile, sometimes faster); the same parameters.
-    ``mesh``: where rows stay split over data and fsdp in every layer, so that weights travel to them; None on one device.
+    ``remat``: what the backward pass recomputes: "none", all of a layer ("full"), or all but matrix products ("dots").
+    ``unroll``: layers as a compiled loop ("scan"), or one after another ("unrolled"), which takes longer to compile and
+    is sometimes faster. The parameters are the same.
+    ``mesh``: the mesh over whose data and fsdp axes rows stay split in every layer, so that weights are gathered to the
+    rows; None on one device.
     """
 
     dtype: str = "float32"

@@ -1,13 +1,15 @@
-"""What turns hidden states into preferences: the embedding (or reward) head and the scale gate.
+"""The heads that turn hidden states into preferences: the embedding (or reward) head and the scale gate.
 
     v(x, y) = W_v h(x, y)          [2k], read at the response's last token
     λ(x)    = gate(W_λ h(x))       [k] ≥ 0, read at the prompt's last token
     s(y_i ≻ y_j | x) = Σ_l λ_l(x) ⟨R v_i[l], v_j[l]⟩,   P = σ(s / τ)
 
-A Bradley–Terry head is the scalar case: r = w·h, s = r_i − r_j. A hybrid head gives both, (r, c) = W h with 1 + 2k numbers, and
-s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩ (gpmjax.preference.hybrid). A pairwise model reads both responses at once: r(i, j), the score
-of an ordered pair, and s = ½(r(i, j) − r(j, i)). Either may be read off the logits of two verdicts, such as Yes and No, instead of
-a head of its own. All of it is float32, whatever the backbone computes in.
+A Bradley–Terry head is the scalar case: r = w·h, s = r_i − r_j. A hybrid head gives both, (r, c) = W h with 1 + 2k
+numbers, and s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩ (gpmjax.preference.hybrid). A pairwise model reads both
+responses at once: it gives r(i, j), the score of an ordered pair, and s = ½(r(i, j) − r(j, i)). Rewards and pairwise
+scores may also be read off the logits of two verdicts, such as Yes and No, without a head. Heads compute in float32,
+whatever the backbone's dtype.
+
 Source: arXiv 2410.02197, sections 4.2 (score, gate) and 4.3 (τ, unit length).
 """
 
@@ -27,16 +29,16 @@ from gpmjax.preference.hybrid import hybrid_embedding, hybrid_scale
 
 
 def drawn(spec: PreferenceSpec, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """A new kernel [inputs, outputs]: the released recipe's standard deviation 1/(inputs + 1).
+    """A new kernel [inputs, outputs] with the released recipe's standard deviation, 1/(inputs + 1).
 
-    Not for an MLP, whose signal it would shrink at every layer: there 1/√(inputs + 1).
+    An MLP's kernels have 1/√(inputs + 1) instead, since 1/(inputs + 1) would shrink the signal at every layer.
     """
     power = -1.0 if spec.head == "linear" else -0.5
     return jax.random.normal(key, shape, dtype) * (shape[0] + 1) ** power
 
 
 def drawn_reward_first(spec: PreferenceSpec, key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype) -> jax.Array:
-    """A hybrid's new kernel, whose first column is Bradley–Terry's under the same key: without a cyclic part the two fits are one."""
+    """A hybrid's new kernel. Its first column is Bradley–Terry's of the same key, so fits without cycles are equal."""
     reward = drawn(spec, key, (shape[0], 1), dtype)
     return jnp.concatenate([reward, drawn(spec, jax.random.fold_in(key, 1), (shape[0], shape[1] - 1), dtype)], axis=1)
 
@@ -47,30 +49,30 @@ def zero(spec: PreferenceSpec, key: jax.Array, shape: tuple[int, ...], dtype: jn
 
 
 class Head(nn.Module):
-    """Linear map or MLP, no bias on the former; inputs and outputs float32."""
+    """A linear map without bias, or an MLP with biases; inputs and outputs are float32."""
 
     spec: PreferenceSpec
     features: int
     start: Callable[..., jax.Array] = drawn
-    """How the last layer begins."""
+    """The initialiser of the last layer."""
 
     @nn.compact
     def __call__(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch out"]:
         last, inner = functools.partial(self.start, self.spec), functools.partial(drawn, self.spec)
-        # A few columns: full precision costs nothing, and bf16 products would blur close scores.
+        # bfloat16 products would blur close scores, and full precision costs little for so few columns.
         dense = functools.partial(nn.Dense, precision="highest")
         if self.spec.head == "linear":
             kernel = self.param("kernel", last, (hidden.shape[-1], self.features), jnp.float32)
             return jnp.matmul(hidden, kernel, precision="highest")
         for depth, width in enumerate(self.spec.mlp_widths):
-            # Even numbers: activations hold the odd places of the published `net` sequence.
+            # Layers have even numbers: in the published `net` sequence, activations have the odd ones.
             layer = dense(width, kernel_init=inner, name=f"net_{2 * depth}")
             hidden = MLP_ACTIVATIONS[self.spec.mlp_activation](layer(hidden))
         return dense(self.features, kernel_init=last, name=f"net_{2 * len(self.spec.mlp_widths)}")(hidden)
 
 
 def unit_length(v: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
-    """v / ‖v‖; 0 stays 0, with a finite gradient.
+    """v / ‖v‖. The vector 0 stays 0, with a finite gradient.
 
     >>> unit_length(jnp.array([3.0, 4.0])).tolist()
     [0.6..., 0.8...]
@@ -80,7 +82,7 @@ def unit_length(v: Float[Array, "*batch n"]) -> Float[Array, "*batch n"]:
 
 
 def scale_gate(kind: str, logits: Float[Array, "*batch k"], hidden_size: int) -> Float[Array, "*batch k"]:
-    """λ ≥ 0 from logits; ``kind`` as in ``PreferenceSpec.gate``, all but "none".
+    """The gate λ ≥ 0 from its logits; ``kind`` is a ``PreferenceSpec.gate`` other than "none".
 
     >>> scale_gate("scaled_softmax", jnp.zeros(2), 64).tolist()
     [1.0, 1.0]
@@ -94,10 +96,10 @@ def scale_gate(kind: str, logits: Float[Array, "*batch k"], hidden_size: int) ->
 
 
 class PreferenceHeads(nn.Module):
-    """Hidden states of responses and of their prompts → embeddings and gates.
+    """Embeddings and gates from the hidden states of responses and of their prompts.
 
-    Parameters, float32: ``value/kernel`` [D, outputs] (``value/net_*`` for an MLP; a hybrid's first column is its reward),
-    ``gate/kernel`` [D, k], ``log_tau`` [].
+    Parameters, float32: ``value/kernel`` [D, outputs] (``value/net_*`` for an MLP; a hybrid's first column is its
+    reward), ``gate/kernel`` [D, k], ``log_tau`` [].
     """
 
     spec: PreferenceSpec
@@ -117,7 +119,7 @@ class PreferenceHeads(nn.Module):
             embedding = unit_length(embedding)
         scale = None
         if spec.gate != "none":
-            # k·softmax(0) = 1: such a gate begins as none, and moves only where the data ask for it.
+            # k·softmax(0) = 1: with zero weights this gate starts as if there were none.
             gate = Head(spec, spec.blocks, zero if spec.gate == "scaled_softmax" else drawn, name="gate")
             logits = gate(prompt.astype(jnp.float32))
             scale = scale_gate(spec.gate, logits, prompt.shape[-1])

@@ -1,4 +1,4 @@
-"""What "float32" means when scores are computed."""
+"""Full float32 precision for the computation of scores."""
 
 import functools
 from collections.abc import Callable
@@ -8,10 +8,10 @@ import jax
 
 
 def full_precision(dtype: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, its matrix products in float32 where ``dtype`` is "float32".
+    """The function, with matrix products in full float32 precision where ``dtype`` is "float32".
 
-    By default a TPU rounds float32 operands to bfloat16, and a GPU may round them to TensorFloat-32. A score must not move with
-    the chip. A bfloat16 model's products are left to the device.
+    By default a TPU rounds float32 operands to bfloat16, and a GPU may round them to TensorFloat-32. A score must not
+    depend on the chip. The products of a bfloat16 model keep the device's default.
     """
     if dtype != "float32":
         return function

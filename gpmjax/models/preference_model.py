@@ -1,4 +1,4 @@
-"""Backbone and heads as one module: a batch in, embeddings, gates and temperature out."""
+"""The backbone and the heads as one module, from a batch to embeddings, gates and a temperature."""
 
 import flax.linen as nn
 import jax
@@ -14,14 +14,14 @@ from gpmjax.models.transformer import Decoder
 
 
 def at_slots(hidden: Float[Array, "B T D"], slots: Array) -> Float[Array, "B R D"]:
-    """Hidden states at each row's own slots, [B, R] int32."""
+    """Hidden states at the ``slots`` [B, R] int32 of each row."""
     return jax.vmap(lambda row, index: row[index])(hidden, jnp.asarray(slots))
 
 
 class PreferenceModel(nn.Module):
-    """Parameters ``{"decoder": …, "heads": …}``; a ``FeatureBatch`` touches ``heads`` alone.
+    """A decoder with heads. Its parameters are ``{"decoder": …, "heads": …}``; a ``FeatureBatch`` needs only ``heads``.
 
-    Compute is in ``runtime.dtype``; the features handed to the heads, and all that follows, are float32.
+    The decoder computes in ``runtime.dtype``; features and everything computed from them are float32.
     """
 
     config: DecoderConfig
@@ -33,7 +33,10 @@ class PreferenceModel(nn.Module):
         self.heads = PreferenceHeads(self.spec)
 
     def __call__(self, batch: TokenBatch | FeatureBatch) -> PreferenceOutput | PairwiseOutput:
-        """Embeddings [B, R, dim] (a hybrid's [B, R, 2 + dim]), gates [B, R, k] and τ; values at padded responses mean nothing, but are finite."""
+        """Embeddings [B, R, dim] (a hybrid's [B, R, 2 + dim]), gates [B, R, k] and τ.
+
+        Values of padded responses are finite and have no meaning.
+        """
         if isinstance(batch, FeatureBatch):
             return self._read(jnp.asarray(batch.response), jnp.asarray(batch.prompt))
         return self.preferences(self.encode(batch), batch)
@@ -43,7 +46,7 @@ class PreferenceModel(nn.Module):
         return self.decoder(jnp.asarray(batch.tokens), batch.layout)
 
     def preferences(self, hidden: Float[Array, "B T D"], batch: TokenBatch) -> PreferenceOutput | PairwiseOutput:
-        """Heads on hidden states already computed; with ``encode``, for a loss that reads both."""
+        """The heads' output from the hidden states of ``encode``; for a loss that reads both."""
         return self._read(*read_features(hidden, batch))
 
     def _read(
@@ -60,7 +63,7 @@ class PreferenceModel(nn.Module):
         return PairwiseOutput(output.embedding[..., 0], output.tau, output.mass)
 
     def features(self, batch: TokenBatch) -> tuple[Float[Array, "B R D"], Float[Array, "B R D"]]:
-        """Float32 hidden states at the responses' and at their prompts' last tokens: what a ``FeatureBatch`` caches."""
+        """Float32 hidden states at the last tokens of responses and of prompts, which a ``FeatureBatch`` caches."""
         return read_features(self.encode(batch), batch)
 
     def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch V"]:
@@ -69,15 +72,15 @@ class PreferenceModel(nn.Module):
 
 
 def read_features(hidden: Float[Array, "B T D"], batch: TokenBatch) -> tuple[Array, Array]:
-    """Float32 hidden states where the embedding is read and where the gate is; each [B, R, D]."""
-    wide = lambda slots: at_slots(hidden, slots).astype(jnp.float32)
-    return wide(batch.response_end), wide(batch.prompt_end)
+    """Float32 hidden states where the embedding is read, and where the gate is read; [B, R, D] each."""
+    response, prompt = (at_slots(hidden, slots).astype(jnp.float32) for slots in (batch.response_end, batch.prompt_end))
+    return response, prompt
 
 
 def predictors(hidden: Float[Array, "B T D"], batch: TokenBatch) -> Float[Array, "B T D"]:
-    """Hidden state that predicts each slot's token: that of the token before it in its own sequence.
+    """The hidden state that predicts each slot's token, which is that of the token before it in its own sequence.
 
-    The language-model regulariser is the mean of −log p(tokens | predictors) under ``batch.lm_weight``. A response's first
-    token is predicted from its prompt's last, which may be many slots away.
+    The language-model regulariser is the mean of −log p(tokens | predictors) under ``batch.lm_weight``. A response's
+    first token is predicted from its prompt's last token, which may be many slots away.
     """
     return at_slots(hidden, batch.previous)

@@ -1,6 +1,6 @@
-"""Shapes of published models, by name: to plan with, to test with, or to train from random weights.
+"""Shapes of published models by name, for planning, for tests, and for training from random weights.
 
-A checkpoint's own ``config.json`` decides when one is imported; these are for when there is none.
+An imported checkpoint's shape comes from its own ``config.json``, not from here.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ def _gemma(hidden_size: int, **fields) -> DecoderConfig:
 
 
 def _every(period: int, layers: int) -> tuple[str, ...]:
-    """Sliding layers, but for every ``period``-th."""
+    """Layer types in which every ``period``-th layer is full and the others slide."""
     return tuple("sliding" if (layer + 1) % period else "full" for layer in range(layers))
 
 
@@ -63,7 +63,8 @@ PRESETS: dict[str, DecoderConfig] = {
         hidden_size=896, num_layers=24, num_heads=14, num_kv_heads=2, mlp_size=4864, qkv_bias=True, tie_embeddings=True
     ),
     "qwen25-7b": _qwen(
-        vocab_size=152_064, hidden_size=3584, num_layers=28, num_heads=28, num_kv_heads=4, mlp_size=18_944, qkv_bias=True
+        vocab_size=152_064, hidden_size=3584, num_layers=28, num_heads=28, num_kv_heads=4, mlp_size=18_944,
+        qkv_bias=True,
     ),
     "qwen3-0.6b": _qwen(
         hidden_size=1024, num_layers=28, num_heads=16, num_kv_heads=8, head_dim=128, mlp_size=3072, qk_norm=True,

@@ -1,4 +1,4 @@
-"""How hidden states become a score, declared: what is saved beside the weights, which alone do not tell."""
+"""The declaration of how hidden states become a score. It is saved with the weights, which do not tell."""
 
 import dataclasses
 from typing import Any
@@ -11,7 +11,7 @@ from gpmjax.models.config import require_one_of
 
 KINDS = ("gpm", "bt", "hybrid", "pairwise")
 EMBEDDING_KINDS = ("gpm", "hybrid")
-"""Kinds whose responses have preference embeddings, and whose prompts may have a gate."""
+"""Kinds with preference embeddings of responses, and optionally a gate of prompts."""
 GATES = ("none", "softmax", "scaled_softmax", "sigmoid", "softplus")
 NORMALISATIONS = ("none", "l2")
 TAU_MODES = ("fixed", "learned")
@@ -21,13 +21,13 @@ GATE_PLACES = ("prompt", "first_message")
 LARGEST_DIM = 2**16
 LARGEST_WIDTH = 2**20
 TAU_RANGE = (1e-6, 1e6)
-"""Beyond it s/τ, or its gradient's square, leaves float32."""
+"""Outside this range s/τ, or the square of its gradient, leaves float32's range."""
 MLP_ACTIVATIONS = {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}
 
 
 @dataclasses.dataclass(frozen=True)
 class PreferenceSpec:
-    """How hidden states become a score; saved with every model, since the weights alone do not tell.
+    """How hidden states become a score. It is saved with every model, since the weights do not tell.
 
     >>> PreferenceSpec(dim=4).blocks
     2
@@ -38,10 +38,10 @@ class PreferenceSpec:
     kind: str = "gpm"
     """"gpm" (general preference model), "bt" (Bradley–Terry), "hybrid" (a reward and a cyclic part), or "pairwise"."""
     dim: int = 6
-    """Numbers in an embedding: 2k for a general preference model and for a hybrid's cyclic part, 1 for Bradley–Terry and for
-    pairwise models."""
+    """The size of an embedding: 2k for a general model and for a hybrid's cyclic part, 1 for the other kinds."""
     gate: str = "softmax"
-    """λ from logits z: softmax(z), k·softmax(z/√D) ("scaled_softmax", which starts at λ = 1), σ(z), log(1 + eᶻ), or 1 ("none")."""
+    """How λ comes from logits z: "softmax", k·softmax(z/√D) ("scaled_softmax", which starts at λ = 1), "sigmoid", log(1
+    + eᶻ) ("softplus"), or λ = 1 ("none")."""
     normalise: str = "l2"
     """Embeddings of unit length ("l2"), or as the head gives them ("none")."""
     tau: float = 0.1
@@ -49,29 +49,30 @@ class PreferenceSpec:
     tau_mode: str = "fixed"
     """τ is "fixed", or "learned" from this start."""
     head: str = "linear"
-    """What is read: a "linear" map or an "mlp" of the last hidden state, or the next token's log-odds of a "verdict" over the other."""
+    """How a response is read: by a "linear" map or an "mlp" of the last hidden state, or as the next token's log-odds
+    of one "verdict" over the other."""
     mlp_widths: tuple[int, ...] = ()
-    """Hidden widths of an MLP head (value and gate alike), e.g. (1024, 512, 256) for layers net.0, .2, .4 and .6."""
+    """Hidden widths of an MLP head, for value and gate: (1024, 512, 256) gives layers net.0, .2, .4 and .6."""
     mlp_activation: str = "relu"
     """Activation of an MLP head: "relu", "gelu", "silu" or "tanh"."""
     gamma: float = 1.0
-    """Weight γ in [0, 1] of a hybrid's cyclic part: s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩; 0 is Bradley–Terry."""
+    """The weight γ in [0, 1] of a hybrid's cyclic part, s = (r_i − r_j) + γ Σ_l λ_l ⟨R c_i[l], c_j[l]⟩."""
     reward_mean: float = 0.0
-    """Bradley–Terry only: the reward is (w·h − mean)/std, as OpenRLHF declares it in config.json; τ divides that reward."""
+    """Bradley–Terry only: the reward, which τ divides, is (w·h − mean)/std, as OpenRLHF declares it in config.json."""
     reward_std: float = 1.0
     """Bradley–Terry only: the std of ``reward_mean``'s formula."""
     question: str = ""
-    """What the model is asked about responses (gpmjax.data.questions); empty: it reads them as replies."""
+    """The question that the model is asked about responses (gpmjax.data.questions); if empty, they are read as replies."""
     verdicts: tuple[str, ...] = ()
-    """The two answers that a verdict head compares, the favourable one first, ..."""
+    """The two answers that a verdict head compares, the favourable one first."""
     verdict_tokens: tuple[int, ...] = ()
-    """... and their tokens."""
+    """The tokens of the two verdicts."""
     bos_tokens: int = -1
-    """How many BOS a sequence begins with: 0, 1 or 2; −1: as many as the chat template writes, one for most. The published recipe
-    trained with 2, the template's and the tokenizer's, and scored for its policies with 0."""
+    """How many BOS tokens begin a sequence: 0, 1 or 2, or −1 for as many as the chat template writes (one for most).
+    The published recipe trained with 2, the template's and the tokenizer's, and scored for its policies with 0."""
     gate_at: str = "prompt"
-    """Where the gate is read: at the last token of the whole templated "prompt", or of its "first_message" alone, as the published
-    code does. They differ in prompts of several messages."""
+    """Where the gate is read: at the last token of the templated "prompt", or of its "first_message", as in the
+    published code. The two differ for prompts of several messages."""
 
     @classmethod
     def bradley_terry(cls, tau: float = 1.0) -> "PreferenceSpec":
@@ -87,17 +88,17 @@ class PreferenceSpec:
         )
 
     def encoding(self) -> dict[str, Any]:
-        """The fields that say how text becomes tokens, under the names that ``gpmjax.data.chat.ChatFormat`` takes."""
+        """The fields that say how text becomes tokens, by their names in ``gpmjax.data.chat.ChatFormat``."""
         return {"bos_tokens": self.bos_tokens, "gate_at": self.gate_at}
 
     @property
     def blocks(self) -> int:
-        """k, the number of 2-d blocks; a hybrid's reward is not counted."""
+        """k, the number of 2-d blocks, without a hybrid's reward."""
         return self.dim // 2
 
     @property
     def outputs(self) -> int:
-        """Numbers that the value head gives for a response: ``dim``, and a hybrid's reward before them.
+        """The number of the value head's outputs per response: ``dim``, plus 1 for a hybrid's reward, the first.
 
         >>> PreferenceSpec(kind="hybrid", dim=4).outputs
         5
@@ -131,13 +132,12 @@ class PreferenceSpec:
         if self.kind != "bt" or self.head == "verdict":
             for name, value in (("reward_mean", 0), ("reward_std", 1)):
                 if getattr(self, name) != value:
-                    raise ValueError(
-                        f"{name} is {getattr(self, name)}; only kind='bt' with a head of its own has one, so it must be {value}"
-                    )
+                    only = "only kind='bt' with a head of its own has one"
+                    raise ValueError(f"{name} is {getattr(self, name)}; {only}, so it must be {value}")
         if self.kind not in EMBEDDING_KINDS:
             require_one_of("dim", self.dim, (1,))
             require_one_of("gate", self.gate, ("none",))
-            # A single number of unit length is only a sign.
+            # A single number, normalised, would be only a sign.
             require_one_of("normalise", self.normalise, ("none",))
         if self.kind == "pairwise" and not self.question:
             raise ValueError("question is ''; a pairwise model needs one with places for two responses")
@@ -163,13 +163,13 @@ class PreferenceSpec:
             raise ValueError(f"verdict_tokens is {self.verdict_tokens}; it must be two tokens that differ")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
+        """The fields as plain JSON values."""
         fields = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "PreferenceSpec":
-        """Inverse of ``to_dict``; raises ValueError on a field it does not know.
+        """The inverse of ``to_dict``; raises ValueError on an unknown field.
 
         >>> PreferenceSpec.from_dict(PreferenceSpec(dim=8).to_dict()) == PreferenceSpec(dim=8)
         True

@@ -1,8 +1,8 @@
-"""The decoder: token ids and their layout → hidden states. One body for every family (see ``config``).
+"""The decoder, from token ids and their layout to hidden states. All families share it (see ``config``).
 
-Layers are scanned: one traced layer, parameters stacked on a leading axis L. What differs from layer to layer (sliding
-window, rotary base) is an array along that axis too, so mixed layer types still share the one body. While decoding, what
-is cached of the tokens before is one more such array.
+Layers are scanned: one layer is traced, and parameters are stacked on a leading axis L. Settings that differ between
+layers (sliding window, rotary base) are arrays along that axis too, so layers of different types share one body. While
+decoding, the cached keys and values are one more such array.
 """
 
 from typing import Any
@@ -24,7 +24,7 @@ from gpmjax.sharding import look_up, split_rows
 from gpmjax.softcap import soft_cap
 
 _KEPT = "keys_and_values"
-"""Collection that every layer's keys and values are left in, for whoever makes it mutable."""
+"""The Flax collection into which every layer writes its keys and values, where the caller makes it mutable."""
 
 _POLICIES = jax.checkpoint_policies
 _REMAT_POLICIES = {
@@ -36,9 +36,9 @@ _REMAT_POLICIES = {
 
 
 class SelfAttention(nn.Module):
-    """W_o attention(W_q x, W_k x, W_v x), rotated, with q and k normalised per head where the config says so.
+    """W_o attention(W_q x, W_k x, W_v x), with q and k rotated, and normalised per head where the config says so.
 
-    Given a ``past``, x holds the next token of each of K responses, and ``layout`` is a ``DecodeStep``.
+    With a ``past``, x holds the next token of each of K responses, and ``layout`` is a ``DecodeStep``.
     """
 
     config: DecoderConfig
@@ -49,11 +49,10 @@ class SelfAttention(nn.Module):
         self, x: Float[Array, "B T D"], layout: TokenLayout | DecodeStep, window, past: Past | None, cos, sin
     ) -> Float[Array, "B T D"]:
         c = self.config
-        sizes = {"q": c.q_size, "k": c.kv_size, "v": c.kv_size}
-        heads = lambda name: Linear(sizes[name], c.qkv_bias, self.runtime, name=name)(x).reshape(
-            *x.shape[:2], -1, c.head_dim
+        q, k, v = (
+            Linear(size, c.qkv_bias, self.runtime, name=name)(x).reshape(*x.shape[:2], -1, c.head_dim)
+            for name, size in (("q", c.q_size), ("k", c.kv_size), ("v", c.kv_size))
         )
-        q, k, v = heads("q"), heads("k"), heads("v")
         if c.qk_norm:
             q = RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name="q_norm")(q)
             k = RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name="k_norm")(k)
@@ -69,8 +68,9 @@ class SelfAttention(nn.Module):
         return Linear(c.hidden_size, c.o_bias, self.runtime, name="o")(mixed.reshape(*x.shape[:2], -1))
 
 
-class Block(nn.Module):
-    """One pre-norm layer, in the form ``nn.scan`` wants: (carry, what differs per layer, what all share) → (carry, None)."""
+class DecoderLayer(nn.Module):
+    """One pre-norm layer, in ``nn.scan``'s form: (carry, arrays of this layer, arrays of all layers) → (carry,
+    None)."""
 
     config: DecoderConfig
     runtime: Runtime
@@ -80,8 +80,13 @@ class Block(nn.Module):
         self, hidden: Float[Array, "B T D"], layer: dict[str, Any], layout: TokenLayout | DecodeStep, cos, sin
     ):
         c = self.config
-        norm = lambda name: RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name=name)
-        post = lambda name, x: norm(name)(x) if c.post_norms else x
+
+        def norm(name: str) -> RMSNorm:
+            return RMSNorm(c.norm_eps, c.norm_offset, self.runtime.param_dtype, name=name)
+
+        def post(name: str, x: Array) -> Array:
+            return norm(name)(x) if c.post_norms else x
+
         mixed = SelfAttention(c, self.runtime, name="attention")(
             norm("attention_norm")(hidden),
             layout,
@@ -96,7 +101,7 @@ class Block(nn.Module):
 
 
 def layer_arrays(config: DecoderConfig) -> dict[str, np.ndarray]:
-    """What differs from layer to layer, each [L] int32: index of the rotary table, and the window if any layer slides."""
+    """Settings that differ between layers, [L] int32 each: the rotary table's index, and the window if any slides."""
     sliding = np.array([kind == "sliding" for kind in config.layer_types])
     arrays = {"rope": (sliding & (config.local_rope_theta is not None)).astype(np.int32)}
     if sliding.any():
@@ -105,13 +110,13 @@ def layer_arrays(config: DecoderConfig) -> dict[str, np.ndarray]:
 
 
 def _stack(config: DecoderConfig, runtime: Runtime) -> nn.Module:
-    block = Block
+    layer = DecoderLayer
     if runtime.remat != "none":
-        # Inside a loop nothing can merge the two computations of a layer; unrolled, the barrier is needed.
+        # XLA may merge a layer's recomputation with the first computation, but not inside a loop: unrolled, prevent it.
         barrier = runtime.unroll == "unrolled"
-        block = nn.remat(Block, policy=_REMAT_POLICIES[runtime.remat], prevent_cse=barrier)
+        layer = nn.remat(DecoderLayer, policy=_REMAT_POLICIES[runtime.remat], prevent_cse=barrier)
     scanned = nn.scan(
-        block,
+        layer,
         variable_axes={"params": 0, _KEPT: 0},
         split_rngs={"params": True},
         in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
@@ -122,7 +127,7 @@ def _stack(config: DecoderConfig, runtime: Runtime) -> nn.Module:
 
 
 class Unembedding(nn.Module):
-    """``kernel`` [D, V] of a model whose output is not tied to its input."""
+    """The output table ``kernel`` [D, V] of a model whose output is not tied to its input."""
 
     config: DecoderConfig
     param_dtype: str
@@ -134,10 +139,10 @@ class Unembedding(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Causal decoder over rows of groups. The parameter tree does not depend on ``runtime``, LoRA factors aside.
+    """Causal decoder over rows of groups. Apart from LoRA factors, the parameter tree does not depend on ``runtime``.
 
-    ``embed/embedding`` [V, D], ``layers/...`` each [L, ...], ``final_norm/scale`` [D], ``lm_head/kernel`` [D, V] if untied
-    (not needed for hidden states: a tree without it serves).
+    Parameters: ``embed/embedding`` [V, D], ``layers/...`` each [L, ...], ``final_norm/scale`` [D], and
+    ``lm_head/kernel`` [D, V] if untied. Hidden states do not need ``lm_head``: a tree without it works.
     """
 
     config: DecoderConfig
@@ -154,21 +159,21 @@ class Decoder(nn.Module):
             self.lm_head = Unembedding(c, r.param_dtype)
 
     def __call__(self, tokens: Int[Array, "B T"], layout: TokenLayout) -> Float[Array, "B T D"]:
-        """Hidden states after the final norm, in the compute dtype."""
+        """The hidden states after the final norm, in the compute dtype."""
         hidden = self._run(tokens, jnp.asarray(layout.positions), TokenLayout(*map(jnp.asarray, layout)), {})
         if self.is_initializing() and not self.config.tie_embeddings:
             self.lm_head()
         return hidden
 
     def step(self, tokens: Int[Array, "B K"], at: DecodeStep, past: Past) -> Float[Array, "B K D"]:
-        """The same for the next token of each of K responses to B prompts, whose keys and values are in ``past``."""
+        """The hidden states of the next token of K responses to each of B prompts; ``past`` holds the tokens so far."""
         positions = jnp.broadcast_to((at.prompt_length + at.step)[:, None], tokens.shape)
         return self._run(tokens, positions, at, {"past": past})
 
     def _run(self, tokens: Array, positions: Array, layout: TokenLayout | DecodeStep, more: dict[str, Any]) -> Array:
         hidden = look_up(self.embed, tokens, self.runtime.mesh)
         if self.config.embed_scale != 1.0:
-            # Rounded to the compute dtype first, as the checkpoints' own code does.
+            # The factor is rounded to the compute dtype first, as in the checkpoints' own code.
             hidden = hidden * jnp.asarray(self.config.embed_scale, hidden.dtype)
         cos, sin = rotary_tables(self.config, positions)
         layers = {name: jnp.asarray(array) for name, array in layer_arrays(self.config).items()} | more
@@ -176,19 +181,19 @@ class Decoder(nn.Module):
         return self.final_norm(hidden)
 
     def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch V"]:
-        """Next-token logits, float32. For many tokens take the loss by chunks instead, with ``unembedding``."""
+        """Next-token logits, float32. For a loss over many tokens use ``unembedding`` and ``losses.tokens``."""
         table = self.embed.embedding if self.config.tie_embeddings else self.lm_head().T
         logits = jnp.einsum("...d,vd->...v", hidden, table.astype(hidden.dtype), preferred_element_type=jnp.float32)
         return soft_cap(logits, self.config.final_softcap)
 
 
 def unembedding(params: dict[str, Any]) -> Float[Array, "V D"]:
-    """Output table of a decoder's parameters: ``lm_head`` transposed, or the embedding it is tied to."""
+    """The output table of a decoder's parameters: ``lm_head`` transposed, or the embedding that it is tied to."""
     return params["lm_head"]["kernel"].T if "lm_head" in params else params["embed"]["embedding"]
 
 
 def prefill(model: Decoder, params: Any, tokens: Int[Array, "B P"], layout: TokenLayout) -> tuple[Array, Array, Array]:
-    """Hidden states [B, P, D], and the keys and values of every layer, each [L, B, P, N, d]."""
+    """The prompts' hidden states [B, P, D], and the keys and values of every layer, [L, B, P, N, d] each."""
     hidden, kept = model.apply({"params": params}, tokens, layout, mutable=[_KEPT])
     return hidden, *kept[_KEPT]["layers"]["attention"]["pair"]
 
@@ -196,13 +201,13 @@ def prefill(model: Decoder, params: Any, tokens: Int[Array, "B P"], layout: Toke
 def decode_step(
     model: Decoder, params: Any, tokens: Int[Array, "B K"], at: DecodeStep, past: Past
 ) -> tuple[Float[Array, "B K D"], Past]:
-    """Hidden states of each response's next token, and the past with that token in it."""
+    """The hidden states of each response's next token, and the past including that token."""
     hidden, kept = model.apply({"params": params}, tokens, at, past, method="step", mutable=[_KEPT])
     return hidden, past.written(at.step, *kept[_KEPT]["layers"]["attention"]["pair"])
 
 
 def sequence_layout(lengths: Int[Array, "B"], slots: int) -> TokenLayout:
-    """Layout of rows that hold one plain sequence each, starting at slot 0 and ``lengths`` [B] tokens long.
+    """The layout of rows that hold one plain sequence each, from slot 0 on and ``lengths`` [B] tokens long.
 
     >>> sequence_layout(jnp.array([2]), 3).group.tolist()
     [[1, 1, 0]]
