@@ -1,4 +1,4 @@
-"""Tiny models and hand-made batches shared by the model tests."""
+"""Tiny models and hand-made batches that the model tests share."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from gpmjax.arrays import Comparisons, TokenBatch, TokenLayout
 from gpmjax.models.config import DecoderConfig, RopeScaling
 
-# Every feature of every family at once: the body is one, so are its laws.
+# Every feature of every family at once, since all families share one decoder.
 EVERYTHING = DecoderConfig(
     vocab_size=251,
     hidden_size=16,
@@ -46,13 +46,16 @@ def plain():
 
 
 def _token_batch(rows, slots=0, responses=0):
-    """Rows of groups, a group being (prompt ids, [response ids, ...]), as the arrays a model takes.
+    """The arrays that a model takes, from rows of groups. A group is (prompt ids, [response ids, ...]).
 
     Every response of a group is compared with the next one of that group.
     """
     slots = max(slots, *(sum(len(p) + sum(map(len, rs)) for p, rs in row) for row in rows))
     responses = max(responses, *(sum(len(rs) for _, rs in row) for row in rows))
-    full = lambda width, value=0: np.full((len(rows), width), value, np.int32)
+
+    def full(width, value=0):
+        return np.full((len(rows), width), value, np.int32)
+
     tokens, positions, group, response, previous = (full(slots) for _ in range(5))
     ends, prompts, live = full(responses), full(responses), np.zeros((len(rows), responses), bool)
     pairs = full(responses), full(responses)
@@ -96,14 +99,18 @@ def token_batch():
 
 @pytest.fixture(scope="session")
 def groups():
-    """Three groups; token ids all differ, so that the gradient of an embedding row is that of a slot."""
+    """Three groups. All token ids differ, so that the gradient of an embedding row is that of one slot."""
     ids = iter(np.random.default_rng(0).permutation(np.arange(1, 250)).tolist())
-    take = lambda n: [next(ids) for _ in range(n)]
+
+    def take(n):
+        return [next(ids) for _ in range(n)]
+
     return [(take(p), [take(n) for n in answers]) for p, answers in [(4, (9, 7, 8)), (11, (3, 6)), (1, (5, 2, 4))]]
 
 
 def _random_params(model, batch, seed=0):
-    """Parameters of a model, every array random: those that would start at 0 or 1 as well. Numpy: ``init`` takes seconds to compile."""
+    """Random parameters of a model, also where ``init`` would give 0 or 1. They are made in numpy: ``init`` compiles
+    for seconds."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

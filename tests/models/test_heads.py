@@ -1,4 +1,4 @@
-"""Laws of the heads: gates are never negative, lengths are 1 or what the head says, τ is what was declared or learned."""
+"""Laws of the heads: gates are ≥ 0, embeddings are normalised where declared, τ is declared or learned."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ WIDTH = 12
 
 def states(seed=0, rows=2, responses=3):
     rng = np.random.default_rng(seed)
-    one = lambda: jnp.asarray(rng.standard_normal((rows, responses, WIDTH)), jnp.float32)
-    return one(), one()
+    response, prompt = (jnp.asarray(rng.standard_normal((rows, responses, WIDTH)), jnp.float32) for _ in range(2))
+    return response, prompt
 
 
 def run(spec, response, prompt, seed=0):
@@ -138,9 +138,9 @@ def test_a_hybrid_scores_by_reward_and_weighted_cyclic_part():
     logits = np.asarray(prompt)[:, 0] @ gate / np.sqrt(WIDTH)
     scale = 2 * np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     cyclic = sum(
-        scale[:, l, None, None]
-        * (c[:, :, None, 2 * l] * c[:, None, :, 2 * l + 1] - c[:, :, None, 2 * l + 1] * c[:, None, :, 2 * l])
-        for l in range(2)
+        scale[:, k, None, None]
+        * (c[:, :, None, 2 * k] * c[:, None, :, 2 * k + 1] - c[:, :, None, 2 * k + 1] * c[:, None, :, 2 * k])
+        for k in range(2)
     )
     np.testing.assert_allclose(group_scores(out), r[:, :, None] - r[:, None, :] + 0.25 * cyclic, atol=1e-4)
     np.testing.assert_allclose(out.reward, r, atol=1e-5)
@@ -148,7 +148,8 @@ def test_a_hybrid_scores_by_reward_and_weighted_cyclic_part():
     one = np.ones((2, 2), np.float32)
     pairs = Comparisons(chosen, rejected, one, 0 * one, one, chosen)
     expected = [
-        [0.25 * cyclic[b, i, j] for i, j in zip(*sides)] for b, sides in enumerate(zip(pairs.chosen, pairs.rejected))
+        [0.25 * cyclic[b, i, j] for i, j in zip(*sides, strict=True)]
+        for b, sides in enumerate(zip(pairs.chosen, pairs.rejected, strict=False))
     ]
     np.testing.assert_allclose(cyclic_scores(out, pairs), expected, atol=1e-4)
     difference = jnp.take_along_axis(out.reward, pairs.chosen, 1) - jnp.take_along_axis(out.reward, pairs.rejected, 1)
@@ -159,7 +160,10 @@ def test_a_hybrid_without_cyclic_weight_is_bradley_terry_and_without_reward_a_ge
     response, prompt = states()
     params = PreferenceHeads(HYBRID).init(jax.random.key(0), response, prompt)["params"]
     params = {"value": {"kernel": 9 * params["value"]["kernel"]}, "gate": params["gate"]}
-    read = lambda spec, params: group_scores(PreferenceHeads(spec).apply({"params": params}, response, prompt))
+
+    def read(spec, params):
+        return group_scores(PreferenceHeads(spec).apply({"params": params}, response, prompt))
+
     bt = read(PreferenceSpec.bradley_terry(), {"value": {"kernel": params["value"]["kernel"][:, :1]}})
     np.testing.assert_allclose(read(dataclasses.replace(HYBRID, gamma=0.0), params), bt, atol=1e-5)
     silent = {"value": {"kernel": params["value"]["kernel"].at[:, 0].set(0)}, "gate": params["gate"]}
@@ -184,6 +188,6 @@ def test_a_scaled_softmax_gate_starts_as_no_gate():
         ({"dim": 0}, "dim=0: must be"),
     ],
 )
-def test_hybrid_specs_that_cannot_be(change, message):
+def test_impossible_hybrid_specs_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(HYBRID, **change).validate()

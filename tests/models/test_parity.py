@@ -1,7 +1,7 @@
-"""Our decoder against Hugging Face's torch one, on tiny random models built to be hard.
+"""The decoder equals Hugging Face's torch models, on tiny random models that exercise every feature.
 
-Norm weights and biases are random, θ is not the default, sequences outrun the window and the length rotary positions were
-scaled from, heads are grouped and of a size that hidden/heads is not.
+Norm weights and biases are random, θ is not the default, sequences are longer than the window and than the length from
+which rotary positions were scaled, heads are grouped, and their size is not hidden size / heads.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ import transformers
 
 from gpmjax.hub.config_map import decoder_config, hf_config
 from gpmjax.hub.param_map import leaves, locate, read_leaf
-from gpmjax.models.attention.grouped_query import grouped_query as attention
+from gpmjax.models.attention import grouped_query
 from gpmjax.models.config import Runtime
 from gpmjax.models.transformer import Decoder, sequence_layout
 
@@ -62,7 +62,7 @@ CASES = {
     ),
 }  # fmt: skip
 
-# What must move the result when taken away, so that a case cannot pass by never touching what it is for.
+# Changes of the config that must change a case's result, so that no case passes without using its features.
 BITES = {
     "llama3": [dict(rope_scaling=None), dict(rope_theta=1e4)],
     "llama_linear": [dict(rope_scaling=None)],
@@ -75,7 +75,7 @@ BITES = {
 
 
 def torch_model(case):
-    """A Hugging Face model with every parameter random, and its config as the JSON it is saved as."""
+    """A Hugging Face model with every parameter random."""
     fields = _SHAPE | CASES[case]
     config = transformers.AutoConfig.for_model(**fields)
     torch.manual_seed(0)
@@ -85,7 +85,7 @@ def torch_model(case):
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim == 2:
-                # Logits of a few units: the tolerance is absolute.
+                # Logits are a few units large, since the tolerance is absolute.
                 p.normal_(std=p.shape[1] ** -0.5)
             else:
                 centre = 1.0 if name.endswith("norm.weight") and "gemma" not in case else 0.0
@@ -135,20 +135,20 @@ def differences(twin, config, runtime):
     _, _, params, tokens, hidden, logits = twin
     live = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
     ours = run_ours(config, runtime, params, tokens)
-    return [float(np.abs(a - b.numpy())[live].max()) for a, b in zip(ours, (hidden, logits))]
+    return [float(np.abs(a - b.numpy())[live].max()) for a, b in zip(ours, (hidden, logits), strict=True)]
 
 
 @pytest.mark.parametrize(
     "runtime", [Runtime(), Runtime(unroll="unrolled", attention="chunked")], ids=["scan-xla", "unrolled-chunked"]
 )
 def test_matches_torch(twin, runtime, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK", 20)
+    monkeypatch.setattr(grouped_query, "CHUNK", 20)
     _, config, _, _, hidden, logits = twin
     assert min(float(hidden.abs().max()), float(logits.abs().max())) > 1.0
     assert max(differences(twin, config, runtime)) <= 1e-5
 
 
-def test_every_feature_of_a_case_bites(twin):
+def test_every_feature_of_a_case_changes_its_result(twin):
     case, config, *_ = twin
     for change in BITES.get(case, []):
         changed = dataclasses.replace(config, **change)

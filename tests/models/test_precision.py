@@ -1,4 +1,4 @@
-"""float32 scores are float32 on every chip; bfloat16 is left to it."""
+"""float32 models multiply in full float32 on every chip; bfloat16 models use the chip's default."""
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ def test_products_of_a_float32_model_ask_for_full_precision(dtype, asked):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_every_product_of_a_judge_does(dtype):
+def test_every_product_of_a_float32_judge_asks_for_full_precision(dtype):
     model = PreferenceModel(PRESETS["tiny"], PreferenceSpec(dim=4, gate="none"), Runtime(dtype=dtype))
     batch = assemble([[]] * 8, BatchShape(8, 16, 2, 1))
     params = jax.eval_shape(model.init, jax.random.key(0), batch)["params"]
@@ -34,5 +34,5 @@ def test_every_product_of_a_judge_does(dtype):
     assert full and (len(full) == len(products)) == (dtype == "float32")
 
 
-def test_who_judges_and_who_trains_a_policy_does_so_in_float32():
+def test_judges_and_scorers_default_to_float32():
     assert ScorerConfig().dtype == JudgeConfig("m").dtype == "float32"

@@ -1,4 +1,4 @@
-"""Laws of a preference model: a score depends on its prompt and its two responses, and on nothing else."""
+"""Laws of a preference model: a score depends only on its prompt and its two responses."""
 
 import dataclasses
 import functools
@@ -10,8 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from gpmjax.arrays import FeatureBatch
-from gpmjax.models.attention.grouped_query import blockwise
-from gpmjax.models.attention.grouped_query import grouped_query as attention
+from gpmjax.models.attention import blockwise, grouped_query
 from gpmjax.models.config import LoRA, Runtime
 from gpmjax.models.layers import Linear
 from gpmjax.models.preference_model import PreferenceModel, predictors
@@ -43,14 +42,14 @@ def apply(model, params, batch):
 
 
 def by_response(batch, values):
-    """Rows of ``values`` at the live responses, in the order of the data."""
+    """The rows of ``values`` of responses that are not padding, in the order of the data."""
     return np.asarray(values)[np.asarray(batch.response_mask)]
 
 
 def layouts(groups, token_batch):
-    """The same responses in the same order: packed into one row, a row each group, a row each response.
+    """The same responses in the same order: packed into one row, one row per group, and one row per response.
 
-    All padded to one shape, with empty rows, so that they share one compiled program.
+    Empty rows pad all of them to one shape, so that they share one compiled program.
     """
     answers = [(prompt, [answer]) for prompt, answers in groups for answer in answers]
     packed = token_batch([groups])
@@ -60,8 +59,8 @@ def layouts(groups, token_batch):
 
 
 @pytest.mark.parametrize("attention", ["xla", "blockwise"])
-def test_packed_and_shared_are_separate(attention, config, params, groups, token_batch, monkeypatch):
-    monkeypatch.setattr(blockwise, "BLOCK", 8)  # so that siblings and other groups have blocks of their own
+def test_packed_rows_give_the_results_of_separate_rows(attention, config, params, groups, token_batch, monkeypatch):
+    monkeypatch.setattr(blockwise, "BLOCK", 8)  # so that siblings and other groups lie in other blocks
     model = PreferenceModel(config, SPEC, Runtime(attention=attention))
 
     @jax.jit
@@ -82,7 +81,7 @@ def test_packed_and_shared_are_separate(attention, config, params, groups, token
             np.testing.assert_allclose(got, want, atol=2e-5 * max(1.0, float(np.abs(want).max())))
 
 
-def test_padding_row_order_and_batch_size_do_not_move_scores(config, params, groups, token_batch):
+def test_scores_do_not_depend_on_padding_row_order_or_batch_size(config, params, groups, token_batch):
     model = PreferenceModel(config, SPEC)
     rows = [[group] for group in groups]
     plain = token_batch(rows)
@@ -98,7 +97,7 @@ def test_padding_row_order_and_batch_size_do_not_move_scores(config, params, gro
 def test_a_response_sees_its_prompt_and_itself(config, params, groups, token_batch):
     batch = token_batch([groups])
     model = PreferenceModel(config, SPEC)
-    # Token ids are all different, so a row of the embedding table is a slot.
+    # Token ids are all different, so each row of the embedding table belongs to one slot.
     moved = jax.jit(
         jax.jacrev(
             lambda table: jnp.sin(
@@ -127,7 +126,10 @@ def test_gate_reads_the_prompt_alone(config, params, groups, token_batch):
 
 def score_and_gradient(config, runtime, params, batch):
     model = PreferenceModel(config, SPEC, runtime)
-    total = lambda p: jnp.sum(jnp.sin(pair_scores(model.apply({"params": p}, batch), batch.comparisons)))
+
+    def total(p):
+        return jnp.sum(jnp.sin(pair_scores(model.apply({"params": p}, batch), batch.comparisons)))
+
     return jax.jit(jax.value_and_grad(total))(params)
 
 
@@ -150,9 +152,12 @@ def reference(config, params, groups, token_batch):
     ids=lambda r: f"{r.remat}-{r.unroll}-{r.attention}",
 )
 def test_runtime_does_not_change_the_function(runtime, reference, config, params, groups, token_batch, monkeypatch):
-    monkeypatch.setattr(attention, "CHUNK", 25)
+    monkeypatch.setattr(grouped_query, "CHUNK", 25)
     got = score_and_gradient(config, runtime, params, token_batch([groups, groups[:1]]))
-    close = lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+
+    def close(a, b):
+        return np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(np.abs(b).max())))
+
     jax.tree.map(close, got, reference)
 
 
@@ -162,7 +167,9 @@ def test_lora_starts_as_the_base_model_and_merges_into_it(plain, groups, token_b
     adapted, base = PreferenceModel(plain, SPEC, Runtime(lora=lora)), PreferenceModel(plain, SPEC)
     random = flatten_dict(random_params(adapted, batch), sep="/")
     assert {path.split("/")[-2] for path in random if path.endswith("lora_a")} == set(lora.targets)
-    embedding = lambda model, flat: apply(model, unflatten_dict(flat, sep="/"), batch).embedding
+
+    def embedding(model, flat):
+        return apply(model, unflatten_dict(flat, sep="/"), batch).embedding
 
     zero_b = {path: 0 * x if path.endswith("lora_b") else x for path, x in random.items()}
     np.testing.assert_array_equal(embedding(adapted, zero_b), embedding(base, random))
@@ -176,7 +183,7 @@ def test_lora_starts_as_the_base_model_and_merges_into_it(plain, groups, token_b
     assert np.abs(embedding(adapted, random) - embedding(base, random)).max() > 1e-2
 
 
-def test_lora_is_born_without_effect():
+def test_new_lora_factors_have_no_effect():
     module = Linear(5, True, Runtime(lora=LoRA(2, 1.0, ("q",))), name="q")
     params = module.init(jax.random.key(0), jnp.ones((1, 3)))["params"]
     assert not params["lora_b"].any() and params["lora_a"].any()

@@ -1,4 +1,4 @@
-"""Shapes of the published models: parameters are counted without being made."""
+"""Presets have the published models' shapes; parameters are counted without being allocated."""
 
 import math
 
@@ -13,7 +13,7 @@ from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.spec import PreferenceSpec
 
-# As the models' own pages count them.
+# Parameter counts from the models' pages.
 PUBLISHED = {
     "smollm2-135m": 134_515_008,
     "llama3-8b": 8_030_261_248,
@@ -29,8 +29,8 @@ PUBLISHED = {
 }
 
 
-def shapes(config, spec, batch, runtime=Runtime()):
-    tree = jax.eval_shape(PreferenceModel(config, spec, runtime).init, jax.random.key(0), batch)["params"]
+def shapes(config, spec, batch, runtime=None):
+    tree = jax.eval_shape(PreferenceModel(config, spec, runtime or Runtime()).init, jax.random.key(0), batch)["params"]
     return {"/".join(k.key for k in path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 

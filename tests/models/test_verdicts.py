@@ -1,4 +1,4 @@
-"""Verdict heads read the decoder's own next-token distribution; pairwise outputs are read by order."""
+"""Verdict heads read the decoder's next-token distribution; pairwise outputs are read in both orders."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,10 @@ PAIRWISE = PreferenceSpec.pairwise("?", **{k: v for k, v in VERDICT.items() if k
 
 def comparisons(chosen, rejected):
     zeros = np.zeros((1, len(chosen)), np.float32)
-    index = lambda values: np.array([values], np.int32)
+
+    def index(values):
+        return np.array([values], np.int32)
+
     return Comparisons(index(chosen), index(rejected), zeros + 1, zeros, zeros + 1, index(range(len(chosen))))
 
 
@@ -38,7 +41,7 @@ def test_a_verdict_is_the_log_odds_of_the_next_token(spec, more):
         lambda leaf: np.random.default_rng(leaf.size).normal(0, 0.4, leaf.shape).astype(np.float32),
         jax.eval_shape(model.init, jax.random.key(0), batch)["params"],
     )
-    assert "heads" not in params  # nothing of its own
+    assert "heads" not in params  # a verdict head has no parameters
     output = model.apply({"params": params}, batch)
     decoder = Decoder(config)
     hidden = decoder.apply({"params": params["decoder"]}, question[None], sequence_layout(jnp.array([5]), 5))
@@ -88,6 +91,6 @@ def test_scores_are_the_mean_of_both_orders_or_the_one_that_was_asked():
     ],
     ids=str,
 )
-def test_specs_that_make_no_sense(fields, words):
+def test_specs_that_make_no_sense_are_refused(fields, words):
     with pytest.raises(ValueError, match=words):
         PreferenceSpec(**({"gate": "none", "normalise": "none"} | fields)).validate()

@@ -1,4 +1,4 @@
-"""Blockwise attention: the same function as plain attention, gradients too; and the blocks that nobody sees are left out."""
+"""Blockwise attention equals plain attention, gradients too, and leaves out blocks in which nothing is seen."""
 
 import functools
 
@@ -14,13 +14,16 @@ from gpmjax.models.attention.visibility import slot_tags
 from gpmjax.models.transformer import sequence_layout
 from gpmjax.sharding import batch_sharding, make_mesh
 
-SLOTS = 150  # no multiple of a block: three of 64
+SLOTS = 150  # not a multiple of a block's 64 slots: three blocks
 
 
 @pytest.fixture(scope="module")
 def layout(token_batch):
-    """Three groups in a row; then one whose second response starts a block after its prompt; padding in both."""
-    ids = lambda *lengths: [[7] * length for length in lengths]
+    """Two rows with padding: three groups; and one whose second response starts a block after its prompt."""
+
+    def ids(*lengths):
+        return [[7] * length for length in lengths]
+
     rows = [[(7, ids(20, 30, 10)), (15, ids(30)), (5, ids(10, 13))], [(40, ids(70, 20))]]
     rows = [[([7] * prompt, answers) for prompt, answers in row] for row in rows]
     return TokenLayout(*map(jnp.asarray, token_batch(rows, slots=SLOTS).layout))
@@ -28,12 +31,15 @@ def layout(token_batch):
 
 def arrays(heads, key_heads, width, rows=2, dtype=jnp.float32):
     rng = np.random.default_rng(0)
-    draw = lambda count: jnp.asarray(rng.standard_normal((rows, SLOTS, count, width)), dtype)
+
+    def draw(count):
+        return jnp.asarray(rng.standard_normal((rows, SLOTS, count, width)), dtype)
+
     return draw(heads), draw(key_heads), draw(key_heads), draw(heads)
 
 
 def both(layout, q, k, v, given, **settings):
-    """Outputs on the slots that hold tokens, and the three gradients."""
+    """The outputs on slots that hold tokens, and the three gradients."""
     real = (layout.group > 0)[:, :, None, None]
 
     def run(q, k, v):
@@ -81,7 +87,8 @@ def test_padding_gives_nothing_and_takes_nothing(layout):
 
 
 def test_only_blocks_in_which_something_is_seen_are_visited():
-    # Prompt of one block, three responses of one each, a block of padding: every response sees the prompt and itself.
+    # A prompt of one block, three responses of one block each, a block of padding: a response sees the prompt and
+    # itself.
     position = np.concatenate([np.arange(64), np.tile(64 + np.arange(64), 3), np.zeros(64)])
     group, response = np.repeat([1, 1, 1, 1, 0], 64), np.repeat([0, 1, 2, 3, 0], 64)
     layout = TokenLayout(*(jnp.asarray(field, jnp.int32)[None] for field in (position, group, response)))
@@ -106,6 +113,9 @@ def test_no_buffer_grows_with_the_square_of_a_row():
     slots = 4096
     layout = sequence_layout(jnp.array([slots]), slots)
     x = jax.ShapeDtypeStruct((1, slots, 2, 8), jnp.float32)
-    run = lambda q, k, v: attention(q, k, v, layout, scale=1.0, implementation="blockwise").sum()
+
+    def run(q, k, v):
+        return attention(q, k, v, layout, scale=1.0, implementation="blockwise").sum()
+
     compiled = jax.jit(jax.grad(run, argnums=(0, 1, 2))).lower(x, x, x).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < slots * slots

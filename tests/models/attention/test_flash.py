@@ -1,4 +1,5 @@
-"""Flash attention, a TPU's kernels interpreted: plain attention's function, gradients too, on one device and on a mesh."""
+"""Flash attention, with a TPU's kernels interpreted, equals plain attention, gradients too, on one device and on a
+mesh."""
 
 import functools
 import types
@@ -18,7 +19,7 @@ from gpmjax.models.attention.visibility import slot_tags
 from gpmjax.models.attention.visits import block_size
 from gpmjax.sharding import batch_sharding, make_mesh
 
-SLOTS = 1100  # no multiple of a block: 384, three of them
+SLOTS = 1100  # not a multiple of a block's 384 slots: three blocks
 
 
 interpreted = types.SimpleNamespace(
@@ -29,14 +30,17 @@ interpreted = types.SimpleNamespace(
 
 @pytest.fixture(autouse=True)
 def tpu_kernels(monkeypatch):
-    """This machine's kernels are a TPU's."""
+    """A TPU's kernels, interpreted, take the place of this platform's."""
     monkeypatch.setattr(flash, "blockwise", interpreted)
 
 
 @pytest.fixture(scope="module")
 def layout(token_batch):
-    """Two rows: three groups, and one whose responses are further apart than a block."""
-    ids = lambda *lengths: [[7] * length for length in lengths]
+    """Two rows: three groups; and one whose responses are further apart than a block."""
+
+    def ids(*lengths):
+        return [[7] * length for length in lengths]
+
     rows = [[(7, ids(130, 250, 20)), (30, ids(260)), (5, ids(200, 133))], [(300, ids(400, 399))]]
     rows = [[([7] * prompt, answers) for prompt, answers in row] for row in rows]
     return TokenLayout(*map(jnp.asarray, token_batch(rows, slots=SLOTS).layout))
@@ -44,12 +48,15 @@ def layout(token_batch):
 
 def arrays(heads, key_heads, width, rows=2, dtype=jnp.float32, slots=SLOTS):
     rng = np.random.default_rng(0)
-    draw = lambda count: jnp.asarray(rng.standard_normal((rows, slots, count, width)), dtype)
+
+    def draw(count):
+        return jnp.asarray(rng.standard_normal((rows, slots, count, width)), dtype)
+
     return draw(heads), draw(key_heads), draw(key_heads), draw(heads)
 
 
 def both(layout, q, k, v, given, **settings):
-    """Outputs on the slots that hold tokens, and the three gradients."""
+    """The outputs on slots that hold tokens, and the three gradients."""
     real = (layout.group > 0)[:, :, None, None]
 
     def run(q, k, v):
@@ -68,7 +75,7 @@ def both(layout, q, k, v, given, **settings):
 def test_the_same_function_as_plain_attention(layout, window, softcap, heads, width):
     settings = dict(scale=0.4, window=window, softcap=softcap)
     plain, ours = (both(layout, *arrays(*heads, width), **settings, implementation=name) for name in ("xla", "flash"))
-    for mine, theirs in zip(ours, plain):
+    for mine, theirs in zip(ours, plain, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
@@ -76,8 +83,11 @@ def test_bfloat16_is_as_near_to_float32_as_plain_attention_is(layout):
     exact = both(layout, *arrays(2, 2, 16), scale=0.25)
     short = arrays(2, 2, 16, dtype=jnp.bfloat16)
     plain, ours = (both(layout, *short, scale=0.25, implementation=name) for name in ("xla", "flash"))
-    error = lambda rounded, true: np.abs(np.asarray(rounded, np.float32) - true).mean()
-    for mine, theirs, true in zip(ours, plain, exact):
+
+    def error(rounded, true):
+        return np.abs(np.asarray(rounded, np.float32) - true).mean()
+
+    for mine, theirs, true in zip(ours, plain, exact, strict=True):
         assert mine.dtype == jnp.bfloat16 and error(mine, true) <= 1.5 * error(theirs, true)
 
 
@@ -103,7 +113,7 @@ def test_on_a_mesh_rows_and_heads_are_split_and_nothing_else_changes(layout, key
     alone = both(tiled, q, k, v, given, scale=0.3, implementation="flash")
     rows = jax.device_put((tiled, q, k, v, given), batch_sharding(mesh))
     spread = both(*rows, scale=0.3, implementation="flash", mesh=mesh)
-    for ours, theirs in zip(spread, alone):
+    for ours, theirs in zip(spread, alone, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
     split = jax.jit(functools.partial(attention, scale=0.3, implementation="flash", mesh=mesh))
     text = split.lower(*rows[1:4], rows[0]).compile().as_text()
@@ -124,7 +134,7 @@ def test_padding_is_less_than_a_block_and_needs_no_more(slots):
     assert 0 <= padded - slots < block_size(slots) and padded % block_size(padded) == 0 == padded % 128
 
 
-def test_the_kernels_for_gpus_are_those_for_tpus(layout):
+def test_the_kernels_for_gpus_give_the_results_of_those_for_tpus(layout):
     tags, window = slot_tags(layout, padded_slots(SLOTS)), jnp.array([237])
     q, k, v, given = (
         jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, padded_slots(SLOTS) - SLOTS), (0, 0)))
@@ -145,8 +155,8 @@ def test_the_kernels_for_gpus_are_those_for_tpus(layout):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_a_tpus_memory_gives_what_plain_interpretation_gives(layout):
-    """Blocks are copied as a TPU copies them, ahead and back, from and to memory that holds NaN before."""
+def test_a_tpus_copies_of_blocks_change_no_result(layout):
+    """Blocks are copied ahead and back as on a TPU, through memory that held NaN before."""
     slots = padded_slots(SLOTS)
     tags, window = slot_tags(layout, slots), jnp.array([237])
     rng = np.random.default_rng(0)
@@ -171,11 +181,16 @@ def test_a_tpus_memory_gives_what_plain_interpretation_gives(layout):
 
 @pytest.mark.parametrize("width", [96, 256])
 def test_the_kernels_for_gpus_lower_without_one(width):
-    row = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+    def row(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
     layout, q, k = (
         TokenLayout(*[row(1, 500)] * 3),
         *(jax.ShapeDtypeStruct((1, 500, n, width), jnp.bfloat16) for n in (4, 2)),
     )
-    loss = lambda q, k, v, layout: attention(q, k, v, layout, scale=0.1, softcap=9.0, implementation="flash").sum()
+
+    def loss(q, k, v, layout):
+        return attention(q, k, v, layout, scale=0.1, softcap=9.0, implementation="flash").sum()
+
     lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).trace(q, k, k, layout).lower(lowering_platforms=("cuda",))
     assert all(name in lowered.as_text() for name in ("forward_kernel", "query_kernel", "key_kernel"))

@@ -1,4 +1,4 @@
-"""The mask and the two implementations of attention."""
+"""The mask of attention, and the memory of its implementations."""
 
 import functools
 
@@ -14,7 +14,7 @@ from gpmjax.models.transformer import sequence_layout
 
 
 def slow_mask(layout, window):
-    """The definition, slot by slot."""
+    """The mask by its definition, slot by slot."""
     position, group, response = (np.asarray(a)[0] for a in layout)
     slots = len(group)
     mask = np.zeros((slots, slots), bool)
@@ -32,7 +32,7 @@ def test_mask_is_its_definition(groups, token_batch, window):
 
 
 def test_window_counts_positions_not_slots():
-    # Prompt of 3, then two responses of 4: the second starts 5 slots after the prompt's end, 1 position after it.
+    # A prompt of 3, then two responses of 4. The second starts 5 slots after the prompt's end, but 1 position after it.
     layout = TokenLayout(
         jnp.array([[0, 1, 2, 3, 4, 5, 6, 3, 4, 5, 6]]), jnp.ones((1, 11), int), jnp.array([[0] * 3 + [1] * 4 + [2] * 4])
     )

@@ -1,9 +1,8 @@
-"""The mask by slots' tags is the mask by its definition; blocks that are left out hold nothing."""
+"""The mask from tags is the mask by its definition, and in a block that is left out no query sees a key."""
 
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
@@ -26,7 +25,7 @@ plain_mask = jax.jit(functools.partial(attention_mask, first_query=0))
 
 
 def layout_of(groups) -> TokenLayout:
-    """A row of groups, each (tokens of the prompt, [tokens of each response]); what does not fit is left out."""
+    """The layout of a row of groups, each (prompt tokens, [tokens of each response]); what does not fit is cut off."""
     parts, count = [], 0
     for number, (prompt, responses) in enumerate(groups, 1):
         parts += [(position, number, 0) for position in range(prompt)]
@@ -34,7 +33,7 @@ def layout_of(groups) -> TokenLayout:
             count += 1
             parts += [(prompt + position, number, count) for position in range(length)]
     parts = (parts + [(0, 0, 0)] * SLOTS)[:SLOTS]
-    return TokenLayout(*(np.array([column], np.int32) for column in zip(*parts)))
+    return TokenLayout(*(np.array([column], np.int32) for column in zip(*parts, strict=True)))
 
 
 def mask_by_tags(tags, window):
@@ -81,13 +80,17 @@ def test_every_live_block_is_visited_once_and_every_outer_block_at_all(keys_firs
     live = np.tril(rng.random((5, 6, 6)) < 0.4)
     live[4] = False
     steps = jax.jit(visits, static_argnums=1)(live, keys_first)
-    for row, (outer, inner, flags) in enumerate(zip(*(np.asarray(part).reshape(5, -1) for part in steps))):
+    for row, (outer, inner, flags) in enumerate(zip(*(np.asarray(part).reshape(5, -1) for part in steps), strict=True)):
         real = flags >= 4
-        pairs = list(zip(outer[real], inner[real]))
+        pairs = list(zip(outer[real], inner[real], strict=True))
         blocks = [pair[::-1] for pair in pairs] if keys_first else pairs
         wanted = {tuple(block) for block in np.argwhere(live[row])} | {(n, n) for n in range(6)}
         assert len(blocks) == len(wanted) and set(blocks) == wanted
-        # Outer blocks come one after the other, each begun once and ended once; then nothing more happens, or is fetched.
+        # Outer blocks come in order; each has one first and one last step. Steps after them compute and copy nothing.
         assert sorted(set(pairs)) == pairs
-        assert [o for o, f in zip(outer, flags) if f & 1] == [*range(6)] == [o for o, f in zip(outer, flags) if f & 2]
-        assert not flags[~real].any() and set(zip(outer[~real], inner[~real])) <= {pairs[-1]}
+        assert (
+            [o for o, f in zip(outer, flags, strict=True) if f & 1]
+            == [*range(6)]
+            == [o for o, f in zip(outer, flags, strict=False) if f & 2]
+        )
+        assert not flags[~real].any() and set(zip(outer[~real], inner[~real], strict=True)) <= {pairs[-1]}
