@@ -138,7 +138,7 @@ def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
-def split_rows(activations: jax.Array, mesh: Mesh | None) -> jax.Array:
+def split_rows(activations: Any, mesh: Mesh | None) -> jax.Array:
     """Keeps the rows of activations [B, …] on their batch's places.
 
     Left to itself XLA may split the hidden dimension instead, as the weights are, and send every row everywhere.
@@ -149,7 +149,7 @@ def split_rows(activations: jax.Array, mesh: Mesh | None) -> jax.Array:
     return jax.lax.with_sharding_constraint(activations, batch_sharding(mesh))
 
 
-def look_up(embed: Callable[[jax.Array], jax.Array], tokens: jax.Array, mesh: Mesh | None) -> jax.Array:
+def look_up(embed: Callable[[jax.Array], jax.Array], tokens: Any, mesh: Mesh | None) -> jax.Array:
     """embed(tokens) [B, T, D], its rows split like the tokens', without the table's shards leaving their places.
 
     Every place looks its columns up for all of its replica's rows, then rows and columns change places: an all-to-all.

@@ -120,7 +120,7 @@ class Group:
     responses: tuple[str, ...]
     """The responses' texts; a reply with more fields than its content is a ``RichText``."""
     comparisons: tuple[Comparison, ...] = ()
-    tags: Mapping[str, str | int | float | bool] = dataclasses.field(default_factory=dict)
+    tags: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Other columns of the entry, such as subset or group; results are broken down by them."""
     where: str = ""
     """The file and line (or row) that the group was read from, for error messages."""

@@ -47,7 +47,7 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
     if out is None:
         figures = _measure(plan, judge, data, Kept((), model.spec.tau), None)
     else:
-        with RowsFile(rows_path(out), judge.identity | source_identity(plan.data)) as records:
+        with RowsFile(rows_path(out), dict(judge.identity) | source_identity(plan.data)) as records:
             figures = _measure(plan, judge, data, Kept(records.kept, model.spec.tau), records.write)
     summary = {**_described(plan, model.max_length, data), "spec": model.spec.to_dict(), **figures}
     if out is not None:

@@ -113,13 +113,13 @@ def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[E
         named = {c.number: (c.chosen, c.rejected) for c in whole.comparisons}
         for comparison in kept.comparisons:
             group, original = read[comparison.number]
-            sides = [kept.read[side] for side in named[comparison.number]]
+            first, second = (kept.read[side] for side in named[comparison.number])
             facts[comparison.number] = Facts(
                 group.where,
-                tuple(side.tokens for side in sides),
-                tuple(len(group.responses[side]) for side in (original.chosen, original.rejected)),
+                (first.tokens, second.tokens),
+                (len(group.responses[original.chosen]), len(group.responses[original.rejected])),
                 group.tags,
-                any(side.lost or side.prompt_lost for side in sides),
+                any(side.lost or side.prompt_lost for side in (first, second)),
                 prompt_name(group),
             )
     return facts

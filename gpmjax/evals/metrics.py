@@ -213,7 +213,7 @@ def comparison_figures(
     def figures(inside: np.ndarray) -> dict:
         table = calibration_table(score[inside], target[inside], tau, bins=bins)
         part = {measure: (a[inside], b[inside]) for measure, (a, b) in lengths.items()}
-        within = None if prompts is None else [prompts[n] for n in np.flatnonzero(inside)]
+        within = None if prompts is None else [prompts[n] for n in np.flatnonzero(inside).tolist()]
         return _figures(score[inside], target[inside], tau, part, tie_width, table, within)
 
     breakdown = {}

@@ -28,11 +28,12 @@ def order_figures(score, gap, target) -> dict[str, Any]:
     score, gap = np.asarray(score, np.float64), np.asarray(gap, np.float64)
     first, second = score + gap / 2, score - gap / 2  # the score of each order, in favour of the chosen response
     size = np.sqrt(np.sum(first**2) + np.sum(second**2))
-    accuracies = [count_outcomes(one, target).accuracy for one in (first, second)]
+    outcomes = [count_outcomes(one, target) for one in (first, second)]
+    accuracies = [one.accuracy for one in outcomes if one.accuracy is not None]
     return {
         "consistent": float(np.mean(np.sign(first) == np.sign(second))),
         "first_wins": float(np.mean(0.5 + 0.5 * np.concatenate([np.sign(first), -np.sign(second)]))),
         "mean_gap": float(np.mean(gap)),
         "skew_residual": float(np.linalg.norm(gap) / (np.sqrt(2) * size)) if size else 0.0,
-        "accuracy_one_order": None if None in accuracies else float(np.mean(accuracies)),
+        "accuracy_one_order": float(np.mean(accuracies)) if len(accuracies) == 2 else None,
     }

@@ -73,14 +73,14 @@ def decoder_config(hf: Mapping[str, Any]) -> DecoderConfig:
         ValueError: the ``model_type`` or a value is not supported, or an attribute is unknown; the message names it.
     """
     hf = _text_half(hf)
-    model_type = hf.get("model_type")
+    model_type: Any = hf.get("model_type")
     require_one_of("model_type", model_type, tuple(FAMILIES))
     _refuse_unknown(hf, model_type)
-    value = FAMILIES[model_type] | {name: hf[name] for name in FAMILIES[model_type] if name in hf}
+    value: dict[str, Any] = FAMILIES[model_type] | {name: hf[name] for name in FAMILIES[model_type] if name in hf}
     value = {name: checked_attribute(name, read) for name, read in value.items()}
     gemma, later_gemma = model_type.startswith("gemma"), model_type in ("gemma2", "gemma3_text")
     named = "hidden_activation" if value.get("hidden_activation") else "hidden_act"
-    activation = value.get(named)
+    activation: Any = value.get(named)
     require_one_of(named, activation, tuple(_ACTIVATIONS))
     # Gemma 1 says "gelu" and means its tanh form.
     activation = "gelu_tanh" if model_type == "gemma" and activation == "gelu" else _ACTIVATIONS[activation]
@@ -235,6 +235,7 @@ def _class_name(model_type: str, architecture: Architecture) -> str:
 def _as_family(config: DecoderConfig, model_type: str) -> dict[str, Any]:
     """The attributes of ``model_type``, filled from ``config``; what the family cannot express is lost."""
     activation = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}[config.activation]
+    assert config.attention_scale is not None  # DecoderConfig derives it
     scalar = round(config.attention_scale**-2)
     filled = {
         "hidden_act": activation,

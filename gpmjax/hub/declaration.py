@@ -110,7 +110,7 @@ def _seen(source: Source, said: Mapping[str, Any]) -> dict[str, Any]:
     )
     if nets:
         widths = [_outputs(source, f"value_head.net.{layer}.weight") for layer in nets]
-        seen = {"dim": widths[-1], "head": "mlp", "mlp_widths": widths[:-1]}
+        seen: dict[str, Any] = {"dim": widths[-1], "head": "mlp", "mlp_widths": widths[:-1]}
     elif table := next((name for name in (VALUE, SCORE) if name in names), None):
         seen = {"dim": _outputs(source, table), "head": "linear", "mlp_widths": []}
     else:

@@ -79,15 +79,16 @@ def save_preference_model(
     require_one_of("dtype", dtype, tuple(DTYPES))
     flat = flatten_dict(params, sep="/")
     table = leaves(config, spec.validate(), form)
+    learned: dict[str, float] = {}
     expected = set(table) | ({f"heads/{LOG_TAU}"} if spec.tau_mode == "learned" else set())
     _check_params(flat, table, expected, lora, form)
     if spec.tau_mode == "learned":
-        log_tau = float(np.asarray(flat[f"heads/{LOG_TAU}"]))
-        spec = dataclasses.replace(spec, tau=float(np.exp(log_tau)))
+        learned = {LOG_TAU: float(np.asarray(flat[f"heads/{LOG_TAU}"]))}
+        spec = dataclasses.replace(spec, tau=float(np.exp(learned[LOG_TAU])))
     tokenizer = with_own_pad(tokenizer, config.vocab_size) if form == "sequence_classification" else tokenizer
     if not spec.question:  # a question is not a reply; it ends where its answer would begin
         tokenizer = read_at_eos(tokenizer, spec.bos_tokens)
-    declared = spec.to_dict() | ({LOG_TAU: log_tau} if spec.tau_mode == "learned" else {})
+    declared = spec.to_dict() | learned
     described = _config_json(config, spec, tokenizer, form, dtype) | {DECLARATION: declared}
     _write_model(Path(directory), _tensors(flat, table, lora, DTYPES[dtype]), table, described, tokenizer, shard_bytes)
 
@@ -162,7 +163,7 @@ def _config_json(
     config: DecoderConfig, spec: PreferenceSpec | None, tokenizer: Any, form: str, dtype: str
 ) -> dict[str, Any]:
     fitting(tokenizer, config.vocab_size, "not exported")
-    described = hf_config(config, "causal_lm" if form == "native" else form)
+    described = hf_config(config, "causal_lm" if form == "native" else "sequence_classification")
     described |= {"dtype": dtype, "torch_dtype": dtype}  # the names in transformers 5 and, until 4.55, in 4
     for role in ("bos", "eos", "pad"):
         number = getattr(tokenizer, f"{role}_token_id")
@@ -170,7 +171,7 @@ def _config_json(
         described[f"{role}_token_id"] = None if number is None or number >= config.vocab_size else number
     if spec is not None and (spec.reward_mean, spec.reward_std) != (0, 1):
         described |= {"mean": spec.reward_mean, "std": spec.reward_std}  # OpenRLHF's names
-    if form == "sequence_classification":
+    if spec is not None and form == "sequence_classification":
         labels = ["reward"] * (spec.kind == "hybrid") + [f"v{place}" for place in range(spec.dim)]
         labels = ["reward"] if spec.dim == 1 else labels
         described["id2label"] = {str(place): label for place, label in enumerate(labels)}

@@ -48,7 +48,7 @@ class GgufTensors:
 
     def __init__(self, path: Path):
         self.label = str(path)
-        self.files = (path,)
+        self.files: tuple[Path, ...] = (path,)
         try:
             reader = gguf.GGUFReader(path)
             self.metadata: dict[str, Any] = {key: field.contents() for key, field in reader.fields.items()}

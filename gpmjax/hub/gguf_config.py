@@ -76,7 +76,7 @@ def gguf_hf_config(metadata: Mapping[str, Any], label: str, *, tied: bool, rope_
     if missing:
         raise ValueError(f"{label}: {arch}.{missing[0]} is missing")
 
-    config = {"model_type": MODEL_TYPES[arch], "tie_word_embeddings": tied}
+    config: dict[str, Any] = {"model_type": MODEL_TYPES[arch], "tie_word_embeddings": tied}
     config |= {name: _shortest(own[key]) for key, name in _NAMES.items() if key in own}
     for key, name in _NAMES.items():
         if name in config:
@@ -103,7 +103,7 @@ def _check(key: str, name: str, value: Any) -> None:
 
 def _gemma(arch: str, config: dict, own: Mapping[str, Any], label: str) -> dict:
     """Settings that the architecture implies and the file omits."""
-    implied = {"hidden_activation": "gelu_pytorch_tanh"}
+    implied: dict[str, Any] = {"hidden_activation": "gelu_pytorch_tanh"}
     if arch == "gemma":
         return implied
     depth = config["num_hidden_layers"]

@@ -8,8 +8,8 @@ rest, and it can be written layer by layer.
 import dataclasses
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ from gpmjax.hub.tensors import Index
 from gpmjax.models.config import DecoderConfig, require_one_of
 from gpmjax.models.spec import PreferenceSpec
 
-Form = Literal["native", "sequence_classification"]
 """The tensors of the heads: ``value_head`` and ``prompt_head`` of a causal LM, or ``score`` of a classifier."""
 
 ReadTensor = Callable[[str, Index], np.ndarray]
@@ -41,7 +40,7 @@ class Leaf:
         return shape[::-1] if self.transpose else shape
 
 
-def leaves(config: DecoderConfig, spec: PreferenceSpec | None = None, form: Form = "native") -> dict[str, Leaf]:
+def leaves(config: DecoderConfig, spec: PreferenceSpec | None = None, form: str = "native") -> dict[str, Leaf]:
     """The leaves of a preference model by path.
 
     Paths look like "decoder/layers/mlp/up/kernel"; without ``spec`` only the decoder's are given, without "decoder/". A
@@ -111,7 +110,7 @@ def _linear_shapes(c: DecoderConfig) -> dict[str, tuple[int, int, bool]]:
     }
 
 
-def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -> dict[str, Leaf]:
+def head_leaves(spec: PreferenceSpec, hidden_size: int, form: str = "native") -> dict[str, Leaf]:
     """The leaves of ``PreferenceHeads`` by path.
 
     Raises:
@@ -141,7 +140,7 @@ def head_leaves(spec: PreferenceSpec, hidden_size: int, form: Form = "native") -
     return table
 
 
-def required_tensors(table: dict[str, Leaf]) -> dict[str, tuple[int, ...]]:
+def required_tensors(table: Mapping[str, Leaf]) -> dict[str, tuple[int, ...]]:
     """Published name → shape, for every tensor that a table of leaves reads."""
     return {name: leaf.source_shape for leaf in table.values() for name in leaf.sources}
 

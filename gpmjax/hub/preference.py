@@ -94,6 +94,6 @@ def _load(source: Source, config: DecoderConfig, spec: PreferenceSpec | None, pl
         table |= {f"heads/{path}": leaf for path, leaf in head_leaves(spec, config.hidden_size, form).items()}
     params = load_tree(source.tensors, table, config, place, ignore=heads if spec is None else ())
     if spec is not None and spec.tau_mode == "learned":
-        log_tau = np.float32(source.declared.get(LOG_TAU, np.log(spec.tau)))
+        log_tau = np.asarray(source.declared.get(LOG_TAU, np.log(spec.tau)), np.float32)
         params["heads"][LOG_TAU] = place(f"heads/{LOG_TAU}", (), np.float32, lambda index: log_tau)
     return params

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ class RemoteRewards:
         if not completions:
             return np.zeros(0)
         plain = [len(prompt) == 1 and prompt[0].role == "user" for prompt, *_ in completions]
-        prompts = [
+        prompts: list[Any] = [
             p[0].content if one else [m._asdict() for m in p] for one, (p, *_) in zip(plain, completions, strict=True)
         ]
         fields = {

@@ -125,9 +125,10 @@ class ScalarPipeline:
         """Returns a reward for each text. Raises ValueError, one line, for a text without an answer, or if the model
         has no reward of a single response."""
         _check_window(self.model, kwargs)
-        made = []
+        made, header = [], self.model.opened.header
+        assert header is not None  # it is opened as a templated one
         for n, text in enumerate(samples):
-            prompt, completion = split_at_header(text, self.model.opened.header, f"text {n}")
+            prompt, completion = split_at_header(text, header, f"text {n}")
             made.append(Completion(prompt, completion, where=f"text {n}"))
         return [{"label": "reward", "score": float(number)} for number in self.model.opened.score(made)]
 

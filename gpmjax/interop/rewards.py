@@ -130,8 +130,8 @@ def _against_each_other(verdict: Verdict, units: str) -> np.ndarray:
     scores = np.array(verdict.scores, np.float64)
     np.fill_diagonal(scores, 0.0)  # some judges leave the diagonal NaN
     if units == "win_rate":
-        return mean_win_rate(scores, verdict.tau)
-    return mean_score(scores) / (verdict.tau if units == "log_odds" else 1.0)
+        return np.asarray(mean_win_rate(scores, verdict.tau))
+    return np.asarray(mean_score(scores)) / (verdict.tau if units == "log_odds" else 1.0)
 
 
 def _against_the_last(verdict: Verdict, units: str) -> np.ndarray:

@@ -67,7 +67,7 @@ class RewardServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: RewardServer
+    server: Any  # a RewardServer
     server_version = "gpmjax"
     timeout = IDLE
 

@@ -7,6 +7,7 @@ written with the model's own template. The scale gate is still read before the g
 
 import copy
 import dataclasses
+from typing import Any
 
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.groups import Message, user
@@ -26,6 +27,7 @@ def templated(judge: Judge) -> tuple[Judge, str]:
 
     Raises ValueError for a judge that does not use a chat template for prompt and response.
     """
+    opened: Any = judge
     chat = getattr(judge, "chat", None)
     if not isinstance(chat, ChatFormat) or chat.template != "chat":
         raise ValueError(
@@ -41,7 +43,7 @@ def templated(judge: Judge) -> tuple[Judge, str]:
         )
     tokenizer = copy.copy(chat.tokenizer)
     tokenizer.chat_template = _AS_IT_STANDS.replace("HEADER", repr(header))
-    return dataclasses.replace(judge, chat=dataclasses.replace(chat, tokenizer=tokenizer)), header
+    return dataclasses.replace(opened, chat=dataclasses.replace(chat, tokenizer=tokenizer)), header
 
 
 def without_header(prompt: str, header: str, where: str) -> tuple[Message, ...]:

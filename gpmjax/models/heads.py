@@ -123,7 +123,7 @@ class PreferenceHeads(nn.Module):
             gate = Head(spec, spec.blocks, zero if spec.gate == "scaled_softmax" else drawn, name="gate")
             logits = gate(prompt.astype(jnp.float32))
             scale = scale_gate(spec.gate, logits, prompt.shape[-1])
-        if spec.kind == "hybrid":
+        if spec.kind == "hybrid" and reward is not None:
             scale = hybrid_scale(scale, spec.gamma, (*embedding.shape[:-1], spec.blocks))
             embedding = hybrid_embedding(reward, embedding)
         tau = jnp.float32(spec.tau)

@@ -4,34 +4,32 @@ An imported checkpoint's shape comes from its own ``config.json``, not from here
 """
 
 import dataclasses
+from typing import Any
 
 from gpmjax.models.config import DecoderConfig, RopeScaling
 
 
-def _llama(**fields) -> DecoderConfig:
-    return DecoderConfig(
-        **{
-            "vocab_size": 128_256,
-            "norm_eps": 1e-5,
-            "rope_theta": 500_000.0,
-            "max_positions": 131_072,
-            "num_kv_heads": 8,
-        }
-        | fields
-    )
+def _llama(**fields: Any) -> DecoderConfig:
+    family = dict(vocab_size=128_256, norm_eps=1e-5, rope_theta=500_000.0, max_positions=131_072, num_kv_heads=8)
+    return _config(family, fields)
+
+
+def _config(family: dict[str, Any], fields: dict[str, Any]) -> DecoderConfig:
+    return DecoderConfig(**family | fields)
 
 
 def _llama31_scaling(factor: float) -> RopeScaling:
     return RopeScaling("llama3", factor=factor, original_max_positions=8192)
 
 
-def _qwen(**fields) -> DecoderConfig:
-    return DecoderConfig(**{"vocab_size": 151_936, "rope_theta": 1_000_000.0, "max_positions": 32_768} | fields)
+def _qwen(**fields: Any) -> DecoderConfig:
+    return _config(dict(vocab_size=151_936, rope_theta=1_000_000.0, max_positions=32_768), fields)
 
 
-def _gemma(hidden_size: int, **fields) -> DecoderConfig:
-    family = {"activation": "gelu_tanh", "norm_offset": 1.0, "tie_embeddings": True, "embed_scale": hidden_size**0.5}
-    return DecoderConfig(**{"vocab_size": 256_000, "max_positions": 8192} | family | fields, hidden_size=hidden_size)
+def _gemma(hidden_size: int, **fields: Any) -> DecoderConfig:
+    family = dict(vocab_size=256_000, max_positions=8192, activation="gelu_tanh", norm_offset=1.0, tie_embeddings=True)
+    family |= dict(hidden_size=hidden_size, embed_scale=hidden_size**0.5)
+    return _config(family, fields)
 
 
 def _every(period: int, layers: int) -> tuple[str, ...]:

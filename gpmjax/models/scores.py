@@ -81,6 +81,7 @@ def cyclic_scores(output: PreferenceOutput, comparisons: Comparisons) -> Float[A
 
     `pair_scores` is this plus the difference of the rewards.
     """
+    assert output.scale is not None  # a hybrid has one
     cyclic = output._replace(embedding=output.embedding[..., 2:], scale=output.scale[..., 1:])
     return pair_scores(cyclic, comparisons)
 

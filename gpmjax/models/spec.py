@@ -83,10 +83,8 @@ class PreferenceSpec:
     @classmethod
     def pairwise(cls, question: str, **changes: Any) -> "PreferenceSpec":
         """A model that reads two responses at once: P = σ(r(i, j)/τ)."""
-        return cls(
-            **{"kind": "pairwise", "dim": 1, "gate": "none", "normalise": "none", "tau": 1.0, "question": question}
-            | changes
-        )
+        reading = cls(kind="pairwise", dim=1, gate="none", normalise="none", tau=1.0, question=question)
+        return dataclasses.replace(reading, **changes)
 
     def encoding(self) -> dict[str, Any]:
         """The fields that say how text becomes tokens, by their names in ``gpmjax.data.chat.ChatFormat``."""
@@ -178,4 +176,5 @@ class PreferenceSpec:
         known = {field.name for field in dataclasses.fields(cls)}
         for name in fields:
             require_one_of("preference field", name, tuple(sorted(known)))
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}).validate()
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        return cls(**values).validate()

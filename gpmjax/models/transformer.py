@@ -59,11 +59,12 @@ class SelfAttention(nn.Module):
         q, k = rotate_planes(q, cos, sin), rotate_planes(k, cos, sin)
         if not self.is_initializing():
             self.sow(_KEPT, "pair", (k, v), reduce_fn=lambda _, new: new, init_fn=lambda: None)
-        settings = dict(scale=c.attention_scale, window=window, softcap=c.attention_softcap)
-        if past is None:
+        settings: dict[str, Any] = dict(scale=c.attention_scale, window=window, softcap=c.attention_softcap)
+        if isinstance(layout, TokenLayout):
             runtime = self.runtime
             mixed = attention(q, k, v, layout, implementation=runtime.attention, mesh=runtime.mesh, **settings)
         else:
+            assert past is not None
             mixed = cached_attention(q, k, v, past, layout, **settings)
         return Linear(c.hidden_size, c.o_bias, self.runtime, name="o")(mixed.reshape(*x.shape[:2], -1))
 

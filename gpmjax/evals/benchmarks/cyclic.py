@@ -67,7 +67,7 @@ def _prompt_scores(members: Sequence[Judged]) -> np.ndarray:
     for one in members:
         outcomes = count_outcomes(*_scored(one))
         name = prompt_name(one.group)
-        counts = np.array([outcomes.accuracy * outcomes.decided, outcomes.decided])
+        counts = np.array([(outcomes.accuracy or 0.0) * outcomes.decided, outcomes.decided])
         found[name] = found.get(name, np.zeros(2)) + counts
     return np.array(list(found.values()))
 

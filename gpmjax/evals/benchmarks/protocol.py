@@ -38,8 +38,9 @@ class Judged(NamedTuple):
     @property
     def both_orders(self) -> np.ndarray:
         """[K, K] scores with i read before j: ``asked`` where a pairwise model judged both orders, else ``scores``."""
-        whole = self.asked is not None and not np.isnan(self.asked[~np.isnan(self.scores)]).any()
-        return self.asked if whole else self.scores
+        if self.asked is None or np.isnan(self.asked[~np.isnan(self.scores)]).any():
+            return self.scores
+        return self.asked
 
 
 @dataclasses.dataclass(frozen=True)

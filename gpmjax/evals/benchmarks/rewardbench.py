@@ -102,7 +102,7 @@ def summarise(judged: Sequence[Judged], _: Aggregation) -> dict[str, Any]:
         }
         for name, score in section_scores(scores, EXAMPLE_COUNTS).items()
     }
-    figures = {"score": None, "interval": None, "sections": sections, "subsets": subsets}
+    figures: dict[str, Any] = {"score": None, "interval": None, "sections": sections, "subsets": subsets}
     if sections:
         figures |= {
             "score": _mean(section["score"] for section in sections.values()),
@@ -163,7 +163,7 @@ def _subset(scores: np.ndarray) -> dict[str, Any]:
     return {
         "rows": len(scores),
         "score": outcomes.accuracy,
-        "interval": list(wilson_interval(outcomes.accuracy * len(scores), len(scores))),
+        "interval": list(wilson_interval((outcomes.accuracy or 0.0) * len(scores), len(scores))),
         "strict": outcomes.wins / len(scores),
         **outcomes._asdict(),
     }

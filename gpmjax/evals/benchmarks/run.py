@@ -82,9 +82,11 @@ def _judge(benchmark: Benchmark, judge: Judge, groups: Sequence[Group], file: Ro
 
 def _order(judged: Sequence[Judged]) -> dict[str, Any]:
     """Position bias of a pairwise model on labelled comparisons; {} unless it judged all of them in both orders."""
-    if any(one.asked is None for one in judged):
+    tables = [one.asked for one in judged if one.asked is not None]
+    if len(tables) < len(judged):
         return {}
-    comparisons = [(one.asked, c.chosen, c.rejected, c.target) for one in judged for c in one.group.comparisons]
+    pairs = zip(tables, judged, strict=True)
+    comparisons = [(asked, c.chosen, c.rejected, c.target) for asked, one in pairs for c in one.group.comparisons]
     first, second, target = np.array([(r[i, j], r[j, i], target) for r, i, j, target in comparisons], np.float64).T
     if np.isnan(first + second).any():
         return {}

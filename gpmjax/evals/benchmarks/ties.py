@@ -51,11 +51,12 @@ def ties_figures(prompts: Sequence[Margins], rng: np.random.Generator) -> tuple[
     """
     terms = _terms(prompts)
     means = {name: None if np.isnan(column).all() else float(np.nanmean(column)) for name, column in terms.items()}
-    whole = None not in means.values()
+    weighed = [WEIGHTS[name] * mean for name, mean in means.items() if mean is not None]
+    whole = len(weighed) == len(means)
     draws = bootstrap_means(np.stack(list(terms.values()), axis=1), rng) @ np.array([WEIGHTS[name] for name in terms])
     figures = {
         "rows": len(prompts),
-        "score": sum(WEIGHTS[name] * mean for name, mean in means.items()) if whole else None,
+        "score": sum(weighed) if whole else None,
         "interval": percentile_interval(draws) if whole else None,
         "terms": means,
     }

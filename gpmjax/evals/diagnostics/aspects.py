@@ -82,9 +82,8 @@ def _rho(line: Mapping) -> dict:
 def _rated(ratings: Mapping[str, Sequence[float | None]], aspects: Sequence[str], count: int) -> np.ndarray:
     """[K] bool: the responses that have a rating on every aspect."""
     columns = [ratings.get(aspect, [None] * count) for aspect in aspects]
-    return np.isfinite(np.array([[np.nan if r is None else r for r in column] for column in columns], np.float64)).all(
-        0
-    )
+    rated = np.array([[np.nan if r is None else r for r in column] for column in columns], np.float64)
+    return np.all(np.isfinite(rated), axis=0)
 
 
 def _kept(matrix: np.ndarray, kept: np.ndarray) -> np.ndarray:

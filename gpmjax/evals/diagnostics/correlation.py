@@ -30,8 +30,10 @@ class Ranked(NamedTuple):
 def rank_pairs(x: Sequence[np.ndarray], y: Sequence[np.ndarray]) -> Ranked:
     """Ranks the pairs of all groups together; x and y are G skew matrices [K, K] each, NaN where a value is missing."""
     both = [np.isfinite(a) & np.isfinite(b) & ~np.eye(len(a), dtype=bool) for a, b in zip(x, y, strict=True)]
-    ranked = [[_placed(ranks, mask) for ranks, mask in zip(_ranks(side, both), both, strict=True)] for side in (x, y)]
-    return Ranked(*ranked, sum(int(mask.sum()) for mask in both) // 2)
+    left, right = (
+        [_placed(ranks, mask) for ranks, mask in zip(_ranks(side, both), both, strict=True)] for side in (x, y)
+    )
+    return Ranked(left, right, sum(int(mask.sum()) for mask in both) // 2)
 
 
 def correlate(ranked: Ranked) -> dict:

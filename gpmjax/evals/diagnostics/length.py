@@ -110,7 +110,7 @@ def _penalty(beta: np.ndarray) -> float:
 
 def _accuracy(known: Labelled, prompts: Sequence[str], inside: np.ndarray) -> dict:
     places = np.flatnonzero(inside)
-    found = accuracy_figures(known.score[places], known.target[places], [prompts[n] for n in places])
+    found = accuracy_figures(known.score[places], known.target[places], [prompts[n] for n in places.tolist()])
     return {
         "comparisons": found["wins"] + found["ties"] + found["losses"],
         "accuracy": found["accuracy"],

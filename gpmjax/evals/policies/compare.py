@@ -119,8 +119,10 @@ def figures(
     controlled, missing = None, {"no_length_controlled": f"{readable.sum()} readable verdicts, it needs {LEAST}"}
     if readable.sum() >= LEAST:
         missing = {}
-        extra = () if difficulty is None else (difficulty.of(matched.places), difficulty.anchors)
-        controlled = length_controlled(shares, answers, references, *extra)
+        given: dict[str, Any] = {}
+        if difficulty is not None:
+            given = {"difficulty": difficulty.of(matched.places), "anchors": difficulty.anchors}
+        controlled = length_controlled(shares, answers, references, **given)
     return {
         "win_rate": win_rate(shares[readable]),
         "length_controlled": controlled,

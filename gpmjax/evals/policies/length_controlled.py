@@ -90,10 +90,10 @@ def read_difficulty(source: str) -> Difficulty:
 
 
 def length_controlled(
-    preferences: Sequence[float],
+    preferences: Sequence[float] | np.ndarray,
     lengths: Sequence[int],
     reference_lengths: Sequence[int],
-    difficulty: Sequence[float] | None = None,
+    difficulty: Sequence[float] | np.ndarray | None = None,
     anchors: Anchors | None = None,
 ) -> dict[str, Any]:
     """The length-controlled win rate of N comparisons.

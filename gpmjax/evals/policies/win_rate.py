@@ -25,7 +25,7 @@ def preference(scores: np.ndarray, tau: float) -> float:
     return float(0.5 + (forth - back) / 2)
 
 
-def win_rate(preferences: Sequence[float]) -> dict[str, Any]:
+def win_rate(preferences: Sequence[float] | np.ndarray) -> dict[str, Any]:
     """Figures of N preferences in [0, 1], JSON-ready.
 
     The win rate is the mean preference. The discrete win rate counts a preference of more than ½ as a win, and a tie as

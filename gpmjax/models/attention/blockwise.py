@@ -77,7 +77,7 @@ def backward(
     delta: Float[Array, "B H S"],
     d_out: Float[Array, "B H S d"],
     settings: AttentionSettings,
-) -> tuple[Array, Array, Array]:
+) -> tuple[Array, ...]:
     """The gradients of q, k and v, from the output's gradient ``d_out``; ``delta`` is ⟨out, d_out⟩ of each query."""
     heads = k.shape[1]
     queries, keys, values, d_out = (_split(x, heads) for x in (q, k, v, d_out))
@@ -134,7 +134,7 @@ def _logits(
     keys."""
     logits = soft_cap(_product(query, key, 2, 2) * settings.scale, settings.softcap)
     asking = [mine[name][:, None] for name in (POSITION, OWN, PROMPT)]
-    mask = seen(*asking, theirs[POSITION][None], theirs[KEY][None], window[0])
+    mask = seen(*asking, key_position=theirs[POSITION][None], key=theirs[KEY][None], window=window[0])
     by_head = logits.reshape(logits.shape[0], -1, *mask.shape)
     return jnp.where(mask[None, None], by_head, MASKED).reshape(logits.shape)
 

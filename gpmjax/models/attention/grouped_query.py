@@ -11,6 +11,7 @@ One function, ``attention``, has four implementations:
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -152,7 +153,8 @@ def cached_attention(
         jnp.einsum(f"bkngs,{axes}->bkngd", share, values)
         for share, (axes, _, values) in zip(shares, parts, strict=True)
     ]
-    return sum(mixed).reshape(q.shape)
+    whole: Any = sum(mixed)
+    return whole.reshape(q.shape)
 
 
 def past_mask(

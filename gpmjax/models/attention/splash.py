@@ -88,7 +88,9 @@ def _forward_kernel(
     @_on(steps, LIVE)
     def add():
         asks = (_wide(q_columns[name], size) for name in (POSITION, OWN, PROMPT))
-        mask = seen(*asks, k_tags[0, POSITION : POSITION + 1], k_tags[0, KEY : KEY + 1], window[0])
+        mask = seen(
+            *asks, key_position=k_tags[0, POSITION : POSITION + 1], key=k_tags[0, KEY : KEY + 1], window=window[0]
+        )
         logits = jnp.where(mask, block_logits(q[0, 0], k[0, 0], settings), MASKED)  # [queries, keys]
         before = top[...]
         highest = jnp.maximum(before, jnp.max(logits, axis=1, keepdims=True))
@@ -131,7 +133,9 @@ def _query_kernel(
     @_on(steps, LIVE)
     def add():
         asks = (_wide(q_columns[name], size) for name in (POSITION, OWN, PROMPT))
-        mask = seen(*asks, k_tags[0, POSITION : POSITION + 1], k_tags[0, KEY : KEY + 1], window[0])
+        mask = seen(
+            *asks, key_position=k_tags[0, POSITION : POSITION + 1], key=k_tags[0, KEY : KEY + 1], window=window[0]
+        )
         logits = block_logits(q[0, 0], k[0, 0], settings)  # [queries, keys]
         weights = jnp.where(mask, jnp.exp(logits - _wide(stat_columns[0], size)), 0.0)
         d_weights = product(d_out[0, 0], v[0, 0], NT)
@@ -169,7 +173,9 @@ def _key_kernel(
     @_on(steps, LIVE)
     def add():
         asks = (q_tags[0, name : name + 1] for name in (POSITION, OWN, PROMPT))
-        mask = seen(*asks, _wide(k_columns[POSITION], size), _wide(k_columns[KEY], size), window[0])
+        mask = seen(
+            *asks, key_position=_wide(k_columns[POSITION], size), key=_wide(k_columns[KEY], size), window=window[0]
+        )
         logits = block_logits(k[0, 0], q[0, 0], settings)  # [keys, queries]
         weights = jnp.where(mask, jnp.exp(logits - stats[0, 0, :1]), 0.0)
         d_weights = product(v[0, 0], d_out[0, 0], NT)

@@ -61,7 +61,7 @@ def forward(
 def backward(
     q: Array, k: Array, v: Array, tags: Array, window: Array, logsumexp: Array, delta: Array, d_out: Array,
     settings: AttentionSettings, *, interpret: bool = False,
-) -> tuple[Array, Array, Array]:  # fmt: skip
+) -> tuple[Array, ...]:  # fmt: skip
     """The gradients of q, k and v; arguments and results are those of ``splash.backward``."""
     true_width = q.shape[3]
     q, k, v, d_out = map(_widened, (q, k, v, d_out))
@@ -131,7 +131,7 @@ def _forward_kernel(count, which, window, q, k, v, tags, out, logsumexp, *, sett
     def add(inner, state):
         mixed, top, total = state
         slots = pl.ds(inner * size, size)
-        mask = seen(*asks, *_tags(tags, (POSITION, KEY), slots, 0), window[0])
+        mask = seen(*asks, *_tags(tags, (POSITION, KEY), slots, 0), window=window[0])
         logits = jnp.where(mask, block_logits(query, k[slots, :], settings), MASKED)  # [queries, keys]
         highest = jnp.maximum(top, jnp.max(logits, axis=1))
         weights, fade = jnp.exp(logits - highest[:, None]), jnp.exp(top - highest)
@@ -160,7 +160,7 @@ def _query_kernel(count, which, window, q, k, v, tags, d_out, logsumexp, delta, 
 
     def add(inner, sum_dq):
         slots = pl.ds(inner * size, size)
-        mask = seen(*asks, *_tags(tags, (POSITION, KEY), slots, 0), window[0])
+        mask = seen(*asks, *_tags(tags, (POSITION, KEY), slots, 0), window=window[0])
         logits = block_logits(query, k[slots, :], settings)  # [queries, keys]
         weights = jnp.where(mask, jnp.exp(logits - norms), 0.0)
         d_weights = product(d_mixed, v[slots, :], NT)
@@ -186,7 +186,7 @@ def _key_kernel(
     def add(head, inner, state):
         sum_dk, sum_dv = state
         slots = pl.ds(inner * size, size)
-        mask = seen(*_tags(tags, _ASKS, slots, 0), *tells, window[0])
+        mask = seen(*_tags(tags, _ASKS, slots, 0), *tells, window=window[0])
         query, d_mixed = q[head, slots, :], d_out[head, slots, :]
         logits = block_logits(key, query, settings)  # [keys, queries]
         weights = jnp.where(mask, jnp.exp(logits - logsumexp[head, slots][None]), 0.0)

@@ -3,7 +3,7 @@
 A grid over all pairs of blocks would also visit those above the diagonal, almost half of them, and do nothing there.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +55,7 @@ def visits(live: Array, keys_first: bool) -> Steps:
     changes = outer[:, 1:] != outer[:, :-1]
     first = jnp.pad(changes, ((0, 0), (1, 0)), constant_values=True)
     last = jnp.pad(changes, ((0, 0), (0, 1))) | (index == count - 1)
-    flags = sum(flag * at.astype(jnp.int32) for flag, at in ((FIRST, first), (LAST, last), (LIVE, index < count)))
+    flags: Any = sum(flag * at.astype(jnp.int32) for flag, at in ((FIRST, first), (LAST, last), (LIVE, index < count)))
     return Steps(*(part.astype(jnp.int32).reshape(-1) for part in (outer, inner, flags)))
 
 

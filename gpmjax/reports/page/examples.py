@@ -113,7 +113,7 @@ def _example(where: str, name: str, group: Mapping[str, Any], title: str) -> Exa
             raise ValueError(f"{where}: {field} has {len(values)} entries for scores of shape {scores.shape}")
     matrix = _cells(scores, group.get("tau"), group.get("comparisons", ()))
     tokens = group.get("tokens") or [None] * count
-    responses = zip(labels, texts.get("responses", [None] * count), tokens, matrix, strict=True)
+    responses: Any = zip(labels, texts.get("responses", [None] * count), tokens, matrix, strict=True)
     return ExampleGroup(
         name=name,
         title=set_name(title),

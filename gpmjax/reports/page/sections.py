@@ -39,7 +39,7 @@ class BenchmarkFigures(NamedTuple):
     name: str
     file: str
     total: Figure | None
-    parts: Mapping[str, Figure]
+    parts: Mapping[str, Figure | None]
 
 
 class Section(NamedTuple):

@@ -149,7 +149,7 @@ def figure_of(value: Any) -> Figure | None:
     accuracy = next((value[key] for key in ("accuracy", "score") if value.get(key) is not None), None)
     if accuracy is None:
         return None
-    counts = tuple(value.get(key) for key in ("wins", "ties", "losses"))
+    counts: Any = tuple(value.get(key) for key in ("wins", "ties", "losses"))
     outcomes = None if None in counts else counts
     interval = _interval(value.get("accuracy_interval") or value.get("interval"))
     return Figure(float(accuracy), interval, outcomes, str(value.get("interval_over") or ""))

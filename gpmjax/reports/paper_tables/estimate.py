@@ -49,5 +49,7 @@ def estimate(figures: Sequence[Figure]) -> Estimate:
     return Estimate(mean, figure.interval, 1, "file" if figure.interval else "")
 
 
-def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
-    return tuple(bootstrap_interval([np.asarray(values, np.float64)], np.mean, resamples=RESAMPLES))
+def _bootstrap(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    interval = bootstrap_interval([np.asarray(values, np.float64)], np.mean, resamples=RESAMPLES)
+    assert interval is not None  # several values have one
+    return interval[0], interval[1]

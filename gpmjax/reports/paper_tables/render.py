@@ -68,7 +68,8 @@ class Table:
     def rank(self, row: TableRow, column: int) -> int | None:
         """How many different numbers of the row's block are higher in a value column, as printed; None for an empty
         cell."""
-        rivals = {_printed(other, column) for other in self.rows if other.block == row.block} - {None}
+        printed = (_printed(other, column) for other in self.rows if other.block == row.block)
+        rivals = {rival for rival in printed if rival is not None}
         own = _printed(row, column)
         return None if own is None else sum(rival > own for rival in rivals)
 
@@ -133,6 +134,8 @@ def _marked(cell: TableCell | None, rank: int | None) -> str:
     if cell is None:
         return EMPTY
     number, space, rest = str(cell).partition(" ")
+    if rank is None:
+        return f"{number}{space}{rest}"
     return {0: f"**{number}**", 1: f"<u>{number}</u>"}.get(rank, number) + space + rest
 
 

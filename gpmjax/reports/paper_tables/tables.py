@@ -11,6 +11,7 @@ four
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from gpmjax.reports.numbers import EMPTY
 from gpmjax.reports.paper_tables.documents import Figure, Result
 from gpmjax.reports.paper_tables.estimate import estimate
 from gpmjax.reports.paper_tables.model_settings import ModelSettings
+
+T = TypeVar("T")
 from gpmjax.reports.paper_tables.render import Table, TableCell, TableRow
 
 NAMES = {"bt": "BT", "gpm": "GPM", "hybrid": "Hybrid", "pairwise": "PairPM"}
@@ -168,12 +171,12 @@ def _lines(
 def _cell(settings: ModelSettings, seeds: Seeds, column: Callable[[Result], Figure | None]) -> TableCell | None:
     """The cell of a column; None unless every seed has the figure, since a mean over some seeds would pass for one over
     all."""
-    figures = [column(result) for result in seeds[settings]]
-    if None in figures:
+    figures = _all(column(result) for result in seeds[settings])
+    if figures is None:
         return None
     mine, base = estimate(figures), _baseline(settings, seeds)
-    known = [] if base is None else [column(result) for result in seeds[base]]
-    if not known or None in known:
+    known = None if base is None else _all(column(result) for result in seeds[base])
+    if not known:
         return TableCell(mine)
     return TableCell(mine, mine.mean - float(np.mean([figure.accuracy for figure in known])))
 
@@ -225,8 +228,15 @@ def _ablated(settings: ModelSettings) -> tuple[str, str]:
 
 
 def _nll(seeds: Sequence[Result]) -> float | None:
-    known = [result.nll for result in seeds]
-    return None if None in known else float(np.mean(known))
+    known = _all(result.nll for result in seeds)
+    return None if known is None else float(np.mean(known))
+
+
+def _all(values: Iterable[T | None]) -> list[T] | None:
+    """The values; None where one is missing."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return known if len(known) == len(found) else None
 
 
 def _slug(*words: str) -> str:

@@ -6,6 +6,7 @@ Training lines hold ``step`` and any of ``loss, accuracy, learning_rate, tokens_
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -109,7 +110,7 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
     legends = [axes.get_legend_handles_labels() for axes in panels[: len(drawn)]]
     entries = {label: handle for pair in legends for handle, label in zip(*pair, strict=True)}
     if len(entries) > 1:
-        place = {"loc": "outside lower center", "ncols": min(len(entries), 4)}
+        place: dict[str, Any] = {"loc": "outside lower center", "ncols": min(len(entries), 4)}
         figure.legend(entries.values(), entries.keys(), **place, frameon=False, fontsize=9)
     if title:
         figure.suptitle(title, fontsize=12, x=0.01, ha="left")
@@ -119,7 +120,7 @@ def learning_curves(runs: Mapping[str, Sequence[Mapping]], *, title: str = "") -
 def _draw_panel(axes: Axes, runs: Mapping[str, Sequence[Mapping]], train: str | None, held_out: str | None) -> None:
     for r, (run, records) in enumerate(runs.items()):
         steps, values = series(records, train)
-        if len(steps):
+        if train is not None and len(steps):
             _draw_training(axes, train, steps, values, style.colour(r), f"{run}, training")
         for e, (name, (steps, values)) in enumerate(evaluation_series(records, held_out).items()):
             axes.plot(

@@ -6,6 +6,7 @@ Reads ``energy`` and ``triads`` of diagnoses (launch/diagnose.py).
 from collections.abc import Mapping
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gpmjax.reports.plots import style
 
@@ -33,7 +34,7 @@ def cyclic_energy(diagnoses: Mapping[str, Mapping], *, title: str = "") -> Figur
             f"{style.short(name, 60)}: {triads['cyclic']} of {triads['triads']} triads cyclic", fontsize=9, loc="left"
         )
         axes.set(xlim=(0, 1), ylim=(0, 1.12 * max(counts)))
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
         axes.set_ylabel("groups", fontsize=9)
         axes.legend(frameon=False, fontsize=8, loc="upper right" if pooled < 0.6 else "upper left")
     panels[-1].set_xlabel("cyclic share of a group's energy Σ s²", fontsize=9)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from gpmjax.reports.plots import style
 
@@ -52,4 +53,4 @@ def _win_rates(panel: Axes, judged: Sequence[Mapping]) -> None:
 def _label(panel: Axes, name: str) -> None:
     panel.set_title(name, fontsize=9, color=style.INK)
     panel.set_xlabel("iteration", fontsize=9)
-    panel.xaxis.get_major_locator().set_params(integer=True)
+    panel.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))

@@ -32,7 +32,7 @@ def spectrum(diagnosis: Mapping, *, title: str = "") -> Figure:
         drawn.append(lambda axes: _draw_accuracies(axes, blocks))
     if not drawn:
         raise ValueError("diagnosis has neither 'gate' nor 'blocks'")
-    count = len((gate or blocks)["blocks"])
+    count = len((gate or blocks or {})["blocks"])
     width = max(PANEL, BLOCK * count + 0.9)
     rows, columns = (1, len(drawn)) if count <= MAX_BESIDE else (len(drawn), 1)
     figure, panels = style.new_figure(width * columns, 3.5 * rows, rows, columns)

@@ -40,8 +40,8 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1, **r
 
     It does not use pyplot, hence needs no window system and leaves no global list of figures to close.
     """
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1)
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", h_pad=0.1)
     axes = figure.subplots(rows, columns, squeeze=False, gridspec_kw=ratios or None).ravel().tolist()
     for each in axes:
         each.spines[["top", "right"]].set_visible(False)

@@ -20,7 +20,9 @@ def benchmark_table(benchmark: Benchmark, summary: Mapping[str, Any], *, title: 
     table.add_column(benchmark.name, overflow="fold")
     for name in ("rows", "score %", "95 %", *(f"{column} %" for column in benchmark.columns)):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("everything", *_cells(summary | {"rows": summary["rows"]["judged"]}, benchmark.columns), style="bold")
+    table.add_row(
+        "everything", *_cells({**summary, "rows": summary["rows"]["judged"]}, benchmark.columns), style="bold"
+    )
     for part in ("sections", "subsets"):
         if summary[part]:
             table.add_section()
