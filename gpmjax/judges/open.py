@@ -32,7 +32,7 @@ from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
-from gpmjax.sampling.generate import Samples, generate
+from gpmjax.sampling.generate import TokenSamples, generate
 from gpmjax.sampling.logits import SamplingPlan, textless
 from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated
 
@@ -212,7 +212,7 @@ def _thinking(model: OpenModel, read: PackedReader, config: JudgeConfig) -> Rati
         textless=textless(tokenizer, model.model.config.vocab_size),
     )
 
-    def draw(prompts: Sequence[np.ndarray], names: Sequence[int]) -> Samples:
+    def draw(prompts: Sequence[np.ndarray], names: Sequence[int]) -> TokenSamples:
         return generate(
             Decoder(model.model.config, model.model.runtime),
             model.params["decoder"],

@@ -18,12 +18,12 @@ from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.judges.readout import CHUNK, GroupReading, Output, Reader
 from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
-from gpmjax.sampling.generate import Samples
+from gpmjax.sampling.generate import TokenSamples
 
 _SURE = 1e-6
 """Mean probabilities are kept this far from 0 and 1, so that log-odds stay finite."""
 
-Draw = Callable[[Sequence[np.ndarray], Sequence[int]], Samples]
+Draw = Callable[[Sequence[np.ndarray], Sequence[int]], TokenSamples]
 """(prompts as token ids, a number that names each) → M samples of each."""
 
 

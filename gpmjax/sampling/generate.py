@@ -26,7 +26,7 @@ from gpmjax.sharding import BATCH, put_whole_batch, replicated
 SMALLEST_BUCKET = 32
 
 
-class Samples(NamedTuple):
+class TokenSamples(NamedTuple):
     """K responses to each of N prompts, M = ``max_new_tokens``. Entries after a response's end are 0."""
 
     tokens: np.ndarray
@@ -63,7 +63,7 @@ def generate(
     ids: Sequence[int] | None = None,
     mesh: Mesh | None = None,
     rows: int = 8,
-) -> Samples:
+) -> TokenSamples:
     """Draws ``samples`` responses to each prompt.
 
     Args:
@@ -93,7 +93,7 @@ def generate(
     places = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
     rows = -(-min(rows, len(prompts)) // places) * places
     shape = (len(prompts), samples, plan.max_new_tokens)
-    result = Samples(
+    result = TokenSamples(
         tokens=np.zeros(shape, np.int32),
         logprobs=np.zeros(shape, np.float32),
         lengths=np.zeros(shape[:2], np.int32),
@@ -160,20 +160,20 @@ def _check(
 class _State(NamedTuple):
     step: Array
     """[] int32: tokens drawn so far."""
-    samples: Samples
+    samples: TokenSamples
     past: Past
 
 
 def _draw_batch(
     params: Any, batch: _Batch, seed: Array, *, model: Decoder, count: int, plan: SamplingPlan, mesh: Mesh | None
-) -> Samples:
+) -> TokenSamples:
     params = _computed_in(params, model.runtime.dtype)
     keys = _sample_keys(seed, batch.ids, count)
     hidden, *prompt = prefill(model, params, batch.tokens, sequence_layout(batch.lengths, batch.tokens.shape[1]))
     last = jnp.maximum(batch.lengths - 1, 0)
     hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
 
-    def add_token(step: Array, hidden: Array, samples: Samples, past: Past) -> _State:
+    def add_token(step: Array, hidden: Array, samples: TokenSamples, past: Past) -> _State:
         """Draws token ``step`` of every response that has not ended, from the hidden states [N, K, D] before it."""
         logits = model.apply({"params": params}, hidden, method="logits")
         now = jax.vmap(jax.random.fold_in, (0, None))(keys.reshape(-1), step)
@@ -184,7 +184,7 @@ def _draw_batch(
             return jax.lax.dynamic_update_slice_in_dim(whole, new[:, :, None], step, axis=2)
 
         ends = jnp.isin(tokens, jnp.array(plan.stop_tokens, jnp.int32))
-        samples = Samples(
+        samples = TokenSamples(
             tokens=put(samples.tokens, tokens),
             logprobs=put(samples.logprobs, logprobs.astype(jnp.float32)),
             lengths=samples.lengths + (~samples.stopped).astype(jnp.int32),
@@ -212,12 +212,12 @@ def _draw_batch(
 _generate = jax.jit(_draw_batch, static_argnames=("model", "count", "plan", "mesh"))
 
 
-def _no_samples(batch: _Batch, count: int, plan: SamplingPlan) -> Samples:
-    """Samples before the first token; rows that hold no prompt count as stopped."""
+def _no_samples(batch: _Batch, count: int, plan: SamplingPlan) -> TokenSamples:
+    """TokenSamples before the first token; rows that hold no prompt count as stopped."""
     rows = batch.lengths.shape[0]
     room = jnp.zeros((rows, count, plan.max_new_tokens), jnp.int32)
     stopped = jnp.broadcast_to(batch.lengths[:, None] == 0, (rows, count))
-    return Samples(room, room.astype(jnp.float32), room[:, :, 0], stopped)
+    return TokenSamples(room, room.astype(jnp.float32), room[:, :, 0], stopped)
 
 
 def _sample_keys(seed: Array, ids: Array, count: int) -> Array:

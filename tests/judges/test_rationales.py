@@ -18,7 +18,7 @@ from gpmjax.judges.rationales import RationaleReader, pooled_verdicts
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.models.transformer import Decoder, sequence_layout
-from gpmjax.sampling.generate import Samples
+from gpmjax.sampling.generate import TokenSamples
 
 QUESTIONS = {"pointwise": "{prompt} {response}?", "pairwise": "{prompt} {first} {second}?"}
 THINKING = JudgeConfig(max_length=200, rationales=3, rationale_tokens=4, temperature=1.0)
@@ -76,7 +76,7 @@ def test_what_is_read_is_question_rationale_closing(tokenizer_directory, pairs_f
         tokens[:, 0] = [*thought, eos]  # ended by itself
         tokens[:, 1] = [*thought, thought[0]]  # ran out of room
         stopped = np.tile([True, False], (2, 1))
-        return Samples(tokens, tokens.astype(np.float32), np.full((2, 2), 3), stopped)
+        return TokenSamples(tokens, tokens.astype(np.float32), np.full((2, 2), 3), stopped)
 
     class Read:
         def __call__(self, groups):

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from gpmjax.models.config import DecoderConfig, Runtime
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling import generate as module
-from gpmjax.sampling.generate import Samples, bucket, generate
+from gpmjax.sampling.generate import TokenSamples, bucket, generate
 from gpmjax.sampling.logits import SamplingPlan, filtered
 from gpmjax.sharding import make_mesh, tree_shardings
 
@@ -26,15 +26,15 @@ def drawn(tiny, prompts):
     return generate(*tiny, prompts, samples=SAMPLES, plan=PLAN, seed=5, rows=len(prompts))
 
 
-def assert_same(one: Samples, other: Samples):
+def assert_same(one: TokenSamples, other: TokenSamples):
     np.testing.assert_array_equal(one.tokens, other.tokens)
     np.testing.assert_allclose(one.logprobs, other.logprobs, atol=2e-5)
     np.testing.assert_array_equal(one.lengths, other.lengths)
     np.testing.assert_array_equal(one.stopped, other.stopped)
 
 
-def of_prompts(samples: Samples, places) -> Samples:
-    return Samples(*(field[places] for field in samples))
+def of_prompts(samples: TokenSamples, places) -> TokenSamples:
+    return TokenSamples(*(field[places] for field in samples))
 
 
 def test_logprobs_are_those_of_the_filtered_distribution_in_a_full_forward(tiny, prompts, drawn, full_logits):
