@@ -1,11 +1,12 @@
-"""Three iterations of GPO on SmolLM2-135M-Instruct, judged by a preference model that had no part in it.
+"""Three iterations of GPO on SmolLM2-135M-Instruct, judged by a preference model that is not used in training.
 
-    python benchmarks/gpo_smollm2.py --train=ukp_arguments_train.jsonl.gz --dev=ukp_arguments_dev.jsonl.gz --workdir=runs/gpo_smollm2
+    python benchmarks/gpo_smollm2.py --train=ukp_arguments_train.jsonl.gz --dev=ukp_arguments_dev.jsonl.gz \\
+        --workdir=runs/gpo_smollm2
 
-The data are crowd-labelled comparisons of arguments in web debates (UKPConvArg1Strict). Its training debates are cut into
-halves that share no debate: on one a general preference model is fitted, which trains the policy; on the other a
-Bradley–Terry model, which judges it. The policy practises on the training debates' questions and is judged on those of
-the dev debates, which nobody has seen. The table goes to --out as JSON.
+The data are crowd-labelled comparisons of arguments in web debates (UKPConvArg1Strict). The training debates are split
+into two halves. A general preference model fitted on the first half trains the policy. A Bradley–Terry model fitted on
+the second half judges it. The policy is trained on the questions of the training debates and judged on those of the dev
+debates, which no model was fitted on. The figures are written to --out as JSON.
 """
 
 import json
@@ -23,11 +24,11 @@ from gpmjax.improve.improve import improve
 
 TRAIN = flags.DEFINE_string("train", None, "Pairs whose prompts begin with the debate's line.", required=True)
 DEV = flags.DEFINE_string("dev", None, "Pairs of other debates.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", "runs/gpo_smollm2", "Where everything goes; the same command goes on there.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/gpo_smollm2.json", "Where the figures go.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/gpo_smollm2", "Directory of the runs; the same command resumes there.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/gpo_smollm2.json", "File of the figures.")
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-# Short answers, for the sake of two cores; one debate's question is put in several ways.
+# Answers are short, so that two cores suffice. The judge's prompts put each debate's question in several ways.
 PRACTICE = ("Answer in one short sentence.",)
 EXAM = (*PRACTICE, "Answer briefly, in one sentence.", "Say it in a single short sentence.")
 
@@ -37,7 +38,7 @@ def debate(group) -> str:
 
 
 def halves(workdir: Path) -> tuple[str, str]:
-    """The training pairs of every other debate, and those of the rest."""
+    """Files of the training pairs of every other debate, and of the remaining debates."""
     groups = read_groups(TRAIN.value)
     debates = sorted({debate(group) for group in groups})
     files = workdir / "pairs-scorer.jsonl", workdir / "pairs-judge.jsonl"
@@ -47,7 +48,7 @@ def halves(workdir: Path) -> tuple[str, str]:
 
 
 def questions(source: str, endings: tuple[str, ...], file: Path) -> str:
-    """Each debate's question with each of the endings."""
+    """Writes each debate's question with each of the endings; returns the file."""
     asked = list(dict.fromkeys(group.prompt[0].content for group in read_groups(source)))
     with replacing(file) as partial:
         lines = [json.dumps({"prompt": f"{question} {ending}"}) + "\n" for ending in endings for question in asked]
@@ -56,7 +57,7 @@ def questions(source: str, endings: tuple[str, ...], file: Path) -> str:
 
 
 def preference_model(name: str, config_file: str, pairs: str, workdir: Path) -> tuple[str, float]:
-    """Fits heads on frozen features; the model's directory and its accuracy on the dev debates."""
+    """Fits heads on frozen features; returns the model's directory and its accuracy on the dev debates."""
     config = load_config(CONFIGS / config_file)
     config.epochs, config.data.max_length = 10, 256
     config.data.train, config.data.eval = (pairs,), (DEV.value,)
@@ -80,7 +81,7 @@ def run(workdir: Path) -> dict:
     summary = improve(config, workdir / "run")
     accuracies = {"scorer (GPM)": scorer_accuracy, "judge (Bradley-Terry)": judge_accuracy}
     kept = {name: summary[name] for name in ("status", "iterations", "prompts", "seconds", "device", "config")}
-    # Where the run was is no part of its result.
+    # The result does not depend on the directory of the run.
     return json.loads(json.dumps({"dev_accuracy": accuracies, **kept}).replace(f"{workdir}/", ""))
 
 
@@ -92,19 +93,16 @@ def main(_: list[str]) -> None:
         figures = write_json(Path(OUT.value), run(workdir))
     except (OSError, ValueError) as error:
         sys.exit(f"error: {error}")
-    print(
-        "| iteration | judge: win rate | scorer: win rate | tokens, policy | tokens, first policy | KL of its samples from the first |"
-    )
+    columns = "iteration", "judge: win rate", "scorer: win rate", "tokens, policy", "tokens, first policy"
+    print(f"| {' | '.join(columns)} | KL of its samples from the first |")
     print("|---|---|---|---|---|---|")
     for line in figures["iterations"]:
         judged = line["judge"]
         rates = " | ".join(
             f"{judged[name]['win_rate']:.1%} ± {judged[name]['standard_error']:.1%}" for name in ("judge", "trainer")
         )
-        length = judged["length"]
-        print(
-            f"| {line['iteration']} | {rates} | {length['policy']:.1f} | {length['base']:.1f} | {line['kl_base_k1']:.2f} |"
-        )
+        lengths = f"{judged['length']['policy']:.1f} | {judged['length']['base']:.1f}"
+        print(f"| {line['iteration']} | {rates} | {lengths} | {line['kl_base_k1']:.2f} |")
 
 
 if __name__ == "__main__":

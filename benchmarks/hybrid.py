@@ -1,19 +1,18 @@
-"""Bradley–Terry, GPM and the hybrid on ten sets of preferences, one configuration for all of them: docs' and README's table.
+"""Bradley–Terry, GPM and the hybrid on ten sets of preferences with one configuration; figures of the README and docs.
 
     python benchmarks/hybrid.py --data=DIRECTORY --workdir=runs/hybrid --seeds=0,1,2,3,4
 
-Heads of configs/hybrid_smollm2.py on the frozen SmolLM2-135M-Instruct, fitted as launch/train.py fits them: the same batches, step and
-optimiser, many fits in one vmapped program (tests/fit/test_regulariser.py holds a member of that program to the plain step). A set's
-prompts are split by the seed where it has no split of its own; features are cached in the work directory. What each set is, and how much
-of it is read, is in SETS.
+The models are heads of configs/hybrid_smollm2.py on the frozen SmolLM2-135M-Instruct. They are fitted with the batches,
+step and optimiser of launch/train.py, many fits in one vmapped program (tests/fit/test_regulariser.py compares a member
+of that program with the plain step). The seed splits a set's prompts where the set has no split of its own. Features
+are cached in the work directory. hybrid_sets.py defines each set and how much of it is read.
 """
 
 import dataclasses
 import datetime
 import json
 import platform
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,23 +20,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
+from hybrid_sets import SETS
 from rich.console import Console
 from rich.table import Table
 from scipy import special
 
 from gpmjax.arrays import FeatureBatch
-from gpmjax.config import Config, LossConfig, OptimizerConfig, load_config
+from gpmjax.config import Config, LossConfig, load_config
 from gpmjax.data.assemble import assemble_features
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, encode_groups
-from gpmjax.data.group_files import read_groups
-from gpmjax.data.grouping import merge_groups, split_group
+from gpmjax.data.grouping import split_group
 from gpmjax.data.groups import Group
 from gpmjax.data.pipeline import Pipeline, fit_shape
-from gpmjax.data.type_advantage import load_rule, split_pairs
 from gpmjax.feature_store import FeatureStore
 from gpmjax.files import write_json
-from gpmjax.fit.curl_path import Price, choose_price, fit_members, prices, targets_of, weigh_cyclic_part
+from gpmjax.fit.curl_path import choose_price, fit_members, prices, targets_of, weigh_cyclic_part
 from gpmjax.fit.features import GroupFeatures, encode_missing, feature_encoder
 from gpmjax.fit.folds import Folds, make_folds, standard_error
 from gpmjax.fit.step import make_train_step
@@ -51,14 +49,12 @@ from gpmjax.train.optimizer import make_optimizer
 from gpmjax.train.state import TrainState
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid", "Cached features.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/hybrid.json", "Where the figures go.")
-ONLY = flags.DEFINE_list("only", [], "Sets to run; all when empty. The rows of other sets in OUT stay.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid", "Directory of the cached features.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/hybrid.json", "File of the figures.")
+ONLY = flags.DEFINE_list("only", [], "Sets to run; all when empty. The rows of other sets in --out are kept.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2", "3", "4"], "Seeds of heads, order of the data, folds, and split.")
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-HELD_OUT = 0.3
-"""Share of the prompts that is held out of a set without a split of its own."""
 WINDOW = 2048
 
 
@@ -82,84 +78,14 @@ MODELS = {
         PreferenceSpec(kind="hybrid", dim=8, gate="scaled_softmax", normalise="none", tau=1.0), gate_penalty="auto"
     ),
 }
-"""bt: Bradley–Terry. gpm: as released (unit length, τ = 0.1, softmax gate). gpm plain: neither, as configs/gpm_plain_smollm2.py. gpm decay: the
-latter with AdamW's decay. gpm gate: the latter with a softmax gate. hybrid: loss.curl="auto". hybrid gate: with a gate whose penalty
-is chosen too."""
-
-
-def whole(file: str, **tags: str) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
-    """All of a file, its prompts split by the seed."""
-    query = "".join(f"?{name}={value}" for name, value in tags.items())
-    return lambda data, seed: split_prompts(read_groups(f"{data / file}{query}"), seed)
-
-
-def sample(file: str, prompts: int) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
-    """A sample of a file's prompts, drawn once, split by the seed."""
-
-    def read(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
-        groups = merge_groups(read_groups(str(data / file)))
-        chosen = sorted(random.Random(0).sample(range(len(groups)), prompts))
-        return split_prompts([groups[n] for n in chosen], seed)
-
-    return read
-
-
-def split_prompts(groups: Sequence[Group], seed: int) -> tuple[list[Group], list[Group]]:
-    """Prompts drawn into a training and a held-out part."""
-    merged = merge_groups(groups)
-    order = random.Random(seed).sample(range(len(merged)), len(merged))
-    out = set(order[: round(HELD_OUT * len(merged))])
-    return [group for n, group in enumerate(merged) if n not in out], [
-        group for n, group in enumerate(merged) if n in out
-    ]
-
-
-def official(train: str, held_out: str) -> Callable[[Path, int], tuple[list[Group], list[Group]]]:
-    """A set with a split of its own."""
-    return lambda data, seed: (
-        merge_groups(read_groups(str(data / train))),
-        merge_groups(read_groups(str(data / held_out))),
-    )
-
-
-def creatures(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
-    """20,000 pairs of 656 species, 4,000 pairs of the 164 others, drawn by the seed."""
-    rule = load_rule(data / "type_advantage_species.json", data / "type_advantage_matrix.json")
-    train, held_out = split_pairs(rule, train_pairs=20_000, dev_pairs=4_000, dev_share=0.2, seed=seed)
-    return merge_groups(train), merge_groups(held_out)
-
-
-def llmbar(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
-    """Both parts, mixed."""
-    return split_prompts(
-        [*read_groups(str(data / "llmbar_natural.jsonl.gz")), *read_groups(str(data / "llmbar_neighbor.jsonl.gz"))],
-        seed,
-    )
-
-
-def letters(data: Path, seed: int) -> tuple[list[Group], list[Group]]:
-    """The six cycles, fitted and measured on themselves: letters say nothing about other letters."""
-    groups = merge_groups(read_groups("builtin:letters"))
-    return groups, groups
-
-
-SETS = {
-    "ukp_arguments": official("ukp_arguments_train.jsonl.gz", "ukp_arguments_dev.jsonl.gz"),
-    "qa_feedback": whole("qa_feedback.jsonl.gz"),
-    "hh_helpful": sample("hh_helpful.jsonl.gz", 450),
-    "hh_harmless": sample("hh_harmless.jsonl.gz", 450),
-    "gsm8k_solutions": sample("gsm8k_solutions.jsonl.gz", 250),
-    "llmbar": llmbar,
-    "type_advantage": creatures,
-    "summeval_cycles": whole("summeval_cycles.jsonl.gz", config="coherence,consistency,fluency"),
-    "topicalchat_cycles": whole("topicalchat_cycles.jsonl.gz", config="coherence,naturalness,engagingness"),
-    "letters": letters,
-}
+"""bt: Bradley–Terry. gpm: the released settings (unit length, τ = 0.1, softmax gate). gpm plain: without these, like
+configs/gpm_plain_smollm2.py. gpm decay: gpm plain with AdamW's decay. gpm gate: gpm plain with a softmax gate. hybrid:
+loss.curl="auto". hybrid gate: the hybrid with a gate whose penalty is chosen too."""
 
 
 @dataclasses.dataclass
 class Bench:
-    """What all sets share: the backbone's features and the configuration."""
+    """The backbone's features and the configuration, which all sets share."""
 
     config: Config
     workdir: Path
@@ -174,7 +100,7 @@ class Bench:
         self.encode = feature_encoder(self.backbone.model, self.backbone.load_decoder, self.mesh)
 
     def prepare(self, groups: Sequence[Group]) -> list[EncodedGroup]:
-        """Groups as pairs of a prompt, their comparisons numbered from 0, features at hand."""
+        """Groups as pairs of a prompt, with comparisons numbered from 0 and features in the cache."""
         encoded, _ = encode_groups(groups, self.chat, max_length=WINDOW)
         numbered, row = [], 0
         for group in encoded:
@@ -206,7 +132,7 @@ class Bench:
 
 
 class Measured(NamedTuple):
-    """One model's log-odds of the held-out comparisons, and the price that was chosen."""
+    """One model's log-odds of the held-out comparisons, and the chosen price of a cycle."""
 
     log_odds: np.ndarray
     curl: float | str | None = None
@@ -214,12 +140,15 @@ class Measured(NamedTuple):
 
 
 def run(bench: Bench, train: list[EncodedGroup], held_out: list[EncodedGroup], seed: int) -> dict[str, Measured]:
-    """Every model, fitted on ``train`` and read on ``held_out``."""
+    """Fits every model on ``train`` and scores ``held_out``."""
     config = bench.config
     count = sum(len(group.comparisons) for group in train)
     pipeline = Pipeline([train], fit_shape(train, rows=config.data.rows, packing="single"), seed=seed, packing="single")
     steps = max(pipeline.steps(config.epochs), config.least_steps)
-    stream = lambda: (bench.batch(pipeline, step) for step in range(steps))
+
+    def stream() -> Iterator[FeatureBatch]:
+        return (bench.batch(pipeline, step) for step in range(steps))
+
     found = {}
     for name, model in MODELS.items():
         net = bench.backbone.model.clone(spec=model.spec)
@@ -246,7 +175,7 @@ def run(bench: Bench, train: list[EncodedGroup], held_out: list[EncodedGroup], s
 
 
 def fit_plain(net: PreferenceModel, heads: Any, optimizer: Any, batches: Iterator[FeatureBatch]) -> Any:
-    """{"heads": …} [1, …] after one ordinary fit."""
+    """{"heads": …} after one ordinary fit, with a leading axis of one member."""
     step = jax.jit(make_train_step(net, optimizer, LossConfig()), donate_argnums=0)
     params = {"heads": jax.tree.map(jnp.asarray, heads)}
     state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
@@ -258,7 +187,7 @@ def fit_plain(net: PreferenceModel, heads: Any, optimizer: Any, batches: Iterato
 def read(
     net: PreferenceModel, params: Any, batches: Iterator[FeatureBatch], cyclic: Sequence[bool] | None = None
 ) -> np.ndarray:
-    """[members, n] log-odds of every comparison, by row."""
+    """[members, n] log-odds of every comparison, in the order of their numbers."""
 
     def one(params: Any, gamma: jax.Array, batch: FeatureBatch) -> jax.Array:
         output = net.apply({"params": params}, batch)
@@ -279,7 +208,7 @@ def read(
 
 
 class Labels(NamedTuple):
-    """Held-out comparisons [n]: label, and the units whose draw makes them depend on each other."""
+    """Held-out comparisons [n]: the label, and the units within which comparisons are dependent."""
 
     target: np.ndarray
     first: np.ndarray
@@ -287,9 +216,15 @@ class Labels(NamedTuple):
 
 
 def labels_of(groups: Sequence[EncodedGroup], names: dict[bytes, int]) -> Labels:
-    """Units are prompts; where all comparisons are of one prompt, responses. ``names`` numbers them alike for all seeds."""
+    """Labels of the comparisons. Units are prompts, or responses where all comparisons are of one prompt.
+
+    ``names`` keeps the units' numbers, which are the same for all seeds.
+    """
     one_prompt = len({group.prompt.tobytes() for group in groups}) == 1
-    number = lambda key: names.setdefault(key, len(names))
+
+    def number(key: bytes) -> int:
+        return names.setdefault(key, len(names))
+
     found = {}
     for group in groups:
         for c in group.comparisons:
@@ -302,13 +237,13 @@ def labels_of(groups: Sequence[EncodedGroup], names: dict[bytes, int]) -> Labels
 
 
 def losses(odds: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(right [n], NLL [n]); a tie of the model is half right."""
+    """Accuracy [n] and NLL [n] of each comparison; a tie of the model counts one half."""
     nll = -target * special.log_expit(odds) - (1 - target) * special.log_expit(-odds)
     return 0.5 + 0.5 * np.sign(odds) * np.sign(target - 0.5), nll
 
 
 def differences(name: str, runs: Sequence[tuple[dict[str, Measured], Labels]]) -> list[dict[str, Any]]:
-    """Paired differences hybrid − other over the comparisons of all seeds, errors clustered by prompt (or by response)."""
+    """Paired differences of models over the comparisons of all seeds; errors are clustered by prompt (or response)."""
     found = []
     for mine, other in (
         ("hybrid", "bt"),
@@ -317,13 +252,11 @@ def differences(name: str, runs: Sequence[tuple[dict[str, Measured], Labels]]) -
         ("hybrid gate", "hybrid"),
         ("gpm gate", "gpm plain"),
     ):
-        parts = [
-            (losses(models[mine].log_odds, l.target), losses(models[other].log_odds, l.target), l) for models, l in runs
-        ]
-        first, second = (np.concatenate([getattr(l, side) for _, _, l in parts]) for side in ("first", "second"))
+        first, second = (np.concatenate([getattr(labels, side) for _, labels in runs]) for side in ("first", "second"))
+        both = [[losses(models[one].log_odds, labels.target) for one in (mine, other)] for models, labels in runs]
         row = {"set": name, "model": mine, "less": other}
         for n, figure in enumerate(("accuracy", "nll")):
-            gap = np.concatenate([a[n] - b[n] for a, b, _ in parts])
+            gap = np.concatenate([a[n] - b[n] for a, b in both])
             error = standard_error(gap, np.ones(len(gap)), first, second)
             row |= {
                 figure: float(gap.mean()),
@@ -334,7 +267,7 @@ def differences(name: str, runs: Sequence[tuple[dict[str, Measured], Labels]]) -
 
 
 def measure(bench: Bench, name: str, data: Path, seeds: Sequence[int]) -> tuple[list[dict], list[dict]]:
-    """Rows (a model and seed each) and differences of one set."""
+    """Rows (one per model and seed) and differences of one set."""
     rows, runs, names = [], [], {}
     for seed in seeds:
         train, held_out = (bench.prepare(groups) for groups in SETS[name](data, seed))
@@ -363,31 +296,32 @@ def measure(bench: Bench, name: str, data: Path, seeds: Sequence[int]) -> tuple[
 
 
 def table(report: dict[str, Any]) -> Table:
-    """Means over seeds."""
+    """Table of means over seeds."""
     view = Table(title="held-out accuracy, % / NLL: means over seeds")
-    shown = [name for name in MODELS]
-    for column in ("set", *shown, "curl chosen", "hybrid − bt, points", "hybrid − gpm, points"):
+    for column in ("set", *MODELS, "curl chosen", "hybrid − bt, points", "hybrid − gpm, points"):
         view.add_column(column)
     for name in dict.fromkeys(row["set"] for row in report["rows"]):
         rows = [row for row in report["rows"] if row["set"] == name]
         cells = []
-        for model in shown:
+        for model in MODELS:
             same = [row for row in rows if row["model"] == model]
             cells.append(
                 f"{100 * np.mean([r['accuracy'] for r in same]):.1f} / {np.mean([r['nll'] for r in same]):.3f}"
             )
         chosen = ", ".join(str(row["curl_chosen"]) for row in rows if row["model"] == "hybrid")
         gaps = [row for row in report["differences"] if row["set"] == name and row["model"] == "hybrid"]
-        points = [
-            f"{100 * g['accuracy']:+.1f} [{100 * g['accuracy_interval'][0]:+.1f}, {100 * g['accuracy_interval'][1]:+.1f}]"
-            for g in gaps[:2]
-        ]
-        view.add_row(name, *cells, chosen, *points)
+        view.add_row(name, *cells, chosen, *map(points, gaps[:2]))
     return view
 
 
+def points(gap: dict[str, Any]) -> str:
+    """A difference of accuracies and its interval, in points."""
+    low, high = gap["accuracy_interval"]
+    return f"{100 * gap['accuracy']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
 def processor() -> str:
-    """The processor's name, as Linux tells it."""
+    """The processor's name, where Linux has it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     return next(
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor()

@@ -1,9 +1,10 @@
-"""Bradley–Terry, GPM and hybrid with a backbone that moves: LoRA on SmolLM2-135M-Instruct, hh_helpful and hh_harmless, one epoch, one seed.
+"""Bradley–Terry, GPM and hybrid with a trained backbone: LoRA on SmolLM2-135M-Instruct, one epoch, one seed.
 
     python benchmarks/hybrid_lora.py --data=DIRECTORY --workdir=runs/hybrid_lora --train_pairs=160 --held_out_pairs=160
 
-Every fit is a run of launch/train.py's own function with the changes in `lora_config`. The hybrid takes two stages: Bradley–Terry with the
-backbone on nine tenths of the prompts, then the cyclic part, weighed on the last tenth (WORKDIR/hybrid/regularisation.json).
+The data are hh_helpful and hh_harmless. Every fit is a call of launch/train.py's function with the changes in
+`lora_config`. The hybrid is fitted in two stages: Bradley–Terry with the backbone on nine tenths of the prompts, then
+the cyclic part, whose weight is chosen on the last tenth (WORKDIR/hybrid/regularisation.json).
 """
 
 import dataclasses
@@ -20,18 +21,18 @@ from gpmjax.files import write_json
 from gpmjax.fit.fit import fit
 
 DATA = flags.DEFINE_string("data", None, "Directory of hh_helpful.jsonl.gz and hh_harmless.jsonl.gz.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid_lora", "Runs.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/hybrid_lora.json", "Where the figures go.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/hybrid_lora", "Directory of the runs.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/hybrid_lora.json", "File of the figures.")
 TRAIN = flags.DEFINE_integer("train_pairs", 160, "Pairs to fit on, half of each set.")
 HELD_OUT = flags.DEFINE_integer("held_out_pairs", 160, "Pairs of other prompts to measure on, half of each set.")
-MACHINE = flags.DEFINE_string("machine", "", "What the figures are said to come from.")
+MACHINE = flags.DEFINE_string("machine", "", "Description of the machine, written beside the figures.")
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SETS = ("hh_helpful.jsonl.gz", "hh_harmless.jsonl.gz")
 
 
 def draw(data: Path, workdir: Path) -> tuple[Path, Path]:
-    """Training and held-out pairs, drawn by a fixed seed."""
+    """Draws training and held-out pairs by a fixed seed; returns their files."""
     train, out = [], []
     for name in SETS:
         groups = read_groups(str(data / name))
@@ -45,7 +46,10 @@ def draw(data: Path, workdir: Path) -> tuple[Path, Path]:
 
 
 def lora_config(name: str, train: Path, out: Path) -> Config:
-    """configs/gpm_plain_smollm2.py with adapters of rank 8 on q, k, v, o; "hybrid" with curl="auto", "bt" with a scalar head."""
+    """configs/gpm_plain_smollm2.py with adapters of rank 8 on q, k, v, o.
+
+    The hybrid has curl="auto"; Bradley–Terry ("bt") has a scalar head.
+    """
     config = load_config(CONFIGS / "gpm_plain_smollm2.py")
     config.model.backbone, config.model.lora_rank, config.model.remat = "train", 8, "dots"
     if name == "bt":
@@ -82,8 +86,9 @@ def main(_: list[str]) -> None:
                 "seconds": summary["seconds"],
             }
         )
+        pairs = f"--train_pairs={TRAIN.value} --held_out_pairs={HELD_OUT.value}"
         report = {
-            "command": f"python benchmarks/hybrid_lora.py --data=DIRECTORY --train_pairs={TRAIN.value} --held_out_pairs={HELD_OUT.value}",
+            "command": f"python benchmarks/hybrid_lora.py --data=DIRECTORY {pairs}",
             "date": datetime.date.today().isoformat(),
             "machine": MACHINE.value,
             "rows": rows,

@@ -1,9 +1,10 @@
-"""BT, GPM, PairPM and GenRM on real preferences, on a frozen SmolLM2-135M-Instruct: the figures of the README's "Measured".
+"""BT, GPM, PairPM and GenRM on real preferences with a frozen SmolLM2-135M-Instruct; figures of the README's
+"Measured".
 
     python benchmarks/real_data.py --data=DIRECTORY --workdir=runs/real_data --out=benchmarks/results/real_data.json
 
-DIRECTORY holds the files that EXPERIMENTS names. Every fit is a run of configs/gpm_plain_smollm2.py with the changes listed
-in its cell, so each can be repeated alone with launch/train.py. Runs already finished are read, not repeated.
+DIRECTORY holds the files that EXPERIMENTS names. Every fit is a run of configs/gpm_plain_smollm2.py with the changes of
+its experiment and model, so each can be repeated alone with launch/train.py. Finished runs are read, not repeated.
 """
 
 import dataclasses
@@ -29,8 +30,8 @@ from gpmjax.files import write_json
 from gpmjax.fit.fit import fit
 
 DATA = flags.DEFINE_string("data", None, "Directory of the data files.", required=True)
-WORKDIR = flags.DEFINE_string("workdir", "runs/real_data", "Runs and cached features.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/real_data.json", "Where the figures go.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/real_data", "Directory of the runs and cached features.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/real_data.json", "File of the figures.")
 ONLY = flags.DEFINE_list("only", [], "Experiments to run; all when empty.")
 SEEDS = flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds of the heads and of the order of the data.")
 
@@ -40,18 +41,18 @@ SUMMEVAL = ("coherence,consistency,fluency", "consistency,relevance,fluency")
 
 
 class Model(NamedTuple):
-    """A head on the frozen backbone. One number is Bradley–Terry, or a model that is asked a question."""
+    """A head on the frozen backbone. With dimension 1 it is Bradley–Terry, or a model that is asked a question."""
 
     dim: int
     gate: str = "none"
     normalise: str = "none"
     widths: tuple[int, ...] = ()
-    """Of an MLP head; none for a linear one."""
+    """Hidden widths of an MLP head; () for a linear head."""
     objective: str = "cross_entropy"
     question: str = ""
-    """See gpmjax.data.questions: about one response (a verifier, GenRM) or two (PairPM)."""
+    """A question of gpmjax.data.questions about one response (a verifier, GenRM) or two (PairPM)."""
     start: str = "new"
-    """"new" heads, or those that say the question's "verdict" as the language model does."""
+    """ "new" heads, or "verdict" for heads that start with the language model's answer to the question."""
 
     @property
     def folder(self) -> str:
@@ -60,7 +61,7 @@ class Model(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """As the field calls it."""
+        """The common name of the system."""
         if self.question:
             return "pairpm" if question_named(self.question).pairwise else "genrm"
         return "bt" if self.dim == 1 else "gpm"
@@ -68,7 +69,7 @@ class Model(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """Data, the models, and a budget that every one of them gets alike."""
+    """Data, the models, and the training budget, which is the same for every model."""
 
     train: str
     held_out: str
@@ -90,10 +91,10 @@ def mlp(*dims: int) -> tuple[Model, ...]:
 ABLATION = tuple(
     Model(dim, gate, normalise) for dim in (2, 4, 6, 8) for gate in ("none", "softmax") for normalise in ("none", "l2")
 )
-# The cross-entropy's best scalar on a cycle is a tie; this one is trained for accuracy itself.
+# On a cycle the best scalar by cross-entropy ties all responses. This model is trained for accuracy instead.
 BT_FOR_ACCURACY = Model(1, objective="expected_error")
 
-# Every system of the source, one budget: heads on the frozen backbone.
+# Every system of the paper with one budget, as heads on the frozen backbone.
 SYSTEMS = (
     Model(1),
     Model(8),
@@ -106,14 +107,14 @@ SYSTEMS = (
 )
 
 EXPERIMENTS: dict[str, Experiment] = {
-    # Human votes; another set of debates is held out.
+    # Human votes on arguments; other debates are held out.
     "ukp_arguments": Experiment(
         "ukp_arguments_train.jsonl.gz", "ukp_arguments_dev.jsonl.gz", linear(1, 2, 4, 8), epochs=20, learning_rate=1e-3
     ),
     "ablation": Experiment(
         "ukp_arguments_train.jsonl.gz", "ukp_arguments_dev.jsonl.gz", ABLATION, epochs=20, learning_rate=1e-3
     ),
-    # A rule with cycles; the species of the held-out pairs are in no training pair.
+    # A rule with cycles. The species of the held-out pairs are in no training pair.
     "type_advantage": Experiment(
         "type_advantage_train.jsonl.gz",
         "type_advantage_dev.jsonl.gz",
@@ -122,12 +123,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         learning_rate=3e-3,
         rows=512,
     ),
-    # A share of the comparisons, drawn at random: PairPM reads every pair of responses twice, at its full length.
+    # A random share of the comparisons, since PairPM reads every pair of responses twice at full length.
     "systems type_advantage": Experiment(
         "type_advantage_train-1000.jsonl.gz", "type_advantage_dev-300.jsonl.gz", SYSTEMS, epochs=40, learning_rate=1e-3
     ),
 } | {
-    # Three-cycles, trained and evaluated on themselves as in the paper's table 1: can the model hold them?
+    # Three-cycles, trained and evaluated on the same groups as in the paper's table 1, to see whether a model can fit
+    # them.
     f"summeval {aspects}": Experiment(
         f"summeval_cycles.jsonl.gz?config={aspects}",
         f"summeval_cycles.jsonl.gz?config={aspects}",
@@ -141,7 +143,7 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 
 def cell_config(experiment: Experiment, model: Model, seed: int, data: Path, features: Path) -> Config:
-    """configs/gpm_plain_smollm2.py with one cell's changes."""
+    """configs/gpm_plain_smollm2.py with the changes of one experiment and model."""
     config = load_config(CONFIG)
     config.seed, config.epochs, config.export, config.log_every = seed, experiment.epochs, "none", 50
     if model.dim == 1:
@@ -150,7 +152,7 @@ def cell_config(experiment: Experiment, model: Model, seed: int, data: Path, fea
         config.model.kind = "pairwise" if model.kind == "pairpm" else "bt"
     else:
         config.model.dim, config.model.gate, config.model.normalise = model.dim, model.gate, model.normalise
-        # Scores of unit vectors stay within ±1: the paper's temperature brings them to the scale of log-odds.
+        # Scores of unit vectors are within ±1. The paper's temperature brings them to the scale of log-odds.
         config.model.tau = 0.1 if model.normalise == "l2" else 1.0
     config.model.mlp_widths, config.model.head = model.widths, "mlp" if model.widths else "linear"
     config.loss.objective = model.objective
@@ -163,7 +165,7 @@ def cell_config(experiment: Experiment, model: Model, seed: int, data: Path, fea
 
 
 def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds: list[int]) -> Iterator[dict]:
-    """One row a model and seed."""
+    """One row per model and seed."""
     for model in experiment.models:
         for seed in seeds:
             folder = workdir / name.replace(",", "-").replace(" ", "_") / f"{model.folder}-{seed}"
@@ -198,7 +200,7 @@ def measure(name: str, experiment: Experiment, data: Path, workdir: Path, seeds:
 
 
 def prepare_types(data: Path, workdir: Path) -> None:
-    """Pairs of the type-advantage rule, written beside the runs: 20,000 among training species, 4,000 among held-out ones."""
+    """Writes pairs of the type-advantage rule: 20,000 of training species, and 4,000 of held-out ones."""
     rule = load_rule(data / "type_advantage_species.json", data / "type_advantage_matrix.json")
     train, dev = split_pairs(rule, train_pairs=20_000, dev_pairs=4_000, dev_share=0.2, seed=0)
     write_groups(workdir / "type_advantage_train.jsonl.gz", train)
@@ -206,7 +208,7 @@ def prepare_types(data: Path, workdir: Path) -> None:
 
 
 def draw_share(data: Path, workdir: Path, name: str) -> Path:
-    """NAME-COUNT.jsonl.gz in the workdir: COUNT groups of NAME.jsonl.gz, drawn by a fixed seed."""
+    """Writes NAME-COUNT.jsonl.gz into the workdir: COUNT groups of NAME.jsonl.gz, drawn by a fixed seed."""
     stem, _, count = name.removesuffix(".jsonl.gz").rpartition("-")
     source = workdir if stem.startswith("type_advantage") else data
     groups = read_groups(str(source / f"{stem}.jsonl.gz"))
@@ -216,7 +218,7 @@ def draw_share(data: Path, workdir: Path, name: str) -> Path:
 
 
 def table(rows: list[dict]) -> Table:
-    """Means over seeds."""
+    """Table of means over seeds."""
     view = Table(title="held-out accuracy, mean over seeds [smallest, largest]")
     for column in (
         "set",

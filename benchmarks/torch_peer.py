@@ -1,7 +1,7 @@
-"""The peer: the same fit step, written plainly with transformers and torch, as TRL, OpenRLHF and the GPM authors run it.
+"""The peer: the fit step in transformers and torch, as TRL, OpenRLHF and the GPM authors run it.
 
-Chosen and rejected sequences are concatenated along the batch and padded on the right, attention is torch's sdpa, the
-optimiser its fused AdamW. Weights come through gpmjax's own Hugging Face export, so both sides begin equal.
+Chosen and rejected sequences are concatenated along the batch and padded on the right. Attention is torch's sdpa, and
+the optimiser its fused AdamW. Weights are loaded from gpmjax's Hugging Face export, so both contenders start equal.
 """
 
 import json
@@ -26,25 +26,25 @@ GATES = {
 
 
 class PairRows(NamedTuple):
-    """2N padded sequences: N chosen ones, then the N rejected ones they are compared with; numpy."""
+    """2N padded sequences as numpy arrays: N chosen ones, then the N rejected ones they are compared with."""
 
     tokens: np.ndarray
     """[2N, T] int64."""
     mask: np.ndarray
     """[2N, T] int64, 1 on tokens."""
     response_end: np.ndarray
-    """[2N] int64: a sequence's last token."""
+    """[2N] int64 index of a sequence's last token."""
     prompt_end: np.ndarray
-    """[2N] int64: the last token of its prompt."""
+    """[2N] int64 index of its prompt's last token."""
 
     @property
     def real(self) -> int:
-        """Tokens that are no padding."""
+        """Number of tokens that are not padding."""
         return int(self.mask.sum())
 
 
 def pair_rows(groups: Sequence[EncodedGroup], slots: int = 0) -> PairRows:
-    """Every comparison of ``groups`` as two separate sequences, padded to ``slots``, or to the longest one."""
+    """Every comparison of ``groups`` as two separate sequences, padded to ``slots`` or to the longest sequence."""
     sides = [
         group.sequence(side)
         for name in ("chosen", "rejected")
@@ -80,7 +80,8 @@ class TorchPeer(torch.nn.Module):
         heads = {}
         for path in directory.glob("*.safetensors"):
             with safe_open(path, framework="pt") as tensors:
-                heads |= {name: tensors.get_tensor(name) for name in tensors.keys() if "head.weight" in name}
+                names = tensors.keys()
+                heads |= {name: tensors.get_tensor(name) for name in names if "head.weight" in name}
         heads.pop("lm_head.weight", None)
         self.heads = torch.nn.ParameterDict(
             {name.removesuffix(".weight"): torch.nn.Parameter(value) for name, value in heads.items()}
@@ -98,7 +99,7 @@ class TorchPeer(torch.nn.Module):
         if self.spec.kind == "bt":
             return (chosen - rejected)[:, 0]
         (a, b), (c, d) = (side.unflatten(-1, (-1, 2)).unbind(-1) for side in (chosen, rejected))
-        block = a * d - b * c  # ⟨R v_i, v_j⟩ with R = [[0, −1], [1, 0]], block by block
+        block = a * d - b * c  # ⟨R v_i, v_j⟩ of each block, with R = [[0, −1], [1, 0]]
         if self.spec.gate == "none":
             return block.sum(-1)
         logits = hidden[each, prompt_end][: len(chosen)] @ self.heads["prompt_head"].T
@@ -109,14 +110,14 @@ class TorchPeer(torch.nn.Module):
         return -torch.nn.functional.logsigmoid(self.scores(rows) / self.spec.tau).mean()
 
     def named_gradients(self) -> dict[str, np.ndarray]:
-        """Gradients by the names that the tensors have in the model directory; of what took part in the last loss."""
+        """Gradients of the last loss, by the tensors' names in the model directory."""
         found = {f"{name}.weight": parameter.grad for name, parameter in self.heads.items()}
         found |= {f"model.{name}": parameter.grad for name, parameter in self.backbone.named_parameters()}
         return {name: gradient.numpy() for name, gradient in found.items() if gradient is not None}
 
 
 class Trainer:
-    """The whole update: loss, gradients, clipping, AdamW."""
+    """A full update: loss, gradients, clipping, AdamW."""
 
     def __init__(
         self, model: torch.nn.Module, *, learning_rate: float, b1: float, b2: float, eps: float, clip_norm: float
@@ -135,6 +136,6 @@ class Trainer:
         return loss.item()
 
     def update(self) -> None:
-        """Clips the gradients that the parameters have, and moves them."""
+        """Clips the gradients and updates the parameters."""
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
         self._optimizer.step()

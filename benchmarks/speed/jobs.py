@@ -1,4 +1,4 @@
-"""The reference job on both sides: SmolLM2-135M's shape at random weights, a GPM on it, and one training step."""
+"""The reference job of both contenders: one training step of a GPM with SmolLM2-135M's shape and random weights."""
 
 import dataclasses
 import tempfile
@@ -33,12 +33,12 @@ OPTIMIZER = OptimizerConfig(learning_rate=1e-5, schedule="constant", warmup_frac
 
 
 def shape(layers: int) -> DecoderConfig:
-    """SmolLM2-135M with that many layers; it has 30."""
+    """SmolLM2-135M's shape with this many layers. SmolLM2-135M has 30."""
     return dataclasses.replace(PRESETS["smollm2-135m"], num_layers=layers, layer_types=())
 
 
 class Ours:
-    """A model at random weights, and training steps on whatever batch; every call of one continues the same training."""
+    """A model with random weights, and its training steps. Every call of a step continues the same training."""
 
     def __init__(self, config: DecoderConfig, runtime: Runtime, spec: PreferenceSpec = SPEC):
         self.model = PreferenceModel(config, spec, runtime)
@@ -46,26 +46,24 @@ class Ours:
         params = jax.jit(self.model.init)(jax.random.key(0), tiny)["params"]
         self._optimizer, mesh = make_optimizer(OPTIMIZER, 1000), make_mesh(1, 1, 1)
         self._state = init_state(params, self._optimizer, mesh)
-        build = lambda step: jit_step(step, self._state, mesh)
-        self._grouped = build(make_train_step(self.model, self._optimizer, LossConfig()))
-        self._separate = build(
-            make_step(totals=lambda batch: {}, loss=paired_loss(self.model), optimizer=self._optimizer)
-        )
+        grouped = make_train_step(self.model, self._optimizer, LossConfig())
+        separate = make_step(totals=lambda batch: {}, loss=paired_loss(self.model), optimizer=self._optimizer)
+        self._grouped, self._separate = (jit_step(step, self._state, mesh) for step in (grouped, separate))
 
     @property
     def params(self) -> Any:
         return self._state.params
 
     def grouped(self, batch: TokenBatch) -> Callable[[], float]:
-        """A step on rows of groups, as launch/train.py takes it."""
+        """A step on rows of groups, the step of launch/train.py."""
         return self._stepper(self._grouped, batch)
 
     def separate(self, rows: PairRows) -> Callable[[], float]:
-        """A step on the peer's own rows: one response in each, padded alike."""
+        """A step on the peer's rows, with one response per row and the same padding."""
         return self._stepper(self._separate, one_response_rows(rows))
 
     def dispatched(self, batch: TokenBatch) -> Callable[[], Any]:
-        """A step that is sent off and not waited for; gives its metrics."""
+        """A step that is dispatched without waiting for its end; returns its metrics."""
 
         def run() -> Any:
             self._state, metrics = self._grouped(self._state, {}, batch)
@@ -82,31 +80,31 @@ class Ours:
 
 
 def export(ours: Ours, path: Path) -> Path:
-    """The weights that ours has now, as a model directory."""
+    """Writes the current weights of ``ours`` as a model directory."""
     tokenizer = hub.open_source("smollm2").tokenizer()
     hub.save_preference_model(path, ours.params, ours.model.config, ours.model.spec, tokenizer)
     return path
 
 
 def trainer(path: str | Path) -> Trainer:
-    """The torch side of a model directory."""
+    """The torch trainer of a model directory."""
     return training(TorchPeer(path))
 
 
 def training(model: torch.nn.Module) -> Trainer:
-    """A torch module with the optimiser that ours has."""
+    """A trainer of a torch module, with the same optimiser as ours."""
     c = OPTIMIZER
     return Trainer(model, learning_rate=c.learning_rate, b1=c.b1, b2=c.b2, eps=c.eps, clip_norm=c.clip_norm)
 
 
 def peer(ours: Ours) -> Trainer:
-    """The torch side, from the weights that ours has now."""
+    """The torch trainer with the current weights of ``ours``."""
     with tempfile.TemporaryDirectory() as directory:
         return trainer(export(ours, Path(directory) / "model"))
 
 
 def packed(groups: Sequence[EncodedGroup], slots: int) -> TokenBatch:
-    """All groups in one batch of as few rows of ``slots`` as they fit in, one prompt a group."""
+    """All groups packed into one batch, in as few rows of ``slots`` as possible."""
     sizes = np.array([group.size for group in groups])
     limits = int(sizes[:, 1].sum()), int(sizes[:, 2].sum())
     (rows,) = plan(sizes, capacity=(slots, *limits), rows_per_batch=len(groups), order="ordered")

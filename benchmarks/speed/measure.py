@@ -1,8 +1,9 @@
-"""How the suites measure: contenders in turns, all repetitions kept, and the machine written down beside the figures.
+"""Measurement of the suites: contenders take turns, all repetitions are kept, and the machine is written with the
+figures.
 
-Turns (A B A B …) so that a slow minute of the machine meets all contenders alike; ratios are taken within a turn. In a turn a
-contender runs twice and the second run counts, as in a job of its own: the first takes over the memory that the other gave
-back, which on a virtual machine costs gigabytes' worth of page faults (4 s of a step of 14 s, seen here), and cold caches.
+Contenders take turns (A B A B …), so that slow minutes of the machine affect all of them. Ratios are taken within a
+turn. In a turn a contender runs twice, and the second run counts. The first run would include page faults for the
+memory that the other contender released (4 s of a step of 14 s on a virtual machine) and cold caches.
 """
 
 import datetime
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def in_turns(contenders: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of a call in each of ``repeats`` turns, of each contender; the call before it, and the very first, do not count."""
+    """Seconds of each contender's call in each of ``repeats`` turns, after one warm-up call per turn and one before
+    all."""
     for run in contenders.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
@@ -44,7 +46,7 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def speedup(ours: Sequence[float], baseline: Sequence[float]) -> dict[str, float]:
-    """How many times as fast as the baseline, turn by turn.
+    """Ratios of the baseline's time to ours, turn by turn.
 
     >>> speedup([1.0, 2.0], [3.0, 3.0])
     {'min': 1.5, 'median': 2.25, 'max': 3.0}
@@ -53,7 +55,7 @@ def speedup(ours: Sequence[float], baseline: Sequence[float]) -> dict[str, float
 
 
 def machine() -> dict[str, Any]:
-    """What the figures depend on beside the code."""
+    """The date, machine, versions and thread settings that the figures depend on."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     packages = ("jax", "jaxlib", "torch", "transformers", "numpy")
@@ -70,7 +72,7 @@ def machine() -> dict[str, Any]:
 
 
 def fresh_process(module: str, *flags: str) -> str:
-    """What ``python -m module`` prints last, in a process of its own; raises CalledProcessError when it fails."""
+    """The last line that ``python -m module`` prints in a new process; raises CalledProcessError when it fails."""
     done = subprocess.run(
         [sys.executable, "-m", module, *flags], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", check=True
     )

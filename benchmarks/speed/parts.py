@@ -1,12 +1,13 @@
-"""What a training step is made of, on both sides: each part alone, at the step's own sizes, times how often a step does it.
+"""Parts of a training step for both contenders: each part alone at the step's sizes, times its count in a step.
 
-    products    a layer's seven matrix products, their gradients by input and by kernel
-    attention   forward and backward, grouped-query; the peer's is sdpa over separate rows with the mask of a padded batch
+    products    a layer's seven matrix products and their gradients by input and by kernel
+    attention   grouped-query attention, forward and backward; the peer's is sdpa over separate rows with a padding mask
     optimizer   clipping and AdamW over all parameters
 
-What a whole step takes longer than the three together is the rest: norms, SiLU, rotary positions, residuals put by and read.
+The rest of a step is norms, SiLU, rotary positions, and the writing and reading of residuals.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -33,12 +34,12 @@ _TURNS = 4
 def of_a_step(
     config: DecoderConfig, params: Any, layout: TokenLayout, rows: tuple[int, int], *, attention: str, repeats: int
 ) -> dict:
-    """Seconds a step of every part, ours and the peer's.
+    """Seconds per step of every part, for ours and the peer.
 
     Args:
-      layout: of our batch, which has as many slots as ours multiplies.
-      rows: how many rows the peer has for the same examples, and how long they are.
-      attention: ours, as in ``Runtime``.
+      layout: layout of our batch, whose slots are those that our products multiply.
+      rows: number and length of the peer's rows for the same examples.
+      attention: our attention, an option of ``Runtime``.
     """
     slots, kernels = (layout.group.size, math.prod(rows)), _kernels(params)
     pairs = {
@@ -58,7 +59,7 @@ def of_a_step(
 
 
 def _kernels(params: Any) -> list[tuple[int, int]]:
-    """Of one layer, [in, out] each; stacked over layers in ``params``."""
+    """Shapes [in, out] of one layer's kernels, which ``params`` holds stacked over layers."""
     layers = traverse_util.flatten_dict(params["decoder"]["layers"])
     return [leaf.shape[1:] for path, leaf in layers.items() if path[-1] == "kernel"]
 
@@ -68,7 +69,7 @@ def _draw(*shape: int) -> np.ndarray:
 
 
 def _operands(kernels: list[tuple[int, int]], slots: int):
-    """(which pass, left, right) of every product of a layer."""
+    """(pass, left operand, right operand) of every product of a layer."""
     for inputs, outputs in kernels:
         x, w, dy = _draw(slots, inputs), _draw(inputs, outputs), _draw(slots, outputs)
         yield from (("forward", x, w), ("by_input", dy, w), ("by_kernel", x, dy))
@@ -80,11 +81,11 @@ def _our_products(kernels: list[tuple[int, int]], slots: int) -> Callable[[], An
 
 
 def _loop(axes: tuple, a: jax.Array, b: jax.Array) -> Callable[[], Any]:
-    """One product ``_TURNS`` times, as in a step: in a loop, where its result has a place that need not be fetched anew."""
+    """One product ``_TURNS`` times in a loop, which reuses the memory of its result as a step does."""
 
     def turn(n, carry):
         a, _ = carry
-        a = a.at[0, 0].set(n.astype(a.dtype))  # or the loop would be left with nothing to do
+        a = a.at[0, 0].set(n.astype(a.dtype))  # keeps the compiler from moving the product out of the loop
         return a, jax.lax.dot_general(a, b, (axes, ((), ())))
 
     run = jax.jit(lambda *start: jax.lax.fori_loop(0, _TURNS, turn, start), donate_argnums=(0, 1))
@@ -111,26 +112,28 @@ def _their_products(kernels: list[tuple[int, int]], slots: int) -> Callable[[], 
 
 def _our_attention(config: DecoderConfig, layout: TokenLayout, implementation: str) -> Callable[[], Any]:
     layout = TokenLayout(*map(jnp.asarray, layout))
-    heads = lambda count: jnp.asarray(_draw(*layout.group.shape, count, config.head_dim))
     q, k, v, given = (
-        heads(count) for count in (config.num_heads, config.num_kv_heads, config.num_kv_heads, config.num_heads)
+        jnp.asarray(_draw(*layout.group.shape, count, config.head_dim))
+        for count in (config.num_heads, config.num_kv_heads, config.num_kv_heads, config.num_heads)
     )
-    run = lambda q, k, v: attention(q, k, v, layout, scale=config.attention_scale, implementation=implementation)
+    run = functools.partial(attention, layout=layout, scale=config.attention_scale, implementation=implementation)
     both = jax.jit(lambda q, k, v, given: jax.vjp(run, q, k, v)[1](given))
     return lambda: jax.block_until_ready(both(q, k, v, given))
 
 
 def _their_attention(config: DecoderConfig, rows: tuple[int, int]) -> Callable[[], Any]:
     count, length = rows
-    heads = lambda number: torch.from_numpy(_draw(count, number, length, config.head_dim))
-    q, k, v = (
-        heads(number).requires_grad_() for number in (config.num_heads, config.num_kv_heads, config.num_kv_heads)
+    given, q, k, v = (
+        torch.from_numpy(_draw(count, number, length, config.head_dim))
+        for number in (config.num_heads, config.num_heads, config.num_kv_heads, config.num_kv_heads)
     )
-    given, groups = heads(config.num_heads), config.num_heads // config.num_kv_heads
+    for leaf in (q, k, v):
+        leaf.requires_grad_()
+    groups = config.num_heads // config.num_kv_heads
     mask = torch.ones(length, length, dtype=torch.bool).tril().expand(count, 1, length, length)
 
     def run() -> None:
-        wide = (x.repeat_interleave(groups, 1) for x in (k, v))  # as transformers does where there is a mask
+        wide = (x.repeat_interleave(groups, 1) for x in (k, v))  # transformers repeats keys where there is a mask
         torch.nn.functional.scaled_dot_product_attention(q, *wide, attn_mask=mask).backward(given)
 
     return run

@@ -1,9 +1,9 @@
-"""Suite "pipeline": what the host does beside the step. The input pipeline, dispatch, the first step, recompilations.
+"""Suite "pipeline": the host's work beside the step, which is input, dispatch, the first step and recompilations.
 
-input          tokens a second that Pipeline.batch assembles, over what a step of the model takes in
-dispatch       milliseconds from calling a step until Python has control again, the device still busy; a small model
-               with as many arrays as the large one, as time depends on their number
-first_step     seconds from the start of a process to its first step's end, without and with the compilation cache
+input          tokens per second that Pipeline.batch assembles, divided by those that a step of the model consumes
+dispatch       milliseconds until a call of a step returns to Python while the device is still busy; measured on a small
+               model with as many arrays as the large one, since the time depends on their number
+first_step     seconds from the start of a process to the end of its first step, without and with the compilation cache
 recompilations programs compiled in the second epoch of a packed run
 """
 
@@ -24,15 +24,15 @@ from gpmjax.files import write_json
 from gpmjax.models.config import Runtime
 from gpmjax.models.presets import PRESETS
 
-DATA = flags.DEFINE_string("data", "", "Pairs for the input pipeline; random ones when empty.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/speed_pipeline.json", "Where the figures go.")
-QUICK = flags.DEFINE_bool("quick", False, "Two layers.")
+DATA = flags.DEFINE_string("data", "", "Pairs for the input pipeline; random pairs when empty.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/speed_pipeline.json", "File of the figures.")
+QUICK = flags.DEFINE_bool("quick", False, "Use a model of two layers.")
 LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30.", 1)
-REPEATS = flags.DEFINE_integer("repeats", 3, "Of the input pipeline and of steps.", 1)
+REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of the input pipeline and of steps.", 1)
 FIRST_STEP = flags.DEFINE_bool(
-    "first_step", False, "Take one step, print the seconds since this process began, and end."
+    "first_step", False, "Run one step, print the seconds since the process started, and exit."
 )
-CACHE = flags.DEFINE_string("compilation_cache", "", "For --first_step.")
+CACHE = flags.DEFINE_string("compilation_cache", "", "Directory of the compilation cache, for --first_step.")
 
 RUNTIME = Runtime(attention="blockwise", remat="dots")
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -48,23 +48,25 @@ def small_batch():
 
 
 def first_step() -> float:
-    """Seconds since the process began, Python's own start and every import included."""
+    """Seconds from the start of the process to the end of a step, including Python's start and every import."""
     if CACHE.value:
         keep_compiled(CACHE.value)
     jobs.Ours(jobs.shape(layers()), RUNTIME).grouped(small_batch())()
     started = time.time() - float(Path("/proc/uptime").read_text(encoding="utf-8").split()[0])
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
-    return time.time() - (started + ticks / 100)  # clock ticks since boot, a hundred a second on Linux
+    return time.time() - (started + ticks / 100)  # Linux counts a hundred clock ticks per second since boot
 
 
 def first_steps() -> dict:
-    """Fresh processes: without a cache, filling one, and reading it."""
+    """`first_step` in new processes: without a cache, filling a cache, and reading it."""
     flag = ["--first_step", f"--layers={LAYERS.value}", *(["--quick"] if QUICK.value else [])]
-    run = lambda *more: float(measure.fresh_process("benchmarks.speed.pipeline", *flag, *more))
     with tempfile.TemporaryDirectory() as directory:
         cache = f"--compilation_cache={directory}"
         runs = {"no_cache": (), "fills_cache": (cache,), "reads_cache": (cache,)}
-        return {name: round(run(*more), 1) for name, more in runs.items()}
+        printed = {
+            name: measure.fresh_process("benchmarks.speed.pipeline", *flag, *more) for name, more in runs.items()
+        }
+    return {name: round(float(seconds), 1) for name, seconds in printed.items()}
 
 
 def read_groups():
@@ -75,7 +77,7 @@ def read_groups():
 
 
 def input_speed(repeats: int) -> dict:
-    """The pipeline's tokens a second against those that a step of 4 rows of 1,024 slots trains on."""
+    """The pipeline's tokens per second, and those of a step on 4 rows of 1,024 slots."""
     groups = read_groups()
     shape = fit_shape(groups, rows=4, tokens=max(1024, max(group.size[0] for group in groups)))
     pipeline = Pipeline([groups], shape)
@@ -109,7 +111,7 @@ def dispatch_milliseconds(steps: int = 50) -> dict[str, float]:
 
 
 def recompilations() -> dict[str, int]:
-    """Programs compiled in each of two epochs of packed rows, whose numbers of groups differ from batch to batch."""
+    """Programs compiled in each of two epochs of packed rows. The number of groups differs from batch to batch."""
     sizes = [dict(prompt=5 + 7 * n, length=4 + n, seed=n) for n in range(12)]
     groups = [group for size in sizes for group in rows.random_groups(1, responses=2, vocabulary=500, **size)]
     pipeline = Pipeline([groups], BatchShape(2, 256, 8, 4))

@@ -1,4 +1,5 @@
-"""Rows for both sides of a comparison: synthetic groups, and the peer's padded rows as rows of ours, one response in each."""
+"""Rows for both contenders: synthetic groups, and the peer's padded sequences as rows of ours with one response
+each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,12 +19,15 @@ from gpmjax.models.scores import PreferenceOutput, pair_scores
 def random_groups(
     count: int, *, prompt: int, responses: int, length: int, vocabulary: int, seed: int = 0
 ) -> list[EncodedGroup]:
-    """Groups of random tokens, K even; every other response beats the next one.
+    """Groups of random tokens with an even number K of responses, of which every other one beats the next one.
 
-    So K responses are K sequences of the peer's, each of them once.
+    The K responses are therefore K sequences of the peer, each used once.
     """
     draw = np.random.default_rng(seed)
-    tokens = lambda n: draw.integers(3, vocabulary, n).astype(np.int32)
+
+    def tokens(n: int) -> np.ndarray:
+        return draw.integers(3, vocabulary, n).astype(np.int32)
+
     pairs = tuple(Comparison(first, first + 1, number=first // 2) for first in range(0, responses, 2))
     return [
         EncodedGroup(tokens(prompt), prompt - 1, tuple(tokens(length) for _ in range(responses)), pairs)
@@ -32,17 +36,17 @@ def random_groups(
 
 
 def one_response_rows(rows: PairRows) -> TokenBatch:
-    """The very same padded sequences as a batch of ours: nothing is shared, nothing is packed."""
+    """The peer's padded sequences as a batch of ours, without shared prompts and without packing."""
     count, slots = rows.tokens.shape
-    integers = lambda array: np.asarray(array, np.int32)
-    live, index = integers(rows.mask), np.arange(slots, dtype=np.int32)
-    response = live * (index > rows.prompt_end[:, None])
+    tokens, live, response_end, prompt_end = (np.asarray(array, np.int32) for array in rows)
+    index = np.arange(slots, dtype=np.int32)
+    response = live * (index > prompt_end[:, None])
     none, ones = np.zeros((count, 1), np.int32), np.ones((count, 1), np.float32)
     return TokenBatch(
-        tokens=integers(rows.tokens),
-        layout=TokenLayout(live * index, live, integers(response)),
-        response_end=integers(rows.response_end)[:, None],
-        prompt_end=integers(rows.prompt_end)[:, None],
+        tokens=tokens,
+        layout=TokenLayout(live * index, live, response),
+        response_end=response_end[:, None],
+        prompt_end=prompt_end[:, None],
         response_mask=np.ones((count, 1), bool),
         previous=np.tile(np.maximum(index - 1, 0), (count, 1)),
         lm_weight=np.zeros((count, slots), np.float32),
@@ -51,11 +55,13 @@ def one_response_rows(rows: PairRows) -> TokenBatch:
 
 
 def paired_loss(model: PreferenceModel) -> Callable[[Any, TokenBatch, Any], tuple[Any, dict[str, Any]]]:
-    """Mean −log σ(s/τ) of rows n against rows N + n, in the form that ``train.step.make_step`` takes."""
+    """Mean −log σ(s/τ) of rows n against rows N + n, as a loss for ``train.step.make_step``."""
+
+    def beside(x: Any) -> Any:
+        return None if x is None else jnp.swapaxes(x.reshape(2, -1, x.shape[-1]), 0, 1)
 
     def loss(params: Any, batch: TokenBatch, totals: Any):
         output = model.apply({"params": params}, batch)
-        beside = lambda x: None if x is None else jnp.swapaxes(x.reshape(2, -1, x.shape[-1]), 0, 1)
         pairs = PreferenceOutput(beside(output.embedding), beside(output.scale), output.tau)
         count = batch.tokens.shape[0] // 2
         whole = Comparisons(*(jnp.asarray(field)[:count] for field in batch.comparisons))

@@ -1,7 +1,7 @@
-"""Suite "sample": tokens a second for K responses to one prompt, against transformers' generate and the memory's bound.
+"""Suite "sample": tokens per second for K responses to one prompt, against transformers' generate and the memory bound.
 
-Every decoding step reads all weights once, for all K responses. So a step takes at least the time in which a plain
-matrix–vector product reads as many bytes, which is measured beside it.
+Every decoding step reads all weights once, for all K responses. A step therefore takes at least as long as a
+matrix–vector product that reads as many bytes, which is measured as well.
 """
 
 import tempfile
@@ -21,12 +21,12 @@ from gpmjax.models.transformer import Decoder, sequence_layout
 from gpmjax.sampling.generate import generate
 from gpmjax.sampling.logits import SamplingPlan
 
-OUT = flags.DEFINE_string("out", "benchmarks/results/speed_sample.json", "Where the figures go.")
-QUICK = flags.DEFINE_bool("quick", False, "Two layers, 8 tokens.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/speed_sample.json", "File of the figures.")
+QUICK = flags.DEFINE_bool("quick", False, "Use a model of two layers, and draw 8 tokens.")
 LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30.", 1)
-SAMPLES = flags.DEFINE_integer("samples", 8, "Responses.", 1)
+SAMPLES = flags.DEFINE_integer("samples", 8, "Number of responses.", 1)
 PROMPT = flags.DEFINE_integer("prompt", 64, "Tokens of the prompt.", 2)
-LENGTH = flags.DEFINE_integer("max_new_tokens", 64, "Tokens of a response; none stops early.", 2)
+LENGTH = flags.DEFINE_integer("max_new_tokens", 64, "Tokens of a response. No response stops early.", 2)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
 
 

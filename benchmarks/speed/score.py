@@ -1,15 +1,17 @@
-"""Suite "score": what it costs to score K responses to one prompt, for three models on one backbone.
+"""Suite "score": the cost of scoring K responses to one prompt, for three models on one backbone.
 
-    GPM      one row, prompt and K responses: an embedding each, all pairs from those
-    BT       the same row, a reward each
-    PairPM   a model of pairs reads both orders of each pair: K(K − 1) sequences of two responses; prompts are shared here
-             too, one a row, which favours it
+    GPM      one row with the prompt and K responses; each response has an embedding, from which all pairs are scored
+    BT       the same row; each response has a reward
+    PairPM   a model of pairs, which reads both orders of each pair: K(K − 1) sequences of two responses; here they
+      share the prompt of their row, which is in PairPM's favour
 
-Random tokens and weights: time does not depend on them. The picture is drawn from the figures, see gpmjax.reports.plots.scoring.
+Tokens and weights are random, since the time does not depend on them. gpmjax.reports.plots.scoring draws the figures.
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -28,20 +30,20 @@ from gpmjax.reports.plots import style
 from gpmjax.reports.plots.scoring import scoring_cost
 
 OUT = flags.DEFINE_string(
-    "out", "benchmarks/results/speed_score.json", "Where the figures go; the picture beside them."
+    "out", "benchmarks/results/speed_score.json", "File of the figures; the picture is written beside it."
 )
-QUICK = flags.DEFINE_bool("quick", False, "Two layers, up to 8 responses.")
+QUICK = flags.DEFINE_bool("quick", False, "Use a model of two layers, and up to 8 responses.")
 LAYERS = flags.DEFINE_integer("layers", 4, "Layers of SmolLM2's shape, which has 30.", 1)
 PROMPT = flags.DEFINE_integer("prompt", 128, "Tokens of the prompt.", 1)
 LENGTH = flags.DEFINE_integer("length", 16, "Tokens of a response.", 1)
-MOST = flags.DEFINE_integer("responses", 64, "K of the largest set.", 2)
+MOST = flags.DEFINE_integer("responses", 64, "Largest K.", 2)
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
 ROW = 4096
-"""Slots that PairPM's sequences fill a row up to."""
+"""Slots of a row that is filled with PairPM's sequences."""
 
 
 def rows_of(prompt: np.ndarray, sequences: list[np.ndarray], slots: int) -> list[TokenBatch]:
-    """The sequences after the prompt, as many a row as fit in ``slots``; batches of one row, all of one shape."""
+    """Batches of one row of the same shape: the prompt and as many of the sequences as fit into ``slots``."""
     per_row = min(max((slots - len(prompt)) // len(sequences[0]), 1), len(sequences))
     parts = [sequences[first : first + per_row] for first in range(0, len(sequences), per_row)]
     shape = BatchShape(1, len(prompt) + per_row * len(sequences[0]), per_row, 1)
@@ -49,7 +51,7 @@ def rows_of(prompt: np.ndarray, sequences: list[np.ndarray], slots: int) -> list
 
 
 def contenders(layers: int) -> dict[str, Callable]:
-    """Name → function of a batch: every score of it, on the host."""
+    """Name → function of a batch that returns all of its scores, on the host."""
     runtime = Runtime(attention="blockwise")
     made = {}
     for name, spec in (
@@ -65,20 +67,30 @@ def contenders(layers: int) -> dict[str, Callable]:
             output = model.apply({"params": params}, batch)
             return group_scores(output) if pairs else output.embedding
 
-        made[name] = lambda batch, apply=jax.jit(apply), params=params: np.asarray(apply(params, batch))
+        made[name] = functools.partial(_on_host, jax.jit(apply), params)
     return made
 
 
+def _score_all(score: Callable, batches: list[TokenBatch]) -> list[np.ndarray]:
+    return [score(batch) for batch in batches]
+
+
+def _on_host(apply: Callable, params: Any, batch: TokenBatch) -> np.ndarray:
+    return np.asarray(apply(params, batch))
+
+
 def power(values: list[float]) -> float | None:
-    """p of values ≈ a + b·Kᵖ at K, 2K and 4K, the last three: how increments grow. None where noise hides them."""
+    """p of values ≈ a + b·Kᵖ by the increments of the last three, at K, 2K and 4K; None where an increment is not
+    positive."""
     steps = np.diff(values[-3:])
     return round(float(np.log2(steps[1] / steps[0])), 2) if steps.min() > 0 else None
 
 
 def cost(layers: int, most: int, length: int, prompt_length: int, repeats: int) -> dict:
-    draw = np.random.default_rng(0)
-    tokens = lambda n: draw.integers(3, jobs.shape(1).vocab_size, n).astype(np.int32)
-    prompt, responses = tokens(prompt_length), [tokens(length) for _ in range(most)]
+    draw, vocabulary = np.random.default_rng(0), jobs.shape(1).vocab_size
+    prompt, *responses = (
+        draw.integers(3, vocabulary, size).astype(np.int32) for size in (prompt_length, *[length] * most)
+    )
     score, counts = contenders(layers), [2**n for n in range(1, int(np.log2(most)) + 1)]
     figures = {name: {"K": counts, "seconds": [], "forward_tokens": []} for name in score}
     for count in counts:
@@ -86,7 +98,7 @@ def cost(layers: int, most: int, length: int, prompt_length: int, repeats: int) 
         pairs = [np.concatenate([some[i], some[j]]) for i in range(count) for j in range(count) if i != j]
         one = rows_of(prompt, some, len(prompt) + count * length)
         batches = {"GPM": one, "BT": one, "PairPM": rows_of(prompt, pairs, ROW)}
-        runs = {name: lambda name=name: [score[name](batch) for batch in batches[name]] for name in score}
+        runs = {name: functools.partial(_score_all, score[name], batches[name]) for name in score}
         seconds = measure.in_turns(runs, repeats)
         for name, times in seconds.items():
             figures[name]["seconds"].append(measure.spread(times))

@@ -1,13 +1,14 @@
-"""Suite "step": the training step against the torch peer and against our own unshared rows, CPU, float32.
+"""Suite "step": the training step against the torch peer and against our own unshared rows, on CPU in float32.
 
-identical   the peer's rows, one response each, padded alike: nothing but the implementation differs
-real        pairs of a file: ours packed and with shared prompts, the peer's padded to the batch's longest
-group       one prompt with K responses: ours in one row, the peer's in K
-sharing     ours with a shared prompt against ours without, and the share of the ideal K(P + R)/(P + KR)
-memory      peak resident size of a fresh process of each side, on the identical rows
-profile     what the steps of "identical" and "group" are made of, each part alone, on both sides
+identical   the peer's rows, one response each with the same padding, so that only the implementation differs
+real        pairs of a file: ours are packed with shared prompts, the peer's are padded to the batch's longest
+group       one prompt with K responses: in one row of ours, in K rows of the peer
+sharing     ours with a shared prompt against ours without, and its share of the ideal K(P + R)/(P + KR)
+memory      peak resident size of a new process of each contender, on the identical rows
+profile     the parts of the steps of "identical" and "group", each measured alone, for both contenders
 """
 
+import functools
 import json
 import re
 import tempfile
@@ -23,21 +24,23 @@ from gpmjax.data.pipeline import prepare
 from gpmjax.files import write_json
 from gpmjax.models.config import ATTENTIONS, REMATS, UNROLLS, Runtime
 
-DATA = flags.DEFINE_string("data", "", "Pairs for the real rows; without it they are left out.")
-OUT = flags.DEFINE_string("out", "benchmarks/results/speed_step.json", "Where the figures go.")
-QUICK = flags.DEFINE_bool("quick", False, "Two layers and short rows: a minute, to see that it runs.")
+DATA = flags.DEFINE_string("data", "", "Pairs for the real rows; empty: real rows are left out.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/speed_step.json", "File of the figures.")
+QUICK = flags.DEFINE_bool("quick", False, "Use two layers and short rows, to test the suite in a minute.")
 LAYERS = flags.DEFINE_integer("layers", 30, "Layers of the model; SmolLM2 has 30.", 1)
 SHARING_LAYERS = flags.DEFINE_integer("sharing_layers", 6, "Layers of the model that sharing is measured on.", 1)
 SHARING_GROUPS = flags.DEFINE_integer(
-    "sharing_groups", 4, "Prompts of a step there; with one, the optimiser's share is large.", 1
+    "sharing_groups", 4, "Prompts of a step of that model; with one, the optimiser's share is large.", 1
 )
 REPEATS = flags.DEFINE_integer("repeats", 3, "Turns.", 1)
-ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Ours.")
-UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Ours.")
-REMAT = flags.DEFINE_enum("remat", "dots", REMATS, "Ours.")
-PARTS = flags.DEFINE_list("parts", ["against_peer", "sharing", "memory", "profile"], "Which of the parts above.")
-SIDE = flags.DEFINE_enum("side", "both", ("both", "ours", "peer"), "One side alone: a step, then its peak memory.")
-MODEL = flags.DEFINE_string("model", "", "For --side=peer: the model directory that it opens.")
+ATTENTION = flags.DEFINE_enum("attention", "blockwise", ATTENTIONS, "Our attention.")
+UNROLL = flags.DEFINE_enum("unroll", "scan", UNROLLS, "Our layers' loop.")
+REMAT = flags.DEFINE_enum("remat", "dots", REMATS, "Our rematerialisation.")
+PARTS = flags.DEFINE_list("parts", ["against_peer", "sharing", "memory", "profile"], "Parts of the suite to run.")
+SIDE = flags.DEFINE_enum(
+    "side", "both", ("both", "ours", "peer"), "A contender that runs steps alone and prints its peak memory."
+)
+MODEL = flags.DEFINE_string("model", "", "Model directory of --side=peer.")
 
 PEAK_KIB = "peak_kib"
 
@@ -47,14 +50,14 @@ def runtime() -> Runtime:
 
 
 def sizes() -> dict[str, int]:
-    """Prompt, response, and layers."""
+    """Tokens of prompts and responses, and numbers of layers and pairs."""
     if QUICK.value:
         return {"prompt": 128, "length": 64, "layers": 2, "sharing_layers": 2, "pairs": 4}
     return {"prompt": 512, "length": 128, "layers": LAYERS.value, "sharing_layers": SHARING_LAYERS.value, "pairs": 8}
 
 
 def groups(count: int, responses: int, prompt: int = 0):
-    """Random ones; of the suite's sizes unless a prompt's is given."""
+    """Random groups of the suite's sizes; ``prompt`` replaces the size of the prompt."""
     s, vocabulary = sizes(), jobs.shape(1).vocab_size
     return rows.random_groups(
         count, prompt=prompt or s["prompt"], responses=responses, length=s["length"], vocabulary=vocabulary
@@ -62,7 +65,7 @@ def groups(count: int, responses: int, prompt: int = 0):
 
 
 def identical_rows():
-    """Two pairs of unlike lengths, so that there is padding as in real batches."""
+    """Two pairs of different lengths, so that there is padding as in real batches."""
     return pair_rows([*groups(1, 2), *groups(1, 2, prompt=sizes()["prompt"] // 2)])
 
 
@@ -84,7 +87,7 @@ def against_peer() -> dict:
         slots = max(1024, max((group.size[0] for group in shared or []), default=0))
         batch = None if shared is None else jobs.packed(shared, slots)
         mine = ours.separate(theirs) if batch is None else ours.grouped(batch)
-        seconds = measure.in_turns({"ours": mine, "peer": lambda: peer.step(theirs)}, REPEATS.value)
+        seconds = measure.in_turns({"ours": mine, "peer": functools.partial(peer.step, theirs)}, REPEATS.value)
         figures[name] = {
             "seconds": {side: measure.spread(times) for side, times in seconds.items()},
             "useful_tokens": theirs.real,
@@ -123,16 +126,15 @@ def sharing() -> dict:
 
 
 def peak_memory(side: str) -> int:
-    """KiB: two steps of one side, then the most that its process ever held."""
+    """Peak memory of this process in KiB, after two steps of one contender."""
     batch = identical_rows()
     if side == "ours":
         step = jobs.Ours(jobs.shape(sizes()["layers"]), runtime()).separate(batch)
     else:
-        trainer = jobs.trainer(MODEL.value)
-        step = lambda: trainer.step(batch)
+        step = functools.partial(jobs.trainer(MODEL.value).step, batch)
     for _ in range(2):
         step()
-    # Not getrusage's ru_maxrss: a process starts with its parent's, and the parent holds both sides.
+    # getrusage's ru_maxrss starts with the parent's value, and the parent holds both contenders.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 

@@ -1,4 +1,4 @@
-"""What the benchmark suites rest on: turns, ratios, equal tokens on both sides, and a program that says what is wrong."""
+"""Parts of the speed benchmarks: turns, ratios, equal tokens for both contenders, and one-line errors."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ from gpmjax.models.spec import PreferenceSpec
 PROGRAM = Path(__file__).parents[2] / "launch" / "benchmark.py"
 
 
-def test_contenders_take_turns_of_two_calls_after_one_uncounted_call_each():
+def test_contenders_take_turns_of_two_calls_after_one_warm_up_call():
     calls = []
     seconds = in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=3)
     assert calls == ["a", "b"] + ["a", "a", "b", "b"] * 3
@@ -29,11 +29,11 @@ def test_contenders_take_turns_of_two_calls_after_one_uncounted_call_each():
 
 
 def test_a_ratio_is_taken_within_a_turn():
-    # The machine is half as fast in the second turn, for both: no reason for a spread.
+    # In the second turn the machine is half as fast for both contenders, which must not change the ratio.
     assert speedup([1.0, 2.0], [3.0, 6.0]) == {"min": 3.0, "median": 3.0, "max": 3.0}
 
 
-def test_both_sides_get_the_same_tokens_and_ours_shares_the_prompt():
+def test_both_contenders_get_the_same_tokens_and_ours_shares_the_prompt():
     groups = random_groups(2, prompt=10, responses=4, length=6, vocabulary=50)
     theirs = pair_rows(groups)
     assert theirs.tokens.shape == (2 * 4, 16) and theirs.real == 2 * 4 * 16
@@ -51,7 +51,7 @@ def test_pairs_of_responses_fill_rows_of_one_shape():
     assert {batch.tokens.shape for batch in batches} == {(1, 17)}
 
 
-def test_growth_is_told_by_increments_so_that_a_constant_does_not_hide_it():
+def test_the_power_of_growth_is_taken_from_increments():
     counts = [2, 4, 8, 16]
     assert power([100 + 3 * k for k in counts]) == 1
     assert power([100 + 3 * k * k for k in counts]) == 2
@@ -70,12 +70,12 @@ def test_the_report_names_machine_and_versions():
         (["--suite=step", "--threads=9999"], "error: --threads=9999: this process may use"),
     ],
 )
-def test_what_cannot_be_measured_is_said_in_a_line(flags, message):
+def test_flags_that_cannot_be_used_are_a_one_line_error(flags, message):
     done = subprocess.run([sys.executable, PROGRAM, *flags], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode != 0 and message in done.stdout + done.stderr
 
 
-def test_a_step_is_taken_apart_on_both_sides():
+def test_parts_of_a_step_are_measured_for_both_contenders():
     config = DecoderConfig(vocab_size=8, hidden_size=16, num_layers=2, num_heads=2, num_kv_heads=1, mlp_size=24)
     ours = packed(random_groups(1, prompt=8, responses=2, length=4, vocabulary=8), 16)
     model = PreferenceModel(config, PreferenceSpec.bradley_terry())

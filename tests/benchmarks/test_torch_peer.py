@@ -1,4 +1,4 @@
-"""The torch peer is the same job: from equal weights, equal loss and gradients, on real rows of both sides."""
+"""The torch peer does the same work: equal weights give equal loss and gradients."""
 
 import jax
 import numpy as np
@@ -24,9 +24,12 @@ CONFIG = DecoderConfig(
 
 
 def groups():
-    """Three pairs of different lengths; the last one's prompt ends before its templated tail."""
+    """Three pairs of different lengths. The last one's prompt ends before the tail of its template."""
     draw = np.random.default_rng(0)
-    take = lambda n: draw.integers(3, 258, n).astype(np.int32)
+
+    def take(n):
+        return draw.integers(3, 258, n).astype(np.int32)
+
     sizes = ((9, 6, 4), (3, 11, 7), (14, 2, 5))
     return [
         EncodedGroup(take(p), p - 1 - (p > 10), (take(a), take(b)), (Comparison(n % 2, 1 - n % 2, number=n),))
@@ -36,20 +39,23 @@ def groups():
 
 @pytest.fixture(params=["gpm", "bt"])
 def twin(request, tmp_path, tokenizer_directory):
-    """(our model, its parameters, the peer with the same)."""
+    """Our model, its parameters, a peer with equal parameters, and a writer of exports."""
     gpm = PreferenceSpec(dim=4, gate="softmax", normalise="l2", tau=0.1)
     spec = gpm if request.param == "gpm" else PreferenceSpec.bradley_terry()
     model = PreferenceModel(CONFIG, spec, Runtime(attention="blockwise"))
     batch = assemble([[group] for group in groups()], BatchShape(3, 32, 2, 1))
     params = jax.jit(model.init)(jax.random.key(0), batch)["params"]
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_directory)
-    write = lambda name, tree: save_preference_model(tmp_path / name, tree, CONFIG, spec, tokenizer)
+
+    def write(name, tree):
+        save_preference_model(tmp_path / name, tree, CONFIG, spec, tokenizer)
+
     write("model", params)
     return model, params, TorchPeer(tmp_path / "model"), write
 
 
 def named(write, path, gradients):
-    """Our gradients under the export's names: the export is linear in the parameters."""
+    """Our gradients under the export's names. They can be exported, since the export is linear in the parameters."""
     write("gradients", gradients)
     return load_file(path / "gradients" / "model.safetensors")
 

@@ -1,4 +1,4 @@
-"""The games that no setting was chosen on: what they are, that learners follow their exact rules, and that the record is of these settings."""
+"""The games on which no setting was chosen: their sizes, learners against exact updates, and the recorded figures."""
 
 import dataclasses
 import importlib
@@ -19,7 +19,7 @@ def unseen(monkeypatch):
     return importlib.import_module("unseen_games")
 
 
-def test_thirty_six_games_none_of_which_a_setting_was_chosen_on(unseen):
+def test_the_thirty_six_games_differ_from_the_tuning_games(unseen):
     assert not set(unseen.SEEDS) & set(unseen.TUNING_SEEDS)
     sizes = {family: unseen.games(family)[0].shape for family in unseen.FAMILIES}
     assert sizes == {"cycle of 3": (12, 3, 3), "tournament of 8": (12, 8, 8), "random 10": (12, 10, 10)}
@@ -31,8 +31,8 @@ def test_thirty_six_games_none_of_which_a_setting_was_chosen_on(unseen):
 
 
 @pytest.mark.parametrize("name", ["COMAL", "COMAL, optimistic", "Nash-MD, moving reference"])
-def test_a_learner_follows_its_exact_rule(unseen, monkeypatch, name):
-    """With ten times the samples, over a move of the reference."""
+def test_a_learner_follows_its_exact_updates(unseen, monkeypatch, name):
+    """The learner gets ten times the samples, over iterations that include a move of the reference."""
     monkeypatch.setattr(unseen, "PROMPTS", 1280)
     faster = dict(reference_every=4, step_size=1.0, regularisation=0.4, halve_after=5, halve_every=2.0)
     setting = dataclasses.replace(unseen.SETTINGS[name], **faster)
@@ -45,7 +45,7 @@ def test_a_learner_follows_its_exact_rule(unseen, monkeypatch, name):
     np.testing.assert_allclose(found, exact, atol=0.02)
 
 
-def test_the_record_is_of_these_settings_and_the_best_is_what_the_documents_say(unseen):
+def test_the_recorded_figures_are_of_these_settings_and_the_best_is_as_documented(unseen):
     found = json.loads(RECORD.read_text(encoding="utf-8"))["last_iterate"]
     assert {name: figures["setting"] for name, figures in found.items()} == {
         name: setting.described() for name, setting in unseen.SETTINGS.items()

@@ -1,7 +1,7 @@
-"""What command lines are tried on: a small saved model, and a real browser.
+"""Fixtures of the command-line tests: a small saved model, and a real browser.
 
-The browser is driven over DevTools' own pipe: no port, no driver program, no library. Debian and Ubuntu: apt-get install
-chromium (or google-chrome). Another place: set CHROMIUM to the program.
+The browser is driven through DevTools' pipe, without a port, a driver program or a library. To install one on Debian or
+Ubuntu: apt-get install chromium (or google-chrome). For a browser in another place, set CHROMIUM to its program.
 """
 
 import contextlib
@@ -27,10 +27,11 @@ from gpmjax.models.spec import PreferenceSpec
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "chrome-headless-shell")
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--remote-debugging-pipe",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run",
+    "--hide-scrollbars", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--remote-debugging-pipe",
 )  # fmt: skip
-# The browser reads DevTools' messages from descriptor 3 and writes them to 4.
+# The browser reads DevTools' messages from descriptor 3 and writes its own to descriptor 4.
 TO_3_AND_4 = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
 )
@@ -66,7 +67,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Sends a command and waits for its answer; events that come meanwhile are kept."""
+        """Sends a command and waits for its answer. Events that arrive before the answer are kept."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session is not None:
@@ -77,7 +78,7 @@ class Browser:
         return answer["result"]
 
     def open(self, address: str, *, width: int, scheme: str = "light", script: bool = True) -> None:
-        """Loads a page at a width in CSS pixels, to the end."""
+        """Loads a page completely, at a width in CSS pixels."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
@@ -94,19 +95,19 @@ class Browser:
         return found["result"].get("value")
 
     def complaints(self) -> list[dict[str, Any]]:
-        """Whatever a console would show in red or yellow, and more: each console call, exception, and log entry."""
-        said = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
-        return [event for event in self.events if event["method"] in said]
+        """Every console call, exception and log entry."""
+        methods = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
+        return [event for event in self.events if event["method"] in methods]
 
     def requests(self) -> list[str]:
-        """Addresses that the page asked for, itself included."""
+        """Addresses that the page requested, including its own."""
         return [
             event["params"]["request"]["url"] for event in self.events if event["method"] == "Network.requestWillBeSent"
         ]
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            os.close(self._write)  # the browser ends with its pipe
+            os.close(self._write)  # the browser exits when its pipe is closed
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

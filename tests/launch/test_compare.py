@@ -1,4 +1,4 @@
-"""`python launch/compare.py` and `launch/answer.py` as a user runs them: files, tables, or one line that says what is wrong."""
+"""`python launch/compare.py` and `launch/answer.py` from the command line: files, tables and one-line errors."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def run(script, *flags):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory, tokenizer_directory):
-    """A tiny preference model that keeps its decoder's output table: policy and judge in one."""
+    """A tiny preference model with its decoder's output table, which serves as policy and as judge."""
     tokenizer = load_tokenizer(str(tokenizer_directory))
     config = DecoderConfig(len(tokenizer), 8, num_layers=1, num_heads=2, mlp_size=8, tie_embeddings=True)
     spec, feature = PreferenceSpec(dim=2, gate="none"), jnp.zeros((1, 1, 8))
@@ -50,7 +50,7 @@ def saved(tmp_path_factory, tokenizer_directory):
 
 @pytest.fixture
 def files(tmp_path):
-    """Twelve instructions with a reference's answers; two questions of two turns."""
+    """A directory with twelve instructions answered by a reference, and with two questions of two turns."""
     rows = [{"instruction": f"Name {n} colours.", "output": "red " * (n % 3), "generator": "base"} for n in range(12)]
     (tmp_path / "base.json").write_text(json.dumps(rows))
     questions = [{"question_id": n, "category": "writing", "turns": ["Write.", "Again."]} for n in (81, 82)]
@@ -70,9 +70,8 @@ def test_a_policy_answers_and_a_preference_model_judges(saved, files):
     done = run("answer.py", *flags)
     assert done.returncode == 0 and f"12 answers in {out}" in done.stdout, done.stderr
     answers = json.loads(out.read_text())
-    assert [set(answer) for answer in answers] == [{"instruction", "output", "generator"}] * 12 and answers[0][
-        "generator"
-    ] == "gpm"
+    assert [set(answer) for answer in answers] == [{"instruction", "output", "generator"}] * 12
+    assert answers[0]["generator"] == "gpm"
     summary = files / "c.json"
     flags = (f"--outputs={out}", f"--reference={files / 'base.json'}", f"--judge={saved}", f"--tokenizer={saved}")
     done = run("compare.py", *flags, f"--out={summary}", "--max_length=128")
@@ -112,8 +111,8 @@ def test_a_server_answers_both_turns(tokenizer_directory, files, http_server):
     assert {body["temperature"] for _, body, _ in http_server.requests} == {0.7}
 
 
-def test_a_server_judges_pairs_and_rates_turns_and_is_asked_once(files, http_server):
-    # Too few to fit lengths to, which takes a while.
+def test_a_server_judges_pairs_and_rates_turns_once(files, http_server):
+    # Eight instructions are too few for the slow length-controlled fit.
     (files / "base.json").write_text(json.dumps(json.loads((files / "base.json").read_text())[:8]))
     records = [answer_record(n, "gpm", [f"one {n}", f"two {n}"], 0.0) for n in (81, 82)]
     (files / "mt.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -124,10 +123,9 @@ def test_a_server_judges_pairs_and_rates_turns_and_is_asked_once(files, http_ser
         usage = {"prompt_tokens": 1000, "completion_tokens": 1}
         handler.reply(200, json.dumps({"choices": [{"message": {"content": text}}], "usage": usage}))
 
-    hang_up = lambda handler, body: setattr(handler, "close_connection", True)
     http_server.script = [
         lambda handler, body: handler.reply(500, "busy"),
-        hang_up,
+        lambda handler, body: setattr(handler, "close_connection", True),
         lambda handler, body: handler.reply(200, "{"),
         behave,
     ]
@@ -143,7 +141,7 @@ def test_a_server_judges_pairs_and_rates_turns_and_is_asked_once(files, http_ser
     rated = summary["mt_bench"][0]
     assert (rated["first_turn"]["mean"], rated["second_turn"]["mean"], rated["average"]["mean"]) == (7, 4, 5.5)
     assert "7.00" in done.stdout and "5.50" in done.stdout
-    # Both orders of equal answers are one question: eight of these, and four ratings.
+    # The two orders of equal answers are the same prompt, so there are eight of these, and four ratings.
     assert summary["cost"]["answers"] == 12 and summary["cost"]["price"] == pytest.approx(0.12)
     assert len(http_server.requests) == 12 + 3
     again = run("compare.py", *flags)

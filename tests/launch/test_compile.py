@@ -1,4 +1,4 @@
-"""`python launch/compile.py` as a user runs it: for TPU slices, on a machine that has none."""
+"""`python launch/compile.py` from the command line, for TPU slices on a machine without a TPU."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ def run(tmp_path, *flags, attention="chunked", remat="full", length=64, tensor=1
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
 
 
-def test_two_slices_and_a_gpu_node_in_one_go(tmp_path):
+def test_two_slices_and_a_gpu_node_are_compiled_in_one_call(tmp_path):
     out = tmp_path / "plan.json"
     done = run(tmp_path, "--topology=v5e:2x2,v5e:1x1,h100:4", f"--out={out}", f"--hlo={tmp_path}", tensor=1)
     assert done.returncode == 0, done.stderr
@@ -42,8 +42,8 @@ def test_two_slices_and_a_gpu_node_in_one_go(tmp_path):
     assert (tmp_path / "v5e_2x2.txt").read_text().startswith("HloModule")
 
 
-def test_a_slice_that_is_too_small_exits_1_and_says_what_to_change(tmp_path):
-    # Whole logits of four heads: 128 · 4 · 4 · (2 · 2048)² bytes in float32, 32 GiB.
+def test_a_slice_that_is_too_small_exits_with_1_and_advice(tmp_path):
+    # Attention logits of four heads take 128 · 4 · 4 · (2 · 2048)² bytes in float32, 32 GiB.
     done = run(tmp_path, "--topology=v5e:1x1", "--config.data.rows=128", attention="xla", remat="none", length=2048)
     assert done.returncode == 1, done.stdout
     assert "v5e:1x1 is too small" in done.stdout and "--config.model.attention=chunked" in done.stdout

@@ -1,4 +1,4 @@
-"""`python launch/diagnose.py` as a user runs it: a table, two files, pictures of them; or one line of what is wrong."""
+"""`python launch/diagnose.py` from the command line: a table, two files, their pictures and one-line errors."""
 
 import json
 import subprocess
@@ -26,11 +26,8 @@ def test_a_table_two_files_and_their_pictures(saved, tmp_path):
     assert "cyclic triads" in done.stdout and "24 triads" in done.stdout
     labels, model = (summary["diagnosis"]["cycles"][kind] for kind in ("labels", "model"))
     assert labels["comparisons"] == model["comparisons"] == 24 and labels["replicates"] == 199
-    assert (
-        labels["text"] in done.stdout
-        and model["text"] in done.stdout
-        and "the model's cycles in the labels" in model["text"]
-    )
+    assert labels["text"] in done.stdout and model["text"] in done.stdout
+    assert "the model's cycles in the labels" in model["text"]
     records = tmp_path / "diagnosis.groups.jsonl"
     assert len(records.read_text().splitlines()) == 6
     again = run(f"--records={records}", f"--out={tmp_path / 'again.json'}", "--replicates=0")
@@ -42,16 +39,14 @@ def test_a_table_two_files_and_their_pictures(saved, tmp_path):
 
 
 def test_labels_alone_are_tested_without_a_model(tmp_path):
-    """Fifty prompts whose labels go round once, and fifty whose labels follow an order."""
-    rows = lambda wins: [
-        {"prompt": f"p{n}", "chosen": f"{n}{a}", "rejected": f"{n}{b}"} for n in range(50) for a, b in wins
-    ]  # fmt: skip
+    """The labels of each of fifty prompts form a cycle in one file, and an order in the other."""
     for name, wins, text in (
         ("round", ("ab", "bc", "ca"), "cycles beyond vote noise: p = 0.025: found; "),
         ("order", ("ab", "bc", "ac"), "cycles beyond vote noise: p = 1.000: none found; "),
     ):
         data, out = tmp_path / f"{name}.jsonl", tmp_path / f"{name}.json"
-        data.write_text("".join(json.dumps(row) + "\n" for row in rows(wins)))
+        rows = [{"prompt": f"p{n}", "chosen": f"{n}{a}", "rejected": f"{n}{b}"} for n in range(50) for a, b in wins]
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows))
         done = run("--labels_only", f"--data={data}", f"--out={out}", "--replicates=39")
         assert done.returncode == 0, done.stderr
         found = json.loads(out.read_text())

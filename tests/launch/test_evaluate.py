@@ -1,4 +1,4 @@
-"""`python launch/evaluate.py` as a user runs it: a table and two files, or one line that says what is wrong."""
+"""`python launch/evaluate.py` from the command line: a table, two files and one-line errors."""
 
 import json
 import shutil
@@ -31,8 +31,9 @@ def test_a_table_a_summary_and_rows(saved, tmp_path):
 def test_a_published_checkpoint_is_read_as_the_flags_declare(saved, tmp_path):
     shutil.copytree(saved, model := tmp_path / "model")
     (model / "tokenizer.json").unlink()
-    said = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    (model / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k != "gpmjax"}), encoding="utf-8")
+    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
+    del config["gpmjax"]
+    (model / "config.json").write_text(json.dumps(config), encoding="utf-8")
     declared = "--gate=softmax", "--normalise=l2", "--tau=0.1", "--bos_tokens=2", "--gate_at=first_message"
     out = tmp_path / "out.json"
     done = run(
@@ -48,7 +49,7 @@ def test_a_published_checkpoint_is_read_as_the_flags_declare(saved, tmp_path):
     assert {"bos_tokens": 2, "gate_at": "first_message"}.items() <= summary["spec"].items()
 
 
-def test_a_benchmark_and_going_on_with_it(saved, tmp_path):
+def test_a_benchmark_is_run_and_resumed(saved, tmp_path):
     texts = [f"response {n}" for n in range(4)]
     rows = [
         {"prompt": f"p {n}", "chosen": texts[:1], "rejected": texts[1:], "subset": "Focus", "id": str(n)}
@@ -63,7 +64,7 @@ def test_a_benchmark_and_going_on_with_it(saved, tmp_path):
     assert summary["max_length"] == 128 and summary["rows"]["judged"] == 3 and summary["aggregation"] == "copeland"
     assert f"{100 * summary['score']:.1f}" in done.stdout and f"{data}:4: field 'chosen': missing" in done.stdout
     assert json.loads((tmp_path / "out.rewardbench.json").read_text())["Focus"] == summary["score"]
-    # As a killed run leaves it: a record is missing, another is half there.
+    # A killed run leaves one record missing and another one unfinished.
     records = tmp_path / "out.groups.jsonl"
     whole = records.read_text()
     records.write_text(whole[: len(whole) // 2])

@@ -1,4 +1,4 @@
-"""The command: a table, and an exit status that a script can act on."""
+"""`python launch/lint_data.py` from the command line: a table, and an exit status for scripts."""
 
 import os
 import subprocess
@@ -10,19 +10,19 @@ def lint_data(*flags, env=None):
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, env=env)
 
 
-def test_exit_status_says_whether_there_are_errors(tmp_path):
+def test_the_exit_status_is_1_for_errors(tmp_path):
     data = tmp_path / "pairs.jsonl"
     data.write_text('{"prompt": "Q", "chosen": "a", "rejected": "b"}\n')
     clean = lint_data(f"--data={data}")
     assert clean.returncode == 0 and "length bias" in clean.stdout, clean.stderr
     with data.open("a") as file:
         file.write('{"prompt": "Q", "chosen": "b", "rejected": "a"}\n{"prompt": "Q", "chosen": "[c]", "rejected": 7}\n')
-    spoilt = lint_data(f"--data={data}", "--template=raw", "--max_length=64")
-    assert spoilt.returncode == 1 and spoilt.stderr == ""
-    assert "contradicting" in spoilt.stdout and "unreadable" in spoilt.stdout and "pairs.jsonl:3" in spoilt.stdout
+    faulty = lint_data(f"--data={data}", "--template=raw", "--max_length=64")
+    assert faulty.returncode == 1 and faulty.stderr == ""
+    assert "contradicting" in faulty.stdout and "unreadable" in faulty.stdout and "pairs.jsonl:3" in faulty.stdout
 
 
-def test_a_row_s_number_stays_whole_in_narrow_terminals(tmp_path):
+def test_a_row_number_is_not_cut_in_narrow_terminals(tmp_path):
     data = tmp_path / ("a_name_that_fills_a_narrow_terminal_by_itself" * 2 + ".jsonl")
     data.write_text(
         '{"prompt": "Q", "chosen": "a", "rejected": "b"}\n' + "\n" * 123_454 + '{"prompt": "Q"}\n', encoding="utf-8"
@@ -34,6 +34,6 @@ def test_a_row_s_number_stays_whole_in_narrow_terminals(tmp_path):
         assert ":123456: field" in found.stdout
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path):
+def test_a_file_that_cannot_be_read_is_a_one_line_error(tmp_path):
     missing = lint_data(f"--data={tmp_path}/none.jsonl")
     assert missing.returncode == 1 and missing.stderr.startswith("error: ") and missing.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Every kind writes files that read back as what was asked for."""
+"""`python launch/make_data.py` from the command line: every kind writes files that are read back as requested."""
 
 import json
 import subprocess
@@ -17,13 +17,13 @@ def make_data(*flags):
 @pytest.mark.parametrize(
     "kind, flags, ceiling", [("letters", [], 0.75), ("n_cycle", ["--n=5"], 0.8), ("transitive", [], 1.0)]
 )
-def test_games(tmp_path, kind, flags, ceiling):
+def test_a_game_has_its_scalar_ceiling(tmp_path, kind, flags, ceiling):
     done = make_data(f"--kind={kind}", f"--out={tmp_path}/deep/g.jsonl.gz", *flags)
     assert done.returncode == 0, done.stderr
     assert bt_ceiling(read_groups(f"{tmp_path}/deep/g.jsonl.gz")) == ceiling
 
 
-def test_several_sets_are_named(tmp_path):
+def test_several_sets_are_written_under_their_names(tmp_path):
     aspects = ("instruction_following", "honesty", "truthfulness", "helpfulness")
     completions = [
         {"response": f"r{i}", "ratings": {a: 5 if i == n else 1 for n, a in enumerate(aspects)}} for i in range(4)
@@ -36,7 +36,7 @@ def test_several_sets_are_named(tmp_path):
     assert all(bt_ceiling(read_groups(str(tmp_path / name))) == pytest.approx(2 / 3) for name in names)
 
 
-def test_type_advantage(tmp_path):
+def test_type_advantage_pairs_are_drawn_or_made_of_names(tmp_path):
     types = ["Fire", "Water", "Grass"]
     (tmp_path / "s.json").write_text(json.dumps([{"name": f"{t}{n}", "types": [t]} for t in types for n in range(5)]))
     matrix = {"combos": [[t] for t in types], "best_multiplier": [[1, 0, 2], [2, 1, 0], [0, 2, 1]]}
@@ -59,10 +59,8 @@ def test_type_advantage(tmp_path):
     (tmp_path / "n.txt").write_text("Fire2\nFire9\n")
     done = make_data("--kind=type_advantage", *flags, f"--names={tmp_path}/n.txt")
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == f"error: {tmp_path}/n.txt: 'Fire9': no species of this name; there are 15, such as Fire0, Fire1, Fire2\n"
-    )
+    message = "'Fire9': no species of this name; there are 15, such as Fire0, Fire1, Fire2"
+    assert done.stderr == f"error: {tmp_path}/n.txt: {message}\n"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +70,6 @@ def test_type_advantage(tmp_path):
         (["--kind=aspect_cycles"], "--kind=aspect_cycles: needs --input"),
     ],
 )
-def test_refusals_are_one_line(tmp_path, flags, message):
+def test_errors_are_one_line(tmp_path, flags, message):
     done = make_data(*flags, f"--out={tmp_path}/x.jsonl")
     assert done.returncode == 1 and done.stderr == f"error: {message}\n" and not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Tables, pages and pictures of files that are not what they should be: one line that names the file, never a traceback."""
+"""Tables, pages and pictures of damaged files: the error is one line that names the file, and never a traceback."""
 
 import copy
 import datetime
@@ -103,7 +103,7 @@ def folder(tmp_path):
 
 
 def refusal(folder, use):
-    """What is said of the folder's files, "" where they could be used."""
+    """The error about the folder's files; "" where they could be used."""
     try:
         use(folder)
     except (ValueError, OSError) as error:
@@ -112,7 +112,7 @@ def refusal(folder, use):
 
 
 @pytest.mark.parametrize(("use", "tries"), [(tables, 200), (page, 40), (pictures, 4)])
-def test_a_wrong_value_anywhere_is_used_or_refused_by_file(folder, use, tries):
+def test_a_wrong_value_anywhere_is_used_or_an_error_that_names_the_file(folder, use, tries):
     assert refusal(folder, use) == ""
     draw = random.Random(1)
     refusals = 0
@@ -121,9 +121,9 @@ def test_a_wrong_value_anywhere_is_used_or_refused_by_file(folder, use, tries):
         path = draw.choice(list(places(FILES[name])))
         wrong = with_value(FILES[name], path, draw.choice(WRONG))
         (folder / name).write_text(json.dumps(wrong) + "\n", encoding="utf-8")
-        said = refusal(folder, use)
-        refusals += bool(said)
-        assert not said or (str(folder) in said and "\n" not in said), (name, path, said)
+        message = refusal(folder, use)
+        refusals += bool(message)
+        assert not message or (str(folder) in message and "\n" not in message), (name, path, message)
         (folder / name).write_text(json.dumps(FILES[name]) + "\n", encoding="utf-8")
     assert refusals
 
@@ -131,13 +131,18 @@ def test_a_wrong_value_anywhere_is_used_or_refused_by_file(folder, use, tries):
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff\xfe", b'{"eval": {"dev', b"[" * 100_000, b"[1, 2]\n", b"9" * 5000 + b"\n"]
 )
-def test_a_file_that_holds_something_else_is_passed_over_or_refused_by_name(tmp_path, content):
-    for name, uses in {"summary.json": (tables, page, pictures), "preferences-0.json": (page, pictures), "dev.groups.jsonl": (page,),
-                       "metrics.jsonl": (page, pictures)}.items():  # fmt: skip
+def test_a_file_with_other_content_is_skipped_or_an_error_that_names_it(tmp_path, content):
+    readers = {
+        "summary.json": (tables, page, pictures),
+        "preferences-0.json": (page, pictures),
+        "dev.groups.jsonl": (page,),
+        "metrics.jsonl": (page, pictures),
+    }
+    for name, uses in readers.items():
         (tmp_path / name).write_bytes(content)
         for use in uses:
-            said = refusal(tmp_path, use)
-            assert not said or (str(tmp_path) in said and "\n" not in said), said
+            message = refusal(tmp_path, use)
+            assert not message or (str(tmp_path) in message and "\n" not in message), message
         (tmp_path / name).unlink()
 
 

@@ -1,4 +1,4 @@
-"""Every launch program looks at --out before it reads a model, data or runs: those named here do not exist, and nobody notices."""
+"""Every launch program checks --out before it reads a model, data or runs. The inputs named here do not exist."""
 
 import fcntl
 import json
@@ -10,11 +10,12 @@ import pytest
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
-# Each program runs in a fork of one process that has imported what takes long.
+# Each program runs in a fork of one process that has already imported the slow modules.
 FORKS = """
 import json, os, runpy, sys
 import jax, absl.app, matplotlib.figure, ml_collections, pyarrow.parquet, rich.progress, rich.table, scipy.stats
-import gpmjax.evals.benchmarks, gpmjax.evals.diagnostics.run, gpmjax.evals.evaluate, gpmjax.judges.open, gpmjax.sampling.rollout
+import gpmjax.evals.benchmarks, gpmjax.evals.diagnostics.run, gpmjax.evals.evaluate
+import gpmjax.judges.open, gpmjax.sampling.rollout
 
 def message(launch, program, arguments):
     reads, writes = os.pipe()
@@ -22,18 +23,18 @@ def message(launch, program, arguments):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.path.insert(0, launch)
         sys.argv = [program, *arguments]
-        said = "ended well"
+        message = "no error"
         try:
             runpy.run_path(os.path.join(launch, program), run_name="__main__")
         except BaseException as error:
-            said = str(error.code if isinstance(error, SystemExit) else repr(error))
-        os.write(writes, said.encode())
+            message = str(error.code if isinstance(error, SystemExit) else repr(error))
+        os.write(writes, message.encode())
         os._exit(0)
     os.close(writes)
     with os.fdopen(reads, encoding="utf-8") as pipe:
-        said = pipe.read()
+        message = pipe.read()
     os.wait()
-    return said
+    return message
 
 launch, cases = json.load(sys.stdin)
 print(json.dumps([message(launch, *case) for case in cases]))
@@ -57,8 +58,8 @@ def suffix(program):
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory):
-    """What each program ends with when --out is a directory, lies below a file, and belongs to this very process."""
+def errors(tmp_path_factory):
+    """Each program's error when --out is a directory, is below a file, or is in use by this process."""
     folder = tmp_path_factory.mktemp("out")
     (folder / "file").touch()
     cases, held = {}, []
@@ -84,23 +85,22 @@ def said(tmp_path_factory):
 
 
 @pytest.mark.parametrize("program", FILES)
-def test_a_file_that_cannot_be_written_is_refused_before_the_work(said, program):
-    folder, messages = said
+def test_a_file_that_cannot_be_written_is_refused_before_the_work(errors, program):
+    folder, messages = errors
     name = program + suffix(program)
     assert messages[program, "directory"] == f"error: --out={folder / name}: is a directory; name a file"
-    assert (
-        messages[program, "below a file"] == f"error: --out={folder}/file/{name}: {folder}/file is a file, no directory"
-    )
-    in_use = f"error: --out={folder}/mine_{name}: in use by process 7 on here since now; wait until it ends, or name another place"
-    assert messages[program, "in use"] == in_use
+    below = f"error: --out={folder}/file/{name}: {folder}/file is a file, no directory"
+    assert messages[program, "below a file"] == below
+    owner = "in use by process 7 on here since now; wait until it ends, or name another place"
+    assert messages[program, "in use"] == f"error: --out={folder}/mine_{name}: {owner}"
 
 
 @pytest.mark.parametrize("program", DIRECTORIES)
-def test_a_directory_that_is_a_file_is_refused_before_the_work(said, program):
-    folder, messages = said
+def test_a_directory_that_is_a_file_is_refused_before_the_work(errors, program):
+    folder, messages = errors
     assert messages[program, "file"] == f"error: --out={folder}/file: {folder}/file is a file, no directory"
 
 
-def test_no_program_is_forgotten():
+def test_every_program_with_the_flag_out_is_tested():
     with_out = {path.name for path in LAUNCH.glob("*.py") if '("out"' in path.read_text(encoding="utf-8")}
     assert with_out == FILES.keys() | DIRECTORIES.keys()

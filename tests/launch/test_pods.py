@@ -1,4 +1,4 @@
-"""The pod launchers, dry: what they would run, down to the quoting."""
+"""Dry runs of the pod launchers: the commands they would run, with their quoting."""
 
 import shlex
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PODS = Path(__file__).parents[2] / "launch" / "pods"
-# A value that a shell takes apart unless it is quoted at every level.
+# A value that a shell splits unless it is quoted at every level.
 AWKWARD = "--config.data.train=('a b.jsonl', 'it''s $HOME.jsonl')"
 TRAINING = ["--config=configs/gpm_gemma2b.py", "--workdir=/mnt/my runs/gpm", AWKWARD]
 LAUNCHERS = {
@@ -25,14 +25,14 @@ def run(script, *flags, training=TRAINING, path=None):
 
 
 def lines(script, *more):
-    """Printed commands, as a shell splits them."""
+    """The printed commands, split by a shell."""
     done = run(script, *LAUNCHERS[script], "--dry_run", *more)
     assert done.returncode == 0, done.stderr
     return done.stdout if script == "slurm_gpu.py" else [shlex.split(line) for line in done.stdout.splitlines()]
 
 
 def remote(command):
-    """The command that the far end's shell gets."""
+    """The command for the remote shell."""
     (argument,) = [argument for argument in command if argument.startswith("--command=")]
     return shlex.split(argument.removeprefix("--command="))
 
@@ -47,27 +47,24 @@ def test_gcloud_creates_copies_installs_and_trains_on_every_host():
     assert all("--worker=all" in command for command in (copy, unpack, install, train))
     assert ".[tpu]" in remote(install)
     assert remote(train)[3:] == [".venv/bin/python", "launch/train.py", *TRAINING, "--config.distributed.cluster=tpu"]
-    assert len(lines("gcloud_tpu.py")) == 5  # the slice is there already
+    assert len(lines("gcloud_tpu.py")) == 5  # the slice already exists
 
 
-def test_xpk_gives_every_slice_a_replica():
+def test_xpk_has_a_replica_per_slice():
     (one,) = lines("gke_xpk.py")
-    assert (
-        one[:3] == ["xpk", "workload", "create"]
-        and "--num-slices=1" in one
-        and "--docker-image=registry/image:tag" in one
-    )
+    assert one[:3] == ["xpk", "workload", "create"]
+    assert "--num-slices=1" in one and "--docker-image=registry/image:tag" in one
     assert remote(one) == ["python", "launch/train.py", *TRAINING, "--config.distributed.cluster=tpu"]
     (two,) = lines("gke_xpk.py", "--num_slices=2")
     assert remote(two)[-1] == "--config.mesh.dcn_data=2"
 
 
-def test_slurm_script_runs_a_task_a_gpu_and_puts_itself_back_into_the_queue(tmp_path):
+def test_the_slurm_script_runs_a_task_per_gpu_and_requeues_itself(tmp_path):
     text = lines("slurm_gpu.py")
     script = text.partition("<<'EOF'\n")[2].partition("EOF\n")[0]
     for option in ("--nodes=2", "--ntasks-per-node=8", "--gpus-per-node=8", "--signal=TERM@300", "--partition=h100"):
         assert f"#SBATCH {option}\n" in script
-    # Run by a real shell, with srun and scontrol that only say what they got.
+    # A real shell runs the script; srun and scontrol only print their arguments.
     workdir = tmp_path / "my runs"
     workdir.mkdir()
     script = (
@@ -75,7 +72,8 @@ def test_slurm_script_runs_a_task_a_gpu_and_puts_itself_back_into_the_queue(tmp_
     )
 
     def arguments():
-        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env={"SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"})  # fmt: skip
+        environment = {"SLURM_JOB_ID": "7", "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True, env=environment)
         return done.stdout.splitlines()
 
     (workdir / "summary.json").write_text('{\n  "status": "finished"\n}\n')
@@ -95,6 +93,6 @@ def test_training_without_a_config_or_workdir_is_refused(script):
 
 
 @pytest.mark.parametrize("script", LAUNCHERS)
-def test_a_tool_that_is_not_there_is_named(script, tmp_path):
+def test_a_missing_tool_is_named(script, tmp_path):
     done = run(script, *LAUNCHERS[script], path=tmp_path)
     assert done.returncode == 1 and "not installed, or not on PATH" in done.stderr and "Traceback" not in done.stderr

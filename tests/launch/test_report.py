@@ -1,5 +1,6 @@
-"""`python launch/report.py` on everything that runs leave behind, looked at with a real browser."""
+"""`python launch/report.py` on every kind of file that runs write, opened in a real browser."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def group(count, dim):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Two fits side by side, one of them evaluated, a policy's run, and a group of 12 responses in six dimensions."""
+    """Two fits in one folder, one of them evaluated, a policy's run, and a group of 12 responses in six dimensions."""
     root = tmp_path_factory.mktemp("runs")
     for name, kind in {"bt": {"kind": "bt", "dim": 1}, "gpm": {"kind": "gpm", "dim": 6}}.items():
         model = {"source": "tiny", "gate": "none", "normalise": "none", "tau": 1.0} | kind
@@ -94,7 +95,7 @@ OPEN_ALL = "document.querySelectorAll('details').forEach(d => d.open = true)"
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 400])
-def test_it_opens_without_a_complaint_or_a_request_and_fits_its_window(browser, page, width, scheme):
+def test_the_page_opens_without_warnings_or_requests_and_fits_its_window(browser, page, width, scheme):
     browser.open(page.as_uri(), width=width, scheme=scheme)
     assert browser.evaluate("document.documentElement.clientWidth") == width
     assert browser.evaluate(OVERFLOW) == 0
@@ -105,7 +106,7 @@ def test_it_opens_without_a_complaint_or_a_request_and_fits_its_window(browser, 
     assert [address for address in browser.requests() if not address.startswith("data:image/png")] == [page.as_uri()]
 
 
-def test_the_browser_would_have_complained(browser, tmp_path):
+def test_the_browser_reports_a_faulty_page(browser, tmp_path):
     bad = tmp_path / "bad.html"
     bad.write_text("<script>console.error(1)</script><img src='http://127.0.0.1:9/a.png'><p style='width:3000px'>wide")
     browser.open(bad.as_uri(), width=400)
@@ -113,46 +114,46 @@ def test_the_browser_would_have_complained(browser, tmp_path):
     assert "http://127.0.0.1:9/a.png" in browser.requests()
 
 
-def test_it_needs_no_script_and_a_keyboard_is_enough(browser, page):
+def test_the_page_works_without_scripts_and_by_keyboard(browser, page):
     browser.open(page.as_uri(), width=1280, script=False)
-    for key, code in (("Tab", 9), ("Enter", 13)):  # the first stop skips to the results
+    for key, code in (("Tab", 9), ("Enter", 13)):  # the first link skips to the results
         for kind in ("rawKeyDown", "char", "keyUp"):
             text = {"text": "\r"} if (key, kind) == ("Enter", "char") else {}
             if kind != "char" or text:
                 browser.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
     assert browser.evaluate("location.hash") == "#main"
     assert browser.evaluate("document.scripts.length") == 0
-    # Each box that scrolls takes the focus and has a name.
+    # Each scrolling box can have the focus and has a name.
     assert browser.evaluate(
         "[...document.querySelectorAll('.scroll')].every(box => box.tabIndex === 0 && box.ariaLabel)"
     )
 
 
-def test_its_structure_makes_sense_to_those_who_do_not_see_it(browser, page):
+def test_the_page_is_accessible_to_screen_readers(browser, page):
     browser.open(page.as_uri(), width=1280)
     assert browser.evaluate("[...document.images].every(image => image.alt.length > 10)")
     levels = browser.evaluate("[...document.querySelectorAll('h1,h2,h3,h4')].map(heading => +heading.tagName[1])")
     assert levels[0] == 1 and levels.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(levels, levels[1:], strict=False))
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     links = browser.evaluate("[...document.querySelectorAll('a')].map(link => link.getAttribute('href'))")
     assert all(browser.evaluate(f"document.querySelector({link!r}) !== null") for link in links)
     names = browser.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
     assert len(set(names)) == len(names)
 
 
-def test_texts_are_shown_whole_and_do_nothing(browser, page):
+def test_hostile_texts_are_shown_in_full_and_not_run(browser, page):
     browser.open(page.as_uri(), width=1280)
     texts = browser.evaluate("[...document.querySelectorAll('.words')].map(words => words.textContent)")
     assert texts.count(HOSTILE) == 2  # the prompts of both groups
     assert {f"{HOSTILE} {n}" for n in range(12)} <= set(texts)
 
 
-def test_what_the_runs_hold_is_there(browser, page):
+def test_the_page_shows_every_part_of_the_runs(browser, page):
     browser.open(page.as_uri(), width=1280)
     captions = browser.evaluate("[...document.querySelectorAll('figcaption b')].map(title => title.textContent)")
     assert {"Learning curves.", "Calibration.", "Iterations."} <= set(captions)
     labelled = "[...document.querySelectorAll('td.right, td.wrong')].length"
-    assert browser.evaluate(labelled) == 2  # of three comparisons one is a tie
+    assert browser.evaluate(labelled) == 2  # one of the three comparisons is a tie
     assert browser.evaluate("document.querySelectorAll('.circle img').length") == 2
     text = browser.evaluate("document.body.textContent")
     words = (

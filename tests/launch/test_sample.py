@@ -1,4 +1,4 @@
-"""`python launch/sample.py` as a user runs it: responses, a table of scores, or one line that says what is wrong."""
+"""`python launch/sample.py` from the command line: responses, a table of scores and one-line errors."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def run(*flags):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A tiny preference model that keeps its decoder's output table: policy and scorer in one."""
+    """A tiny preference model with its decoder's output table, which serves as policy and as scorer."""
     tokenizer = load_tokenizer("smollm2")
     config = DecoderConfig(len(tokenizer), 8, num_layers=1, num_heads=2, mlp_size=8, tie_embeddings=True)
     spec, feature = PreferenceSpec(dim=2, gate="none"), jnp.zeros((1, 1, 8))

@@ -1,4 +1,4 @@
-"""`python launch/serve_reward.py` as a trainer meets it: asked over HTTP for a group, one completion a request, then told to stop."""
+"""`python launch/serve_reward.py` from the command line: a group is scored over HTTP, and a signal ends the server."""
 
 import re
 import signal
@@ -55,7 +55,7 @@ def test_a_group_is_served_and_a_signal_ends_it(saved, number, monkeypatch):
         with ThreadPoolExecutor(4) as pool:
             found = [reward.item() for reward in pool.map(lambda completion: remote([completion]), asked)]
             lonely = pool.submit(remote, [asked[0]])
-            # It has been let in, or else is refused a connection: either way not left waiting for a group.
+            # The request was accepted or its connection is refused. In both cases it must not wait for a group.
             process.send_signal(number)
             with pytest.raises(OSError, match="status 503 .*no more groups|no connection"):
                 lonely.result(60)
@@ -77,6 +77,6 @@ def test_a_group_is_served_and_a_signal_ends_it(saved, number, monkeypatch):
 )
 def test_a_mistake_is_one_line_and_exit_code_1(flags, words):
     process = run(*flags)
-    _, said = process.communicate(timeout=120)
-    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
-    assert process.returncode == 1 and words in line and "Traceback" not in said
+    _, errors = process.communicate(timeout=120)
+    (line,) = [line for line in errors.splitlines() if line.startswith("error:")]
+    assert process.returncode == 1 and words in line and "Traceback" not in errors

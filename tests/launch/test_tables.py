@@ -1,4 +1,4 @@
-"""`python launch/tables.py` on the figures of the repository's own benchmark."""
+"""`python launch/tables.py` on the figures of benchmarks/results."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ def run(*flags):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_the_readmes_ablation(tmp_path):
+def test_the_readmes_ablation_is_printed_and_written(tmp_path):
     ablation = ("--table=7", "--set=ukp*", "--rename=ablation=ukp_arguments", SHEET)
     done = run(*ablation, f"--out={tmp_path}")
     assert done.returncode == 0, done.stderr

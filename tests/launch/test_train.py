@@ -1,4 +1,4 @@
-"""`python launch/train.py` as a user runs it, on one device: signals, resumption bit by bit, and one-line refusals."""
+"""`python launch/train.py` from the command line, on one device: signals, bitwise resumption and one-line errors."""
 
 import json
 import os
@@ -23,7 +23,9 @@ from gpmjax.config import *
 def get_config():
     return Config(
         steps={steps}, export="none",
-        model=ModelConfig(source="random:tiny", tokenizer={tokenizer!r}, dim=2, gate="sigmoid", dtype="float32", remat="none"),
+        model=ModelConfig(
+            source="random:tiny", tokenizer={tokenizer!r}, dim=2, gate="sigmoid", dtype="float32", remat="none"
+        ),
         data=DataConfig(train=({pairs!r},), max_length=64, rows=4, packing="single"),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         checkpoint=CheckpointConfig(every=60),
@@ -39,7 +41,7 @@ def config_file(tmp_path_factory, tokenizer_directory, pairs_file):
 
 
 def start(config_file, workdir, *flags, largest_file="unlimited"):
-    """``largest_file`` in KiB: past it a write fails, as on a full disk (Python ignores the signal that comes with it)."""
+    """Starts a run. A write past ``largest_file`` KiB fails as on a full disk (Python ignores the signal it raises)."""
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     program = [sys.executable, ROOT / "launch" / "train.py", f"--config={config_file}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
@@ -64,7 +66,7 @@ def leaves(workdir):
 
 
 def interrupt(config_file, workdir, number, at_step):
-    """Starts, sends the signal when ``at_step`` is recorded, and returns how it ended."""
+    """Starts a run, sends the signal when ``at_step`` is recorded, and returns the exit code and output."""
     process = start(config_file, workdir)
     metrics = workdir / "metrics.jsonl"
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") >= at_step):
@@ -73,7 +75,7 @@ def interrupt(config_file, workdir, number, at_step):
     return finish(process)
 
 
-def test_resumed_twice_equals_straight_bitwise_and_nobody_else_writes_there(config_file, tmp_path):
+def test_a_run_resumed_twice_is_bitwise_equal_and_owns_its_directory(config_file, tmp_path):
     straight = start(config_file, tmp_path / "straight")
     while straight.poll() is None and not (tmp_path / "straight" / "metrics.jsonl").exists():
         time.sleep(0.01)
@@ -83,15 +85,14 @@ def test_resumed_twice_equals_straight_bitwise_and_nobody_else_writes_there(conf
         assert code == 0, err
         assert out.startswith("interrupted at step ")
         stopped = int(out.split()[3].rstrip(":"))
-        # Within a step of the one in flight when the signal came, or of those the host had not yet read.
+        # The step in flight at the signal, or a later one whose metrics the host had not yet read.
         assert at_step <= stopped <= STEPS and (tmp_path / "resumed" / "checkpoints" / str(stopped)).is_dir()
     code, out, err = finish(start(config_file, tmp_path / "resumed"))
     assert code == 0 and out.startswith(f"finished at step {STEPS}"), err
     assert finish(straight)[0] == 0
     owner = f"process {straight.pid} on {socket.gethostname()} since "
-    assert (
-        second == 1 and f"error: {tmp_path / 'straight'}: in use by {owner}" in refusal and "Traceback" not in refusal
-    )
+    assert second == 1 and "Traceback" not in refusal
+    assert f"error: {tmp_path / 'straight'}: in use by {owner}" in refusal
 
     assert recorded(tmp_path / "resumed") == recorded(tmp_path / "straight")
     expected, found = leaves(tmp_path / "straight"), leaves(tmp_path / "resumed")
@@ -100,12 +101,12 @@ def test_resumed_twice_equals_straight_bitwise_and_nobody_else_writes_there(conf
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
-def test_a_disk_that_fills_up_while_saving_keeps_the_checkpoint_before(config_file, tmp_path):
-    # A rate that does not depend on where the run ends: else more steps are another schedule.
+def test_a_disk_that_fills_up_while_saving_keeps_the_earlier_checkpoint(config_file, tmp_path):
+    # The rate must not depend on the number of steps, since the run is continued with more steps.
     constant = ("--config.optimizer.schedule=constant", "--config.optimizer.warmup_fraction=0")
     code, _, err = finish(start(config_file, tmp_path, "--config.steps=20", *constant))
     assert code == 0, err
-    # Metrics fit in 32 KiB, parameters do not.
+    # Metrics fit in 32 KiB. Parameters do not.
     code, _, err = finish(start(config_file, tmp_path, "--config.steps=22", *constant, largest_file="32"))
     assert code == 1
     (line,) = [line for line in err.splitlines() if line.startswith("error: ")]
@@ -124,7 +125,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_checkpoint_before(config_fi
         ("--config.model.source=/nowhere", "error: /nowhere: no model"),
     ],
 )
-def test_what_cannot_be_used_is_refused_in_one_line(config_file, tmp_path, flag, message):
+def test_a_config_that_cannot_be_used_is_a_one_line_error(config_file, tmp_path, flag, message):
     code, _, err = finish(start(config_file, tmp_path, flag))
     assert code == 1
     assert err.splitlines()[-1].startswith(message)
