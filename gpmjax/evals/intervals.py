@@ -54,8 +54,7 @@ class Interval(NamedTuple):
 
 
 def prompt_name(group: Group) -> str:
-    """The independent unit of a group: its tag ``group`` (such as the side of a debate), else a digest of its
-    prompt."""
+    """The independent unit of a group: its tag ``group`` (such as a debate's side), else a digest of its prompt."""
     tag = group.tags.get(GROUP_TAG)
     if tag is not None:
         return str(tag)
@@ -243,8 +242,8 @@ def bootstrap_sums(statistic: Callable[..., np.ndarray], *columns: Sequence[floa
     interval, and this one is then too narrow. Groups that are all equal have an interval of width 0.
 
     Args:
-      statistic: takes one sum a column, as arrays of any one shape, and returns an array of that shape, all finite.
-      columns: each [G], a number a group.
+      statistic: takes one sum per column, as arrays of one shape, and returns an array of that shape, all finite.
+      columns: each [G], one number per group.
     Returns:
       [low, high]; None for fewer than two groups.
 
@@ -279,7 +278,7 @@ def ratio_over_groups(
 
 
 def mean_over_groups(values: Sequence[float] | np.ndarray) -> dict[str, Any]:
-    """{"value", "interval"} of the mean of one number a group."""
+    """{"value", "interval"} of the mean of one number per group."""
     return ratio_over_groups(values, np.ones(len(values)))
 
 

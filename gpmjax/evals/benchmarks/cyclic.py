@@ -25,7 +25,7 @@ WHOLE = "everything"
 
 
 def parse(fields: Mapping[str, Any], where: str) -> Group:
-    """A row's group. Raises RowError when none of its comparisons has a winner."""
+    """A row's group. Raises FieldError when none of its comparisons has a winner."""
     group = parse_entry(fields, where)
     if all(comparison.winner is None for comparison in group.comparisons):
         raise FieldError(where, "comparisons", "none of them has a winner")

@@ -1,5 +1,4 @@
-"""The contract of a benchmark: it parses rows in its authors' format and computes its authors' figures of the
-verdicts."""
+"""The contract of a benchmark: it parses rows in its authors' format and computes its authors' figures."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence

@@ -44,8 +44,7 @@ class DiagnosisPlan:
 
 
 def diagnose_model(plan: DiagnosisPlan, out: str | Path) -> dict[str, Any]:
-    """Judges all pairs and writes the summary to ``out``; records are written to `result_files.groups_path(out)` one by
-    one.
+    """Judges all pairs, writes records to `result_files.groups_path(out)` one by one, and the summary to ``out``.
 
     Records of an earlier run are kept when its judge and data were the same; only the remaining groups are judged.
 

@@ -86,8 +86,7 @@ def read_preferences(path: Path) -> ExampleGroup:
 
 
 def read_group_records(path: Path, limit: int) -> list[ExampleGroup]:
-    """The first ``limit`` groups of an evaluation. Raises ValueError naming the file, the line and its missing
-    field."""
+    """The first ``limit`` groups of an evaluation. Raises ValueError naming the file, line and missing field."""
     found = []
     with path.open("rb") as lines:
         for number, line in enumerate(itertools.islice(lines, limit), start=1):

@@ -90,7 +90,7 @@ def _of_benchmark(path: Path, document: Mapping, remarks: list[str]) -> list[Res
 
 
 def benchmark_parts(document: Mapping) -> tuple[Figure | None, dict[str, Figure | None]]:
-    """The overall figure of a benchmark, and that of each of its sections, or of its subsets where it has no
+    """The overall figure of a benchmark, and the figures of its sections, or of its subsets where it has no
     sections."""
     parts = document.get("sections") or document.get("subsets") or {}
     return figure_of(document), {name: figure_of(value) for name, value in parts.items()}
@@ -132,7 +132,8 @@ def _result(where: str, settings: ModelSettings, seed: int | str, name: str, fig
 
 
 def set_name(source: str) -> str:
-    """
+    """The name of a data set: its file name with the query.
+
     >>> set_name("/data/cycles.jsonl.gz?config=a,b"), set_name("builtin:letters")
     ('cycles.jsonl.gz?config=a,b', 'builtin:letters')
     """

@@ -66,7 +66,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def rank(self, row: TableRow, column: int) -> int | None:
-        """How many different numbers of the row's block are higher in a value column, as printed; None for an empty
+        """How many different printed numbers of the row's block are higher in a value column; None for an empty
         cell."""
         printed = (_printed(other, column) for other in self.rows if other.block == row.block)
         rivals = {rival for rival in printed if rival is not None}

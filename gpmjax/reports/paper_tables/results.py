@@ -62,7 +62,7 @@ def _check(result: Result) -> None:
 
 
 def _files(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
-    """Every JSON file, and whether it stands in ``paths`` itself."""
+    """(file, whether ``paths`` names it) of every JSON file."""
     for path in map(Path, paths):
         if path.is_file():
             yield path, True

@@ -169,8 +169,7 @@ def _lines(
 
 
 def _cell(settings: ModelSettings, seeds: Seeds, column: Callable[[Result], Figure | None]) -> TableCell | None:
-    """The cell of a column; None unless every seed has the figure, since a mean over some seeds would pass for one over
-    all."""
+    """The cell of a column; None unless every seed has the figure, so that a mean is always over all seeds."""
     figures = _all(column(result) for result in seeds[settings])
     if figures is None:
         return None

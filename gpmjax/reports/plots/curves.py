@@ -33,8 +33,8 @@ SMOOTH_FROM = 60
 
 
 def read_curves(path: str | Path) -> list[dict]:
-    """The records of a `metrics.jsonl`. Raises ValueError naming the file, and the record when one has no usable
-    step."""
+    """The records of a `metrics.jsonl`. Raises ValueError, naming the file, when it is damaged or a step is no
+    integer."""
     records = read_json_lines(Path(path))
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict) or not isinstance(record.get("step", 0), int):

@@ -18,8 +18,8 @@ PALE = 0.3
 
 
 def subspaces(diagnosis: Mapping, *, title: str = "") -> Figure:
-    """Heat maps of ρ with rating differences and of each block's accuracy alone; a row per aspect, a column per
-    block."""
+    """Heat maps with a row per aspect and a column per block: ρ with rating differences, and accuracy of a block
+    alone."""
     drawn = [part for part in (_correlations(diagnosis), _edges(diagnosis)) if part]
     if not drawn:
         raise ValueError("diagnosis has neither 'aspects' nor 'edges'")

@@ -101,7 +101,7 @@ def _gate(gate: Mapping | None) -> Iterator[Line]:
         return
     over = f"{gate['prompts']} prompts"
     yield f"effective blocks of {len(gate['blocks'])}, per prompt", decimals(gate["effective_blocks"]["mean"]), "", over
-    yield "what a prompt tells of the block (nats)", decimals(gate["prompt_information"]), "", over
+    yield "information of the prompt about the block (nats)", decimals(gate["prompt_information"]), "", over
     for block in gate["blocks"]:
         yield (
             f"λ of {block_name(block['block'])}, ± between prompts",

@@ -14,8 +14,7 @@ MAX_PARTS = 40
 
 
 def table_console() -> Console:
-    """The console that tables are printed on. A file or a pipe gets 160 columns, since folding at 80 gains nothing
-    there."""
+    """The console that tables are printed on. A file or a pipe gets 160 columns, where folding at 80 gains nothing."""
     console = Console()
     return console if console.is_terminal else Console(width=160)
 
