@@ -1,4 +1,4 @@
-"""The model a run begins with: a decoder, heads on it, and the tokenizer that goes with them."""
+"""Opens the model that a run begins with: a decoder, its heads and its tokenizer."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,7 +26,7 @@ RANDOM = "random:"
 
 @dataclasses.dataclass(frozen=True)
 class OpenDecoder:
-    """A decoder that is described but not yet in memory: a policy, or what a preference model stands on."""
+    """A decoder that is described but not yet in memory: a policy, or the backbone of a preference model."""
 
     model: Decoder
     tokenizer: Any
@@ -35,12 +35,12 @@ class OpenDecoder:
     load: Callable[[], dict]
     """Its parameters, on their shards; LoRA adapters included, at zero effect."""
     fingerprint: Callable[[], str]
-    """Names the decoder by its files' contents and its arithmetic."""
+    """A name made of its files' contents and its arithmetic."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A model that is described but not yet in memory."""
+    """A preference model that is described but not yet in memory."""
 
     model: PreferenceModel
     tokenizer: Any
@@ -95,7 +95,7 @@ def open_decoder(config: BackboneConfig, mesh: Mesh, seed: int) -> OpenDecoder:
 
 
 def _own_tokenizer(config: BackboneConfig, decoder: DecoderConfig):
-    """The tokenizer that a config names apart from its model."""
+    """The tokenizer that a config names beside its model."""
     label = f"{config.source} with tokenizer {config.tokenizer}"
     return hub.fitting(hub.load_tokenizer(config.tokenizer), decoder.vocab_size, label)
 
@@ -142,9 +142,12 @@ def _saved_heads(source: hub.Source, model: PreferenceModel, mesh: Mesh) -> dict
 
 
 def _random_heads(model: PreferenceModel, mesh: Mesh, key: jax.Array) -> dict:
-    """N(0, 1/(D + 1)²), the released recipe's."""
+    """Heads drawn from N(0, 1/(D + 1)²), as in the released recipe."""
     feature = jnp.zeros((1, 1, model.config.hidden_size))
-    init = lambda key: PreferenceHeads(model.spec).init(key, feature, feature)["params"]
+
+    def init(key: jax.Array) -> dict:
+        return PreferenceHeads(model.spec).init(key, feature, feature)["params"]
+
     shardings = tree_shardings(mesh, jax.eval_shape(init, key))
     return jax.jit(init, out_shardings=shardings)(jax.random.fold_in(key, 1))
 
@@ -158,7 +161,7 @@ def _verdict_heads(heads: dict, decoder: dict, verdicts: tuple[int, int]) -> dic
 
 
 def _random_decoder(model: Decoder, mesh: Mesh, key: jax.Array, keep: Callable[[str], bool]) -> dict:
-    """Freshly drawn decoder parameters whose path ``keep`` accepts, born on their shards; the others are never made."""
+    """Draws the decoder parameters whose path ``keep`` accepts, directly on their shards; the others are never made."""
     tokens = jnp.zeros((1, 2), jnp.int32)
     layout = sequence_layout(jnp.array([2]), 2)
 

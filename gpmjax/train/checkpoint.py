@@ -1,11 +1,11 @@
-"""Checkpoints of a run: Orbax behind a few methods.
+"""Checkpoints of a run, written and read by Orbax.
 
-A checkpoint is a composite: ``params`` apart from ``optimizer`` (a reader of weights never touches moments), and
-``record``, a JSON object with what gives them meaning (train.record) and with a digest of their bits. The data's state is
-the step itself. Only what trains is saved: frozen parameters come from the model's source again.
+A checkpoint has three items: ``params``, ``optimizer`` (so a reader of weights never reads moments), and ``record``,
+a JSON object with the facts that give them meaning (train.record) and a digest of their bits. The state of the data
+is the step number. Only trained parameters are saved: frozen ones are read from the model's source again.
 
-A checkpoint that cannot be read, or whose bits are not those that were saved, is broken: the run goes on from the one before
-it. A checkpoint that is whole, but of another model or optimiser, is not broken: it is refused.
+A checkpoint is broken if it cannot be read, or if its bits are not those that were saved; the run then goes on from the
+checkpoint before it. A whole checkpoint of another model or optimiser is not broken: it is refused.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ HANDLERS = {
     "record": ocp.JsonCheckpointHandler,
 }
 METRICS = "metrics"
-"""Where Orbax keeps what a checkpoint is ranked by: STEP/metrics/metrics."""
+"""Name of the file with the figures that Orbax ranks a checkpoint by: STEP/metrics/metrics."""
 
 
 class BrokenCheckpoint(ValueError):
@@ -47,10 +47,10 @@ class BrokenCheckpoint(ValueError):
 
 
 class Checkpoints:
-    """Checkpoints under ``directory``: the newest ``keep``, and the best one by the eval metric.
+    """Checkpoints under ``directory``: the newest ``keep``, and the best one by the evaluation's metric.
 
     Writes are asynchronous and atomic: a step's directory takes its name when all of it is on disk, so a run killed
-    in the middle of a save resumes from the one before. Close it (it is a context manager) to wait for the last write.
+    during a save resumes from the checkpoint before. Leaving the context manager waits for the last write.
     """
 
     def __init__(self, directory: Path, config: CheckpointConfig):
@@ -82,9 +82,9 @@ class Checkpoints:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        with contextlib.nullcontext() if exception[0] is None else contextlib.suppress(Exception):
-            with self._naming(self._saving):
-                self._manager.close()
+        quiet = contextlib.nullcontext() if exception[0] is None else contextlib.suppress(Exception)
+        with quiet, self._naming(self._saving):
+            self._manager.close()
 
     def latest(self) -> int | None:
         """The newest complete step, or None."""
@@ -95,10 +95,10 @@ class Checkpoints:
         return self._manager.best_step()
 
     def save(self, state: TrainState, record: dict[str, Any], metrics: dict[str, float] | None = None) -> None:
-        """Starts writing ``state`` and what it is ranked by; of a step that is saved already, only the latter.
+        """Starts writing ``state`` and the ``metrics`` that rank it; of a step that is saved already, only the metrics.
 
         Raises:
-          OSError: when the disk refuses (full, read-only), naming the step and the directory.
+          OSError: the disk does not take it (full, read-only); names the step and the directory.
         """
         step = int(state.step)
         if step == self.latest():
@@ -118,7 +118,7 @@ class Checkpoints:
             )
 
     def _rank_later(self, step: int, metrics: dict[str, float] | None) -> None:
-        """An evaluation that was interrupted has been made up for, after its step was saved."""
+        """Ranks a step that was saved without figures, because its evaluation was interrupted."""
         if metrics is None or self.metrics(step) is not None:
             return
         self.wait()
@@ -128,11 +128,11 @@ class Checkpoints:
         self._manager.reload()
 
     def metrics(self, step: int) -> dict[str, float] | None:
-        """What ``step`` is ranked by; None when it was not evaluated."""
+        """The figures that rank ``step``; None if it was not evaluated."""
         return self._manager.metrics(step)
 
     def wait(self) -> None:
-        """Returns when every started write is on disk; raises what went wrong in the background."""
+        """Waits until every started write is on disk; raises an error that happened in the background."""
         self._finish_saving()
 
     def _finish_saving(self) -> None:
@@ -163,15 +163,16 @@ class Checkpoints:
         return record
 
     def check_latest(self, check: Callable[[dict[str, Any]], None]) -> None:
-        """Gives ``check`` the newest record that can be read, to raise an error if the run may not go on from it."""
+        """Calls ``check`` with the newest record that can be read; it raises an error if the run may not go on from
+        it."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             with contextlib.suppress(BrokenCheckpoint):
                 return check(self.record(step))
 
     def resume(self, like: TrainState, mesh: Mesh) -> TrainState | None:
-        """The state of the newest checkpoint that is whole; None when there is no checkpoint.
+        """The state of the newest whole checkpoint; None when there is no checkpoint.
 
-        Broken ones are moved to a directory beside, and said to be.
+        Broken checkpoints are moved to a directory beside this one, with a warning.
 
         Raises:
           BrokenCheckpoint: none is whole.
@@ -210,13 +211,13 @@ class Checkpoints:
         return target
 
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
-        """The state at ``step``, laid out for ``mesh`` (which may differ from the mesh it was saved on).
+        """The state at ``step``, laid out for ``mesh``, which may differ from the mesh that it was saved on.
 
         Args:
           like: a state of the same model and optimiser, or its shapes.
 
         Raises:
-          ValueError: naming the first array whose shape differs from the saved one, or that is not there.
+          ValueError: an array has another shape than the saved one, or is not there; names the first such array.
           BrokenCheckpoint: files are missing or damaged, on whichever host; the bits are not those that were saved.
         """
         shapes = jax.eval_shape(lambda state: state, like)
@@ -254,21 +255,22 @@ class Checkpoints:
         for name, tree in saved.items():
             if digest(tree) != expected.get(name):
                 raise BrokenCheckpoint(
-                    f"{self._directory / str(step)}: broken checkpoint (the bits of its {name} are not those that were saved)"
+                    f"{self._directory / str(step)}: broken checkpoint "
+                    f"(the bits of its {name} are not those that were saved)"
                 )
 
     def _read(self, step: int, item: str, how: ocp.args.CheckpointArgs) -> Any:
-        """One item of a checkpoint. Not through the manager, which has hosts wait for each other even if one of them fails."""
+        """Reads one item of a checkpoint. The manager is not used: its hosts wait for each other even if one fails."""
         with _unheard_late_reads():
             try:
                 return HANDLERS[item]().restore(self._directory / str(step) / item, args=how)
             except Exception as error:  # TensorStore, Orbax, msgpack and JSON each have their own
                 reason = _reason(error)
-            gc.collect()  # what is left of the other reads complains now, unheard
+            gc.collect()  # the other reads, unfinished, complain now, while nobody hears them
             raise BrokenCheckpoint(f"{self._directory / str(step)}: broken checkpoint ({item}: {reason})")
 
     def _check_shapes(self, step: int, item: str, expected: Any) -> None:
-        """Orbax would pad or truncate in silence."""
+        """Refuses another shape, which Orbax would pad or truncate without a word."""
         saved = self._saved_shapes(step, item)
         wanted = {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(expected)}
         kind = {"params": "parameter", "optimizer": "optimizer state"}[item]
@@ -291,7 +293,7 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    """What an exception of Orbax or TensorStore says, without its details, which fill a screen."""
+    """The message of an exception of Orbax or TensorStore, without details that fill a screen."""
     if system := re.search(r"([^:]+) \[os_error_code", str(error)):
         return system[1].strip()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -300,9 +302,10 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _unheard_late_reads() -> Iterator[None]:
-    """Orbax gives up at the first array that cannot be read; each of the others that are under way then prints a traceback.
+    """Silences the reads that Orbax leaves unfinished when it gives up at the first array that cannot be read.
 
-    Python's hook for exceptions that nobody can catch is put back when all goes well; else it leaves out these alone.
+    Each of them would print a traceback through Python's hook for exceptions that nobody can catch. The hook is put
+    back when all goes well; else it leaves out these exceptions alone.
     """
     before = sys.unraisablehook
 
@@ -318,12 +321,12 @@ def _unheard_late_reads() -> Iterator[None]:
 
 
 def _heard(record: logging.LogRecord) -> bool:
-    """Whether a line of absl's log is not Orbax's own: of a failed save it logs six tracebacks beside raising an error."""
+    """Whether a line of absl's log is not Orbax's own: it logs six tracebacks for a failed save, which also raises."""
     return "/orbax/checkpoint/" not in record.pathname.replace(os.sep, "/")
 
 
 def _forget_garbled_metrics(directory: Path) -> None:
-    """Orbax reads all of them when it starts, and fails at a damaged one."""
+    """Removes garbled metrics files: Orbax reads all of them when it starts, and fails at a damaged one."""
     for path in sorted(directory.glob(f"*/{METRICS}/{METRICS}")):
         try:
             ranked = all(isinstance(value, float) for value in json.loads(path.read_text(encoding="utf-8")).values())

@@ -1,9 +1,10 @@
-"""A number for the bits of a tree of arrays, the same on every mesh and any number of hosts.
+"""A digest of the bits of a tree of arrays, the same on every mesh and any number of hosts.
 
-Every 32-bit word is multiplied by an odd number that depends on its place, and the products are added modulo 2³². Sums of
-integers do not depend on their order, so each device adds what it holds, and nothing but the sums travels. A single flipped
-bit always shows: it changes a product by an odd multiple of a power of two below 2³². Two such sums make chance agreement of
-greater damage about as rare as 2⁻⁶⁴ (multilinear hashing; Carter and Wegman 1979).
+Every 32-bit word is multiplied by an odd number that depends on its place, and the products are added modulo 2³².
+Sums of integers do not depend on their order, so each device adds the words that it holds, and only sums are
+exchanged. A single flipped bit always shows: it changes a product by an odd multiple of a power of two below 2³². Two
+such sums make chance agreement after greater damage about as rare as 2⁻⁶⁴ (multilinear hashing; Carter and Wegman
+1979).
 """
 
 import hashlib
@@ -18,9 +19,10 @@ from gpmjax.sharding import path_name
 
 
 def digest(tree: Any) -> str:
-    """32 hexadecimal digits for a tree's paths, shapes, dtypes and bits. A collective where arrays span hosts.
+    """32 hexadecimal digits for a tree's paths, shapes, dtypes and bits. All hosts must call it where arrays span
+    hosts.
 
-    Costs one reading of the arrays on the devices that hold them.
+    It reads the arrays once, on the devices that hold them.
 
     >>> digest({"w": jnp.zeros(3)}) == digest({"w": jnp.array([0.0, 0.0, -0.0])})
     False

@@ -1,18 +1,18 @@
-"""Floating-point operations of an update, by formula, and how near they come to a chip's peak.
+"""Floating-point operations of an update, by formula.
 
-Model FLOPs are what the update needs, as the field counts them (Chowdhery et al. 2022, arXiv 2204.02311, appendix B):
-2 for every weight a token meets going forward, 2 more for the gradient of its input and 2 for that of the weight, so
-6·N a token where everything trains; attention beside them. What differs from one long sequence a row:
+Model FLOPs are those that the update needs (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): 2 for every weight
+that a token is multiplied by in the forward pass, 2 more for the gradient of its input and 2 for that of the weight, so
+6·N a token where everything trains; attention is added. Differences from one long sequence a row:
 
     shared prefix   a prompt that K responses share is computed once, and counted once
-    attention       a token is charged for the slots that it may see, not for the row's length
+    attention       a token counts the slots that it may attend to, not the row's length
     padding         costs nothing
     frozen weights  have no gradient of their own; below the lowest trained one there is no backward pass at all
     embedding       a table that is only looked up multiplies nothing; one that predicts tokens does
 
-Hardware FLOPs are what is run instead: every slot and every pair of slots of the padded rows, and what the backward pass
-recomputes. (Attention by kernels leaves out blocks of pairs that nobody sees, which depends on the batch: for it they are
-a bound from above.) MFU = model FLOPs / (seconds · chips · peak); HFU the same with hardware FLOPs.
+Hardware FLOPs are those that are executed: every slot and every pair of slots of the padded rows, and everything that
+the backward pass recomputes. They are an upper bound for attention kernels, which skip blocks of pairs that are masked
+whole. MFU = model FLOPs / (seconds · chips · peak); HFU is the same with hardware FLOPs.
 """
 
 import re
@@ -28,20 +28,20 @@ from gpmjax.models.config import DecoderConfig, Runtime
 
 
 class Work(NamedTuple):
-    """How often a batch meets what costs FLOPs; scalars, over all hosts."""
+    """How many of each thing that costs FLOPs a batch holds; scalars, over all hosts."""
 
     tokens: Array | float
-    """That pass through the layers."""
+    """Tokens that pass through the layers."""
     attended: Array | float
     """Pairs (query token, slot it attends to), summed over layers."""
     predicted: Array | float
     """Tokens whose log-probability is taken."""
     responses: Array | float
-    """That the heads read."""
+    """Responses that the heads read."""
 
 
 def needed_work(config: DecoderConfig, batch: TokenBatch | FeatureBatch, lm_coefficient: float = 0.0) -> Work:
-    """What the batch's tokens need, f32; may be traced. Padding needs nothing."""
+    """The work that a batch's tokens need, f32; may be traced. Padding needs none."""
     responses = jnp.sum(jnp.asarray(batch.response_mask), dtype=jnp.float32)
     nothing = jnp.zeros((), jnp.float32)
     if isinstance(batch, FeatureBatch):
@@ -63,7 +63,7 @@ def layer_work(config: DecoderConfig, layout: TokenLayout) -> tuple[Array, Array
 
 
 def dense_work(config: DecoderConfig, rows: int, slots: int, responses: int, lm_coefficient: float = 0.0) -> Work:
-    """What is run for a batch of [rows, slots] with ``responses`` a row: its padding and masked pairs too."""
+    """The work executed for a batch of [rows, slots] with ``responses`` a row, padding and masked pairs included."""
     tokens = float(rows * slots)
     return Work(tokens, config.num_layers * tokens * slots, tokens if lm_coefficient else 0.0, float(rows * responses))
 
@@ -82,10 +82,11 @@ class Costs(NamedTuple):
 
 
 def model_costs(config: DecoderConfig, sizes: Mapping[str, int], trained: Collection[str]) -> Costs:
-    """What an update needs.
+    """FLOPs that an update needs.
 
     Args:
-      sizes: number of scalars of every parameter by its path, such as "decoder/layers/mlp/up/kernel" (stacked: all layers').
+      sizes: number of scalars of every parameter by its path, such as "decoder/layers/mlp/up/kernel" (stacked: all
+        layers').
       trained: the paths of those that train.
 
     With everything trained a token costs 6 a weight, and attention 12·(query width) a pair:
@@ -100,12 +101,12 @@ def model_costs(config: DecoderConfig, sizes: Mapping[str, int], trained: Collec
 def hardware_costs(
     config: DecoderConfig, sizes: Mapping[str, int], trained: Collection[str], runtime: Runtime
 ) -> Costs:
-    """What an update runs, by the same formula: with what ``runtime.remat`` and blockwise attention compute twice."""
+    """FLOPs that an update executes, by the same formula: recomputation by ``runtime.remat`` and attention included."""
     return _costs(config, sizes, frozenset(trained), runtime)
 
 
 def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: str) -> dict[str, Array]:
-    """What an update of the parameters ``trained``, beside ``frozen`` ones, was asked for, as metrics of its step.
+    """Metrics of a step that trains the parameters ``trained`` beside ``frozen`` ones: its model FLOPs and its units.
 
     f32 scalars: "model_flops", and the ``units`` ("tokens" or "responses") of its work; may be traced.
     """
@@ -114,9 +115,9 @@ def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: 
 
 
 def hardware_flops(config: DecoderConfig, runtime: Runtime, trained: Any, frozen: Any, work: Work) -> float:
-    """FLOPs that an update of the parameters ``trained`` runs, for the ``dense_work`` of its batch.
+    """FLOPs that an update of the parameters ``trained`` executes, for the ``dense_work`` of its batch.
 
-    Flash attention skips what its rows do not need, of which this knows only what is above the diagonal: it runs no more.
+    Flash attention skips more than is known here: of masked pairs only those above the diagonal are left out.
     """
     if runtime.attention == "flash" and work.tokens:
         slots = round(work.attended / work.tokens / config.num_layers)
@@ -131,12 +132,12 @@ def _sizes(trained: Any, frozen: Any) -> tuple[dict[str, int], list[str]]:
 
 
 def _costs(config: DecoderConfig, sizes: Mapping[str, int], trained: frozenset[str], runtime: Runtime | None) -> Costs:
-    per_unit = {kind: 0.0 for kind in ("token", "prediction", "response")}
+    per_unit = dict.fromkeys(("token", "prediction", "response"), 0.0)
     backward = any(_floor(path) <= _LAYERS for path in trained)
     for path, size in sizes.items():
         for kind in _uses(path, sizes):
             again = runtime is not None and _recomputed(path, kind, config, runtime, backward)
-            # A tied table predicts from up there.
+            # A tied table predicts at the top of the model, where it stands for lm_head.
             place = path if kind == "token" or path.startswith("heads/") else "decoder/lm_head/kernel"
             passes = 1 + (path in trained) + any(_feeds(other, place) for other in trained) + again
             per_unit[kind] += 2.0 * size * passes
@@ -152,14 +153,15 @@ _EMBED, _LAYERS, _TOP = range(3)
 
 
 def _floor(path: str) -> int:
-    """How far up the model a parameter sits. Layers are one floor: each feeds the next."""
+    """The level of a parameter in the model. All layers are one level: each feeds the next."""
     if path.startswith("decoder/embed"):
         return _EMBED
     return _LAYERS if path.startswith("decoder/layers") else _TOP
 
 
 def _feeds(lower: str, upper: str) -> bool:
-    """Whether the input of ``upper`` depends on ``lower``, so that training this one needs the gradient of that input."""
+    """Whether the input of ``upper`` depends on ``lower``, so that training this one needs the gradient of that
+    input."""
     if _floor(lower) == _floor(upper) == _LAYERS or _floor(lower) < _floor(upper):
         return True
     if lower.startswith("decoder/final_norm"):
@@ -175,23 +177,23 @@ def _uses(path: str, paths: Collection[str]) -> list[str]:
         return ["response"] if path.endswith("/kernel") else []
     unembedding = "decoder/lm_head/kernel" if "decoder/lm_head/kernel" in paths else "decoder/embed/embedding"
     if path == unembedding:
-        # A whole decoder without heads reads responses by their next tokens.
+        # A decoder without heads reads a response by the logits of its next token.
         headless = "decoder/final_norm/scale" in paths and not any(other.startswith("heads/") for other in paths)
         return ["prediction", "response"] if headless else ["prediction"]
     return ["token"] if re.search(r"layers/.*(kernel|lora_a|lora_b)$", path) else []
 
 
 def _recomputed(path: str, kind: str, config: DecoderConfig, runtime: Runtime, backward: bool) -> bool:
-    if kind == "prediction":  # losses.tokens makes every chunk's logits anew
+    if kind == "prediction":  # losses.tokens recomputes every chunk's logits
         return True
     if kind != "token" or not backward or runtime.remat != "full":
         return False
-    # Nothing in the backward pass asks for what a layer ends with, unless a norm follows.
+    # The backward pass does not need a layer's last product, unless a norm follows it.
     return config.post_norms or not re.search(r"down/(kernel|lora_b)$", path)
 
 
 def _attention_products(runtime: Runtime | None, trained: frozenset[str], backward: bool) -> int:
-    """Products of (query, key) size a layer: q·k and weights·v, and for the gradients two more for either."""
+    """Products of (query, key) size a layer: q·k and weights·v, and two more each for their gradients."""
     if not backward:
         return 2
     if runtime is None:
@@ -201,9 +203,9 @@ def _attention_products(runtime: Runtime | None, trained: frozenset[str], backwa
     if runtime.remat == "full":
         again = 2
     elif kernels:
-        again = 0  # what the kernels gave is kept by name
+        again = 0  # the kernels' outputs are kept by name
     elif runtime.remat == "dots":
-        # Products with a batch dimension are not kept: q·k is made anew, and where W_o's gradient asks for it the mix too.
+        # Products with a batch dimension are not kept: q·k is recomputed, and weights·v where W_o's gradient needs it.
         again = 1 + any(re.search(r"attention/o/(kernel|lora_a)$", path) for path in trained)
-    # Blocks make q·k anew; an accelerator's kernels do so for queries and for keys, and the weights' gradient too.
+    # Blocks recompute q·k; an accelerator's kernels do so for queries and for keys, and the weights' gradient too.
     return 6 + again + {"xla": 0, "chunked": 1, "blockwise": 1, "flash": 3}[runtime.attention]

@@ -2,12 +2,13 @@
 
     batch n → dispatch step n → read the metrics of step n − 1 → evaluate → save → stop if asked
 
-Reading one step late keeps the device busy while the host writes. Before anything is saved or evaluated the current
-step's metrics are read too, so a checkpoint never holds parameters that came from a NaN.
+Reading one step late keeps the device busy while the host writes. The current step's metrics are read before anything
+is saved or evaluated, so a checkpoint never holds parameters that came from a NaN.
 
-A step's time runs from the end of the step before to its own end; evaluating and saving are not in it, waiting for data is.
+A step's time runs from the end of the step before to its own end. It includes waiting for data, but no evaluation and
+no save.
 
-Resuming: restore step n, drop later lines of metrics.jsonl, make up for an evaluation that a signal broke off, go on with
+Resuming: restore step n, drop later lines of metrics.jsonl, repeat an evaluation that a signal interrupted, go on with
 batch n. Batch n depends on n alone.
 """
 
@@ -34,14 +35,14 @@ class TrainingDiverged(FloatingPointError):
 
 
 class StopRequested(Exception):
-    """Long work other than training steps gave way to a SIGTERM or SIGINT."""
+    """Raised by long work other than training steps, to stop at a SIGTERM or SIGINT."""
 
 
 class StopRequest:
-    """Turns SIGTERM and SIGINT into a flag for the time of a ``with`` block. A second SIGINT interrupts at once.
+    """Turns SIGTERM and SIGINT into a flag during a ``with`` block. A second SIGINT interrupts at once.
 
-    With several hosts a signal to any of them is a request to all. They call ``agreed`` equally often, and each call has
-    one answer everywhere.
+    With several hosts a signal to one of them is a request to all. Hosts call ``agreed`` equally often, and each call
+    has the same answer on all hosts.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -57,7 +58,7 @@ class StopRequest:
         self.asked = True
 
     def agreed(self) -> bool:
-        """Whether to stop now. With several hosts that is what they voted at the call before, so nobody waits for a vote."""
+        """Whether to stop now. Several hosts use the vote of the call before, so no host waits for a vote."""
         if self._granted:
             return True
         ballot = any_host(self.asked)
@@ -76,25 +77,25 @@ class StopRequest:
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():
-            # None: a handler that is not Python's, as jax.distributed installs for SIGTERM, and cannot be put back.
+            # None: not a Python handler, such as jax.distributed's for SIGTERM; it cannot be put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @dataclass(frozen=True)
 class LoopHooks:
-    """What the loop calls; everything it knows of the outside."""
+    """Functions that the loop calls."""
 
     batch: Callable[[int], Any]
-    """Batch number → host batch of this process (runs in a thread, one batch ahead)."""
+    """Batch number → host batch of this process; runs in a thread, one batch ahead."""
     put: Callable[[Any], Any]
     """Host batch → device batch."""
     step: Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]
     units: str
-    """The metric that is counted for speed: "tokens", or "responses" where their features are cached."""
+    """The metric by which speed is measured: "tokens", or "responses" where features are cached."""
     rows: Callable[[Any], np.ndarray]
-    """Host batch → index in the data of each of its examples, −1 on padding; shaped like the metric "example_loss"."""
+    """Host batch → index in the data of each example, −1 on padding; shaped like the metric "example_loss"."""
     name_rows: Callable[[np.ndarray], str]
-    """Those indices → words that name their places in the data."""
+    """Such indices → text that names their places in the data."""
     evaluate: Callable[[TrainState], dict[str, dict[str, Any]]]
     """State → {eval set: figures}; {} when there is nothing to evaluate. May raise StopRequested."""
     save: Callable[[TrainState, dict[str, dict[str, Any]]], None]
@@ -110,11 +111,11 @@ class LoopPlan:
     shown: tuple[str, ...] = ("loss", "accuracy")
     """Metrics of the progress line."""
     evaluate_first: bool = False
-    """Whether the state that is gone on from was to be evaluated and was not: a signal came while it was."""
+    """Whether to evaluate the first state, whose evaluation a signal interrupted."""
     hardware_flops: float | None = None
-    """That every step runs. What it needs is its metric "model_flops"; both are left out where a step counts none."""
+    """FLOPs executed per step. The FLOPs required are in the metric "model_flops"."""
     peak_flops: float | None = None
-    """A second, of all devices; None where it is not known, and no utilisation is then worked out."""
+    """FLOP/s of all devices together; None if unknown, and no utilisation is then given."""
 
 
 @dataclass
@@ -125,11 +126,11 @@ class _Pending:
     metrics: dict[str, jax.Array]
     rows: np.ndarray
     ended: float | None
-    """When it was done, if that was at once."""
+    """Time at which the step was done, if that is known already."""
 
 
 class Loop:
-    """Runs ``plan`` from a state; see the module's docstring for the order of things."""
+    """Runs a plan from a state, in the order of the module's docstring."""
 
     def __init__(self, hooks: LoopHooks, plan: LoopPlan, writer: MetricsWriter, stop: StopRequest):
         self._hooks, self._plan, self._writer, self._stop = hooks, plan, writer, stop
@@ -138,16 +139,19 @@ class Loop:
         self.evaluation: dict[str, dict[str, Any]] = {}
 
     def run(self, state: TrainState) -> tuple[TrainState, Literal["finished", "interrupted"]]:
-        """Returns the last state and why it stopped; both ways, it is saved.
+        """Returns the last state, which is saved, and why the loop stopped.
 
         Raises:
           TrainingDiverged: at a NaN or infinite loss or gradient; checkpoints from before it are kept.
         """
         plan, first = self._plan, int(state.step)
         self._bar = ProgressBar("train", plan.steps, first)
+
+        def due(every: int, done: int) -> bool:
+            return done == plan.steps or bool(every and done % every == 0)
+
         self.speed.start()
         try:
-            due = lambda every, done: done == plan.steps or (every and done % every == 0)
             if plan.evaluate_first and due(plan.eval_every, first):
                 if evaluated := self._evaluate(state, first):
                     self._hooks.save(state, evaluated)
@@ -176,9 +180,9 @@ class Loop:
     def _dispatch(self, state: TrainState, batch: Any, n: int) -> TrainState:
         before = self._pending
         if before is not None and before.ended is None and before.metrics["loss"].is_ready():
-            before.ended = time.monotonic()  # it is read only after the next step has been sent off
+            before.ended = time.monotonic()  # its metrics are read only after the next step is dispatched
         state, metrics = self._hooks.step(state, self._hooks.put(batch))
-        # A backend that computes before it returns leaves nothing to wait for: reading late would date the end late.
+        # A backend that computes before it returns is done now, not when its metrics are read.
         ended = time.monotonic() if metrics["loss"].is_ready() else None
         previous, self._pending = self._pending, _Pending(n + 1, metrics, self._hooks.rows(batch), ended)
         self._read(previous)
@@ -201,7 +205,7 @@ class Loop:
         self._read(pending)
 
     def _read(self, pending: _Pending | None) -> None:
-        """Fetches one step's metrics, refuses what is not finite, logs the rest."""
+        """Fetches one step's metrics, refuses a loss that is not finite, and logs them."""
         if pending is None:
             return
         values = {name: float(value) for name, value in pending.metrics.items() if value.ndim == 0}
@@ -219,7 +223,7 @@ class Loop:
 
     def _explain(self, pending: _Pending, values: dict[str, float]) -> str:
         losses = np.asarray(pending.metrics["example_loss"])
-        # Everyone's rows in the batch's order, as the losses are.
+        # The rows of all hosts in the batch's order, as the losses are.
         rows = on_every_host(self._hooks.put(pending.rows))
         culprits = rows[~np.isfinite(losses) & (rows >= 0)]
         where = self._hooks.name_rows(culprits if culprits.size else rows[rows >= 0])

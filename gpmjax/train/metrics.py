@@ -1,6 +1,6 @@
-"""Where a run's numbers go: ``metrics.jsonl`` (one JSON object a line) and TensorBoard.
+"""Writes a run's metrics to ``metrics.jsonl`` (one JSON object a line) and TensorBoard.
 
-Of several hosts the first one alone writes; on the others all of this does nothing.
+Only the first host writes; on the others nothing happens.
 
 A training line is ``{"step", "loss", "accuracy", …}``, an evaluation line ``{"step", "eval": {name: {…}}}``.
 """
@@ -18,7 +18,7 @@ from gpmjax.train.tensorboard import TensorBoard
 
 
 def write_json_on_first_host(path: Path, value: Any) -> Any:
-    """``files.write_json`` by the first host alone; every host gets the value as a reader will see it."""
+    """``files.write_json`` on the first host alone; every host gets the value as a reader of the file sees it."""
     return files.write_json(path, value) if is_first_host() else json.loads(json.dumps(value))
 
 
@@ -26,7 +26,7 @@ class MetricsWriter:
     """Appends to ``workdir/metrics.jsonl`` and ``workdir/tensorboard``.
 
     Args:
-      resumed_step: lines of later steps are dropped, since those steps are about to be run again.
+      resumed_step: lines of later steps are dropped, since those steps are run again.
     """
 
     def __init__(self, workdir: Path, resumed_step: int = 0):
@@ -41,7 +41,7 @@ class MetricsWriter:
         self._tensorboard = TensorBoard(Path(workdir) / "tensorboard", purge_step=resumed_step + 1)
 
     def _complete_lines(self) -> Iterator[tuple[str, int]]:
-        """Lines and their steps. A run killed in the middle of a line leaves its stump at the end of the file."""
+        """Complete lines and their steps. A run killed while it wrote leaves part of a line at the end of the file."""
         text = self._path.read_bytes().decode(errors="replace") if self._path.exists() else ""
         for number, line in enumerate(text[: text.rfind("\n") + 1].split("\n")[:-1], start=1):
             try:
@@ -50,7 +50,11 @@ class MetricsWriter:
                 logging.warning("%s:%d: garbled line, left out: %r", self._path, number, line[:60])
 
     def write(self, step: int, values: dict[str, Any]) -> None:
-        """Raises OSError, naming file and step, when the disk takes no more lines; TensorBoard is gone on without."""
+        """Appends a line.
+
+        Raises:
+          OSError: the disk takes no more lines; names file and step. TensorBoard alone failing is no error.
+        """
         if not self._open:
             return
         files.append_line(

@@ -60,9 +60,11 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
 
 def scale_head_updates(*, reward: float = 1.0, cyclic: float = 1.0, other: float = 1.0) -> optax.GradientTransformation:
-    """Multiplies the updates of a hybrid's head: of its reward, of its cyclic part, and of ``other``, all that both are read from.
+    """Multiplies the updates of a hybrid's head: of its reward, of its cyclic part, and of ``other``, all that both
+    are read from.
 
-    The reward is the first output of the head's last layer, the cyclic part are the rest of them. The gate keeps its updates.
+    The reward is the first output of the head's last layer, the cyclic part are the rest of them. The gate keeps its
+    updates.
     """
 
     def update(updates, state, params=None):

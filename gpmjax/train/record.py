@@ -1,7 +1,8 @@
-"""What a resumed run must have in common with the run before it: everything that gives parameters and step numbers their meaning.
+"""A run's record: everything that gives parameters and step numbers their meaning, and so must not change on
+resumption.
 
-A record is a JSON object. It is saved with every checkpoint of a fit, and once in the work directory of a policy optimisation.
-Files count by their contents, not by their names; so a model or a data set may be moved.
+A record is a JSON object. It is saved with every checkpoint of a fit, and once in the work directory of a policy
+optimisation. Files count by their contents, not by their names; so a model or a data set may be moved.
 """
 
 import dataclasses
@@ -18,18 +19,18 @@ from gpmjax.data.encode import EncodedGroup
 from gpmjax.models.spec import PreferenceSpec
 
 FIT_MAY_CHANGE = (
-    "mesh, hosts, optimizer.accumulate, how the model is computed (attention, remat, unroll), log_every, eval_every, checkpoint.*, "
-    "export*, further evaluation sets, and where files lie"
+    "mesh, hosts, optimizer.accumulate, how the model is computed (attention, remat, unroll), log_every, eval_every, "
+    "checkpoint.*, export*, further evaluation sets, and where files lie"
 )
 HOW_IT_RUNS = ("accumulate", "attention", "remat", "unroll", "feature_cache", "source", "tokenizer")
-"""Fields that alter no more than rounding; and names of files, whose contents are recorded."""
+"""Fields that change rounding alone; and names of files, whose contents are recorded."""
 
 
 def groups_identity(sources: Sequence[Sequence[EncodedGroup]]) -> str:
-    """What a run is trained on, as a model reads it: how much, and a digest of all of its tokens and labels.
+    """Training data as a model reads them: their number, and a digest of all tokens and labels.
 
-    The groups are those that every host prepares, before any are dealt out, so hosts and meshes do not matter. Costs a
-    reading of the tokens, a small part of what tokenising took (sha256 takes 0.4 GB/s or more on one core).
+    The groups are those that every host prepares, before they are dealt out, so hosts and meshes do not matter. It
+    reads all tokens, which takes a small part of the time of tokenising (sha256 reads 0.4 GB/s or more on one core).
 
     >>> groups_identity([[EncodedGroup(np.array([1, 2], np.int32), 1, (), ())]])
     '1 groups, 0 comparisons, digest 51c2e7219d17c686'
@@ -86,7 +87,7 @@ def fit_record(
 
 
 def schedule_facts(config: OptimizerConfig, steps: int) -> dict[str, int]:
-    """The numbers of steps that the learning rate depends on; a constant one does not depend on where it ends."""
+    """The numbers of steps that the learning rate depends on; a constant rate does not depend on the last step."""
     warmup = {"warmup_steps": round(config.warmup_fraction * steps)}
     return warmup if config.schedule == "constant" else warmup | {"steps": steps}
 
@@ -94,7 +95,7 @@ def schedule_facts(config: OptimizerConfig, steps: int) -> dict[str, int]:
 def refuse_changes(
     place: str, saved: Mapping[str, Any], mine: Mapping[str, Any], may_change: str = FIT_MAY_CHANGE
 ) -> None:
-    """Compares the record of a run with that of its resumption. Fields that were not recorded then are said not to be checked.
+    """Compares the record of a run with that of its resumption. It warns of fields that were not recorded then.
 
     Raises:
       ValueError: something has changed; one line that names the field, the old value and the new one.
@@ -105,8 +106,8 @@ def refuse_changes(
     for name, value in later.items():
         if name in earlier and earlier[name] != value:
             raise ValueError(
-                f"{place}: was begun with {name}={earlier[name]}, this config has {value}; go on with the config that it was "
-                f"begun with, or use a new --workdir ({may_change} may change)"
+                f"{place}: was begun with {name}={earlier[name]}, this config has {value}; go on with the config that "
+                f"it was begun with, or use a new --workdir ({may_change} may change)"
             )
     if unknown := [name for name in later if name not in earlier]:
         named = ", ".join(unknown[:6]) + (f" and {len(unknown) - 6} more" if len(unknown) > 6 else "")
@@ -130,5 +131,6 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def recorded_fields(config: Any, without: Iterable[str] = ()) -> dict[str, Any]:
+    """The fields of a config that are recorded as they are."""
     left_out = {*HOW_IT_RUNS, *without}
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in left_out}

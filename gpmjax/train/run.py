@@ -1,7 +1,7 @@
 """The engine that a fit and an iteration of a policy share: devices, loop, checkpoints, metrics and ``summary.json``.
 
-`train` runs one `TrainingTask`: it splits the parameters, makes or restores the state, runs the loop and waits for the last
-checkpoint.
+`train` runs one `TrainingTask`: it splits the parameters, makes or restores the state, runs the loop and waits for
+the last checkpoint.
 """
 
 import dataclasses

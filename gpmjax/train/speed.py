@@ -1,4 +1,4 @@
-"""How fast steps follow each other, and how much of the chips that uses."""
+"""Speed of training: units a second, and utilisation of the chips."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from gpmjax.distributed import is_first_host
 
 
 def known_peak() -> float | None:
-    """Peak FLOP/s of all devices together; where their kind is not known, says so once and gives None."""
+    """Peak FLOP/s of all devices together; None, with one line of warning, for a kind that is not known."""
     kind = jax.devices()[0].device_kind
     peak = peak_flops(kind)
     if peak is None and is_first_host():
@@ -20,7 +20,7 @@ def known_peak() -> float | None:
 
 
 class Timed(NamedTuple):
-    """What was done in some seconds."""
+    """Amounts, and the seconds that they took."""
 
     seconds: float = 0.0
     units: float = 0.0
@@ -29,12 +29,12 @@ class Timed(NamedTuple):
 
 
 class Speed:
-    """Turns steps' ends into units and FLOPs a second; utilisation where the chips' peak is known.
+    """Turns the times at which steps end into units a second, and into utilisation where the chips' peak is known.
 
     Args:
-      units: name of the metric that counts what is trained on.
-      hardware_flops: that every step runs, or None.
-      peak_flops: a second, of all devices, or None.
+      units: the metric that counts tokens or responses.
+      hardware_flops: FLOPs executed per step, or None.
+      peak_flops: FLOP/s of all devices together, or None.
     """
 
     def __init__(self, units: str, hardware_flops: float | None = None, peak_flops: float | None = None):
@@ -45,7 +45,7 @@ class Speed:
         self.trained_units = 0
 
     def start(self) -> None:
-        """The next step begins now: what went before (an evaluation, a save) was no training."""
+        """Begins the next step now, so that an evaluation or a save before it does not count."""
         self._last = time.monotonic()
 
     def step(self, values: dict[str, float], ended: float) -> dict[str, float]:
@@ -59,7 +59,7 @@ class Speed:
         return self._figures(timed)
 
     def summary(self) -> dict[str, float]:
-        """The same over all steps but the first, whose time goes into compiling; empty when there was no other."""
+        """The same over all steps but the first, which compiles; empty when there was no other."""
         return self._figures(self._timed) if self._timed.seconds else {}
 
     def _figures(self, timed: Timed) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a run carries from step to step."""
+"""The state that a run carries from step to step."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,22 +12,23 @@ from gpmjax.arrays import Array
 from gpmjax.sharding import replicated, tree_shardings
 
 TPU_OPTIONS = {"xla_tpu_enable_windowed_einsum_for_all_gather": False}
-"""Weights are gathered whole, then multiplied. By default XLA multiplies part by part as they come in, and reads and writes
-the sums of all parts before in HBM each time: more than twice the traffic of a whole Gemma-2B step (gpmjax/aot)."""
+"""XLA's compiler options on TPUs: weights are gathered whole, then multiplied. By default XLA multiplies part by part
+as they arrive, and reads and writes the sum so far in HBM each time: more than twice the traffic of a whole Gemma-2B
+step (gpmjax/aot)."""
 
 
 class TrainState(NamedTuple):
-    """Everything that changes. Frozen parameters do not, and are passed to the step beside it."""
+    """Everything that a step changes. Frozen parameters are passed to the step beside the state."""
 
     step: Array
-    """[] int32: updates done; also the whole state of the data, since batch n is a function of n."""
+    """[] int32: batches done; also the whole state of the data, since batch n is a function of n."""
     params: Any
-    """What trains, as a nested dict; f32."""
+    """Trained parameters, a nested dict of f32."""
     optimizer: Any
 
 
 def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainState:
-    """A state at step 0 whose optimiser moments are born on their shards."""
+    """A state at step 0, whose optimiser moments are made on their shards."""
 
     def build(params):
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
@@ -41,8 +42,10 @@ def state_shardings(state: TrainState, mesh: Mesh | AbstractMesh) -> TrainState:
 
 
 def jit_step(step: Callable, state: TrainState, mesh: Mesh) -> jax.stages.Wrapped:
-    """A pure ``step(state, frozen, batch) → (state, metrics)`` as it runs: ``state`` is donated, and comes back on the
-    very shards that it came on, so that the second step needs no second compilation; metrics are whole on every host.
+    """Compiles a pure ``step(state, frozen, batch) → (state, metrics)``.
+
+    ``state`` is donated and comes back on the same shards, so that the second step needs no second compilation.
+    Metrics are whole on every host.
 
     Args:
       state: the state, or its shapes.

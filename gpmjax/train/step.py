@@ -26,14 +26,14 @@ def make_step(
 ) -> Callable[[TrainState, Any, Any], tuple[TrainState, dict[str, Array]]]:
     """``step(state, frozen, batch) → (state, metrics)`` of any loss; pure, to be jitted with ``state`` donated.
 
-    A batch in which nothing weighs is no step: parameters and the optimiser's state stay as they are, bit by bit, and so does its
-    place in the schedule; only ``state.step``, which counts batches, goes on. A gradient of 0 would not do: Adam and momentum
-    would move on by what they remember, all moments would decay, RMSProp's next step would be the larger for it, and weight decay
-    would shrink the parameters.
+    A batch whose weights are all 0 is no step: parameters, the optimiser's state and its place in the schedule stay
+    as they are, bit by bit; only ``state.step``, which counts batches, increases. A gradient of 0 would not do: Adam
+    and momentum would move the parameters by their moments, all moments would decay, RMSProp's next step would be
+    larger, and weight decay would shrink the parameters.
 
     Args:
       weighs: batch → [] bool, False if every weight in it is 0.
-      totals: the whole batch → what its micro-batches' sums are divided by.
+      totals: the whole batch → the divisors of its micro-batches' sums.
       loss: (params, micro-batch, totals) → its share of the loss, and of the metrics, "example_loss" [B, …] among them.
     """
 
@@ -56,7 +56,7 @@ def make_step(
             gradient, shares = jax.lax.scan(add, zeros, _micro_batches(batch, accumulate))
             examples = shares.pop("example_loss")
             metrics = {name: jnp.sum(values) for name, values in shares.items()}
-            # Undo the stride: [A, B/A, …] → [B, …] in the batch's own order.
+            # Undo the stride: [A, B/A, …] → [B, …] in the batch's order.
             metrics["example_loss"] = jnp.swapaxes(examples, 0, 1).reshape(-1, *examples.shape[2:])
         updates, moments = optimizer.update(gradient, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -73,7 +73,7 @@ def make_step(
 def _micro_batches(batch: Any, accumulate: int) -> Any:
     """[B, …] → [accumulate, B / accumulate, …], each taking every accumulate-th row.
 
-    Strided, not contiguous, so that every device keeps its own rows and nothing is exchanged.
+    Micro-batches are strided, so that every device keeps its own rows and nothing is exchanged.
     """
 
     def fold(rows):

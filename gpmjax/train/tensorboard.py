@@ -1,7 +1,7 @@
-"""TensorBoard's event files, written by the thread that has the numbers.
+"""Writes TensorBoard's event files in the calling thread.
 
-tensorboardX's own SummaryWriter hands events to a thread of its own through a queue. When the disk is full that thread dies
-of it, the queue fills up, and the run then waits for ever. Here the error comes back to whoever writes.
+tensorboardX's SummaryWriter hands events to its own thread through a queue. On a full disk that thread dies, the queue
+fills up, and the run waits for ever. Here the caller gets the error.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ SECONDS_BETWEEN_FLUSHES = 30.0
 
 
 class TensorBoard:
-    """Scalars by step under ``directory``. When the disk refuses them, says so once and writes no more: a run goes on without.
+    """Scalars by step under ``directory``. When the disk does not take them, it warns once and writes no more.
 
     Args:
       purge_step: events of this step and later ones, which an earlier run left, are not shown.

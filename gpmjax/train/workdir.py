@@ -1,4 +1,4 @@
-"""A run's hold on its work directory: one run at a time, and nothing half-written from the run before."""
+"""A run owns its work directory: one run at a time, and no half-written files of the run before."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ from gpmjax.files import remove_orphans
 from gpmjax.owner import owned_directory
 
 UNSEARCHED = ("checkpoints", "model", "policy", "tensorboard")
-"""Directories in which nothing is written by ``files.replacing``: Orbax cleans up after itself, exports appear whole."""
+"""Directories without files of ``files.replacing``: Orbax removes its own leftovers, and exports appear whole."""
 
 
 @contextlib.contextmanager
 def owned_workdir(workdir: Path) -> Iterator[None]:
-    """Owns ``workdir`` for the time of the block, on behalf of all hosts; the first host holds the lock.
+    """Owns ``workdir`` during the block, on behalf of all hosts; the first host holds the lock.
 
     Raises:
       OSError: another run owns it, or it cannot be written; on every host.
@@ -30,14 +30,12 @@ def owned_workdir(workdir: Path) -> Iterator[None]:
             except OSError as error:
                 refusal = error
         if np.any(np.asarray(any_host(refusal is not None))):
-            raise refusal or OSError(
-                f"{workdir}: the first host cannot have this work directory; its own words say why"
-            )
+            raise refusal or OSError(f"{workdir}: the first host cannot own this work directory; its error says why")
         yield
 
 
 def _remove_all_orphans(directory: Path) -> None:
-    """In the directories below too, but for those of other runs, which have locks of their own."""
+    """Removes orphans below ``directory`` too, except in directories of other runs, which have their own locks."""
     for below in sorted(path for path in directory.iterdir() if path.is_dir() and not path.is_symlink()):
         if below.name not in UNSEARCHED and not below.name.startswith(".") and not (below / ".lock").exists():
             remove_orphans(below)
