@@ -1,4 +1,4 @@
-"""Tiny tokenizers with the habits of real ones; no file and no network needed."""
+"""Tiny tokenizers that behave like real ones, without files or network."""
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -9,7 +9,8 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 GEMMA = (
-    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{{ bos_token }}"
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for m in messages %}{% set role = 'model' if m['role'] == 'assistant' else m['role'] %}"
     "<start_of_turn>{{ role }}\n{{ m['content'] | trim }}<end_of_turn>\n{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
@@ -34,7 +35,10 @@ SPECIAL = {
 
 
 def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """Bytes, one merge of two newlines, and the special tokens of ``kind``; pad is EOS; it adds BOS like Llama's does."""
+    """A tokenizer of bytes, one merge of two newlines, and the special tokens of ``kind``.
+
+    Its padding token is EOS, and it adds BOS like Llama's.
+    """
     special = SPECIAL[kind]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*alphabet, "ĊĊ"])}
@@ -56,11 +60,11 @@ def build_tokenizer(kind: str) -> PreTrainedTokenizerFast:
 
 @pytest.fixture(params=sorted(SPECIAL))
 def tokenizer(request):
-    """Each kind in turn."""
+    """A tokenizer of each kind."""
     return build_tokenizer(request.param)
 
 
 @pytest.fixture
 def make_tokenizer():
-    """Tokenizers by name: chatml, gemma, llama3, dated."""
+    """Makes a tokenizer by its kind: chatml, gemma, llama3, dated."""
     return build_tokenizer

@@ -1,4 +1,4 @@
-"""As published checkpoints were trained: the number of BOS, and the gate after the first message; through cutting too."""
+"""Options of published checkpoints: the number of BOS, and the gate after the first message, also with truncation."""
 
 import itertools
 
@@ -26,14 +26,14 @@ def test_sequences_begin_with_as_many_bos_as_declared(make_tokenizer, kind, temp
         assert prompt[: end + 1] == [bos] * count + written[1 : gate + 1]
 
 
-def test_two_bos_are_what_a_template_and_a_tokenizer_write(make_tokenizer):
-    # The published recipe: the templated text through a tokenizer that adds its own.
+def test_two_bos_are_those_of_template_and_tokenizer(make_tokenizer):
+    # In the published recipe the template writes BOS and the tokenizer adds another.
     tokenizer = make_tokenizer("gemma")
     text = tokenizer.apply_chat_template([TURNS[0].as_dict()], tokenize=False, add_generation_prompt=True)
     assert ChatFormat(tokenizer, bos_tokens=2).encode(TURNS[:1], "a")[0] == tokenizer(text)["input_ids"]
 
 
-def test_questions_too(make_tokenizer):
+def test_questions_have_the_declared_number_of_bos(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
     for name in ("yes_or_no", "candidates"):
         asked = [
@@ -65,14 +65,14 @@ def test_the_gate_after_the_first_message_of_a_transcript(make_tokenizer):
 
 @pytest.mark.parametrize("gate_at", ["prompt", "first_message"])
 @pytest.mark.parametrize("bos_tokens", [-1, 2])
-def test_a_cut_prompt_keeps_both(make_tokenizer, gate_at, bos_tokens):
+def test_a_cut_prompt_keeps_bos_and_gate(make_tokenizer, gate_at, bos_tokens):
     tokenizer = make_tokenizer("gemma")
     chat = ChatFormat(tokenizer, gate_at=gate_at, bos_tokens=bos_tokens)
     said = Message("assistant", "said before " * 20)
     group = Group((TURNS[0], said, TURNS[2]), ("short", "long " * 16), (Comparison(0, 1),))
     (whole,), _ = encode_groups([group], chat, max_length=2000)
     (cut,), report = encode_groups([group], chat, max_length=300)
-    assert report.prompts_cut == 1 and any(cut.own_prompt)  # each response leaves its prompt another room
+    assert report.prompts_cut == 1 and any(cut.own_prompt)  # each response leaves different room for its prompt
     ends = set()
     for n in range(2):
         prompt, gate, response = cut.sequence(n)
@@ -87,7 +87,7 @@ def test_a_cut_prompt_keeps_both(make_tokenizer, gate_at, bos_tokens):
             np.testing.assert_array_equal(prompt[gate - 20 :], before[place - 20 :])
         ends.add(gate)
     assert (len(ends) == 1) == (gate_at == "first_message")
-    for n in range(2):  # alone as in company
+    for n in range(2):  # each response alone gives the same
         alone = cut.take([n]).sequence(0)
         for ours, theirs in zip(alone, cut.sequence(n), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -103,11 +103,14 @@ def test_a_window_too_small_for_the_first_message_is_refused(make_tokenizer):
         encode_groups([group], chat, max_length=300)
 
 
-def test_refusals(make_tokenizer):
+def test_invalid_options_are_refused(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
     with pytest.raises(ValueError, match="gate_at='end': must be one of 'prompt', 'first_message'"):
         ChatFormat(tokenizer, gate_at="end")
-    tokenizer.chat_template = "{% for m in messages %}{% if loop.last %}[{% endif %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}:{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if loop.last %}[{% endif %}{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}:{% endif %}"
+    )
     with pytest.raises(
         ValueError,
         match="gate_at='first_message': the chat template writes a conversation.s first message differently",

@@ -1,4 +1,4 @@
-"""A cycle is made exactly when different responses lead on each aspect."""
+"""A cycle is made if and only if each aspect has a different leader."""
 
 import pytest
 
@@ -7,8 +7,8 @@ from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.sources import Entry
 
 
-def row(*ratings):
-    """One row; ratings[i] are response i's on the four aspects, as UltraFeedback writes them."""
+def entry(*ratings):
+    """One entry in UltraFeedback's form; ratings[i] are response i's on the four aspects."""
     completions = [
         {
             "response": f"r{i}",
@@ -19,7 +19,7 @@ def row(*ratings):
     return Entry("u.jsonl:1", {"instruction": "Q", "completions": completions})
 
 
-LEADERS = row((5, 1, 1, 1), (1, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
+LEADERS = entry((5, 1, 1, 1), (1, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
 
 
 def test_four_leaders_make_all_four_sets():
@@ -32,19 +32,19 @@ def test_four_leaders_make_all_four_sets():
     assert bt_ceiling(group for groups in sets.values() for group in groups) < 1
 
 
-def test_a_shared_lead_or_one_leader_of_two_aspects_makes_none():
-    tied = row((5, 1, 1, 1), (5, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
-    twice = row((5, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
+def test_a_tied_lead_or_a_leader_of_two_aspects_makes_no_cycle():
+    tied = entry((5, 1, 1, 1), (5, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
+    twice = entry((5, 5, 1, 1), (1, 1, 5, 1), (1, 1, 1, 5))
     assert [len(groups) for groups in table1_sets([tied]).values()] == [1, 0, 0, 0]
     assert [len(groups) for groups in table1_sets([twice]).values()] == [1, 1, 0, 0]
 
 
-def test_missing_ratings_do_not_compete():
-    unrated = row((5, 1, 1, "N/A"), (1, 5, 1, "N/A"), (1, 1, 5, "N/A"))
+def test_missing_ratings_are_ignored():
+    unrated = entry((5, 1, 1, "N/A"), (1, 5, 1, "N/A"), (1, 1, 5, "N/A"))
     assert [len(groups) for groups in table1_sets([unrated]).values()] == [0, 0, 0, 1]
 
 
-def test_refusals():
+def test_invalid_aspects_and_entries_are_refused():
     with pytest.raises(ValueError, match="at least 3 different aspects"):
         aspect_cycles([LEADERS], ASPECTS[:2])
     for completions, message in (

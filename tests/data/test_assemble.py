@@ -1,4 +1,4 @@
-"""Rows as arrays: reading them back gives the groups again, wherever they lie."""
+"""Rows become arrays from which the groups can be read back, wherever they are in a row."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -22,7 +22,7 @@ LABEL = st.builds(
 
 
 def encoded(prompt, back, responses, labels):
-    """A group whose gate stands ``back`` tokens before its prompts' ends; a response may bring a prompt of its own."""
+    """A group whose gate is ``back`` tokens before the prompts' ends; a response may have its own prompt."""
     back = min(back, *(len(ids) for ids in (prompt, *(own for own, _ in responses if len(own)))))
     own = tuple(len(own) for own, _ in responses)
     joined = tuple(np.concatenate([own, ids]).astype(np.int32) for own, ids in responses)
@@ -88,7 +88,7 @@ def test_comparisons_point_at_their_responses(rows):
             assert (found.target[b, n], found.margin[b, n], found.number[b, n]) == (c.target, c.margin, c.number)
 
 
-def test_shapes_and_types_do_not_depend_on_the_rows():
+def test_shapes_and_dtypes_do_not_depend_on_the_rows():
     assert [*_leaves(assemble([[], [], []], SHAPE))] == [*_leaves(assemble([[_group()], [], []], SHAPE))]
 
 
@@ -101,7 +101,7 @@ def _group():
     return EncodedGroup(np.array([1, 2]), 1, (np.array([3]), np.array([4, 5])), (Comparison(1, 0, number=7),))
 
 
-def test_features_follow_the_same_places():
+def test_features_have_the_responses_slots():
     rows = [[_group(), _group()], [], [_group()]]
 
     def hidden(group):

@@ -1,4 +1,4 @@
-"""Boundaries of prompt and response, against what the tokenizer's own chat template makes of the whole."""
+"""Token ids and the boundary of prompt and response agree with the tokenizer's own chat template."""
 
 import dataclasses
 import datetime
@@ -15,7 +15,7 @@ PROMPT = (Message("user", "Hi there"),)
 
 
 def hf_ids(tokenizer, messages, **options):
-    """The published code's ids: the template as transformers applies it, told the pinned date."""
+    """The ids of the published code: the template applied by transformers, with the pinned date."""
     return tokenizer.apply_chat_template(
         [m._asdict() for m in messages], date_string=DATE.strftime("%d %b %Y"), return_dict=False, **options
     )
@@ -67,13 +67,13 @@ def test_gate_is_read_before_the_generation_header(make_tokenizer):
     assert tokenizer.decode(prompt[end + 1 :]) == "<start_of_turn>model\n"
 
 
-def test_header_that_opens_thinking_is_the_answers(make_tokenizer):
+def test_a_header_that_opens_thinking_belongs_to_the_answer(make_tokenizer):
     tokenizer = make_tokenizer("chatml")
     tokenizer.chat_template = tokenizer.chat_template.replace("assistant\n{% endif", "assistant\n<think>\n{% endif")
     chat = ChatFormat(tokenizer)
     prompt, _, response = chat.encode(PROMPT, "Hello")
     assert tokenizer.decode(prompt).endswith("assistant\n") and tokenizer.decode(response) == "Hello<|im_end|>"
-    # A prompt that is to be answered ends in the whole header, and what is sampled goes on from there.
+    # A prompt to be answered ends in the whole header, and samples continue from there.
     (asked,) = chat.encode_all([(PROMPT, ())])
     assert tokenizer.decode(asked.prompt).endswith("assistant\n<think>\n") and chat.opening == "<think>\n"
     (ids,) = chat.continued(PROMPT, ["Hm.</think>Hello"])
@@ -105,7 +105,7 @@ def test_ends_turn(make_tokenizer):
     assert not ChatFormat(make_tokenizer("gemma")).ends_turn
 
 
-def test_refusals(make_tokenizer):
+def test_invalid_options_are_refused(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
     with pytest.raises(ValueError, match="template='xml'.*'chat', 'raw'"):
         ChatFormat(tokenizer, "xml")
@@ -127,17 +127,20 @@ def test_refusals(make_tokenizer):
         ChatFormat(tokenizer, "raw")
 
 
-# DeepSeek-R1's habits: the header opens the reasoning, a finished reply has lost it.
+# Like DeepSeek-R1's template: the header opens the reasoning, and finished replies lose theirs.
 THINK_HEADER = (
-    "{%- for m in messages -%}{%- if m['role'] == 'user' -%}{{ '<U>' + m['content'] }}{%- elif m['role'] == 'assistant' -%}"
+    "{%- for m in messages -%}{%- if m['role'] == 'user' -%}{{ '<U>' + m['content'] }}"
+    "{%- elif m['role'] == 'assistant' -%}"
     "{%- set c = m['content'] -%}{%- if '</think>' in c -%}{%- set c = c.split('</think>')[-1] -%}{%- endif -%}"
-    "{{ '<A>' + c + '<|im_end|>' }}{%- endif -%}{%- endfor -%}{%- if add_generation_prompt -%}{{ '<A><think>\\n' }}{%- endif -%}"
+    "{{ '<A>' + c + '<|im_end|>' }}{%- endif -%}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<A><think>\\n' }}{%- endif -%}"
 )
-# Qwen3's: reasoning of the last turns only, tools and calls as JSON.
+# Like Qwen3's template: the reasoning of the last turn only, tools and calls as JSON.
 CALLS = (
     "{% if tools %}<tools>{{ tools | tojson }}</tools>{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
-    "{% if m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}"
+    "{% if m.reasoning_content and loop.last %}<think>\n{{ m.reasoning_content }}\n</think>\n\n{% endif %}"
+    "{{ m.content }}"
     "{% for call in m.tool_calls or [] %}<call>{{ call.function | tojson }}</call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
@@ -157,7 +160,7 @@ def with_template(make_tokenizer):
 
 
 def texts(chat, prompt, *responses):
-    """Prompt and responses as they are read, one text each."""
+    """The decoded prompt, and each decoded response."""
     (tokens,) = chat.encode_all([(prompt, responses)])
     return [chat.tokenizer.decode(ids) for ids in (tokens.prompt, *tokens.responses)]
 
@@ -173,7 +176,7 @@ def test_reasoning_is_opened_and_closed_once(with_template):
     assert texts(with_template(CALLS), prompt, reasoned)[1] == reasoned + "<|im_end|>"
 
 
-def test_templates_write_what_messages_hold_beside_text(with_template):
+def test_templates_write_tools_calls_and_reasoning(with_template):
     chat = with_template(CALLS)
     told = Message("tool", RichText({"content": "4 C", "name": "get_weather", "tool_call_id": "x1"}))
     prompt, reply, _ = texts(chat, (TOOLS_FIRST, *user("Weather?"), CALLED, told), "It is 4 C.", "No idea.")
@@ -182,12 +185,12 @@ def test_templates_write_what_messages_hold_beside_text(with_template):
         '<|im_start|>assistant\n<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call><|im_end|>' in prompt
     )
     assert "<|im_start|>tool\n4 C<|im_end|>" in prompt and reply == "It is 4 C.<|im_end|>"
-    asked, called, not_called = texts(chat, user("Weather?"), CALLED.content, "I cannot know.")
+    _, called, _ = texts(chat, user("Weather?"), CALLED.content, "I cannot know.")
     assert called == '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call><|im_end|>'
     thought = [RichText({"content": "51", "reasoning_content": text}) for text in ("17 * 3 = 51", "about 40")]
     _, first, second = texts(chat, user("17 * 3?"), *thought)
     assert first == "<think>\n17 * 3 = 51\n</think>\n\n51<|im_end|>" and "about 40" in second
-    earlier = Message("assistant", thought[0])  # what this template does on purpose
+    earlier = Message("assistant", thought[0])  # the template drops the reasoning of earlier turns on purpose
     assert "about" not in texts(chat, (*user("17 * 3?"), earlier, *user("Sure?")), "Yes.")[0]
 
 
@@ -212,7 +215,7 @@ def test_templates_write_what_messages_hold_beside_text(with_template):
     ],
 )
 @pytest.mark.parametrize("responses", [1, 0])
-def test_a_template_without_a_place_for_it_is_refused(make_tokenizer, prompt, response, what, responses):
+def test_a_template_that_drops_a_field_is_refused(make_tokenizer, prompt, response, what, responses):
     chat = ChatFormat(make_tokenizer("chatml"))
     if responses or not isinstance(response, RichText):
         with pytest.raises(ValueError, match=f"^the chat template {what}") as refused:
@@ -247,19 +250,22 @@ def test_a_template_that_leaves_text_out_is_refused(with_template):
     assert texts(spaced, PROMPT, " Good  day ")[1] == "<assistant>Good  day<|im_end|>"
 
 
-def test_broken_templates_are_named_with_their_file(tmp_path, make_tokenizer):
+def test_errors_of_templates_name_their_file(tmp_path, make_tokenizer):
     tokenizer = make_tokenizer("chatml")
     tokenizer.save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").write_text("{{ 1/0 }}", encoding="utf-8")
     tokenizer = type(tokenizer).from_pretrained(tmp_path)
-    expected = f"the chat template ({tmp_path}/chat_template.jinja) fails on messages of user (ZeroDivisionError: division by zero)"
+    expected = (
+        f"the chat template ({tmp_path}/chat_template.jinja) fails on messages of user "
+        "(ZeroDivisionError: division by zero)"
+    )
     for use in (lambda chat: chat.encode(PROMPT, "x"), lambda chat: chat.writes_date, lambda chat: chat.ask("Q")):
         with pytest.raises(ValueError) as caught:
             use(ChatFormat(tokenizer))
         assert str(caught.value) == expected
 
 
-def test_half_a_character_is_named(make_tokenizer):
+def test_a_lone_surrogate_is_named(make_tokenizer):
     for template in ("chat", "raw"):
         with pytest.raises(ValueError, match="holds a lone surrogate"):
             ChatFormat(make_tokenizer("gemma"), template).encode(PROMPT, "Hi \ud83d")

@@ -1,4 +1,4 @@
-"""Which columns are the conversation: each one is in the prompt that a model reads, or its row is refused by name."""
+"""Every column that may be part of the conversation is in the prompt that a model reads, or the entry is refused."""
 
 import json
 
@@ -33,43 +33,56 @@ HONOURED = {
     "history of messages": ({"prompt": "Now?", "history": [ASK, SAID]}, (*EARLIER, *NOW)),
     "history in a string": ({"prompt": "Now?", "history": "[['Q', 'A']]"}, (*EARLIER, *NOW)),
     "history as a transcript": ({"prompt": "Now?", "history": "\n\nHuman: Q\n\nAssistant: A"}, (*EARLIER, *NOW)),
-    "history again": ({"prompt": [ASK, SAID, {"role": "user", "content": "Now?"}], "history": [["Q", "A"]]}, (*EARLIER, *NOW)),
+    "history again": (
+        {"prompt": [ASK, SAID, {"role": "user", "content": "Now?"}], "history": [["Q", "A"]]}, (*EARLIER, *NOW)
+    ),
     "system and history": ({"system": "S", "history": [["Q", "A"]], "instruction": "Now?"}, (SYSTEM, *EARLIER, *NOW)),
     "tools": ({"prompt": "Now?", "tools": [TOOL], "system": "S"}, (TOOL_MESSAGE, SYSTEM, *NOW)),
     "tools in a string": ({"prompt": "Now?", "tools": json.dumps([TOOL])}, (TOOL_MESSAGE, *NOW)),
     "tools as strings": ({"prompt": "Now?", "tools": [json.dumps(TOOL)]}, (TOOL_MESSAGE, *NOW)),
     "messages": ({"messages": [ASK, SAID, {"role": "user", "content": "Now?"}]}, (*EARLIER, *NOW)),
     "conversations": (
-        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}, {"from": "human", "value": "Now?"}]},
+        {"conversations": [
+            {"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}, {"from": "human", "value": "Now?"}
+        ]},
         (*EARLIER, *NOW),
     ),
     "conversation in a string": ({"conversation": json.dumps([ASK])}, user("Q")),
     "transcript": ({"prompt": "\n\nHuman: Q\n\nAssistant: A\n\nHuman: Now?\n\nAssistant:"}, (*EARLIER, *NOW)),
-    "transcript without blank lines before it": ({"prompt": "Human: Q\n\nAssistant: A\n\nHuman: Now?\n\nAssistant:"}, (*EARLIER, *NOW)),
+    "transcript without blank lines before it": (
+        {"prompt": "Human: Q\n\nAssistant: A\n\nHuman: Now?\n\nAssistant:"}, (*EARLIER, *NOW)
+    ),
     "transcript of single lines": ({"prompt": "Human: Q\nAssistant: A\nHuman: Now?\nAssistant:"}, (*EARLIER, *NOW)),
     "transcript in one line": ({"prompt": " Human: Now? Assistant:"}, NOW),
-    "no transcript": ({"prompt": "Human: an animal?"}, user("Human: an animal?")),
-    "context says it again": ({"prompt": "Read this: T. Now?", "context": "T."}, user("Read this: T. Now?")),
-    "messages say it again": ({"prompt": "Q", "messages": [ASK, {"role": "assistant", "content": "good"}]}, user("Q")),
+    "not a transcript": ({"prompt": "Human: an animal?"}, user("Human: an animal?")),
+    "context repeats it": ({"prompt": "Read this: T. Now?", "context": "T."}, user("Read this: T. Now?")),
+    "messages repeat it": ({"prompt": "Q", "messages": [ASK, {"role": "assistant", "content": "good"}]}, user("Q")),
     "numbers": ({"prompt": "Q", "history": None, "context": 3, "documents": []}, user("Q")),
 }  # fmt: skip
 
 REFUSED = {
-    "input beside a prompt": ({"prompt": "Translate.", "input": "Good morning"}, "'input': may be part of the conversation"),
+    "input beside a prompt": ({"prompt": "Translate.", "input": "Hi"}, "'input': may be part of the conversation"),
     "input behind messages": ({"instruction": [ASK, SAID, ASK], "input": "x"}, "'input': must be a string behind"),
-    "context": ({"prompt": "Q", "context": "The text."}, "'context': may be part of the conversation, and is not read beside 'prompt'"),
+    "context": (
+        {"prompt": "Q", "context": "The text."},
+        "'context': may be part of the conversation, and is not read beside 'prompt'",
+    ),
     "context behind an instruction": ({"instruction": "Q", "context": "The text."}, "'context': may be part"),
     "Context": ({"prompt": "Q", "Context": "The text."}, "'Context': may be part"),
     "System Prompt": ({"prompt": "Q", "System Prompt": "S"}, "'System Prompt': may be part"),
     "two prompts": ({"prompt": "Q", "instruction": "Another"}, "'instruction': may be part"),
     "messages beside": ({"prompt": "Q", "messages": [{"role": "user", "content": "Else"}]}, "'messages': may be part"),
-    "conversations beside": ({"prompt": "Q", "conversations": [{"from": "human", "value": "Else"}]}, "'conversations': may be part"),
+    "conversations beside": (
+        {"prompt": "Q", "conversations": [{"from": "human", "value": "Else"}]}, "'conversations': may be part"
+    ),
     "documents": ({"prompt": "Q", "documents": [{"title": "T", "text": "Text"}]}, "'documents': may be part"),
     "functions": ({"prompt": "Q", "functions": [{"name": "f"}]}, "'functions': may be part"),
     "prefill": ({"prompt": "Q", "prefill": "Sure,"}, "'prefill': may be part"),
     "tool_calls": ({"prompt": "Q", "tool_calls": [{"function": {"name": "f"}}]}, "'tool_calls': may be part"),
     "reasoning_content": ({"prompt": "Q", "reasoning_content": "Hm."}, "'reasoning_content': may be part"),
-    "images": ({"prompt": "Q", "images": [{"bytes": "x", "path": None}]}, "'images': is not supported; conversations are text"),
+    "images": (
+        {"prompt": "Q", "images": [{"bytes": "x", "path": None}]}, "'images': is not supported; conversations are text"
+    ),
     "image": ({"prompt": "Q", "image": "a.png"}, "'image': is not supported"),
     "audio": ({"prompt": "Q", "audio": "a.wav"}, "'audio': is not supported"),
     "two systems": ({"prompt": [{"role": "system", "content": "S"}, ASK], "system": "Other"}, "'system': differs"),
@@ -80,12 +93,12 @@ REFUSED = {
     "odd tools": ({"prompt": "Q", "tools": "a hammer"}, "'tools': must be a list of functions' schemas"),
     "tools twice": ({"prompt": [{"role": "tools", "content": [TOOL]}, ASK], "tools": [TOOL, TOOL]}, "'tools': differ"),
     "broken string": ({"prompt": "[{'role': 'user' 'content': 'Q'}]"}, "'prompt': looks like messages inside a string"),
-    "speaker": ({"conversations": [{"from": "narrator", "value": "Q"}]}, "'conversations[0].from': must be one of human, "),
+    "role": ({"conversations": [{"from": "narrator", "value": "Q"}]}, "'conversations[0].from': must be one of human"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("fields, prompt", HONOURED.values(), ids=HONOURED)
-def test_what_is_in_the_prompt(fields, prompt):
+def test_every_column_of_the_conversation_is_in_the_prompt(fields, prompt):
     assert parse_entry({**fields, **SIDES}, "f:1").prompt == prompt
     group = {"responses": ["good", "bad"], "comparisons": [{"chosen_idx": 0, "rejected_idx": 1}]}
     assert parse_entry({**fields, **group}, "f:1").prompt == prompt
@@ -93,7 +106,7 @@ def test_what_is_in_the_prompt(fields, prompt):
 
 @pytest.mark.parametrize("fields, message", REFUSED.values(), ids=REFUSED)
 @pytest.mark.parametrize("answered", [True, False], ids=["pairs", "prompts"])
-def test_what_would_be_lost_is_refused(fields, message, answered):
+def test_columns_that_would_be_lost_are_refused(fields, message, answered):
     with pytest.raises(FieldError) as refused:
         parse_entry({**fields, **SIDES}, "f:7") if answered else read_prompt(fields, "f:7")
     assert (
@@ -104,9 +117,9 @@ def test_what_would_be_lost_is_refused(fields, message, answered):
 
 
 def test_equal_instructions_on_different_inputs_stay_apart():
-    """alpaca's layout, as LLaMA-Factory has it: four prompts, no contradiction."""
+    """Entries in LLaMA-Factory's form of alpaca give four prompts and no contradiction."""
     ask = "Is this review positive or negative?"
-    rows = [
+    entries = [
         {"instruction": ask, "input": "I loved every minute of it.", "chosen": "Positive.", "rejected": "Negative."},
         {
             "instruction": ask,
@@ -122,7 +135,7 @@ def test_equal_instructions_on_different_inputs_stay_apart():
         },
         {"instruction": "Translate into French.", "input": "Good night", "chosen": "Bonne nuit", "rejected": "Bonjour"},
     ]
-    groups = merge_groups(parse_entry(row, "f:1") for row in rows)
+    groups = merge_groups(parse_entry(entry, "f:1") for entry in entries)
     assert [len(group.comparisons) for group in groups] == [1, 1, 1, 1]
     assert groups[2].prompt == user("Translate into French.\nGood morning")
 
@@ -153,7 +166,7 @@ def test_a_begun_answer_is_continued():
 
 def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
     begun, reply = [ASK, SAID], lambda text: [{"role": "assistant", "content": text}]
-    rows = [
+    entries = [
         (
             {"prompt": begun, "chosen": reply("x"), "rejected": reply("y")},
             "'chosen': is a separate message after an assistant's",
@@ -168,11 +181,11 @@ def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
             "'prompt': ends with an assistant's turn that cannot be",
         ),
     ]
-    for row, message in rows:
+    for entry, message in entries:
         with pytest.raises(FieldError, match=message):
-            parse_entry(row, "f:1")
-    for row in ({"prompt": begun}, {"prompt": begun, **SIDES}, {"prompt": "Human: Q\n\nAssistant: Well", **SIDES}):
-        (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+            parse_entry(entry, "f:1")
+    for entry in ({"prompt": begun}, {"prompt": begun, **SIDES}, {"prompt": "Human: Q\n\nAssistant: Well", **SIDES}):
+        (tmp_path / "p.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
         with pytest.raises(
             FieldError, match=r"p.jsonl:1: field 'prompt': ends with an assistant's turn; a prompt ends with"
         ):
@@ -191,17 +204,18 @@ def test_a_transcript_in_the_prompt_column_reads_as_without_one():
     assert with_column.responses == ("In 1808.", "No idea.")
 
 
-def test_policies_prompts_hold_all_of_it(tmp_path):
-    row = {"system": "S", "instruction": "Translate.", "input": "Good night", "tools": [TOOL], "output": "Bonne nuit"}
-    (tmp_path / "p.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+def test_a_policys_prompt_has_all_columns(tmp_path):
+    entry = {"system": "S", "instruction": "Translate.", "input": "Good night", "tools": [TOOL], "output": "Bonne nuit"}
+    (tmp_path / "p.jsonl").write_text(json.dumps(entry) + "\n", encoding="utf-8")
     (prompt,) = read_prompts(str(tmp_path / "p.jsonl"))
     assert prompt.messages == (TOOL_MESSAGE, SYSTEM, *user("Translate.\nGood night"))
 
 
-def test_more_than_text_tells_messages_apart():
-    calls = lambda city: [{"type": "function", "function": {"name": "f", "arguments": {"city": city}}}]
+def test_messages_with_different_calls_are_different():
+    functions = [{"name": "f", "arguments": {"city": city}} for city in ("Oslo", "Rome", "Oslo")]
     said = [
-        Message("assistant", RichText({"content": "", "tool_calls": calls(city)})) for city in ("Oslo", "Rome", "Oslo")
+        Message("assistant", RichText({"content": "", "tool_calls": [{"type": "function", "function": function}]}))
+        for function in functions
     ]
     assert said[0] == said[2] != said[1] and len(set(said)) == 2
     assert all(message.content for message in said) and Message.unpacked(**said[0].packed()) == said[0]

@@ -1,4 +1,4 @@
-"""The games are what they claim, and the Bradley–Terry ceiling is what brute force finds."""
+"""The games have the stated preferences, and the Bradley–Terry ceiling equals that of brute force."""
 
 import itertools
 
@@ -47,13 +47,13 @@ def test_ceiling_equals_brute_force(labels):
     assert bt_ceiling(groups) == pytest.approx(best / len(decided))
 
 
-def test_prompts_are_scored_apart():
+def test_the_ceiling_treats_prompts_separately():
     there, back = (Group(user(p), ("a", "b"), (Comparison(*sides),)) for p, sides in (("1", (0, 1)), ("2", (1, 0))))
     assert bt_ceiling([there, back]) == 1.0
     assert bt_ceiling([there, Group(user("1"), ("b", "a"), (Comparison(0, 1),))]) == 0.5
 
 
-def test_refusals():
+def test_invalid_sizes_are_refused():
     with pytest.raises(ValueError, match="17 responses to one prompt form one component of cycles; must be at most 16"):
         bt_ceiling(n_cycle(17))
     with pytest.raises(ValueError, match=r"n=27: must be in \[3, 26\]"):

@@ -1,4 +1,4 @@
-"""What is cut depends on the sequence alone, and no comparison disappears without being counted."""
+"""Truncation depends on the sequence alone, and every dropped comparison is counted."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -16,7 +16,7 @@ def encode(groups, tokenizer, max_length, template="chat"):
 
 
 def whole_and_cut(tokenizer, prompt, text, max_length):
-    """The uncut tokens of one sequence, and what a group of this response alone is encoded as."""
+    """(the uncut tokens of one sequence, the encoding of a group with this response alone)."""
     whole = ChatFormat(tokenizer).encode(user(prompt), text)
     (group,), _ = encode([Group(user(prompt), (text,))], tokenizer, max_length)
     return whole, group.sequence(0)
@@ -34,17 +34,17 @@ def test_a_sequence_depends_on_its_own_prompt_and_response_alone(tokenizer, prom
     ((group, report),) = encode_each(
         [Group(user("p" * prompt), texts, labels)], ChatFormat(tokenizer), max_length=max_length
     )
-    assert len(group.comparisons) == len(labels)  # none is lost for want of a common prompt
+    assert len(group.comparisons) == len(labels)  # no comparison needs a common prompt
     lost = 0
     for n, text in enumerate(texts):
         (prompt_ids, end, response_ids), alone = whole_and_cut(tokenizer, "p" * prompt, text, max_length)
         cut_ids, cut_end, cut_response_ids = group.sequence(n)
         assert [x.tolist() for x in group.sequence(n)[::2]] == [x.tolist() for x in alone[::2]] and cut_end == alone[1]
-        # Nothing but the excess goes (and BOS, where a cut right before a turn leaves another).
+        # Only the excess is cut (and BOS, if a cut directly before a turn leaves another BOS).
         excess = max(0, len(prompt_ids) + len(response_ids) - max_length)
         gone = len(prompt_ids) + len(response_ids) - len(cut_ids) - len(cut_response_ids)
         assert excess <= gone <= excess + bool(excess)
-        # The response is cut last: only what half of the window, or the prompt, leaves no room for.
+        # The response is cut last, to the room that the prompt, or half of the window, leaves.
         assert len(cut_response_ids) >= min(
             len(response_ids), max_length // 2, max_length - min(len(prompt_ids), max_length // 2)
         )
@@ -61,8 +61,8 @@ def test_a_sequence_depends_on_its_own_prompt_and_response_alone(tokenizer, prom
     assert (report.tokens_cut, report.responses, report.groups_cut) == (lost, len(texts), int(lost > 0))
 
 
-def test_a_long_prompt_keeps_all_that_a_short_answer_leaves(make_tokenizer):
-    """The needless cut: more than half of the window is the prompt's, and both fit."""
+def test_a_long_prompt_keeps_the_room_that_a_short_answer_leaves(make_tokenizer):
+    """A prompt of more than half of the window is not cut if prompt and response fit together."""
     tokenizer = make_tokenizer("gemma")
     (prompt, _, long), (_, _, short) = (
         ChatFormat(tokenizer).encode(user("p" * 90), text) for text in ("r" * 40, "yes")
@@ -75,12 +75,12 @@ def test_a_long_prompt_keeps_all_that_a_short_answer_leaves(make_tokenizer):
         0,
         window - len(long),
         0,
-    )  # the common one is laid out once
+    )  # the common prompt is laid out once
     excess = len(prompt) + len(long) - window
     assert report == EncodeReport(1, 1, prompts_cut=1, groups_cut=1, responses=3, sequences_cut=1, tokens_cut=excess)
     assert (report + report).cut_line(99) == (
-        f"2 of 2 groups do not fit max_length=99: 2 of 6 sequences lost {2 * excess} tokens, 2 groups lost the beginning "
-        "of their prompt, 0 responses lost their end"
+        f"2 of 2 groups do not fit max_length=99: 2 of 6 sequences lost {2 * excess} tokens, "
+        "2 groups lost the beginning of their prompt, 0 responses lost their end"
     )
     assert EncodeReport(1, 1).cut_line(99) == ""
 
@@ -97,17 +97,19 @@ def test_a_part_of_a_group_keeps_its_sequences(make_tokenizer):
             assert [np.array(x).tolist() for x in part.sequence(n)] == [
                 np.array(x).tolist() for x in group.sequence(member)
             ]
-        assert not part.responses or not all(map(part.own, range(len(members))))  # a prompt that is laid out is read
+        assert not part.responses or not all(
+            map(part.own, range(len(members)))
+        )  # every prompt that is laid out is used
 
 
-def test_nothing_is_cut_that_fits(tokenizer):
+def test_a_sequence_that_fits_is_not_cut(tokenizer):
     prompt, _, response = ChatFormat(tokenizer).encode(user("Q"), "x" * 40)
     (group,), report = encode([Group(user("Q"), ("x" * 40,))], tokenizer, len(prompt) + len(response))
     assert group.prompt.tolist() == prompt and group.responses[0].tolist() == response
     assert (report.prompts_cut, report.responses_cut) == (0, 0)
 
 
-def test_prompt_loses_its_left_first(make_tokenizer):
+def test_the_prompt_is_cut_first_from_the_left(make_tokenizer):
     tokenizer = make_tokenizer("gemma")
     (group,), report = encode([Group(user("head" + "." * 99 + "tail"), ("yes",))], tokenizer, 100)
     text = tokenizer.decode(group.prompt)

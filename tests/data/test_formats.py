@@ -1,4 +1,4 @@
-"""Every layout of METHOD §4 as a Group, and the one line that refuses what fits none."""
+"""Every layout is read as a Group, and an entry of no layout is refused in one line."""
 
 import pytest
 
@@ -33,7 +33,7 @@ PAIR = (user("Q"), ("good", "bad"), (Comparison(0, 1),))
         pair(margin=None),
     ],
 )
-def test_spellings_of_one_pair(fields):
+def test_all_forms_of_a_pair_are_read_alike(fields):
     group = parse_entry(fields, "f:1")
     assert (group.prompt, group.responses, group.comparisons) == PAIR
 
@@ -43,7 +43,7 @@ def test_shared_messages_are_the_prompt():
     fields = {"chosen": [*turns, reply("good")], "rejected": [*turns, reply("good")]}
     group = parse_entry(fields, "f:1")
     assert [m.role for m in group.prompt] == ["system", "user", "assistant", "user"]
-    assert group.responses == ("good", "good")  # equal sides stay two sides; the linter reports them
+    assert group.responses == ("good", "good")  # equal sides are kept; the linter reports them
 
 
 def test_a_system_message_may_stand_before_the_prompt_column():
@@ -107,7 +107,7 @@ def test_ranked_completions():
         (pair(margin="wide"), "field 'margin': must be a finite number, is 'wide'"),
         (pair(margin=10**399), "field 'margin': must be a finite number, is an integer of 400 digits"),
         (pair(margin="9" * 400), "field 'margin': must be a finite number, is '99999999999999999...9999"),
-        (pair(margin=1e39), "field 'margin': must be a finite number, is 1e+39"),  # infinite in 32 bits
+        (pair(margin=1e39), "field 'margin': must be a finite number, is 1e+39"),  # infinite in float32
         (pair(margin=float("nan")), "field 'margin': must be a finite number, is nan"),
         (pair(chosen_probs=1.2), r"field 'chosen_probs': must be a finite number in [0, 1], is 1.2"),
         ({"chosen": "a", "rejected": "b"}, "field 'prompt': missing, and 'chosen' is not a conversation"),
@@ -142,7 +142,7 @@ def test_ranked_completions():
         ({"context": "Q", "completions": "a"}, "field 'completions': must be a list, is a string"),
     ],
 )
-def test_refusals_name_place_field_and_value(fields, message):
+def test_errors_name_place_field_and_value(fields, message):
     with pytest.raises(FieldError) as caught:
         parse_entry(fields, "f.jsonl:7")
     assert (

@@ -1,4 +1,4 @@
-"""Sources as numbered groups, and groups written and read back."""
+"""Groups are read from sources and numbered; written groups are read back unchanged."""
 
 import hypothesis.strategies as st
 import pytest
@@ -76,7 +76,7 @@ HARD = {
 
 
 @pytest.mark.parametrize("group", HARD.values(), ids=HARD)
-def test_nothing_is_read_back_as_something_else(tmp_path, group):
+def test_texts_that_look_like_messages_are_read_back_as_texts(tmp_path, group):
     write_groups(tmp_path / "g.jsonl", [group])
     (back,) = read_groups(str(tmp_path / "g.jsonl"))
     pairs = [(c.chosen, c.rejected) for c in back.comparisons]
@@ -84,11 +84,11 @@ def test_nothing_is_read_back_as_something_else(tmp_path, group):
         group.responses[c.chosen] for c in group.comparisons
     ]
     assert sorted(back.responses) == sorted(group.responses)
-    fields = lambda texts: [getattr(text, "fields", None) for text in sorted(texts)]
-    assert fields(back.responses) == fields(group.responses)
+    expected = [getattr(text, "fields", None) for text in sorted(group.responses)]
+    assert [getattr(text, "fields", None) for text in sorted(back.responses)] == expected
 
 
-def test_rows_count_on():
+def test_comparisons_are_numbered_from_the_first_number():
     groups = read_groups("builtin:letters", first_number=100)
     assert [c.number for g in groups for c in g.comparisons] == list(range(100, 124))
 
@@ -101,7 +101,7 @@ def test_errors_name_file_line_and_field(tmp_path):
         read_groups(str(tmp_path / "p.jsonl"))
 
 
-def test_builtin_refusals():
+def test_unknown_games_and_arguments_are_refused():
     with pytest.raises(ValueError, match="builtin:chess: no such game; allowed: builtin:letters, "):
         read_groups("builtin:chess")
     with pytest.raises(ValueError, match="m='3'; allowed: n=NUMBER"):

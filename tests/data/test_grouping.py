@@ -1,4 +1,4 @@
-"""Merging and splitting move comparisons about; none is lost, none changes."""
+"""Merging and splitting groups keep every comparison unchanged."""
 
 import itertools
 
@@ -15,7 +15,7 @@ LABELS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0,
 
 
 def said(groups):
-    """Comparisons as texts: what merging must keep."""
+    """The comparisons with their texts, which merging must keep."""
     labels = ((group, c) for group in groups for c in group.comparisons)
     return sorted((c.number, g.prompt, g.responses[c.chosen], g.responses[c.rejected]) for g, c in labels)
 
@@ -30,7 +30,7 @@ def test_merge_keeps_every_comparison_and_each_text_once(labels):
     assert merge_groups(merged) == merged
 
 
-def test_sections_stay_apart_and_tags_agree():
+def test_sections_are_not_merged_and_common_tags_are_kept():
     def pair(**tags):
         return Group(user("Q"), ("a", "b"), (Comparison(0, 1),), tags)
 
@@ -42,7 +42,7 @@ def test_sections_stay_apart_and_tags_agree():
 
 
 def encoded(lengths, labels, prompt=3, own=()):
-    """Responses of ``lengths`` tokens behind a prompt of 3, or behind their own of ``own`` tokens where that is not 0."""
+    """Responses of ``lengths`` tokens after a prompt of 3; where ``own`` is not 0 it is the length of an own prompt."""
     behind = [np.full(size, 99, np.int32) for size in own or [0] * len(lengths)]
     responses = tuple(
         np.concatenate([b, np.full(length, n, np.int32)])
@@ -72,7 +72,7 @@ def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, 
         tokens, responses, comparisons = piece.size
         assert tokens <= row_length and responses <= (max_responses or 6) and comparisons <= (max_comparisons or 25)
         assert tokens == len(piece.prompt) + sum(map(len, piece.responses)) or piece is group
-        for n in range(responses):  # each behind the prompt that it had
+        for n in range(responses):  # each response keeps its prompt
             prompt, _, response = piece.sequence(n)
             assert (
                 len(prompt) == (own[response[0]] or 3) and len(response) == lengths[response[0]] and set(prompt) == {99}
@@ -92,7 +92,7 @@ def test_pieces_fit_and_hold_every_comparison_once(lengths, labels, row_length, 
     max_comparisons=st.none() | st.integers(1, 36),
 )
 def test_weights_scaled_before_splitting_add_up_to_one_over_the_pieces(weights, max_responses, max_comparisons):
-    """Nine responses, all pairs compared, weights uneven and some of them 0; their ratios are kept."""
+    """Nine responses with all pairs compared and unequal weights, some of them 0; ratios of weights are kept."""
     group = encoded([1] * 9, list(itertools.combinations(range(9), 2)))
     given = tuple(c._replace(weight=w) for c, w in zip(group.comparisons, weights, strict=True))
     limits = dict(row_length=40, max_responses=max_responses, max_comparisons=max_comparisons)
@@ -105,37 +105,36 @@ def test_weights_scaled_before_splitting_add_up_to_one_over_the_pieces(weights, 
 
 def test_the_groups_prompt_takes_room_as_soon_as_a_response_follows_it():
     pieces = split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=18)
-    assert [piece.size for piece in pieces] == [(11, 2, 1), (14, 2, 1)]  # equal own prompts are laid out once
+    assert [piece.size for piece in pieces] == [(11, 2, 1), (14, 2, 1)]  # equal prompts are laid out once
     assert [
         piece.size for piece in split_group(encoded([5, 5, 5], [(0, 1), (1, 2)], own=[1, 1, 0]), row_length=20)
     ] == [(20, 3, 2)]
 
 
-def test_a_group_that_fits_is_left_alone():
+def test_a_group_that_fits_is_not_split():
     group = encoded([2, 2, 2], [(0, 1)])
     assert split_group(group, row_length=9) == [group]
 
 
 def test_a_piece_may_fill_a_row_to_the_last_token():
-    """Prompt 3, responses of 4, 5 and 6: a row of 18 holds all, of 17 and 14 the first two and more, of 13 and 12 one pair each."""
+    """A prompt of 3 and responses of 4, 5 and 6 fill a row of 18; shorter rows hold one pair each."""
     triangle = encoded([4, 5, 6], [(0, 1), (1, 2), (2, 0)])
-    sizes = lambda row_length: [piece.size for piece in split_group(triangle, row_length=row_length)]
-    assert sizes(18) == [(18, 3, 3)]
-    assert sizes(17) == [(12, 2, 1), (14, 2, 1), (13, 2, 1)]
-    # The first pair leaves 6 tokens of room, exactly the third response's; the fourth is too long by one.
+    assert [piece.size for piece in split_group(triangle, row_length=18)] == [(18, 3, 3)]
+    assert [piece.size for piece in split_group(triangle, row_length=17)] == [(12, 2, 1), (14, 2, 1), (13, 2, 1)]
+    # The first pair leaves room for 6 tokens. The third response fits exactly, the fourth is too long by one token.
     star = encoded([4, 5, 6, 7], [(0, 1), (0, 2), (0, 3)])
     assert [piece.size for piece in split_group(star, row_length=18)] == [(18, 3, 2), (14, 2, 1)]
     assert [piece.size for piece in split_group(encoded([4, 5], [(0, 1)] * 3), row_length=12, max_comparisons=2)] == [
         (12, 2, 2),
         (12, 2, 1),
     ]
-    # Without comparisons: consecutive responses, 3 + 4 + 5 fills a row of 12, and 3 + 9 does too.
+    # Without comparisons, pieces are consecutive responses: 3 + 4 + 5 fills a row of 12, and so does 3 + 9.
     assert [piece.size[:2] for piece in split_group(encoded([4, 5, 9], []), row_length=12)] == [(12, 2), (12, 1)]
     alone = split_group(encoded([1, 1, 1, 1, 1], []), row_length=99, max_responses=2)
     assert [piece.size[1] for piece in alone] == [2, 2, 1]
 
 
-def test_a_pair_too_long_for_any_row_is_named():
+def test_a_pair_too_long_for_a_row_is_named():
     with pytest.raises(
         ValueError, match=r"^f:9: a pair takes 23 tokens, a row has 20 .*twice max_length is always enough"
     ):

@@ -1,4 +1,4 @@
-"""Each trap is found when it is there, and not otherwise."""
+"""The linter finds each mistake if and only if it is there."""
 
 import json
 
@@ -11,17 +11,17 @@ from gpmjax.data.lint import lint, longer_wins
 
 @pytest.fixture
 def details():
-    """Check → detail, of the last rows that were looked at."""
+    """Check → detail, of the last call of ``found``."""
     return {}
 
 
 @pytest.fixture
 def found(tmp_path, make_tokenizer, details):
-    """rows → {check: (level, count)}."""
+    """Lints entries: returns {check: (level, count)}."""
 
-    def run(rows, kind="chatml", template="chat", max_length=200):
+    def run(entries, kind="chatml", template="chat", max_length=200):
         path = tmp_path / "p.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
         findings = lint(str(path), ChatFormat(make_tokenizer(kind), template), max_length=max_length)
         details.clear()
         details.update({finding.check: finding.detail for finding in findings})

@@ -1,4 +1,4 @@
-"""Every spelling of a message gives the same one, with all that was said in it; what cannot be read is refused by name."""
+"""All forms of a message are read alike, with all their text; an unreadable message is refused by name."""
 
 import copy
 import pickle
@@ -34,7 +34,7 @@ def read(*messages):
         ({"role": "user", "content": ""}, ""),
     ],
 )
-def test_spellings(message, content):
+def test_all_forms_of_a_message_are_read_alike(message, content):
     (found,) = read(message)
     assert found == Message("user", content) and type(found.content) is type(content)
 
@@ -53,7 +53,7 @@ def test_spellings(message, content):
         ({"content": "51", "refusal": "No."}, RichText({"content": "51", "refusal": "No."})),
     ],
 )
-def test_what_a_reply_holds_beside_text(fields, content):
+def test_a_reply_keeps_its_other_fields(fields, content):
     found = read_reply([{"role": "assistant", **fields}], "chosen", "f:1")
     assert found == content and found.fields == content.fields
     assert found != read_reply([{"role": "assistant", "content": fields.get("content") or ""}], "chosen", "f:1")
@@ -61,7 +61,7 @@ def test_what_a_reply_holds_beside_text(fields, content):
         assert again == found and again.fields == found.fields
 
 
-def test_a_reply_reads_as_everything_in_it():
+def test_the_text_of_a_reply_has_all_its_fields():
     said = RichText(
         {"content": "It is cold.", "reasoning_content": "Oslo.", "tool_calls": [CALL], "name": "Bot", "refusal": "No."}
     )
@@ -99,7 +99,7 @@ def test_a_reply_reads_as_everything_in_it():
         ({"role": "tools", "content": "a hammer"}, "field 'prompt[0].content': must be a list of functions' schemas"),
     ],
 )
-def test_refusals(message, problem):
+def test_unreadable_messages_are_refused_by_name(message, problem):
     with pytest.raises(FieldError) as refused:
         read(message)
     assert problem in str(refused.value) and "\n" not in str(refused.value)
@@ -116,8 +116,8 @@ def test_refusals(message, problem):
     ],
 )
 def test_messages_inside_a_string(text):
-    row = {"prompt": "What is 2 + 2?", "chosen": text, "rejected": text.replace("4", "5")}
-    group = parse_entry(row, "f:1")
+    entry = {"prompt": "What is 2 + 2?", "chosen": text, "rejected": text.replace("4", "5")}
+    group = parse_entry(entry, "f:1")
     assert group.prompt == user("What is 2 + 2?") and group.responses == ("It is 4.", "It is 5.")
 
 
@@ -133,7 +133,7 @@ def test_messages_inside_a_string(text):
         "[" * 100_000 + "'role': 'user'",
     ],
 )
-def test_texts_that_only_begin_like_messages_stay_texts(text):
+def test_texts_that_only_begin_like_messages_are_texts(text):
     assert read_reply(text, "chosen", "f:1") == text
 
 

@@ -1,4 +1,4 @@
-"""The plan: every group once, rows within their capacity, equally many rows, a pure function of seed and epoch."""
+"""A plan has every group once, rows within their capacity, batches of equal size; seed and epoch alone determine it."""
 
 import hypothesis.strategies as st
 import numpy as np
@@ -40,8 +40,8 @@ def test_every_group_once_within_capacity_equal_rows(sizes, rows, seed, epoch, o
 
 
 @given(rows=st.integers(1, 8), real=st.integers(1, 8))
-def test_empty_rows_are_shared_out(rows, real):
-    """Any equal division of a batch among hosts leaves them equally many real rows, give or take one."""
+def test_empty_rows_are_spread_over_hosts(rows, real):
+    """However a batch is divided among hosts, they get equally many filled rows (± 1)."""
     real = min(real, rows)
     (batch,) = plan([(20, 1, 1)] * real, capacity=CAPACITY, rows_per_batch=rows)
     for hosts in (h for h in range(1, rows + 1) if rows % h == 0):
@@ -67,13 +67,13 @@ def test_dense_and_random_across_windows(monkeypatch):
     assert abs(np.corrcoef(mean_lengths, np.arange(len(batches)))[0, 1]) < 0.2  # long groups are not all first
 
 
-def test_every_window_is_shuffled_by_a_key_of_its_own(monkeypatch):
-    """With one group a row and windows alike, one key would repeat the same order of places in every window."""
+def test_every_window_is_shuffled_by_its_own_key(monkeypatch):
+    """With one group in a row and equal windows, a single key would give every window the same order."""
     monkeypatch.setattr(packing, "_WINDOW", 16)
     sizes = [(20, 1, 1)] * 64
     (batch,) = plan(sizes, capacity=CAPACITY, rows_per_batch=64)
     ids = permutation(64, 0, 0, 0)
-    # Equal sizes are packed in the window's order, so a row's place in it is the group's.
+    # Groups of equal size are packed in the window's order, so the index of a row in it is that of its group.
     windows = [
         [ids[w * 16 : w * 16 + 16].tolist().index(row[0]) for row in batch[w * 16 : w * 16 + 16]] for w in range(4)
     ]
@@ -81,11 +81,11 @@ def test_every_window_is_shuffled_by_a_key_of_its_own(monkeypatch):
     assert len({tuple(window) for window in windows}) == 4
 
 
-def test_permutation_is_fixed_for_ever():
+def test_permutation_never_changes():
     assert permutation(12, 7, 1).tolist() == [7, 9, 10, 11, 6, 1, 4, 8, 3, 2, 5, 0]
 
 
-def test_refusals():
+def test_too_large_groups_and_unknown_orders_are_refused():
     with pytest.raises(
         ValueError, match="group 1 takes 21 tokens, 2 responses, 1 comparisons, more than a row's 20 tokens"
     ):

@@ -1,4 +1,4 @@
-"""Batches by number: the same for any host count, from any step, and each group once an epoch."""
+"""A batch of a number is the same for any host count and starting step; each group is in an epoch once."""
 
 import jax
 import numpy as np
@@ -28,7 +28,7 @@ def groups(count, first_number=0, seed=0):
     ]
 
 
-def rows_of(batch):
+def numbers_of(batch):
     return sorted(batch.comparisons.number[batch.comparisons.weight > 0].tolist())
 
 
@@ -45,7 +45,7 @@ def test_hosts_together_see_the_same_batches(hosts, weights):
         jax.tree.map(np.testing.assert_array_equal, joined, alone.batch(step))
 
 
-def test_resumes_at_any_step():
+def test_any_step_can_be_the_first():
     sources = [groups(40)]
     straight = Pipeline(sources, SHAPE, seed=1)
     batches = [straight.batch(step) for step in range(straight.steps(3))]
@@ -59,10 +59,10 @@ def test_each_epoch_holds_every_group_once():
     pipeline = Pipeline([groups(37), groups(20, first_number=37)], SHAPE, seed=2)
     for epoch in range(3):
         steps = range(pipeline.steps(epoch), pipeline.steps(epoch + 1))
-        assert sorted(row for step in steps for row in rows_of(pipeline.batch(step))) == list(range(57))
+        assert sorted(number for step in steps for number in numbers_of(pipeline.batch(step))) == list(range(57))
         assert [pipeline.locate(step) for step in steps] == [(epoch, n) for n in range(len(steps))]
     first, second = (
-        [rows_of(pipeline.batch(s)) for s in range(pipeline.steps(e), pipeline.steps(e + 1))] for e in (0, 1)
+        [numbers_of(pipeline.batch(s)) for s in range(pipeline.steps(e), pipeline.steps(e + 1))] for e in (0, 1)
     )
     assert first != second
 
@@ -71,13 +71,13 @@ def test_ordered_is_the_same_every_epoch():
     pipeline = Pipeline([groups(37)], SHAPE, order="ordered")
     steps = pipeline.steps(1)
     for step in range(steps):
-        assert rows_of(pipeline.batch(step)) == rows_of(pipeline.batch(step + steps))
+        assert numbers_of(pipeline.batch(step)) == numbers_of(pipeline.batch(step + steps))
 
 
 def test_weights_set_the_shares():
     pipeline = Pipeline([groups(10), groups(30, first_number=10)], SHAPE, weights=[1.0, 1.0])
-    seen = [row for step in range(pipeline.steps(1)) for row in rows_of(pipeline.batch(step))]
-    assert len(seen) == 40 and sum(row < 10 for row in seen) == 20
+    seen = [number for step in range(pipeline.steps(1)) for number in numbers_of(pipeline.batch(step))]
+    assert len(seen) == 40 and sum(number < 10 for number in seen) == 20
 
 
 def test_single_puts_one_group_in_a_row():
@@ -94,7 +94,7 @@ def test_fit_shape_fits(packing):
     assert fit_shape(some, rows=4).tokens == max(group.size[0] for group in some)
 
 
-def test_refusals():
+def test_invalid_hosts_groups_and_weights_are_refused():
     with pytest.raises(ValueError, match="8 rows a batch cannot be shared equally by 3 hosts"):
         Pipeline([groups(4)], SHAPE, hosts=3)
     with pytest.raises(ValueError, match="no group to make batches of"):
@@ -111,8 +111,8 @@ def test_prepare_reads_merges_encodes_splits(tmp_path, make_tokenizer):
     chat = ChatFormat(make_tokenizer("chatml"))
     prepared = prepare([str(path), "builtin:letters"], chat, max_length=200, max_responses=4)
     assert [len(source) for source in prepared.sources] == [3, 6]
-    rows = [c.number for source in prepared.sources for group in source for c in group.comparisons]
-    assert sorted(rows) == list(range(33)) and len(prepared.places) == 33
+    numbers = [c.number for source in prepared.sources for group in source for c in group.comparisons]
+    assert sorted(numbers) == list(range(33)) and len(prepared.places) == 33
     assert prepared.places[4] == f"{path}:5" and prepared.places[9] == "builtin:letters[0]"
     assert (prepared.report.groups, prepared.report.comparisons) == (7, 33)
     path.write_text('{"prompt": "Q", "chosen": "a", "rejected": "a"}\n')

@@ -1,4 +1,4 @@
-"""Prompts out of any source, each once, and none that a policy could not answer."""
+"""Prompts are read from any source, each once; a prompt that a policy cannot answer is refused."""
 
 import json
 
@@ -9,9 +9,9 @@ from gpmjax.data.groups import Message, user
 from gpmjax.data.prompts import encode_prompts, part_of, read_prompts
 
 
-def write(tmp_path, *rows):
+def write(tmp_path, *entries):
     path = tmp_path / "p.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
     return str(path)
 
 
@@ -34,7 +34,7 @@ def test_every_layout_and_no_repetition(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("row", "message"),
+    ("entry", "message"),
     [
         ({"prompt": "  "}, "p.jsonl:1: field 'prompt': is empty"),
         ({"messages": [{"role": "user", "content": ""}]}, "field 'messages': is empty"),
@@ -42,9 +42,9 @@ def test_every_layout_and_no_repetition(tmp_path):
         ({"text": "a"}, "field 'prompt': missing; there is text"),
     ],
 )
-def test_what_cannot_be_answered_is_named(tmp_path, row, message):
+def test_prompts_that_cannot_be_answered_are_named(tmp_path, entry, message):
     with pytest.raises(ValueError, match=message) as refused:
-        read_prompts(write(tmp_path, row))
+        read_prompts(write(tmp_path, entry))
     assert "\n" not in str(refused.value)
 
 
@@ -62,6 +62,8 @@ def test_long_prompts_are_refused_or_dropped_by_name(tmp_path, tokenizer_directo
         encode_prompts(prompts, chat, max_length=2, too_long="drop")
 
 
-def test_parts_share_the_prompts_out():
+def test_parts_divide_the_prompts():
     parts = [part_of(range(10), iteration, 3) for iteration in (1, 2, 3)]
-    assert sorted(sum(parts, [])) == list(range(10)) and part_of(range(10), 4, 3) == parts[0]
+    assert (
+        sorted(prompt for part in parts for prompt in part) == list(range(10)) and part_of(range(10), 4, 3) == parts[0]
+    )

@@ -1,4 +1,4 @@
-"""Questions hold the texts they are about, each once, and cut them without regard to their company."""
+"""Questions contain their texts once, and truncate them without regard to the group's other responses."""
 
 import dataclasses
 
@@ -47,14 +47,14 @@ def test_every_question_reads_as_its_template_does(tokenizer, name):
         sides = dict(zip(names, (GROUP.responses[n] for n in pair), strict=True))
         body = question.text.format(prompt="Tea or coffee?", eos=tokenizer.eos_token, **sides)
         assert body.strip() in text
-        assert text.count(tokenizer.bos_token) <= 1 + tokenizer.chat_template.count("im_start")  # never BOS twice
+        assert text.count(tokenizer.bos_token) <= 1 + tokenizer.chat_template.count("im_start")  # BOS is never doubled
 
 
-def test_what_questions_share_is_their_prompt_and_each_keeps_a_token(make_tokenizer):
+def test_the_common_tokens_are_the_prompt_and_each_question_keeps_a_token(make_tokenizer):
     asked = ask(make_tokenizer("chatml"), "one_or_two")
     assert len(asked.questions) == 4 and all(asked.questions)
     heads = {tuple(question[:1]) for question in asked.questions}
-    assert len(heads) > 1  # else there would be more to share
+    assert len(heads) > 1  # otherwise the common prompt could be longer
     alone = ask(
         make_tokenizer("chatml"),
         "one_or_two",
@@ -75,8 +75,8 @@ def test_both_orders_of_a_comparison_are_asked(make_tokenizer, name):
         assert (c.target, c.margin, c.number) == (original.target, original.margin, original.number)
 
 
-def test_a_shuffled_order_does_not_know_the_label(make_tokenizer):
-    """What is asked first depends on the texts; the target tells what that means."""
+def test_a_shuffled_order_does_not_depend_on_the_label(make_tokenizer):
+    """The order depends on the texts alone; the target is the probability of the first response."""
     firsts = []
     for n in range(40):
         group = Group(user(f"q{n}"), ("yes", "no"), (Comparison(0, 1),))
@@ -100,7 +100,7 @@ def test_a_question_fits_and_depends_on_its_own_texts_alone(make_tokenizer, prom
     told = [asked.prompt + question for question in asked.questions]
     assert max(map(len, told)) <= 330
     for cut, uncut in zip(told, (whole.prompt + question for question in whole.questions), strict=True):
-        assert len(uncut) > 330 or cut == uncut  # nothing is cut that fits
+        assert len(uncut) > 330 or cut == uncut  # a question that fits is not cut
     company = dataclasses.replace(group, responses=(one, two, "x" * 400))
     other = ask(tokenizer, name, company, max_length=330)
     about_both = 2  # the first two questions are about one and two
@@ -109,23 +109,28 @@ def test_a_question_fits_and_depends_on_its_own_texts_alone(make_tokenizer, prom
         assert part.text == text[: len(part.text)] and part.cut == (part.text != text)
 
 
-def test_a_question_gives_way_at_the_request_first_and_shares_what_is_left(make_tokenizer):
+def test_the_request_is_cut_first_and_the_responses_share_the_rest(make_tokenizer):
     tokenizer = make_tokenizer("chatml")
-    held = lambda request, *texts: ask(
-        tokenizer, "a_or_b", Group(user("q" * request), texts, (Comparison(0, 1),)), max_length=400
-    )
-    lost = lambda asked: (asked.prompt_lost[0], *(part.lost for part in asked.responses))
+
+    def held(request, *texts):
+        group = Group(user("q" * request), texts, (Comparison(0, 1),))
+        return ask(tokenizer, "a_or_b", group, max_length=400)
+
+    def lost(request, *texts):
+        asked = held(request, *texts)
+        return (asked.prompt_lost[0], *(part.lost for part in asked.responses))
+
     (question, _) = held(0, "", "").questions
     room = 400 - len(held(0, "", "").prompt) - len(question)
-    assert lost(held(room - 60, "a" * 10, "b" * 50)) == (0, 0, 0)  # more than half of the room, and it fits
+    assert lost(room - 60, "a" * 10, "b" * 50) == (0, 0, 0)  # the request takes more than half of the room, and fits
     spare = 8
-    assert lost(held(room - 59, "a" * 10, "b" * 50)) == (1 + spare, 0, 0)
-    assert lost(held(0, "a" * 10, "b" * room)) == (0, 0, 10 + spare)  # what the short one leaves is the long one's
+    assert lost(room - 59, "a" * 10, "b" * 50) == (1 + spare, 0, 0)
+    assert lost(0, "a" * 10, "b" * room) == (0, 0, 10 + spare)  # the long text gets what the short one leaves
     half = (room - spare) // 2
-    assert lost(held(room, "a" * room, "b" * room)) == (room - (room - spare - half), *[room - half // 2] * 2)
+    assert lost(room, "a" * room, "b" * room) == (room - (room - spare - half), *[room - half // 2] * 2)
 
 
-def test_comparisons_of_what_has_become_equal_are_dropped_and_counted(make_tokenizer):
+def test_comparisons_of_equal_excerpts_are_dropped_and_counted(make_tokenizer):
     chat = ChatFormat(make_tokenizer("chatml"))
     long = "word " * 100
     group = Group(
@@ -150,13 +155,13 @@ def test_a_conversation_is_asked_about_as_a_transcript(make_tokenizer):
     assert "user: Hi\n\nassistant: Hello\n\nuser: Why?" in texts(ask(tokenizer, "yes_or_no", group), tokenizer)[0]
 
 
-def test_braces_in_texts_are_texts(make_tokenizer):
+def test_braces_in_texts_are_kept(make_tokenizer):
     tokenizer = make_tokenizer("chatml")
     group = Group(user("{prompt} {"), ("{response}", "}{first}"))
     assert "{prompt} {\nAnswer: {response}" in texts(ask(tokenizer, "yes_or_no", group), tokenizer)[0]
 
 
-def test_one_asks_in_ones_own_words(make_tokenizer):
+def test_a_template_can_be_given_as_text(make_tokenizer):
     tokenizer = make_tokenizer("chatml")
     own = "Q {prompt} 1: {first} 2: {second}"
     assert "Q Tea or coffee? 1: Tea. 2: Coffee, always." in texts(ask(tokenizer, own), tokenizer)[0]
@@ -181,7 +186,7 @@ def test_one_asks_in_ones_own_words(make_tokenizer):
         (lambda t: ask(t, "one_or_two", max_length=20), "max_length=20: too short for the question's template"),
     ],
 )
-def test_refusals_name_the_value_and_what_is_allowed(make_tokenizer, ask, words):
+def test_errors_name_the_value_and_what_is_allowed(make_tokenizer, ask, words):
     with pytest.raises(ValueError) as refusal:
         ask(make_tokenizer("chatml"))
     assert words in str(refusal.value) and "\n" not in str(refusal.value)

@@ -1,4 +1,4 @@
-"""Ratings belong to the response they were given to, in every layout, and a missing one is missing."""
+"""Ratings belong to their own responses in every layout, and a missing rating is NaN."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_rated_responses():
     assert same(found.ratings, {"wit": [1.0, 2.5], "depth": [NAN, 3.0]})
 
 
-def test_ultrafeedback_rows():
+def test_ultrafeedback_entries():
     completions = [
         {"response": "x", "annotations": {"honesty": {"Rating": "4"}, "wit": {"Rating": "N/A"}}},
         {"response": "y", "ratings": {"honesty": 2}},
@@ -43,7 +43,7 @@ def test_ultrafeedback_rows():
 @pytest.mark.parametrize(
     "labels", [{}, {"prefer": [[1, 0]]}, {"comparisons": [{"chosen_idx": 1, "rejected_idx": 0}]}], ids=str
 )
-def test_prompts_are_those_of_the_labelled_row(prompt, labels):
+def test_prompts_equal_those_of_labelled_entries(prompt, labels):
     fields = {**prompt, "responses": ["x", "y"], **labels}
     expected = parse_entry(fields if labels else {"prefer": [], **fields}, "f.jsonl:1")
     found = rated(**fields, ratings={"wit": [1, 2]})
@@ -51,14 +51,14 @@ def test_prompts_are_those_of_the_labelled_row(prompt, labels):
 
 
 def test_ratings_are_found_by_prompt_and_text():
-    rows = [
+    known = [
         RatedGroup(Group(user("p"), ("x", "y")), {"wit": [1.0, NAN]}),
         RatedGroup(Group(user("q"), ("x",)), {"wit": [9.0], "depth": [4.0]}),
         RatedGroup(Group(user("p"), ("x",)), {"wit": [2.0]}),
     ]
     groups = [Group(user("p"), ("z", "y", "x")), Group(user("q"), ("x",))]
     expected = [{"wit": [NAN, NAN, 1.5], "depth": [NAN, NAN, NAN]}, {"wit": [9.0], "depth": [4.0]}]
-    assert same(find_ratings(groups, rows), expected)
+    assert same(find_ratings(groups, known), expected)
 
 
 @pytest.mark.parametrize(
@@ -76,15 +76,15 @@ def test_ratings_are_found_by_prompt_and_text():
     ],
     ids=str,
 )
-def test_what_fits_neither_layout_is_named(fields, message):
+def test_entries_of_neither_layout_are_named(fields, message):
     with pytest.raises(ValueError, match=f"^f.jsonl:1: field {message}"):
         rated(prompt="?", **fields)
 
 
 @pytest.mark.parametrize("value", [10**400, float("inf"), "1e999", 1e300, True])
 @pytest.mark.parametrize("layout", ["responses", "completions"])
-def test_ratings_that_are_no_32_bit_numbers_are_named(layout, value):
-    rows = {
+def test_ratings_beyond_float32_are_named(layout, value):
+    entries = {
         "responses": {"prompt": "?", "responses": ["x", "y"], "ratings": {"wit": [5, value]}},
         "completions": {
             "instruction": "?",
@@ -92,4 +92,4 @@ def test_ratings_that_are_no_32_bit_numbers_are_named(layout, value):
         },
     }
     with pytest.raises(ValueError, match=r"^f:7: field '.*ratings.wit.*': must be a finite number, is .{1,40}$"):
-        rated_groups([Entry("f:7", rows[layout])])
+        rated_groups([Entry("f:7", entries[layout])])

@@ -1,4 +1,4 @@
-"""Replies that end at EOS: what an exported chat template writes, unchanged, is what the model reads here."""
+"""The output of an exported chat template, whose replies end at EOS, is exactly what the model reads here."""
 
 import datetime
 
@@ -8,13 +8,14 @@ from gpmjax.data.chat import DATE, ChatFormat
 from gpmjax.data.groups import Message
 from gpmjax.data.reply_template import ending_at_eos, own_template
 
-# Each with a habit of a family. The tokenizer's kind has the special tokens.
-DEFAULT_SYSTEM = (  # SmolLM2 and Qwen 2.5: ChatML with a system message of their own
+# Templates with the peculiarities of model families. The tokenizer's kind has their special tokens.
+DEFAULT_SYSTEM = (  # SmolLM2 and Qwen 2.5: ChatML with a default system message
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
-    "You help.<|im_end|>\n' }}{% endif %}{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "You help.<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-INDENTED = (  # Qwen 2.5 and 3: lines, trimming dashes, a namespace, a newline at the end of the file
+INDENTED = (  # Qwen 2.5 and 3: lines, trimming dashes, a namespace, a newline at the end
     "  {%- set last = namespace(role='') %}\n"
     "{%- for message in messages %}\n"
     "    {%- set last.role = message.role %}\n"
@@ -28,18 +29,21 @@ LEADING_BLOCK = (
     "    {% for m in messages %}\n<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n    {% endfor %}\n"
     "    {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-LLAMA31 = (  # a date that the caller may give, and today's where there is a clock
+LLAMA31 = (  # the date of the caller, or today's if there is a clock
     "{{- bos_token }}\n{%- if date_string is not defined %}\n{%- if strftime_now is defined %}\n"
-    "{%- set date_string = strftime_now(\"%d %b %Y\") %}\n{%- else %}\n{%- set date_string = '26 Jul 2024' %}\n{%- endif %}\n{%- endif %}\n"
+    '{%- set date_string = strftime_now("%d %b %Y") %}\n'
+    "{%- else %}\n{%- set date_string = '26 Jul 2024' %}\n{%- endif %}\n{%- endif %}\n"
     "{{- '<|start|>system<|end|>\n\nToday: ' + date_string + '<|eot|>' }}\n"
-    "{%- for m in messages %}\n{{- '<|start|>' + m['role'] + '<|end|>\n\n' + m['content'] | trim + '<|eot|>' }}\n{%- endfor %}\n"
+    "{%- for m in messages %}\n"
+    "{{- '<|start|>' + m['role'] + '<|end|>\n\n' + m['content'] | trim + '<|eot|>' }}\n{%- endfor %}\n"
     "{%- if add_generation_prompt %}\n{{- '<|start|>assistant<|end|>\n\n' }}\n{%- endif %}\n"
 )
 DATE_VARIABLE = (
     "{{ bos_token }}{{ date_string if date_string is defined else '1 Jan 2020' }}{% for m in messages %}"
-    "<|start|>{{ m.role }}<|end|>{{ m.content }}<|eot|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant<|end|>{% endif %}"
+    "<|start|>{{ m.role }}<|end|>{{ m.content }}<|eot|>{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant<|end|>{% endif %}"
 )
-MISTRAL = (  # ends in EOS as it is
+MISTRAL = (  # ends in EOS itself
     "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
     "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
@@ -47,14 +51,16 @@ ZEPHYR = (  # EOS after every turn, and a newline
     "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token }}\n{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
-MARKED = (  # trainers' marks
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{%- if m['role'] == 'assistant' -%}{% generation %}{{ m['content'] }}<|im_end|>"
+MARKED = (  # {% generation %} marks for trainers
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
+    "{%- if m['role'] == 'assistant' -%}{% generation %}{{ m['content'] }}<|im_end|>"
     "{%- endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
 )
 MACRO = (
-    "{% macro turn(role, text) %}<start_of_turn>{{ role }}\n{{ text | trim }}<end_of_turn>\n{% endmacro %}{{ bos_token }}"
-    "{% set names = {'user': 'user', 'assistant': 'model'} %}{% for m in messages %}{{ turn(names[m.role], m.content) }}{% endfor %}"
+    "{% macro turn(role, text) %}<start_of_turn>{{ role }}\n{{ text | trim }}<end_of_turn>\n{% endmacro %}"
+    "{{ bos_token }}{% set names = {'user': 'user', 'assistant': 'model'} %}"
+    "{% for m in messages %}{{ turn(names[m.role], m.content) }}{% endfor %}"
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 FAMILIES = {
@@ -77,7 +83,7 @@ CONVERSATIONS = [
 
 @pytest.fixture(params=FAMILIES)
 def pair(request, make_tokenizer):
-    """A tokenizer with a family's template, and one with that template made to end at EOS."""
+    """(a tokenizer with a family's template, one with that template changed to end at EOS)."""
     kind, template = FAMILIES[request.param]
     own, read = make_tokenizer(kind), make_tokenizer(kind)
     own.chat_template = template or own.chat_template
@@ -86,20 +92,20 @@ def pair(request, make_tokenizer):
 
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS, ids=lambda c: repr(c[-1]["content"]))
-def test_unchanged_output_is_what_the_model_reads(pair, conversation):
+def test_the_output_is_what_the_model_reads(pair, conversation):
     own, read = pair
     chat = ChatFormat(own)
     if "messages[1]" in own.chat_template and len(conversation) > 2:
-        conversation = conversation[:2]  # a template for two messages
+        conversation = conversation[:2]  # this template is made for two messages
     *prompt, reply = conversation
     ids, _, response = chat.encode([Message(**message) for message in prompt], reply["content"])
     assert read.apply_chat_template(list(conversation), return_dict=False) == ids + response
     assert (ids + response)[-1] == own.eos_token_id
-    # A model that was trained on an export of another one's reads the same.
+    # A model that was trained on an exported template reads the same tokens.
     assert ChatFormat(read).encode([Message(**message) for message in prompt], reply["content"]) == (ids, _, response)
 
 
-def test_prompts_and_generation_headers_are_the_models_own(pair):
+def test_prompts_and_generation_headers_are_unchanged(pair):
     own, read = pair
     told = {"date_string": "26 Jul 2024"} if "date_string" in own.chat_template else {}
     conversations = [ASKED, list(CONVERSATIONS[-1][:3])] if "messages[1]" not in own.chat_template else [ASKED]
@@ -114,14 +120,14 @@ def test_prompts_and_generation_headers_are_the_models_own(pair):
                 tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=header, **more)
                 for tokenizer, more in ((read, {}), (own, told))
             )
-            if "2024" in text and not told:  # a date that nobody can tell: today's
+            if "2024" in text and not told:  # the unpinned template writes today's date
                 theirs = theirs.replace(datetime.date.today().isoformat(), DATE.isoformat())
             assert text == theirs
     continued = [*ASKED, {"role": "assistant", "content": "So it"}]
     assert read.apply_chat_template(continued, tokenize=False, continue_final_message=True).endswith("So it")
 
 
-def test_the_own_template_comes_back(pair):
+def test_the_own_template_can_be_extracted(pair):
     own, read = pair
     assert own_template(own.chat_template) == own.chat_template
     again = ending_at_eos(read.chat_template, eos=own.eos_token, date=DATE)
@@ -130,7 +136,7 @@ def test_the_own_template_comes_back(pair):
         assert own_template(again) == own.chat_template.removesuffix("\n")
 
 
-def test_blanks_at_the_end_of_a_prompt_stay(make_tokenizer):
+def test_whitespace_at_the_end_of_a_prompt_is_kept(make_tokenizer):
     tokenizer = make_tokenizer("dated")
     tokenizer.chat_template = ending_at_eos("{{ messages[0].content }}\n  ", eos="</s>", date=DATE)
     assert tokenizer.apply_chat_template(ASKED, tokenize=False) == "Why?\n  "
@@ -138,7 +144,7 @@ def test_blanks_at_the_end_of_a_prompt_stay(make_tokenizer):
 
 @pytest.mark.parametrize(("count", "begins"), [(0, "Why?"), (1, "<s>Why?"), (2, "<s><s>Why?")])
 @pytest.mark.parametrize("template", ["{{ bos_token }}{{ messages[0]['content'] }}", "{{ messages[0]['content'] }}"])
-def test_as_many_bos_as_declared(make_tokenizer, template, count, begins):
+def test_the_text_has_the_declared_number_of_bos(make_tokenizer, template, count, begins):
     tokenizer = make_tokenizer("dated")
     tokenizer.chat_template = ending_at_eos(template, eos="</s>", date=DATE, bos="<s>", bos_tokens=count)
     assert tokenizer.apply_chat_template(ASKED, tokenize=False) == begins

@@ -1,4 +1,4 @@
-"""Every kind of file gives the same rows; what cannot be read is refused in one line that names the place."""
+"""Every kind of file gives the same entries; an unreadable entry is refused in one line that names the place."""
 
 import csv
 import gzip
@@ -15,41 +15,41 @@ import pytest
 
 from gpmjax.data.sources import read_entries, split_source
 
-ROWS = [
+ENTRIES = [
     {"prompt": "Größe?", "chosen": "a,\nb", "rejected": "c", "config": "x"},
     {"prompt": "q", "chosen": "d" * 200_000, "rejected": "e", "config": "y"},
 ]
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
 
-def write(path, rows=ROWS):
+def write(path, entries=ENTRIES):
     path.parent.mkdir(exist_ok=True)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
     if path.name.endswith(".gz"):
         with gzip.open(path, "wt", encoding="utf-8") as file:
             file.write(lines)
     elif path.suffix == ".parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(entries), path)
     elif path.suffix == ".csv":
         with open(path, "w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(entries[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(entries)
     else:
-        path.write_text(lines if path.suffix == ".jsonl" else json.dumps(rows), encoding="utf-8")
+        path.write_text(lines if path.suffix == ".jsonl" else json.dumps(entries), encoding="utf-8")
     return str(path)
 
 
 @pytest.mark.parametrize("name", ["r.jsonl", "r.jsonl.gz", "r.json", "r.parquet", "r.csv"])
 def test_every_kind_of_file_reads_alike(tmp_path, name):
-    rows = list(read_entries(write(tmp_path / name)))
-    assert [row.fields for row in rows] == ROWS
-    assert all(row.where.startswith(str(tmp_path / name)) and row.where[-1].isdigit() for row in rows)
+    entries = list(read_entries(write(tmp_path / name)))
+    assert [entry.fields for entry in entries] == ENTRIES
+    assert all(entry.where.startswith(str(tmp_path / name)) and entry.where[-1].isdigit() for entry in entries)
 
 
-def test_json_may_hold_lines_and_blank_ones_count(tmp_path):
+def test_a_json_file_may_have_json_lines_and_blank_lines_count(tmp_path):
     (tmp_path / "r.json").write_text('{"a": 1}\n\n{"a": 2}\n')
-    assert [row.where.rpartition(":")[2] for row in read_entries(str(tmp_path / "r.json"))] == ["1", "3"]
+    assert [entry.where.rpartition(":")[2] for entry in read_entries(str(tmp_path / "r.json"))] == ["1", "3"]
 
 
 def test_csv_lines_and_missing_values(tmp_path):
@@ -61,7 +61,7 @@ def test_csv_lines_and_missing_values(tmp_path):
 
 def test_filter(tmp_path):
     path = write(tmp_path / "r.jsonl", [{"config": ["a", "b"], "n": 1}, {"config": ["a"], "n": 1}, {"n": 2}])
-    assert [row.fields["n"] for row in read_entries(f"{path}?config=a,b")] == [1]
+    assert [entry.fields["n"] for entry in read_entries(f"{path}?config=a,b")] == [1]
     assert len(list(read_entries(f"{path}?n=1"))) == 2 and len(list(read_entries(f"{path}?config=a&n=1"))) == 1
     with pytest.raises(ValueError, match="column 'config' holds: a,b, a$"):
         list(read_entries(f"{path}?config=b"))
@@ -71,7 +71,7 @@ def test_filter(tmp_path):
         list(read_entries(f"{path}?colour"))
 
 
-def test_a_question_mark_in_a_real_name_is_no_filter(tmp_path):
+def test_a_question_mark_in_a_files_name_is_not_a_filter(tmp_path):
     path = write(tmp_path / "what?.jsonl")
     assert split_source(path) == (path, {}) and len(list(read_entries(path))) == 2
 
@@ -141,17 +141,17 @@ def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path, name):
     content = f"[{content}]" if name.endswith(".json") else content
     encoded = content.encode("utf-8-sig")
     (tmp_path / name).write_bytes(gzip.compress(encoded, mtime=0) if name.endswith(".gz") else encoded)
-    (row,) = read_entries(str(tmp_path / name))
-    assert {field: str(value) for field, value in row.fields.items()} == {"margin": "1.5", "prompt": "Größe?"}
+    (entry,) = read_entries(str(tmp_path / name))
+    assert {field: str(value) for field, value in entry.fields.items()} == {"margin": "1.5", "prompt": "Größe?"}
 
 
-def test_blanks_round_csv_headers_are_not_part_of_the_names(tmp_path):
+def test_whitespace_around_csv_headers_is_stripped(tmp_path):
     (tmp_path / "r.csv").write_text("\n prompt ,chosen\t, rejected\n q , a,b\n\n")
-    (row,) = read_entries(str(tmp_path / "r.csv"))
-    assert row.fields == {"prompt": " q ", "chosen": " a", "rejected": "b"}
+    (entry,) = read_entries(str(tmp_path / "r.csv"))
+    assert entry.fields == {"prompt": " q ", "chosen": " a", "rejected": "b"}
 
 
-def test_a_row_of_parquet_that_is_no_text_is_named(tmp_path):
+def test_an_entry_of_parquet_that_is_not_utf8_is_named(tmp_path):
     offsets, letters = np.array([0, 1, 2, 3], np.int32), b"a\xffb"
     column = pyarrow.Array.from_buffers(
         pyarrow.string(), 3, [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(letters)]
@@ -160,20 +160,20 @@ def test_a_row_of_parquet_that_is_no_text_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"r.parquet: row 2: cannot be read \('utf-8' codec can't decode byte 0xff"):
         list(read_entries(str(tmp_path / "r.parquet")))
     refused = []
-    assert [row.fields["prompt"] for row in read_entries(str(tmp_path / "r.parquet"), refuse=refused.append)] == [
+    assert [entry.fields["prompt"] for entry in read_entries(str(tmp_path / "r.parquet"), refuse=refused.append)] == [
         "a",
         "b",
     ]
     assert len(refused) == 1
 
 
-def test_reading_goes_on_after_rows_that_are_handed_over(tmp_path):
+def test_reading_goes_on_after_refused_entries(tmp_path):
     (tmp_path / "r.jsonl").write_text('{"a": 1}\n{\n[2]\n{"a": "\\ud83d"}\n{"a": 5}\n')
     (tmp_path / "r.csv").write_bytes(b"a,b\n1,2\n3\n\xff,1\n5,6\n")
     for name in ("r.jsonl", "r.csv"):
         refused = []
-        rows = list(read_entries(str(tmp_path / name), refuse=refused.append))
-        assert [int(row.fields["a"]) for row in rows] == [1, 5]
+        entries = list(read_entries(str(tmp_path / name), refuse=refused.append))
+        assert [int(entry.fields["a"]) for entry in entries] == [1, 5]
         assert [line.partition(": ")[0][-1] for line in refused] == {"r.jsonl": ["2", "3", "4"], "r.csv": ["3", "4"]}[
             name
         ]
@@ -204,31 +204,34 @@ def test_hub_ids_go_through_datasets(monkeypatch):
         asked.append((name, split))
         if name == "no/where":
             raise ConnectionError("cannot reach the hub\nmore")
-        return datasets.Dataset.from_list(ROWS)
+        return datasets.Dataset.from_list(ENTRIES)
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    (row,) = read_entries("owner/name:dev?config=y")
-    assert row.fields == ROWS[1] and row.where == "owner/name:dev: row 2"
+    (entry,) = read_entries("owner/name:dev?config=y")
+    assert entry.fields == ENTRIES[1] and entry.where == "owner/name:dev: row 2"
     list(read_entries("owner/name"))
     assert asked == [("owner/name", "dev"), ("owner/name", "train")]
     with pytest.raises(FileNotFoundError, match=r"no/where: no such file.*\(cannot reach the hub\)$"):
         list(read_entries("no/where"))
 
 
-def test_a_preferred_split_is_read_where_the_source_names_none(tmp_path, monkeypatch):
+def test_a_preferred_split_is_read_if_the_source_names_none(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    for split, rows in (("train", ROWS[:1]), ("test", ROWS[1:])):
-        write(tmp_path / "both" / f"{split}.jsonl", rows)
-    write(tmp_path / "one" / "test.jsonl", ROWS[1:])
-    prompts = lambda source, **prefer: [row.fields["prompt"] for row in read_entries(str(source), **prefer)]
+    for split, entries in (("train", ENTRIES[:1]), ("test", ENTRIES[1:])):
+        write(tmp_path / "both" / f"{split}.jsonl", entries)
+    write(tmp_path / "one" / "test.jsonl", ENTRIES[1:])
+
+    def prompts(source, **prefer):
+        return [entry.fields["prompt"] for entry in read_entries(str(source), **prefer)]
+
     assert prompts(tmp_path / "both") == ["Größe?"] and prompts(tmp_path / "both", prefer="test") == ["q"]
-    assert prompts(tmp_path / "one", prefer="filtered") == ["q"]  # there is but one
+    assert prompts(tmp_path / "one", prefer="filtered") == ["q"]  # it has only one split
     for source, prefer in ((tmp_path / "both", {"prefer": "filtered"}), (tmp_path / "one", {})):
         with pytest.raises(FileNotFoundError, match="cannot load its split"):
             prompts(source, **prefer)
     asked = []
     monkeypatch.setattr(
-        datasets, "load_dataset", lambda name, split: asked.append(split) or datasets.Dataset.from_list(ROWS)
+        datasets, "load_dataset", lambda name, split: asked.append(split) or datasets.Dataset.from_list(ENTRIES)
     )
     assert len(prompts("owner/name", prefer="dev")) == len(prompts("owner/name:test", prefer="dev")) == 2
     assert asked == ["dev", "test"]

@@ -1,4 +1,4 @@
-"""Templates write what transformers makes of them, and none of them can run away."""
+"""Templates write the same text as in transformers, and their time and memory are limited."""
 
 import json
 import os
@@ -23,10 +23,13 @@ RICH = (
 WRITTEN = [
     *(special["template"] for special in SPECIAL.values()),
     "{{ tools | tojson(indent=2) }}{% for m in messages %}{{ m | tojson }}\n{% endfor %}",
-    "{% for m in messages %}{% generation %}{% set x = 1 %}{{ m.content }}{% endgeneration %}{{ x is defined }}{% endfor %}",
+    "{% for m in messages %}{% generation %}{% set x = 1 %}{{ m.content }}{% endgeneration %}{{ x is defined }}"
+    "{% endfor %}",
     "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m['role'] }}{% endfor %}",
-    "{% set ns = namespace(a='') %}{% for m in messages %}{% set ns.a = ns.a ~ m.role %}{% endfor %}{{ ns.a }}{{ dict(b=1) }}",
-    "{{ bos_token }}{{ eos_token }}{{ documents is none }}{{ missing }}{{ messages[-1].reasoning_content }}{{ add_generation_prompt }}",
+    "{% set ns = namespace(a='') %}{% for m in messages %}{% set ns.a = ns.a ~ m.role %}{% endfor %}"
+    "{{ ns.a }}{{ dict(b=1) }}",
+    "{{ bos_token }}{{ eos_token }}{{ documents is none }}{{ missing }}{{ messages[-1].reasoning_content }}"
+    "{{ add_generation_prompt }}",
 ]  # fmt: skip
 
 
@@ -37,7 +40,7 @@ def write(template, messages=ASK, opens=False, count=1):
 
 @pytest.mark.parametrize("template", WRITTEN, ids=range(len(WRITTEN)))
 @pytest.mark.parametrize("messages", [ASK, RICH], ids=["plain", "rich"])
-def test_what_is_written_is_what_transformers_writes(make_tokenizer, template, messages):
+def test_output_equals_that_of_transformers(make_tokenizer, template, messages):
     tokenizer = make_tokenizer("llama3")
     spoken = [message.as_dict() for message in messages if message.role != TOOLS]
     tools = [TOOL] if messages is RICH else None
@@ -69,7 +72,7 @@ def test_what_is_written_is_what_transformers_writes(make_tokenizer, template, m
         ("{{ 1 | nothing }}", "TemplateAssertionError: No filter named 'nothing'"),
     ],
 )
-def test_whatever_a_template_does_is_one_line(template, reason):
+def test_an_error_of_a_template_is_one_line(template, reason):
     with pytest.raises(TemplateError) as caught:
         write(template)
     assert caught.value.reason.startswith(reason) and "\n" not in str(caught.value) and len(str(caught.value)) < 400
@@ -77,8 +80,8 @@ def test_whatever_a_template_does_is_one_line(template, reason):
     assert write("{{ messages[0].role }}") == "user"
 
 
-def test_a_template_that_runs_for_ever_is_stopped():
-    loops = "{% for i in range(99999) %}{% for i in range(99999) %}{% for i in range(99999) %}{% endfor %}{% endfor %}{% endfor %}"
+def test_an_endless_template_is_stopped():
+    loops = "{% for i in range(99999) %}" * 3 + "{% endfor %}" * 3
     both = "{% if messages[1:] %}" + loops + "{% else %}fine{% endif %}"
     with pytest.raises(TemplateError, match="^takes more than 2 seconds of processor time$") as caught:
         render(
@@ -91,7 +94,7 @@ def test_a_template_that_runs_for_ever_is_stopped():
     assert write(both) == "fine"
 
 
-def test_no_template_reaches_this_process(monkeypatch):
+def test_a_template_cannot_reach_python(monkeypatch):
     monkeypatch.setenv("SECRET", "hidden")
     with pytest.raises(TemplateError, match="SecurityError|UndefinedError"):
         write("{{ ''.__class__.__mro__[1].__subclasses__() }}")
@@ -109,15 +112,16 @@ def test_long_requests_are_sent_in_parts(monkeypatch):
     assert [text[300:] for (text,) in written] == [str(n) for n in range(10)] and asked == [2] * 5
 
 
-def test_a_process_that_is_gone_is_started_again_and_threads_take_turns():
+def test_a_killed_process_is_started_again_and_threads_take_turns():
     assert write("a") == "a"
     templates._WORKER._process.kill()
     templates._WORKER._process.wait()
     assert write("b") == "b"
     found = {}
-    work = lambda n: found.update(
-        {n: [write("{{ messages[0].content }}", [Message("user", f"{n}.{k}")]) for k in range(20)]}
-    )
+
+    def work(n):
+        found[n] = [write("{{ messages[0].content }}", [Message("user", f"{n}.{k}")]) for k in range(20)]
+
     threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
     for thread in threads:
         thread.start()
@@ -126,10 +130,10 @@ def test_a_process_that_is_gone_is_started_again_and_threads_take_turns():
     assert found == {n: [f"{n}.{k}" for k in range(20)] for n in range(4)}
 
 
-def test_a_fork_has_a_process_of_its_own():
+def test_a_fork_starts_its_own_process():
     assert write("a") == "a"
     parents = templates._WORKER._process
-    templates._WORKER.forget()  # what a fork does in its child
+    templates._WORKER.forget()  # called in the child after a fork
     assert write("b") == "b" and templates._WORKER._process.pid != parents.pid and os.getpid() != parents.pid
     templates._WORKER._stop()
     templates._WORKER._process, templates._WORKER._parents = parents, None

@@ -1,4 +1,4 @@
-"""Pairs follow the matrix, and no species is on both sides of the split."""
+"""Pairs follow the matrix, and training and held-out pairs have no species in common."""
 
 import json
 
@@ -8,7 +8,7 @@ from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.type_advantage import PROMPT, load_rule, split_pairs
 
 TYPES = ["Fire", "Water", "Grass", "Electric"]
-# Each beats one of the others: fire ≻ grass ≻ water ≻ fire; electric is even with all.
+# Fire ≻ grass ≻ water ≻ fire; electric is undecided against all.
 MULTIPLIER = [[1, 0.5, 2, 1], [2, 1, 0.5, 1], [0.5, 2, 1, 1], [1, 1, 1, 1]]
 
 
@@ -43,7 +43,7 @@ def test_three_species_of_three_types_are_cyclic(files):
     assert bt_ceiling(train) == 1.0
 
 
-def test_refusals(files):
+def test_invalid_files_and_sizes_are_refused(files):
     species, matrix, write = files
     with pytest.raises(FileNotFoundError):
         load_rule("nowhere.json", matrix)

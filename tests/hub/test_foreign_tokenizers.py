@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from tokenizers import AddedToken
 from transformers import AutoConfig, AutoTokenizer
 
 from gpmjax.config import BackboneConfig
