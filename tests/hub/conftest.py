@@ -1,4 +1,4 @@
-"""Tiny models of every family, hard on purpose, and a tokenizer with SmolLM's trap in it: padding is EOS."""
+"""Tiny models of every family with unusual settings, and a tokenizer that, like SmolLM's, pads with EOS."""
 
 import jax
 import numpy as np
@@ -41,13 +41,13 @@ FAMILIES = {
 
 
 def random_params(config, spec=None, seed=0):
-    """Numbers large enough that every part of the model matters, norms included."""
+    """Random parameters, large enough that every part of the model has an effect, norms included."""
     rng = np.random.default_rng(seed)
     table = {f"decoder/{path}": leaf for path, leaf in decoder_leaves(config).items()}
     if spec is not None:
         table |= {f"heads/{path}": leaf for path, leaf in head_leaves(spec, config.hidden_size).items()}
-    draw = lambda shape: rng.normal(size=shape, scale=0.3).astype(np.float32)
-    return unflatten_dict({path: draw(leaf.shape) for path, leaf in table.items()}, sep="/")
+    arrays = {p: rng.normal(size=leaf.shape, scale=0.3).astype(np.float32) for p, leaf in table.items()}
+    return unflatten_dict(arrays, sep="/")
 
 
 @pytest.fixture(scope="session")
@@ -57,13 +57,13 @@ def tiny_params():
 
 @pytest.fixture(params=FAMILIES)
 def family(request):
-    """A config.json, as a dict."""
+    """The config.json of each family, as a dict."""
     return dict(FAMILIES[request.param])
 
 
 @pytest.fixture(scope="session")
 def config():
-    """One small model, where the family does not matter."""
+    """The config of one small model, for tests that do not depend on the family."""
     return decoder_config(FAMILIES["llama"])
 
 

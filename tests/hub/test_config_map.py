@@ -1,4 +1,4 @@
-"""config.json in and out: defaults are transformers' own, both styles of rotary attributes, and nothing unknown passes."""
+"""config.json is read with transformers' defaults and written back; an unknown attribute is refused."""
 
 import json
 
@@ -23,12 +23,12 @@ def read(model_type, **attributes):
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)
-def test_what_a_file_leaves_out_is_what_transformers_assumes(model_type):
+def test_missing_attributes_have_transformers_defaults(model_type):
     saved = json.loads(transformers.AutoConfig.for_model(model_type).to_json_string(use_diff=False))
     assert decoder_config({"model_type": model_type}) == decoder_config(saved)
 
 
-def test_rotary_attributes_of_either_version_agree():
+def test_rotary_attributes_of_both_versions_agree():
     llama3 = dict(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32)
     old = read("llama", rope_theta=5e5, rope_scaling=dict(type="llama3", **llama3))
     new = read("llama", rope_parameters=dict(rope_type="llama3", rope_theta=5e5, **llama3))
@@ -36,7 +36,7 @@ def test_rotary_attributes_of_either_version_agree():
     assert new.rope_theta == 5e5 and new.rope_scaling == RopeScaling("llama3", 8.0, 32, 1.0, 4.0)
 
 
-def test_gemma3_has_a_base_for_each_kind_of_layer():
+def test_gemma3_has_a_rope_base_for_each_layer_type():
     new = read(
         "gemma3_text",
         rope_parameters=dict(
@@ -48,18 +48,18 @@ def test_gemma3_has_a_base_for_each_kind_of_layer():
     old = read(
         "gemma3_text", rope_theta=2e6, rope_local_base_freq=5e3, rope_scaling=dict(rope_type="linear", factor=8.0)
     )
-    # With four layers and a period of six, none sees everything.
+    # With four layers and a period of six, no layer has full attention.
     assert old == new and new.layer_types == ("sliding",) * 4
     assert (new.rope_theta, new.local_rope_theta, new.rope_scaling.factor) == (2e6, 5e3, 8.0)
 
 
-def test_text_half_of_an_image_model():
+def test_the_text_model_of_an_image_model_is_read():
     text = dict(TINY, model_type="gemma3_text", head_dim=8, sliding_window=512)
     whole = dict(model_type="gemma3", text_config=text, vision_config=dict(image_size=896), mm_tokens_per_image=256)
     assert decoder_config(whole) == decoder_config(text)
 
 
-def test_yarn_gain_is_what_transformers_computes():
+def test_yarn_gain_equals_that_of_transformers():
     yarn = dict(rope_type="yarn", factor=40.0, original_max_position_embeddings=16)
     assert read("qwen2", rope_scaling=yarn).rope_scaling.attention_factor == pytest.approx(1.3688879)
     assert read("qwen2", rope_scaling=yarn | dict(mscale=1.0, mscale_all_dim=1.0)).rope_scaling.attention_factor == 1.0
@@ -83,7 +83,7 @@ def test_sliding_layers(model_type, attributes, layer_types, window):
     assert "".join(kind[0] for kind in config.layer_types) == layer_types and config.window == window
 
 
-def test_gemma_says_gelu_and_means_tanh():
+def test_gemmas_gelu_is_the_tanh_form():
     assert read("gemma", hidden_act="gelu", hidden_activation=None).activation == "gelu_tanh"
     assert read("gemma", hidden_activation="gelu_pytorch_tanh").activation == "gelu_tanh"
     assert read("llama", hidden_act="gelu").activation == "gelu"
@@ -108,13 +108,13 @@ def test_gemma_says_gelu_and_means_tanh():
         ("qwen2", dict(use_mrope=True), "'use_mrope'"),
     ],
 )
-def test_what_would_change_the_forward_pass_is_refused_by_name(model_type, attributes, words):
+def test_attributes_that_change_the_forward_pass_are_refused_by_name(model_type, attributes, words):
     with pytest.raises(ValueError) as error:
         read(model_type, **attributes)
     assert words in str(error.value) and "\n" not in str(error.value)
 
 
-def test_published_extras_are_harmless():
+def test_extra_attributes_of_published_models_are_accepted():
     extras = {
         "architectures": ["LlamaForCausalLM"],
         "is_llama_config": True,
@@ -151,7 +151,7 @@ def test_published_extras_are_harmless():
         ("qwen2", dict(qkv_bias=False, alibi=False, rotary_pct=1.0, is_causal=True, use_mrope=False)),
     ],
 )
-def test_what_leaves_the_forward_pass_alone_is_passed_over(model_type, extras):
+def test_attributes_without_effect_are_ignored(model_type, extras):
     plain = {name: value for name, value in extras.items() if name == "sliding_window" and model_type == "mistral"}
     assert read(model_type, **extras) == read(model_type, **plain)
     assert set(passed_over({"model_type": model_type} | extras)) == {
@@ -171,16 +171,16 @@ def test_what_leaves_the_forward_pass_alone_is_passed_over(model_type, extras):
         ("llama", dict(value_head_prefix="reward_head"), "value_head_prefix"),
         ("llama", dict(auto_map={"AutoModel": "modeling.Model"}), "auto_map"),
         ("mistral", dict(sliding_window=9, use_sliding_window=False), "use_sliding_window"),
-        ("mistral", dict(use_sliding_window=False), "use_sliding_window"),  # its window is 4096 where none is named
+        ("mistral", dict(use_sliding_window=False), "use_sliding_window"),  # the default window is 4096
         ("mistral", dict(sliding_window=9, layer_types=["full_attention"] * 4), "layer_types"),
     ],
 )
-def test_the_same_words_are_refused_where_they_may_change_it(model_type, extras, word):
+def test_the_same_attributes_are_refused_where_they_have_an_effect(model_type, extras, word):
     with pytest.raises(ValueError, match=f"'{word}'"):
         read(model_type, **extras)
 
 
-def test_a_function_no_family_computes_is_not_exported():
+def test_a_decoder_of_no_family_is_not_exported():
     config = DecoderConfig(
         vocab_size=32, hidden_size=8, num_layers=1, num_heads=2, mlp_size=16, norm_offset=1.0, qkv_bias=True
     )

@@ -1,4 +1,4 @@
-"""Exported directories: transformers (torch) computes the same values from them, and they appear whole or not at all."""
+"""transformers (torch) computes the same values from an exported directory; an export is complete or not written."""
 
 import copy
 import dataclasses
@@ -28,12 +28,12 @@ BT = PreferenceSpec.bradley_terry()
 GPM = PreferenceSpec(dim=4, gate="none", normalise="l2")
 HYBRID = PreferenceSpec(kind="hybrid", dim=4, gate="none", normalise="none", tau=1.0, gamma=0.5)
 GATED = PreferenceSpec(dim=4, gate="softmax", normalise="l2")
-# Two sequences longer than the window, ending in EOS (0), without the token that classifiers pad with (2).
+# Two sequences longer than the window. They end in EOS (0) and do not contain the padding token of classifiers (2).
 TOKENS = np.array([[1, 7, 80, 11, 200, 45, 3, 120, 0], [1, 5, 5, 90, 31, 17, 222, 66, 0]], np.int32)
 
 
 def torch_forward(auto_class, directory):
-    # transformers reports tensors that a class has no use for (the heads, here) on its logger, not as a warning.
+    # transformers reports tensors that a class does not use (here the heads) on its logger, not as a warning.
     model = auto_class.from_pretrained(directory, dtype=torch.float32, attn_implementation="eager").eval()
     with torch.no_grad():
         return model, model(torch.from_numpy(TOKENS.astype(np.int64))).logits.numpy()
@@ -65,7 +65,7 @@ def test_classifier_gives_rewards_and_raw_embeddings(tmp_path, family, tiny_para
 
 
 def test_classifier_reads_the_last_token_of_padded_batches(tmp_path, config, tiny_params, tokenizer):
-    # SmolLM2's trap: with padding that equals EOS, a classifier finds another last token.
+    # As with SmolLM2: if padding equals EOS, a classifier finds another last token.
     save_preference_model(tmp_path / "m", tiny_params(config, BT), config, BT, tokenizer, "sequence_classification")
     theirs = AutoTokenizer.from_pretrained(tmp_path / "m")
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
@@ -82,7 +82,8 @@ TEMPLATES = {
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
     "no EOS": "{{ bos_token }}{% for m in messages %}{{ m.role }}: {{ m.content | trim }}</turn>\n{% endfor %}"
     "{% if add_generation_prompt %}assistant: {% endif %}",
-    "EOS": "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}",
+    "EOS": "{% for m in messages %}{{ m.role }}: {{ m.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}",
     "today": "{{ strftime_now('%Y-%m-%d') }}{% for m in messages %}\n{{ m.role }}: {{ m.content }}{% endfor %}"
     "{% if add_generation_prompt %}\nassistant: {% endif %}",
 }
@@ -93,11 +94,11 @@ GROUP = Group(
 
 @pytest.mark.parametrize("template", TEMPLATES)
 @pytest.mark.parametrize("form", export.FORMS)
-def test_others_read_the_same_token_of_what_the_chat_template_gives(
+def test_other_programs_read_the_same_token_of_the_chat_templates_output(
     tmp_path, config, tiny_params, tokenizer, form, template
 ):
-    # Nobody strips what `apply_chat_template` gives. A classifier reads its last token, as does code for value heads, which reads
-    # the gate at the last token of the prompt alone.
+    # Other programs use the output of `apply_chat_template` unchanged. Classifiers and code for value heads read its
+    # last token; the latter read the gate at the last token of the prompt alone.
     config = dataclasses.replace(config, max_positions=256)
     tokenizer = copy.copy(tokenizer)
     tokenizer.chat_template = TEMPLATES[template]
@@ -128,7 +129,7 @@ def test_others_read_the_same_token_of_what_the_chat_template_gives(
         )
 
 
-def test_the_own_chat_template_lies_beside_and_is_a_policys(tmp_path, config, tiny_params, tokenizer):
+def test_the_own_chat_template_is_saved_beside_and_used_for_policies(tmp_path, config, tiny_params, tokenizer):
     params = tiny_params(config, GPM)
     save_preference_model(tmp_path / "m", params, config, GPM, tokenizer)
     assert (tmp_path / "m" / "original_chat_template.jinja").read_text(encoding="utf-8") == tokenizer.chat_template
@@ -159,7 +160,7 @@ def test_a_decoder_alone_is_a_language_model(tmp_path, family, tiny_params, toke
     config = decoder_config(family)
     params = {"decoder": tiny_params(config, GATED)["decoder"]}
     save_decoder(tmp_path / "m", params, config, tokenizer)
-    model, theirs = torch_forward(AutoModelForCausalLM, tmp_path / "m")
+    _, theirs = torch_forward(AutoModelForCausalLM, tmp_path / "m")
     hidden = hidden_states(config, params["decoder"], TOKENS)
     ours = Decoder(config).apply({"params": params["decoder"]}, hidden, method="logits")
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
@@ -219,7 +220,7 @@ def without(tree, *path):
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_before_anything_is_written(
+def test_a_model_that_does_not_fit_is_refused_before_writing(
     tmp_path, config, tiny_params, tokenizer, choose, complaint
 ):
     params, form, more = choose(tiny_params(config, GPM))
@@ -228,11 +229,11 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_tokenizer_that_outgrew_the_model(tmp_path, families, tiny_params, tokenizer):
+def test_a_tokenizer_larger_than_the_embedding_is_refused(tmp_path, families, tiny_params, tokenizer):
     config = decoder_config(families["llama"] | {"vocab_size": 100})
     with pytest.raises(
         ValueError,
-        match="its tokenizer has 259 tokens, its embedding 100 rows; .* is token 100, so this is another model's tokenizer",
+        match="its tokenizer has 259 tokens, its embedding 100 rows; .* is token 100, so this is another model's",
     ):
         save_preference_model(tmp_path / "m", tiny_params(config, GPM), config, GPM, tokenizer)
 
@@ -241,7 +242,7 @@ def contents(directory):
     return {file.name: file.read_bytes() for file in directory.iterdir()}
 
 
-def test_an_earlier_export_is_replaced_whole(tmp_path, config, tiny_params, tokenizer):
+def test_an_earlier_export_is_replaced_completely(tmp_path, config, tiny_params, tokenizer):
     target = tmp_path / "m"
     save_preference_model(target, tiny_params(config, GPM), config, GPM, tokenizer, shard_bytes=30_000)
     save_preference_model(target, tiny_params(config, BT, seed=1), config, BT, tokenizer)
@@ -251,7 +252,7 @@ def test_an_earlier_export_is_replaced_whole(tmp_path, config, tiny_params, toke
 
 
 @pytest.mark.parametrize("step", ["weights", "tokenizer", "rename"])
-def test_a_failure_leaves_the_earlier_export_untouched(tmp_path, config, tiny_params, tokenizer, monkeypatch, step):
+def test_a_failure_leaves_the_earlier_export_unchanged(tmp_path, config, tiny_params, tokenizer, monkeypatch, step):
     target = tmp_path / "m"
     save_preference_model(target, tiny_params(config, GPM), config, GPM, tokenizer)
     before = contents(target)
@@ -281,8 +282,8 @@ def test_a_failure_leaves_the_earlier_export_untouched(tmp_path, config, tiny_pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["m"]
 
 
-def test_a_disk_that_fills_while_writing(tmp_path):
-    # A limit on file size is a full disk that needs no disk: the write fails half-way, in the library's own code.
+def test_a_disk_that_becomes_full_while_writing(tmp_path):
+    # A limit on file size acts like a full disk: the write fails half-way, inside the library's code.
     code = f"""
 import numpy as np
 import resource
@@ -302,7 +303,7 @@ except OSError as error:
     assert len(done.stdout.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
-def test_a_directory_with_other_things_in_it_is_left_alone(tmp_path, config, tiny_params, tokenizer):
+def test_a_directory_with_other_files_is_not_replaced(tmp_path, config, tiny_params, tokenizer):
     (tmp_path / "notes.csv").write_text("mine")
     with pytest.raises(
         FileExistsError, match="holds notes.csv, no part of a model; name a new or an exported directory"

@@ -1,4 +1,4 @@
-"""Tokenizers that do not go with their model, and those that bring Python of their own."""
+"""Tokenizers that do not fit their model are refused, and Python code in a directory is never run."""
 
 import copy
 import json
@@ -23,7 +23,7 @@ SPEC = PreferenceSpec(dim=4, gate="none")
 
 @pytest.fixture
 def grown(tokenizer):
-    """The tokenizer with special tokens that no text of a chat holds, the last of them for padding: 262 ids."""
+    """The tokenizer with added special tokens that no chat contains, the last one for padding: 262 ids."""
     grown = copy.deepcopy(tokenizer)
     grown.add_special_tokens({"additional_special_tokens": ["<|image|>", "<|audio|>"], "pad_token": "<|pad|>"})
     assert len(grown) == 262
@@ -31,7 +31,7 @@ def grown(tokenizer):
 
 
 def write_model(directory, families, tokenizer, rows):
-    """A preference model whose embedding has so many rows."""
+    """Writes a preference model whose embedding has ``rows`` rows."""
     hf = families["llama"] | {"vocab_size": rows}
     shapes = required_tensors(decoder_leaves(decoder_config(hf))) | {"value_head.weight": (4, 24)}
     rng = np.random.default_rng(0)
@@ -52,7 +52,7 @@ OPENERS = {
 
 
 @pytest.mark.parametrize("opened", OPENERS.values(), ids=OPENERS)
-def test_larger_than_the_embedding_is_refused_at_the_start(tmp_path, families, tokenizer, opened):
+def test_a_tokenizer_larger_than_the_embedding_is_refused_at_once(tmp_path, families, tokenizer, opened):
     model = write_model(tmp_path, families, tokenizer, rows=250)
     with pytest.raises(
         ValueError, match="its tokenizer has 259 tokens, its embedding 250 rows; '.*' is token 250, so this is"
@@ -62,7 +62,7 @@ def test_larger_than_the_embedding_is_refused_at_the_start(tmp_path, families, t
 
 
 @pytest.mark.parametrize("opened", OPENERS.values(), ids=OPENERS)
-def test_special_tokens_beyond_it_may_not_be_used(tmp_path, families, grown, opened):
+def test_special_tokens_beyond_the_embedding_are_refused_in_texts(tmp_path, families, grown, opened):
     model = write_model(tmp_path, families, grown, rows=259)
     found = opened(model)
     assert found("a<|end|>").input_ids == grown("a<|end|>").input_ids
@@ -86,19 +86,19 @@ def test_special_tokens_beyond_it_may_not_be_used(tmp_path, families, grown, ope
     ],
     ids=["ordinary", "eos", "bos", "template"],
 )
-def test_those_that_every_text_would_hold_are_refused(tokenizer, change):
+def test_tokens_beyond_the_embedding_that_texts_need_are_refused(tokenizer, change):
     grown = copy.deepcopy(tokenizer)
     change(grown)
     with pytest.raises(ValueError, match="m: its tokenizer has 260 tokens, its embedding 259 rows"):
         fitting(grown, 259, "m")
 
 
-def test_one_that_fits_is_left_as_it_is(tokenizer, grown):
+def test_a_tokenizer_that_fits_is_unchanged(tokenizer, grown):
     assert fitting(tokenizer, 259, "m") is tokenizer and fitting(grown, 300, "m") is grown
 
 
 @pytest.mark.parametrize("form", ["native", "sequence_classification", "causal_lm"])
-def test_it_is_exported_as_transformers_does(tmp_path, families, tiny_params, grown, form):
+def test_a_larger_tokenizer_is_exported_as_transformers_does(tmp_path, families, tiny_params, grown, form):
     config = decoder_config(families["llama"] | {"vocab_size": 259})
     found = fitting(grown, 259, "m")
     if form == "causal_lm":
@@ -108,7 +108,7 @@ def test_it_is_exported_as_transformers_does(tmp_path, families, tiny_params, gr
     theirs, described = AutoTokenizer.from_pretrained(tmp_path / "m"), AutoConfig.from_pretrained(tmp_path / "m")
     assert len(theirs) == 262 and theirs("a<|image|>").input_ids == grown("a<|image|>").input_ids
     assert described.eos_token_id == grown.eos_token_id
-    # A row that is not there cannot pad.
+    # A token beyond the embedding cannot be the model's padding token.
     assert described.pad_token_id == (
         grown.convert_tokens_to_ids("<|spare|>") if form == "sequence_classification" else None
     )
@@ -126,7 +126,7 @@ class Evil(PreTrainedTokenizerFast):
 
 @pytest.mark.parametrize("answer", ["y\n" * 9, None], ids=["yes", "closed"])
 def test_python_in_a_directory_is_never_run(tmp_path, tokenizer, answer):
-    """Whatever is typed, and with nothing to type at; named by the tokenizer's own config, and by the model's."""
+    """Neither an answer at a prompt nor a closed input runs it; the tokenizer's config names it, or the model's."""
     auto_map = {"auto_map": {"AutoTokenizer": ["evil.Evil", "evil.Evil"], "AutoConfig": "evil.Evil"}}
     directories = [tmp_path / "own", tmp_path / "model"]
     for directory in directories:

@@ -1,4 +1,4 @@
-"""Model directories that somebody damaged, or wrote on purpose: one line naming the file and what is wrong in it."""
+"""A damaged or malicious model directory is refused in one line that names the file and the problem."""
 
 import json
 import math
@@ -30,7 +30,7 @@ NOT_OBJECTS = {
 
 @pytest.fixture(scope="module")
 def whole_model(tmp_path_factory, families, tokenizer):
-    """(directory, config.json) of a preference model that is as it should be."""
+    """(directory, config.json) of an intact preference model."""
     directory = tmp_path_factory.mktemp("whole")
     hf = families["qwen2"] | {"gpmjax": PreferenceSpec(dim=4, gate="none").to_dict()}
     rng = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def whole_model(tmp_path_factory, families, tokenizer):
 
 @pytest.fixture
 def model(whole_model, tmp_path):
-    """The same in links, as in a hub's cache, so that a test can replace a file."""
+    """The intact model as links, as in a hub's cache, so that a test can replace a file."""
     directory, hf = whole_model
     for file in directory.iterdir():
         (tmp_path / file.name).symlink_to(file)
@@ -58,7 +58,7 @@ def complaint(call, *arguments) -> str:
     return message
 
 
-def test_a_whole_one_is_read_through_links(model):
+def test_an_intact_model_is_read_through_links(model):
     assert load_preference_model(str(model[0])).spec.dim == 4
 
 
@@ -68,19 +68,19 @@ def replace(directory, name, data: bytes):
 
 
 @pytest.mark.parametrize("data", NOT_OBJECTS.values(), ids=NOT_OBJECTS)
-def test_config_that_is_no_object(model, data):
+def test_a_config_that_is_not_an_object(model, data):
     replace(model[0], "config.json", data)
     assert f"{model[0]}/config.json: not a JSON object (" in complaint(open_source, str(model[0]))
 
 
 @pytest.mark.parametrize("data", NOT_OBJECTS.values(), ids=NOT_OBJECTS)
-def test_index_that_is_no_object(tmp_path, data):
+def test_an_index_that_is_not_an_object(tmp_path, data):
     replace(tmp_path, "model.safetensors.index.json", data)
     assert f"{tmp_path}/model.safetensors.index.json: not a" in complaint(SafetensorsTensors, tmp_path)
 
 
 @pytest.mark.parametrize("weight_map", [None, 7, [], {}, "model.safetensors"])
-def test_index_without_a_map(tmp_path, weight_map):
+def test_an_index_without_a_weight_map(tmp_path, weight_map):
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     assert 'not an index; must be a JSON object with a non-empty object "weight_map"' in complaint(
         SafetensorsTensors, tmp_path
@@ -97,9 +97,9 @@ OUTSIDE = (
 
 
 @pytest.mark.parametrize("file", [*OUTSIDE, None, 7, ["one.safetensors"], "", "passwd", "one\0.safetensors"])
-def test_shard_that_is_not_named_inside_the_directory(tmp_path, file):
+def test_a_shard_outside_the_directory_is_refused(tmp_path, file):
     (tmp_path / "inside").mkdir()
-    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "one.safetensors")  # where ../one.safetensors would be
+    save_file({"a": np.zeros(2, np.float32)}, tmp_path / "one.safetensors")  # the file that ../one.safetensors names
     (tmp_path / "inside" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": file}}))
     message = complaint(SafetensorsTensors, tmp_path / "inside")
     assert "model.safetensors.index.json: weight_map['a']=" in message
@@ -107,7 +107,7 @@ def test_shard_that_is_not_named_inside_the_directory(tmp_path, file):
 
 
 def test_a_hub_cache_of_links_is_read(tmp_path):
-    """snapshots/REVISION/NAME → ../../blobs/HASH."""
+    """In a hub's cache, snapshots/REVISION/NAME is a link to ../../blobs/HASH."""
     blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "0123"
     blobs.mkdir()
     snapshot.mkdir(parents=True)
@@ -118,7 +118,7 @@ def test_a_hub_cache_of_links_is_read(tmp_path):
     np.testing.assert_array_equal(SafetensorsTensors(snapshot).read("a"), np.arange(3))
 
 
-def test_of_two_shards_with_one_name_the_index_says_which(tmp_path):
+def test_the_index_decides_between_two_shards_with_one_tensor(tmp_path):
     for value, file in enumerate(("one.safetensors", "two.safetensors")):
         save_file({"a": np.full(2, value, np.float32), "own" + file: np.zeros(1, np.float32)}, tmp_path / file)
     weight_map = {"a": "one.safetensors", "owntwo.safetensors": "two.safetensors"}
@@ -141,7 +141,9 @@ BAD = {
     **dict.fromkeys(SIZES, ("32", None, [32], {}, 32.5, True, 0, -32, math.nan, math.inf, HUGE, 10**9 * 5)),
     **dict.fromkeys(NULLABLE, ("32", [32], 32.5, True, -32, math.nan, HUGE)),
     **dict.fromkeys(POSITIVE, ("1e-6", [1.0], {}, True, 0.0, -1.0, math.nan, math.inf, HUGE)),
-    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping"), ("1", [1.0], True, 0.0, -1.0, math.nan, math.inf)),
+    **dict.fromkeys(
+        ("attn_logit_softcapping", "final_logit_softcapping"), ("1", [1.0], True, 0.0, -1.0, math.nan, math.inf)
+    ),
     **dict.fromkeys(FLAGS, ("false", 0, 1, [], 0.0)),
     **dict.fromkeys(("hidden_act", "hidden_activation"), (7, ["silu"], {}, True, "relu9")),
     "layer_types": ("full_attention", 3, {}, [3], [None], ["full_attention"], ["full_attention"] * 10**5),
@@ -158,7 +160,7 @@ ALSO = {"rope_theta", "rope_scaling", "model_type", "gpmjax"}
 
 @pytest.mark.parametrize("name", BAD)
 def test_malformed_attributes(model, families, name):
-    directory, hf = model
+    directory, _ = model
     readers = [family for family in FAMILIES if name in FAMILIES[family] or name in ALSO]
     assert readers
     for family in readers if name not in ALSO else ["qwen2"]:
@@ -172,16 +174,16 @@ def test_malformed_attributes(model, families, name):
             assert message.startswith(f"{directory}/config.json: ") and word in message, message
 
 
-def test_the_table_holds_every_attribute_that_is_read():
+def test_every_attribute_that_is_read_is_tested():
     assert {name for family in FAMILIES.values() for name in family} <= set(BAD)
 
 
-@pytest.mark.parametrize("name", [field for field in PreferenceSpec().to_dict()])
+@pytest.mark.parametrize("name", list(PreferenceSpec().to_dict()))
 def test_malformed_declarations(model, name):
     directory, hf = model
     right = hf["gpmjax"][name]
     bad = [None, {}, HUGE, math.nan, math.inf, [[1]], -2, 10**12, True]
-    bad += [] if name == "bos_tokens" else [-1]  # there -1 is "as the template writes them"
+    bad += [] if name == "bos_tokens" else [-1]  # -1 means "as the template writes them"
     bad += [7] if isinstance(right, str) else ["7"]
     for value in bad:
         (directory / "config.json").write_text(json.dumps(hf | {"gpmjax": hf["gpmjax"] | {name: value}}))
@@ -197,8 +199,8 @@ def test_malformed_learned_temperature(model, value):
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (4, 24, 1), (0, 24), (3, 24)])
-def test_head_of_another_shape(model, shape):
-    directory, hf = model
+def test_a_head_of_another_shape(model, shape):
+    directory, _ = model
     replace(directory, "model.safetensors", b"")
     save_file({"value_head.weight": np.zeros(shape, np.float32)}, directory / "model.safetensors")
     message = complaint(load_preference_model, str(directory))
@@ -211,7 +213,7 @@ def test_malformed_tokenizer_files(model, name, data):
     directory, _ = model
     replace(directory, name, data)
     try:
-        open_source(str(directory)).tokenizer()  # transformers makes do without some of these
+        open_source(str(directory)).tokenizer()  # transformers can do without some of these files
     except ValueError as error:
         message = str(error)
         assert message.startswith(f"{directory}: the tokenizer cannot be read (") and "\n" not in message

@@ -1,4 +1,4 @@
-"""The table of tensors: complete, invertible, sliceable, and strict about names."""
+"""The table of tensors is complete and invertible, allows slices, and is strict about names."""
 
 import numpy as np
 import pytest
@@ -64,7 +64,7 @@ def test_any_slice_is_read_without_the_rest():
     np.testing.assert_array_equal(read_leaf(table[path], read, index[1:]), ours[path][index[1:]])
 
 
-def test_each_tensor_serves_one_array():
+def test_each_tensor_belongs_to_one_array():
     table = leaves(CONFIG, SPECS["mlp"])
     names = [name for leaf in table.values() for name in leaf.sources]
     assert len(names) == len(set(names))
@@ -91,14 +91,14 @@ def test_missing_and_unknown_tensors_are_named():
         locate([*names, "model.layers.0.mlp.experts.weight"], table, CONFIG)
 
 
-def test_a_saved_head_is_never_passed_over():
+def test_a_saved_head_is_never_ignored():
     names = list(required_tensors(leaves(CONFIG, SPECS["linear"])))
     table = leaves(CONFIG, SPECS["ungated"])
     with pytest.raises(ValueError, match="prompt_head.weight"):
         locate(names, table, CONFIG)
 
 
-def test_a_copy_of_a_tied_table_and_old_buffers_are_passed_over():
+def test_a_copy_of_a_tied_lm_head_and_old_buffers_are_ignored():
     tied = DecoderConfig(**(vars(CONFIG) | {"tie_embeddings": True}))
     names = list(required_tensors(leaves(tied)))
     assert "lm_head.weight" not in names
@@ -106,11 +106,11 @@ def test_a_copy_of_a_tied_table_and_old_buffers_are_passed_over():
 
 
 @pytest.mark.parametrize("prefix", ["language_model.model.", "model.language_model."])
-def test_text_half_of_an_image_model_is_found(prefix):
+def test_the_text_model_of_an_image_model_is_found(prefix):
     tied = DecoderConfig(**(vars(CONFIG) | {"tie_embeddings": True}))
     names = list(required_tensors(leaves(tied)))
     stored = [prefix + name.removeprefix("model.") for name in names]
     image = ["vision_tower.encoder.weight", "multi_modal_projector.mm_input_projection_weight"]
-    assert locate([*stored, *image], leaves(tied), tied) == dict(zip(names, stored))
+    assert locate([*stored, *image], leaves(tied), tied) == dict(zip(names, stored, strict=True))
     with pytest.raises(ValueError, match="vision_tower"):
         locate([*names, *image], leaves(tied), tied)

@@ -1,4 +1,4 @@
-"""Saved preference models: ours, published ones, classifiers; what must be declared, and what is never dropped."""
+"""Loads saved preference models: ours, published ones, classifiers. Missing facts must be declared, heads are kept."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ DECLARED = {"gate": "softmax", "normalise": "l2"}
 
 @pytest.fixture
 def published(tmp_path, config, tiny_params, tokenizer):
-    """A function that makes a directory as others publish it: our export, its declaration taken out, tensors changed."""
+    """Makes a directory like a published model: our export without its declaration, with changed tensors."""
 
     def publish(change=lambda tensors: None, spec=GPM, form="native"):
         directory = tmp_path / "published"
@@ -68,7 +68,7 @@ def test_export_then_import_is_the_identity(tmp_path, family, tiny_params, token
     assert loaded.tokenizer("a b").input_ids == tokenizer("a b").input_ids
 
 
-def test_mlp_heads_and_learned_temperature_come_back(tmp_path, config, tiny_params, tokenizer):
+def test_mlp_heads_and_learned_temperature_are_read_back(tmp_path, config, tiny_params, tokenizer):
     spec = PreferenceSpec(dim=4, head="mlp", mlp_widths=(8, 6, 5), mlp_activation="gelu", tau_mode="learned")
     params = tiny_params(config, spec)
     params["heads"]["log_tau"] = np.float32(-1.2345678)
@@ -80,7 +80,7 @@ def test_mlp_heads_and_learned_temperature_come_back(tmp_path, config, tiny_para
         save_preference_model(tmp_path / "c", params, config, spec, tokenizer, "sequence_classification")
 
 
-def test_published_checkpoint_loads_once_declared(published, config, tiny_params):
+def test_a_published_checkpoint_loads_with_a_declaration(published, config, tiny_params):
     model = load_preference_model(published(), DECLARED)
     assert model.spec == GPM
     assert_same(model.params, tiny_params(config, GPM))
@@ -91,12 +91,13 @@ def test_published_checkpoint_loads_once_declared(published, config, tiny_params
     [
         (
             None,
-            r"nothing declares gate and normalise; pass declare with gate: one of none, softmax, .*; normalise: one of none, l2$",
+            r"nothing declares gate and normalise; pass declare with gate: one of none, softmax, .*; "
+            r"normalise: one of none, l2$",
         ),
         ({"gate": "softmax"}, r"nothing declares normalise; pass declare with normalise: one of none, l2$"),
     ],
 )
-def test_published_checkpoint_asks_for_what_it_lacks(published, declare, asked):
+def test_a_missing_declaration_is_asked_for(published, declare, asked):
     with pytest.raises(ValueError, match=asked):
         load_preference_model(published(), declare)
 
@@ -141,7 +142,7 @@ def test_reward_classifiers_need_no_declaration(published, config, tiny_params):
     )
 
 
-def test_other_classifiers_must_be_called_preference_models(published):
+def test_other_classifiers_must_be_declared_preference_models(published):
     directory = published(form="sequence_classification")
     with pytest.raises(ValueError, match="nothing declares kind and gate and normalise"):
         load_preference_model(directory)
@@ -180,7 +181,7 @@ def test_odd_embedding_dimension(published):
         ({"gate": "cosine", "normalise": "l2"}, "gate is 'cosine'; allowed: 'none', 'softmax'"),
     ],
 )
-def test_declarations_that_cannot_be(published, declare, complaint):
+def test_impossible_declarations_are_refused(published, declare, complaint):
     with pytest.raises(ValueError, match=complaint):
         load_preference_model(published(), declare)
 
@@ -192,7 +193,7 @@ def test_the_caller_may_not_contradict_the_model(tmp_path, config, tiny_params, 
         load_preference_model(str(tmp_path / "m"), {"normalise": "none"})
 
 
-def test_a_backbone_is_no_preference_model(published):
+def test_a_backbone_is_not_a_preference_model(published):
     def change(tensors):
         del tensors["prompt_head.weight"], tensors["value_head.weight"]
 
@@ -202,7 +203,7 @@ def test_a_backbone_is_no_preference_model(published):
         load_preference_model(published(change), DECLARED)
 
 
-def test_a_saved_head_is_only_dropped_on_request(published, config, tiny_params):
+def test_a_saved_head_is_dropped_only_on_request(published, config, tiny_params):
     source = open_source(published())
     with pytest.raises(
         ValueError, match=r"holds a trained head \(prompt_head.weight\); load_preference_model keeps it"
@@ -240,7 +241,7 @@ def test_missing_tokenizer(published, tmp_path):
         load_preference_model(directory, DECLARED)
 
 
-def test_arrays_are_born_sharded_and_only_slices_are_read(published, config, tiny_params, monkeypatch):
+def test_arrays_are_created_sharded_and_only_slices_are_read(published, config, tiny_params, monkeypatch):
     sizes = {}
     whole_read = SafetensorsTensors.read
 
@@ -272,7 +273,7 @@ VERIFIER = PreferenceSpec(
 
 
 @pytest.mark.parametrize("form", ["native", "sequence_classification"])
-def test_a_pairwise_head_comes_back(tmp_path, config, tiny_params, tokenizer, form):
+def test_a_pairwise_head_is_read_back(tmp_path, config, tiny_params, tokenizer, form):
     params = tiny_params(config, PAIRWISE)
     save_preference_model(tmp_path / "m", params, config, PAIRWISE, tokenizer, form)
     loaded = load_preference_model(str(tmp_path / "m"))
@@ -281,7 +282,7 @@ def test_a_pairwise_head_comes_back(tmp_path, config, tiny_params, tokenizer, fo
 
 
 def test_published_pairwise_models_are_declared(published, config, tiny_params, tokenizer, tmp_path):
-    """A sequence classifier over two candidates, and a language model that answers A or B, as others publish them."""
+    """Published forms: a sequence classifier over two candidates, and a language model that answers A or B."""
     classifier = published(spec=PAIRWISE, form="sequence_classification")
     assert load_preference_model(classifier, {"kind": "pairwise", "question": "candidates"}).spec == PAIRWISE
     with pytest.raises(ValueError, match="question is ''; a pairwise model needs one"):
@@ -290,7 +291,7 @@ def test_published_pairwise_models_are_declared(published, config, tiny_params, 
         load_preference_model(classifier, {"kind": "pairwise", "question": "yes_or_no"})
 
 
-def test_any_language_model_is_a_judge_when_it_is_asked(published, tokenizer):
+def test_any_language_model_can_be_asked_a_question(published, tokenizer):
     def drop_the_head(tensors):
         for name in [name for name in tensors if "head" in name and name != "lm_head.weight"]:
             del tensors[name]
@@ -306,12 +307,12 @@ def test_any_language_model_is_a_judge_when_it_is_asked(published, tokenizer):
         load_preference_model(plain)
 
 
-def test_a_verdict_head_does_not_hide_a_trained_one(published):
+def test_a_declared_verdict_does_not_drop_a_trained_head(published):
     with pytest.raises(ValueError, match="head is declared as 'verdict', but the model has a saved head"):
         load_preference_model(published(), {"head": "verdict", "question": "yes_or_no"})
 
 
-def test_a_verifier_comes_back_with_its_tokens(tmp_path, config, tiny_params, tokenizer):
+def test_a_verifier_is_read_back_with_its_tokens(tmp_path, config, tiny_params, tokenizer):
     params = {"decoder": tiny_params(config)["decoder"]}
     save_preference_model(tmp_path / "m", params, config, VERIFIER, tokenizer)
     loaded = load_preference_model(str(tmp_path / "m"))
@@ -324,7 +325,7 @@ MEAN, STD = 0.75, 3.5
 
 @pytest.fixture
 def openrlhf(tmp_path, config, tiny_params, tokenizer):
-    """(directory, w) of a reward model as OpenRLHF leaves it: a classifier with mean and std in config.json."""
+    """(directory, w) of a reward model in OpenRLHF's form: a classifier with mean and std in config.json."""
     params = tiny_params(config, BT)
     save_preference_model(tmp_path / "m", params, config, BT, tokenizer, "sequence_classification")
     file = tmp_path / "m" / "config.json"
@@ -339,7 +340,7 @@ def rewards_of(model, hidden):
     return PreferenceHeads(model.spec).apply({"params": model.params["heads"]}, hidden, hidden)
 
 
-def test_a_standard_reward_is_applied_and_leaves_probabilities_alone(openrlhf, config):
+def test_mean_and_std_are_applied_and_keep_probabilities(openrlhf, config):
     directory, w = openrlhf
     model = load_preference_model(directory)
     assert (model.spec.reward_mean, model.spec.reward_std) == (MEAN, STD)
@@ -356,7 +357,7 @@ def test_a_standard_reward_is_applied_and_leaves_probabilities_alone(openrlhf, c
 
 
 @pytest.mark.parametrize("form", ["native", "sequence_classification"])
-def test_a_standard_reward_is_exported_again(tmp_path, openrlhf, config, tiny_params, tokenizer, form):
+def test_mean_and_std_are_exported_again(tmp_path, openrlhf, config, tiny_params, tokenizer, form):
     model = load_preference_model(openrlhf[0])
     save_preference_model(tmp_path / "again", tiny_params(config, BT), config, model.spec, tokenizer, form)
     file = tmp_path / "again" / "config.json"
@@ -378,7 +379,7 @@ def test_a_standard_reward_is_exported_again(tmp_path, openrlhf, config, tiny_pa
         ({"std": ...}, "config.json: has mean alone; must have mean and std"),
     ],
 )
-def test_a_standard_that_is_none(openrlhf, change, message):
+def test_invalid_mean_and_std_are_refused(openrlhf, change, message):
     file = Path(openrlhf[0]) / "config.json"
     described = json.loads(file.read_text()) | change
     file.write_text(json.dumps({name: value for name, value in described.items() if value is not ...}))
@@ -386,7 +387,7 @@ def test_a_standard_that_is_none(openrlhf, change, message):
         load_preference_model(openrlhf[0])
 
 
-def test_only_a_reward_has_a_standard(published):
+def test_only_a_reward_has_mean_and_std(published):
     file = Path(published()) / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"mean": MEAN, "std": STD}))
     with pytest.raises(ValueError, match="reward_mean is 0.75; only kind='bt'"):

@@ -1,4 +1,4 @@
-"""The real SmolLM2-135M-Instruct: read from its GGUF file, written as a Hugging Face directory, the same to torch."""
+"""The real SmolLM2-135M-Instruct gives the same values here and, as an exported directory, in torch."""
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,12 @@ def logits(config, decoder, tokens):
 
 
 def test_exported_model_is_the_same_here_and_in_torch(tmp_path):
-    # One test, since reading and writing half a gigabyte is most of its time.
+    # One test, because reading and writing half a gigabyte takes most of its time.
     source = open_source("smollm2")
     decoder = load_decoder(source)
     rng = np.random.default_rng(0)
-    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
-    params = {"decoder": decoder, "heads": {"value": {"kernel": draw(576, 4)}, "gate": {"kernel": draw(576, 2)}}}
+    value, gate = (rng.normal(size=(576, outputs)).astype(np.float32) for outputs in (4, 2))
+    params = {"decoder": decoder, "heads": {"value": {"kernel": value}, "gate": {"kernel": gate}}}
     save_preference_model(tmp_path / "m", params, source.config, SPEC, source.tokenizer())
 
     loaded = load_preference_model(str(tmp_path / "m"))
@@ -42,7 +42,7 @@ def test_exported_model_is_the_same_here_and_in_torch(tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m", dtype=torch.float32).eval()
     with torch.no_grad():
         said = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0]
-        # In float64, so that only our own rounding is measured: float32 torch is itself 6e-5 off.
+        # torch runs in float64, so that only our rounding is measured; in float32 its own error is 6e-5.
         theirs = model.double()(said[None]).logits.numpy()[0]
     assert "Paris" in tokenizer.decode(said[len(prompt) :])
     ours = logits(source.config, decoder, said.numpy()[None].astype(np.int32))
@@ -50,7 +50,7 @@ def test_exported_model_is_the_same_here_and_in_torch(tmp_path):
     # Greedy decoding picks the same tokens.
     np.testing.assert_array_equal(ours[len(prompt) - 1 : -1].argmax(-1), said[len(prompt) :])
 
-    # What others read at the last token of what the exported chat template writes (SmolLM2's own ends in a newline) is what we read.
+    # The exported chat template ends where this model is read (SmolLM2's own template ends in a newline).
     prompt, gate, response = ChatFormat(source.tokenizer()).encode(user(CHAT[0]["content"]), "Paris, of course.")
     replied = [*CHAT, {"role": "assistant", "content": "Paris, of course."}]
     assert tokenizer.apply_chat_template(replied, return_dict=False) == prompt + response

@@ -1,4 +1,4 @@
-"""What can be opened, and what is said when it cannot."""
+"""Every kind of source is opened, and a source that cannot be opened is refused in one line."""
 
 import json
 
@@ -28,14 +28,14 @@ def model(tmp_path, families, tokenizer):
     return directory
 
 
-def test_directory(model):
+def test_a_directory_is_opened(model):
     source = open_source(str(model))
     assert source.config.num_layers == 3 and not source.declared
     assert load_decoder(source)["embed"]["embedding"].shape == (272, 24)
     assert source.tokenizer()("a").input_ids == load_tokenizer(str(model))("a").input_ids
 
 
-def test_hub_id_is_downloaded_once_named(model, monkeypatch):
+def test_a_hub_id_is_downloaded(model, monkeypatch):
     asked = {}
 
     def snapshot_download(repository, revision, allow_patterns):
@@ -49,21 +49,21 @@ def test_hub_id_is_downloaded_once_named(model, monkeypatch):
     assert source.label == "someone/model@v1.0"
 
 
-def test_hub_that_cannot_be_reached():
+def test_an_unreachable_hub_is_named():
     with pytest.raises(
         FileNotFoundError, match=r"^nobody/nothing: no such directory, and it cannot be downloaded from the hub \(.*\)$"
     ):
         open_source("nobody/nothing")
 
 
-def test_nothing_of_the_kind(tmp_path):
+def test_an_unknown_source_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='looked for a directory, a .gguf file, a hub id and "smollm2"'):
         open_source(str(tmp_path / "missing"))
     with pytest.raises(FileNotFoundError, match="missing.gguf: no such file"):
         open_source(str(tmp_path / "missing.gguf"))
 
 
-def test_directory_that_is_no_model(tmp_path):
+def test_a_directory_without_a_model_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="not a model directory, looked for config.json"):
         open_source(str(tmp_path))
 
@@ -81,7 +81,7 @@ def test_unknown_config_is_refused_by_name(model, families, change, complaint):
         open_source(str(model))
 
 
-def test_what_is_not_read_is_named_in_one_line(model, families, caplog):
+def test_ignored_attributes_are_named_in_one_line(model, families, caplog):
     extras = {"neftune_noise_alpha": 5, "attn_implementation": "sdpa", "use_cache": True, "unknown_but_null": None}
     (model / "config.json").write_text(json.dumps(families["qwen2"] | extras))
     assert open_source(str(model)).config == decoder_config(families["qwen2"])

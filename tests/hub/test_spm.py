@@ -1,4 +1,4 @@
-"""SentencePiece vocabularies out of GGUF metadata: against SentencePiece's own algorithm, written down here by its definition."""
+"""SentencePiece vocabularies of GGUF metadata agree with SentencePiece's algorithm, implemented here by definition."""
 
 import pytest
 from hypothesis import example, given
@@ -10,7 +10,7 @@ from gpmjax.hub.tokenizer import gguf_tokenizer
 SPECIAL = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>"]
 FOUND_FIRST = ["\n", "\n\n", "\n\n\n", f"{SPACE}{SPACE}", f"{SPACE}{SPACE}{SPACE}", "<b>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-# Best first. "aaa" and "▁the" can be made in two ways.
+# Pieces with the best score first. "aaa" and "▁the" can be made in two ways.
 PIECES = [
     "he",
     "th",
@@ -45,7 +45,10 @@ def metadata(**changes):
 
 
 def reference(text: str, *, prefix: bool = False, found_first=FOUND_FIRST) -> list[str]:
-    """Pieces by definition: user-defined ones first, the longest; then the best join, the leftmost of equals; then bytes."""
+    """The pieces of a text by SentencePiece's definition.
+
+    First the longest user-defined pieces; then the join with the best score, the leftmost of equals; then bytes.
+    """
     scores = {piece: -place for place, piece in enumerate(PIECES)}
     text = (SPACE if prefix and text else "") + text.replace(" ", SPACE)
     symbols, frozen, at = [], [], 0
@@ -80,19 +83,20 @@ def spm():
 
 
 @example(text="  a  the    b\n\n\n\n<b>")
-@example(text="<0x41>")  # the name of a byte's piece is not that piece
+@example(text="<0x41>")  # the name of a byte piece in a text is not that piece
 @given(text=st.text(st.sampled_from("abeht x\n<>中文é0😀\x01\t"), max_size=24))
-def test_as_sentencepiece_cuts(spm, text):
+def test_pieces_are_those_of_sentencepiece(spm, text):
     assert pieces(spm, text) == reference(text)
     assert spm.decode(spm(text, add_special_tokens=False).input_ids) == text
 
 
 @pytest.fixture(scope="module")
 def prefixed():
-    """As Llama 2's: no user-defined pieces, and a space before every text."""
+    """A tokenizer like Llama 2's: no user-defined pieces, and a space before every text."""
     tokens, types = metadata()["tokenizer.ggml.tokens"], metadata()["tokenizer.ggml.token_type"]
     tokens = [
-        f"<unused{place}>" if kind == USER_DEFINED else token for place, (token, kind) in enumerate(zip(tokens, types))
+        f"<unused{place}>" if kind == USER_DEFINED else token
+        for place, (token, kind) in enumerate(zip(tokens, types, strict=True))
     ]
     types = [CONTROL if kind == USER_DEFINED else kind for kind in types]
     return gguf_tokenizer(metadata(add_space_prefix=None, tokens=tokens, token_type=types), "m.gguf")
@@ -104,16 +108,19 @@ def test_a_space_before_the_text(prefixed, text):
     assert prefixed.decode(prefixed(text, add_special_tokens=False).input_ids) == text
 
 
-def test_special_tokens_roles_and_what_texts_begin_with(spm, tmp_path):
+def test_special_tokens_and_the_tokens_added_to_texts(spm, tmp_path):
     assert pieces(spm, "<bos>the<start_of_turn>") == ["<bos>", "the", "<start_of_turn>"]
     roles = (spm.pad_token, spm.eos_token, spm.bos_token, spm.unk_token)
     assert roles == tuple(SPECIAL[:4]) and len(spm) == len(metadata()["tokenizer.ggml.tokens"])
-    begun = lambda **changes: gguf_tokenizer(metadata(**changes), "m.gguf")("the").input_ids
+
+    def ids(**changes):
+        return gguf_tokenizer(metadata(**changes), "m.gguf")("the").input_ids
+
     the = spm.convert_tokens_to_ids("the")
-    assert begun() == [2, the]  # unless the file says otherwise
-    assert begun(add_bos_token=False) == [the]
-    assert begun(add_bos_token=False, add_eos_token=True) == [the, 1]
-    assert begun(add_eos_token=True) == [2, the, 1]
+    assert ids() == [2, the]  # unless the file says otherwise
+    assert ids(add_bos_token=False) == [the]
+    assert ids(add_bos_token=False, add_eos_token=True) == [the, 1]
+    assert ids(add_eos_token=True) == [2, the, 1]
 
 
 def test_chat_template(spm):
@@ -132,7 +139,7 @@ def test_chat_template(spm):
         ({"tokens": ["<pad>"] * 297}, "m.gguf: tokenizer.ggml.tokens 0 and 1 are both '<pad>'; they must differ"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_one_line(changes, complaint):
+def test_unsupported_vocabularies_are_refused_in_one_line(changes, complaint):
     with pytest.raises(ValueError, match=complaint) as caught:
         gguf_tokenizer(metadata(**changes), "m.gguf")
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Safetensors directories: slices only, and each kind of damage named in one line."""
+"""Safetensors directories are read by slice, and each kind of damage is named in one line."""
 
 import json
 
@@ -33,12 +33,12 @@ def test_slices_equal_slices_of_the_whole(tmp_path):
     assert tensors.read("c") == 7
 
 
-def test_shards_are_one_model(tmp_path):
+def test_shards_form_one_model(tmp_path):
     write_sharded(tmp_path)
     np.testing.assert_array_equal(SafetensorsTensors(tmp_path).read("b"), TABLE + 1)
 
 
-def test_no_weights_says_what_was_looked_for(tmp_path):
+def test_missing_weights_name_the_files_looked_for(tmp_path):
     with pytest.raises(
         FileNotFoundError, match=r"no weights, looked for model.safetensors and model.safetensors.index.json"
     ):
@@ -54,7 +54,7 @@ def test_missing_shard_is_named(tmp_path):
         SafetensorsTensors(tmp_path)
 
 
-def test_index_that_names_an_absent_tensor(tmp_path):
+def test_an_index_that_names_a_missing_tensor(tmp_path):
     write_sharded(tmp_path, ghost="one.safetensors")
     with pytest.raises(ValueError, match="names 'ghost', which one.safetensors does not hold"):
         SafetensorsTensors(tmp_path)

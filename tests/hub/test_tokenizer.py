@@ -1,4 +1,4 @@
-"""Tokenizers: SmolLM2's rebuilt from GGUF metadata, others from directories; padding that is not EOS; no torch."""
+"""Tokenizers are built from GGUF metadata or a directory, without torch, with a padding token that is not EOS."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ def smollm2():
     return load_tokenizer("smollm2")
 
 
-# The vocabulary has no token for bytes F1 and F2 (planes where Unicode has put no characters) nor for six control characters.
+# The vocabulary has no token for bytes F1 and F2 (planes without Unicode characters) and for six control characters.
 @given(text=st.text(st.characters(codec="utf-8", max_codepoint=0x3FFFF, exclude_characters="\4\6\x13\x14\x16\x1d")))
 def test_round_trip(smollm2, text):
     assert smollm2.decode(smollm2(text).input_ids, skip_special_tokens=False) == text
@@ -69,7 +69,7 @@ def small_metadata(cut, **more):
 
 
 @given(text=st.text(st.sampled_from("abc12 \n'slé!\u0301")))
-def test_qwen_cuts_as_transformers_does(text):
+def test_qwens_words_are_those_of_transformers(text):
     metadata = small_metadata("qwen2")
     ours = gguf_tokenizer(metadata, "m.gguf")
     vocabulary = {token: place for place, token in enumerate(metadata["tokenizer.ggml.tokens"])}
@@ -116,14 +116,14 @@ def test_damaged_tokenizer(tmp_path):
         load_tokenizer(str(tmp_path))
 
 
-def test_own_pad(tokenizer, smollm2):
+def test_the_padding_token_is_not_eos(tokenizer, smollm2):
     padded = with_own_pad(tokenizer)
     assert (padded.pad_token, tokenizer.pad_token) == ("<|spare|>", "<|end|>")
     assert with_own_pad(padded) is padded
     assert with_own_pad(smollm2).pad_token == "<|endoftext|>"
 
 
-def test_no_token_to_pad_with():
+def test_no_unused_token_for_padding():
     tokenizer = gguf_tokenizer(small_metadata("smollm"), "m.gguf")
     with pytest.raises(
         ValueError, match=r"tokenizer pads with its EOS token '<\|end\|>', and has no other unused special token"
@@ -132,8 +132,8 @@ def test_no_token_to_pad_with():
 
 
 def test_torch_is_neither_needed_nor_imported():
-    # transformers imports torch by itself where there is one, so it must not be imported before a tokenizer is wanted;
-    # None in sys.modules is a module that is not installed.
+    # transformers imports torch where it is installed, so transformers may be imported only when a tokenizer is needed.
+    # None in sys.modules makes a module look as if it were not installed.
     code = """
 import sys
 import gpmjax.hub as hub
