@@ -43,7 +43,7 @@ PREFILLS = ("continue", "refuse")
 
 
 @dataclasses.dataclass(frozen=True)
-class Reading:
+class ParseOptions:
     """How entries are read where their layout leaves a choice."""
 
     ties: str = "half"
@@ -68,10 +68,10 @@ class Reading:
                 raise ValueError(f"{name}={text!r}: must contain {slot}")
 
 
-DEFAULT_READING = Reading()
+DEFAULT_OPTIONS = ParseOptions()
 
 
-def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = DEFAULT_READING) -> Group:
+def parse_entry(fields: Mapping[str, Any], where: str, options: ParseOptions = DEFAULT_OPTIONS) -> Group:
     """The group that an entry describes; its comparisons are not numbered yet.
 
     >>> group = parse_entry({"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "subset": "sums"}, "f.jsonl:1")
@@ -83,15 +83,15 @@ def parse_entry(fields: Mapping[str, Any], where: str, reading: Reading = DEFAUL
     """
     fields = {name: value for name, value in fields.items() if value is not None}
     if "chosen" in fields:
-        return _parse_pair(fields, where, reading)
+        return _parse_pair(fields, where, options)
     if "responses" in fields:
-        return _parse_responses(fields, where, reading)
+        return _parse_responses(fields, where, options)
     if "completions" in fields:
-        return _parse_completions(fields, where, reading)
+        return _parse_completions(fields, where, options)
     raise FieldError(where, "chosen", f"missing; the entry has {', '.join(fields) or 'no fields'}; allowed: {LAYOUTS}")
 
 
-def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
+def _parse_pair(fields: Mapping[str, Any], where: str, options: ParseOptions) -> Group:
     names = ("chosen", "reject" if "reject" in fields else "rejected")
     sides: list[Any] = [text_or_messages(fields, name, where) for name in names]
     # "\n\nHuman: …" is a whole conversation that ends with a reply, whether or not there is a prompt column.
@@ -103,7 +103,7 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
         raise FieldError(where, names[1], f"must be {kind(sides[0])} like {names[0]!r}, is {kind(sides[1])}")
     whole = isinstance(sides[0], tuple) and any(len(side) > 1 for side in sides)
     column = request_column(fields, REQUESTS if whole else REQUESTS + CONVERSATIONS)
-    prompt = None if column is None else request(fields, column, where, reading.document_prompt)
+    prompt = None if column is None else request(fields, column, where, options.document_prompt)
     if isinstance(sides[0], tuple):
         prompt, sides = _split_conversations(prompt, sides, names, where)
     elif prompt is None:
@@ -115,7 +115,7 @@ def _parse_pair(fields: Mapping[str, Any], where: str, reading: Reading) -> Grou
         margin=as_number(fields.get("margin"), "margin", where, default=0.0),
     )
     found = _Found(column, prompt, sides, (comparison,), (*names, "chosen_probs", "margin"))
-    return _group(fields, where, reading, found)
+    return _group(fields, where, options, found)
 
 
 def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ...], list[str]]:
@@ -142,7 +142,7 @@ def _split_conversations(prompt, sides, names, where) -> tuple[tuple[Message, ..
     return shared or prompt or (), replies
 
 
-def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
+def _parse_responses(fields: Mapping[str, Any], where: str, options: ParseOptions) -> Group:
     responses = [
         read_reply(text, f"responses[{n}]", where)
         for n, text in enumerate(as_list(fields["responses"], "responses", where))
@@ -154,11 +154,11 @@ def _parse_responses(fields: Mapping[str, Any], where: str, reading: Reading) ->
     else:
         raise FieldError(where, "comparisons", "missing; 'responses' need 'comparisons' or 'prefer'")
     column = request_column(fields) or "prompt"
-    prompt = request(fields, column, where, reading.document_prompt)
+    prompt = request(fields, column, where, options.document_prompt)
     if column == "context" and "comparisons" not in fields and prompt == user(fields["context"]):
-        prompt = user(reading.dialogue_prompt.replace("{context}", fields["context"]))
+        prompt = user(options.dialogue_prompt.replace("{context}", fields["context"]))
     return _group(
-        fields, where, reading, _Found(column, prompt, responses, comparisons, ("comparisons", "prefer", "responses"))
+        fields, where, options, _Found(column, prompt, responses, comparisons, ("comparisons", "prefer", "responses"))
     )
 
 
@@ -189,7 +189,7 @@ def _preferred(value: Any, count: int, where: str) -> tuple[Comparison, ...]:
     return tuple(comparisons)
 
 
-def _parse_completions(fields: Mapping[str, Any], where: str, reading: Reading) -> Group:
+def _parse_completions(fields: Mapping[str, Any], where: str, options: ParseOptions) -> Group:
     responses, ranks = [], []
     for n, item in enumerate(as_list(fields["completions"], "completions", where)):
         name = f"completions[{n}]"
@@ -201,11 +201,11 @@ def _parse_completions(fields: Mapping[str, Any], where: str, reading: Reading) 
     for i, j in itertools.combinations(range(len(responses)), 2):
         if ranks[i] != ranks[j]:
             comparisons.append(Comparison(*((i, j) if ranks[i] < ranks[j] else (j, i))))
-        elif reading.ties == "half":
+        elif options.ties == "half":
             comparisons.append(Comparison(i, j, target=0.5))
     column = request_column(fields) or "prompt"
-    prompt = request(fields, column, where, reading.document_prompt)
-    return _group(fields, where, reading, _Found(column, prompt, responses, tuple(comparisons), ("completions",)))
+    prompt = request(fields, column, where, options.document_prompt)
+    return _group(fields, where, options, _Found(column, prompt, responses, tuple(comparisons), ("completions",)))
 
 
 class _Found(NamedTuple):
@@ -220,7 +220,7 @@ class _Found(NamedTuple):
     """The other columns that the layout reads."""
 
 
-def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Found) -> Group:
+def _group(fields: Mapping[str, Any], where: str, options: ParseOptions, found: _Found) -> Group:
     """The group; adds history, system message and tools to the prompt, and refuses columns that would be lost."""
     prompt, responses = beside(fields, found.prompt, where), found.responses
     taken = {
@@ -231,7 +231,7 @@ def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Foun
     }
     refuse_lost(fields, taken, prompt, responses, where)
     if prompt[-1].role == "assistant":
-        prompt, responses = _continued(prompt, responses, reading, where)
+        prompt, responses = _continued(prompt, responses, options, where)
     elif found.column and isinstance(text := fields.get(found.column), str) and transcript_turns(text):
         # In a transcript the space before a reply belongs to "Assistant: ".
         responses = [response if isinstance(response, RichText) else response.strip() for response in responses]
@@ -239,11 +239,11 @@ def _group(fields: Mapping[str, Any], where: str, reading: Reading, found: _Foun
 
 
 def _continued(
-    prompt: tuple[Message, ...], responses: Sequence[str], reading: Reading, where: str
+    prompt: tuple[Message, ...], responses: Sequence[str], options: ParseOptions, where: str
 ) -> tuple[tuple[Message, ...], list[str]]:
     """The prompt without its last turn, the assistant's; every response now begins with that turn."""
     begun = prompt[-1].content
-    if reading.prefill == "refuse":
+    if options.prefill == "refuse":
         raise FieldError(where, "prompt", "ends with an assistant's turn; a prompt ends with the user's")
     if any(isinstance(text, RichText) for text in (begun, *responses)):
         raise FieldError(

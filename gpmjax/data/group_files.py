@@ -14,18 +14,18 @@ from typing import IO
 
 from gpmjax.data import cyclic
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import DEFAULT_READING, Reading, parse_entry
+from gpmjax.data.formats import DEFAULT_OPTIONS, ParseOptions, parse_entry
 from gpmjax.data.groups import Comparison, Group, Message
 from gpmjax.data.messages import conversation, read_reply
 from gpmjax.data.sources import read_entries, split_source
 from gpmjax.files import replacing
 
-__all__ = ["Comparison", "Group", "Message", "Reading", "read_groups", "write_groups"]
+__all__ = ["Comparison", "Group", "Message", "ParseOptions", "read_groups", "write_groups"]
 
 BUILTIN = "builtin:"
 
 
-def read_groups(source: str, reading: Reading = DEFAULT_READING, *, first_number: int = 0) -> list[Group]:
+def read_groups(source: str, options: ParseOptions = DEFAULT_OPTIONS, *, first_number: int = 0) -> list[Group]:
     """All groups of a source, one for each entry, in order; comparisons are numbered from ``first_number``.
 
     >>> [len(group.responses) for group in read_groups("builtin:n_cycle?n=5")]
@@ -38,7 +38,7 @@ def read_groups(source: str, reading: Reading = DEFAULT_READING, *, first_number
     if source.startswith(BUILTIN):
         groups = _builtin(source)
     else:
-        groups = [parse_entry(entry.fields, entry.where, reading) for entry in read_entries(source)]
+        groups = [parse_entry(entry.fields, entry.where, options) for entry in read_entries(source)]
     return number_comparisons(groups, first_number)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_each
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import DEFAULT_READING, READ, Reading, parse_entry
+from gpmjax.data.formats import DEFAULT_OPTIONS, READ, ParseOptions, parse_entry
 from gpmjax.data.group_files import BUILTIN, number_comparisons, read_groups
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import Group
@@ -44,13 +44,13 @@ class Finding(NamedTuple):
     """Explanation, and the places of the first few."""
 
 
-def lint(source: str, chat: ChatFormat, *, max_length: int, reading: Reading = DEFAULT_READING) -> list[Finding]:
+def lint(source: str, chat: ChatFormat, *, max_length: int, options: ParseOptions = DEFAULT_OPTIONS) -> list[Finding]:
     """All findings about a source, errors first.
 
     Raises:
         FileNotFoundError, ValueError: the source as a whole cannot be read, or the template fails on every message.
     """
-    groups, findings = _read(source, reading)
+    groups, findings = _read(source, options)
     findings += _tokenizer_findings(chat)
     if groups:
         findings += _label_findings(groups)
@@ -75,7 +75,7 @@ def longer_wins(groups: Iterable[Group]) -> float | None:
     return 0.5 + 0.5 * float(np.mean(signs)) if signs else None
 
 
-def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
+def _read(source: str, options: ParseOptions) -> tuple[list[Group], list[Finding]]:
     """The readable groups, numbered, and the findings about reading them."""
     if source.startswith(BUILTIN):
         return read_groups(source), []
@@ -84,7 +84,7 @@ def _read(source: str, reading: Reading) -> tuple[list[Group], list[Finding]]:
     for entry in read_entries(source, refuse=lambda line: broken.append(line.removeprefix(folder))):
         where = entry.where.removeprefix(folder)
         try:
-            group = parse_entry(entry.fields, where, reading)
+            group = parse_entry(entry.fields, where, options)
         except FieldError as error:
             broken.append(str(error))
             continue

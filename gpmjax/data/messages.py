@@ -211,18 +211,15 @@ def _content(value: Any, more: bool, name: str, where: str) -> str:
 
 def _tool_calls(value: Any, name: str, where: str) -> list[dict[str, Any]]:
     """Tool calls in the form that templates expect: arguments are an object, not a JSON string."""
+    must_be = "must be a list of calls {'function': {'name', 'arguments'}}"
     value = literal(value) if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(call, Mapping) for call in value):
-        raise FieldError(
-            where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, is {kind(value)}"
-        )
+        raise FieldError(where, name, f"{must_be}, is {kind(value)}")
     calls = []
     for call in value:
         function = call.get("function", call)
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
-            raise FieldError(
-                where, name, f"must be a list of calls {{'function': {{'name', 'arguments'}}}}, has {short_repr(call)}"
-            )
+            raise FieldError(where, name, f"{must_be}, has {short_repr(call)}")
         arguments = function.get("arguments")
         parsed = literal(arguments) if isinstance(arguments, str) and arguments.lstrip().startswith("{") else arguments
         function = dict(function) | ({"arguments": parsed} if isinstance(parsed, Mapping) else {})

@@ -15,7 +15,7 @@ from gpmjax.arrays import TokenBatch
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.encode import EncodedGroup, EncodeReport, encode_groups
-from gpmjax.data.formats import DEFAULT_READING, Reading
+from gpmjax.data.formats import DEFAULT_OPTIONS, ParseOptions
 from gpmjax.data.group_files import read_groups
 from gpmjax.data.grouping import merge_groups, split_group
 from gpmjax.data.mixture import mixture
@@ -42,7 +42,7 @@ def prepare(
     row_length: int | None = None,
     max_responses: int | None = None,
     max_comparisons: int | None = None,
-    reading: Reading = DEFAULT_READING,
+    options: ParseOptions = DEFAULT_OPTIONS,
     weigh: Callable[[EncodedGroup], EncodedGroup] | None = None,
 ) -> Prepared:
     """Reads, merges, encodes and splits the groups of each source; comparisons are numbered across all sources.
@@ -59,7 +59,7 @@ def prepare(
     """
     encoded, report, places = [], EncodeReport(), []
     for source in sources:
-        groups = read_groups(source, reading, first_number=len(places))
+        groups = read_groups(source, options, first_number=len(places))
         places += [group.where for group in groups for _ in group.comparisons]
         kept, cut = encode_groups(merge_groups(groups), chat, max_length=max_length)
         if not kept:

@@ -12,7 +12,7 @@ import numpy as np
 from gpmjax.data.chat import ChatFormat
 from gpmjax.data.conversation import read_prompt, request_column
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import Reading, parse_entry
+from gpmjax.data.formats import ParseOptions, parse_entry
 from gpmjax.data.groups import Message
 from gpmjax.data.sources import Entry, read_entries
 
@@ -56,7 +56,7 @@ def read_prompts(source: str, limit: int = 0) -> list[Prompt]:
 def _prompt(entry: Entry) -> Prompt:
     fields = {name: value for name, value in entry.fields.items() if value is not None}
     if any(name in fields for name in ANSWERED):
-        messages = parse_entry(fields, entry.where, Reading(prefill="refuse")).prompt
+        messages = parse_entry(fields, entry.where, ParseOptions(prefill="refuse")).prompt
     else:
         messages = read_prompt(fields, entry.where)
     if not messages[-1].content.strip():

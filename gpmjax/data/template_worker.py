@@ -13,11 +13,10 @@ else of this package. A request is a line of JSON, {"template", "variables", "da
 
 import datetime
 import functools
-import importlib
 import json
 import resource
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 SECONDS = 2
 """Limit of processor time for one text. Real templates take 0.1 ms for a short conversation, 10 ms for a long one."""
@@ -30,9 +29,7 @@ LONGEST = 4_000_000
 def main() -> None:
     sys.path[:0] = sys.argv[1:]
     limit(resource.RLIMIT_CORE, 0)
-    importlib.import_module("jinja2.ext")
-    importlib.import_module("jinja2.sandbox")  # imported before the memory is limited, so that the import cannot fail
-
+    compiled("", "2024-01-01")  # imports Jinja before the memory is limited, so that the import cannot fail
     limit(resource.RLIMIT_AS, MEMORY)
     for line in sys.stdin:
         request = json.loads(line)
@@ -90,7 +87,7 @@ def compiled(template: str, date: str):
     class Generation(jinja2.ext.Extension):
         """{% generation %}, which marks the text that a model is trained on, writes its content unchanged."""
 
-        tags = {"generation"}
+        tags: ClassVar[set[str]] = {"generation"}
 
         def parse(self, parser):
             line = next(parser.stream).lineno

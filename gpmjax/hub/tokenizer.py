@@ -16,6 +16,7 @@ from gpmjax.hub.lines import one_line
 from gpmjax.hub.spm import CONTROL, USER_DEFINED, spm_tokenizer, text_tokens
 
 DIRECTORY_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+_SPECIAL = {"bos_token": "bos", "eos_token": "eos", "pad_token": "padding", "unk_token": "unknown"}
 
 # The word pattern of Llama 3 and Qwen, which differ in how many digits form a word.
 _WORDS = (
@@ -102,26 +103,15 @@ def gguf_tokenizer(metadata: Mapping[str, Any], label: str):
         tokenizer, adds_bos, tokens = spm_tokenizer(metadata, label), True, text_tokens(metadata)
     types = metadata["tokenizer.ggml.token_type"]
     control, user_defined = (
-        [token for token, found in zip(tokens, types, strict=True) if found == kind] for kind in (CONTROL, USER_DEFINED)
+        [token for token, found in zip(tokens, types, strict=True) if found == wanted]
+        for wanted in (CONTROL, USER_DEFINED)
     )
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
     tokenizer.add_tokens([AddedToken(token, normalized=False) for token in user_defined])
-
-    special = {
-        name: tokens[metadata[f"tokenizer.ggml.{key}_token_id"]]
-        for name, key in (
-            ("bos_token", "bos"),
-            ("eos_token", "eos"),
-            ("pad_token", "padding"),
-            ("unk_token", "unknown"),
-        )
-        if f"tokenizer.ggml.{key}_token_id" in metadata
-    }
-    adds = {
-        "bos_token": metadata.get("tokenizer.ggml.add_bos_token", adds_bos),
-        "eos_token": metadata.get("tokenizer.ggml.add_eos_token", False),
-    }
-    bos, eos = (special.get(name, "") if adds[name] else "" for name in adds)
+    ids = {name: metadata.get(f"tokenizer.ggml.{key}_token_id") for name, key in _SPECIAL.items()}
+    special = {name: tokens[number] for name, number in ids.items() if number is not None}
+    bos = special.get("bos_token", "") if metadata.get("tokenizer.ggml.add_bos_token", adds_bos) else ""
+    eos = special.get("eos_token", "") if metadata.get("tokenizer.ggml.add_eos_token", False) else ""
     if bos or eos:
         one = f"{bos} $A {eos}".strip()
         tokenizer.post_processor = processors.TemplateProcessing(
@@ -147,7 +137,7 @@ def _require_parts(metadata: Mapping[str, Any], names: tuple[str, ...], label: s
             raise ValueError(
                 f"{label}: tokenizer.ggml.{name} has {given} entries; allowed: one for each of the {count} tokens"
             )
-    for name in ("bos", "eos", "padding", "unknown"):
+    for name in _SPECIAL.values():
         place = metadata.get(f"tokenizer.ggml.{name}_token_id", 0)
         if not 0 <= place < count:
             raise ValueError(f"{label}: tokenizer.ggml.{name}_token_id is {place}; allowed: one of the {count} tokens")

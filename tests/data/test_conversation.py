@@ -6,7 +6,7 @@ import pytest
 
 from gpmjax.data.conversation import read_prompt
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import Reading, parse_entry
+from gpmjax.data.formats import ParseOptions, parse_entry
 from gpmjax.data.grouping import merge_groups
 from gpmjax.data.groups import TOOLS, Message, RichText, user
 from gpmjax.data.prompts import read_prompts
@@ -191,7 +191,7 @@ def test_begun_answers_that_cannot_be_continued_are_refused(tmp_path):
         ):
             read_prompts(str(tmp_path / "p.jsonl"))
     with pytest.raises(ValueError, match="prefill='drop': must be one of 'continue', 'refuse'"):
-        Reading(prefill="drop")
+        ParseOptions(prefill="drop")
 
 
 def test_a_transcript_in_the_prompt_column_reads_as_without_one():

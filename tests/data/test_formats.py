@@ -3,7 +3,7 @@
 import pytest
 
 from gpmjax.data.fields import FieldError
-from gpmjax.data.formats import Reading, parse_entry
+from gpmjax.data.formats import ParseOptions, parse_entry
 from gpmjax.data.groups import Comparison, Message, user
 
 ASK, SYSTEM = {"role": "user", "content": "Q"}, {"role": "system", "content": "S"}
@@ -78,9 +78,9 @@ def test_prefer_over_a_document_or_a_dialogue():
     )
     assert parse_entry({"context": [ASK], **cycle}, "f:1").prompt == user("Q")
     assert parse_entry({"prompt": "Q", **cycle}, "f:1").prompt == user("Q")
-    assert parse_entry({"document": "D", **cycle}, "f:1", Reading(document_prompt="TL;DR {document}")).prompt == user(
-        "TL;DR D"
-    )
+    assert parse_entry(
+        {"document": "D", **cycle}, "f:1", ParseOptions(document_prompt="TL;DR {document}")
+    ).prompt == user("TL;DR D")
 
 
 def test_ranked_completions():
@@ -93,7 +93,7 @@ def test_ranked_completions():
     group = parse_entry(fields, "f:1")
     assert group.responses == ("b", "a", "c") and len(group.prompt) == 2
     assert group.comparisons == (Comparison(1, 0), Comparison(0, 2, target=0.5), Comparison(1, 2))
-    assert len(parse_entry(fields, "f:1", Reading(ties="drop")).comparisons) == 2
+    assert len(parse_entry(fields, "f:1", ParseOptions(ties="drop")).comparisons) == 2
 
 
 @pytest.mark.parametrize(
@@ -152,6 +152,6 @@ def test_errors_name_place_field_and_value(fields, message):
 
 def test_reading_refuses_unknown_choices():
     with pytest.raises(ValueError, match="ties='win': must be one of 'half', 'drop'"):
-        Reading(ties="win")
+        ParseOptions(ties="win")
     with pytest.raises(ValueError, match="document_prompt='Sum up': must contain {document}"):
-        Reading(document_prompt="Sum up")
+        ParseOptions(document_prompt="Sum up")
