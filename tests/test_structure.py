@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import re
 from pathlib import Path
 
 import jax
@@ -115,6 +116,20 @@ def test_a_public_name_means_one_thing():
     shared = {name: modules for name, modules in homes.items() if len(modules) > 1}
     assert {name: modules for name, modules in shared.items() if name not in SHARED_NAMES} == {}
     assert SHARED_NAMES.keys() - shared.keys() == set(), "exceptions that no longer apply"
+
+
+@pytest.mark.parametrize("page", ["map.md", "architecture.md"])
+def test_paths_and_names_in_the_pages_on_the_code_exist(page):
+    lines = (ROOT / "docs" / page).read_text(encoding="utf-8").splitlines()
+    found = {line: re.findall(r"`((?:gpmjax|launch|tests|configs)/[\w./]*)`", line) for line in lines}
+    paths = sorted({path for named in found.values() for path in named})
+    assert len(paths) > 10 and [path for path in paths if not (ROOT / path).exists()] == []
+    for line, named in found.items():  # a row of the map names functions of its file
+        if line.startswith("| ") and named and named[0].endswith(".py") and page == "map.md":
+            last = line.split("|")[-2]
+            text = (ROOT / named[0]).read_text(encoding="utf-8")
+            for name in re.findall(r"`(\w+)`", last):
+                assert re.search(rf"\b{name}\b", text), f"{named[0]}: no {name}"
 
 
 def test_nothing_is_suppressed():
