@@ -41,6 +41,8 @@ def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, A
     """
     if out is not None and Path(out).suffix != ".json":
         raise ValueError(f"out={str(out)!r}: must end in .json; per-row scores go beside it in .rows.jsonl")
+    if not plan.judge.validate().model:
+        raise ValueError(f"model='': must name a model; {plan.judge.label} judges benchmarks' rows alone")
     model = open_model(plan.judge)
     judge = as_judge(model, plan.judge)
     data = held_out(plan.data, model.format, max_length=model.max_length, rows_per_batch=model.rows_per_batch)

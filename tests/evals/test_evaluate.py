@@ -38,7 +38,7 @@ def read_lines(path):
 def test_summary_and_rows_agree(saved, pairs, write_rows, tmp_path):
     data = write_rows([*pairs, {"prompt": "p", "chosen": "same", "rejected": "same"}])
     out = tmp_path / "sub" / "dev.json"
-    summary = evaluate(plan(saved, data, rows_per_batch=3), out)
+    summary = evaluate(plan(saved, data, rows=3), out)
     assert json.loads(out.read_text()) == summary
     assert summary["max_length"] == 128 and summary["comparisons"] == len(pairs) and summary["tied_labels"] == 3
     assert summary["rows"]["dropped_at"] == [f"{data}:{len(pairs) + 1}"] and summary["rows"]["read"] == len(pairs) + 1
@@ -115,7 +115,7 @@ def test_an_interrupted_evaluation_goes_on(saved, pairs, write_rows, tmp_path, m
 
     # Eight rows a batch is the least on eight devices; 30 prompts make four batches.
     rows = [pair | {"prompt": f"{n} {pair['prompt']}"} for n in range(10) for pair in pairs]
-    planned = plan(saved, write_rows(rows), rows_per_batch=1)
+    planned = plan(saved, write_rows(rows), rows=1)
     out = tmp_path / "dev.json"
     monkeypatch.setattr(readout, "CHUNK", 8)
     monkeypatch.setattr(module, "open_model", functools.partial(opened, interrupt=True))
@@ -142,10 +142,10 @@ def test_an_interrupted_evaluation_goes_on(saved, pairs, write_rows, tmp_path, m
     [
         ({"model": "no/such/place"}, "no/such/place"),
         ({"data": "no_such.jsonl"}, "no_such.jsonl: no such file"),
-        ({"template": "jinja"}, "template='jinja': must be one of"),
+        ({"template": "jinja"}, "template is 'jinja'; allowed: 'chat'"),
         ({"dtype": "float8"}, "dtype"),
         ({"max_length": 1}, "max_length=1: must be at least 2"),
-        ({"declare": {"gate": "sigmoid"}}, "gate"),
+        ({"gate": "sigmoid"}, "gate"),
     ],
     ids=str,
 )
