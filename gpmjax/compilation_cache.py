@@ -1,4 +1,4 @@
-"""XLA programs kept on disk, so that a second run of the same shapes does not compile them again."""
+"""A cache of compiled XLA programs on disk, so that a second run of the same shapes does not compile again."""
 
 import os
 from pathlib import Path
@@ -6,15 +6,15 @@ from pathlib import Path
 import jax
 
 LEAST_SECONDS = 1.0
-"""Programs that compile faster than this are not kept."""
+"""Programs that compile faster than this are not cached."""
 
 
 def keep_compiled(directory: str | Path) -> None:
-    """Keeps what is compiled from now on in ``directory``, and reads it from there.
+    """Caches the programs compiled from now on in ``directory``, and reads them from there.
 
     Raises:
-      ValueError: this process has several CPU devices: loading a program for them from a cache ends the process
-        (jaxlib 0.10.2), with nothing that could be caught.
+      ValueError: this process has several CPU devices. Loading a program for them from a cache kills the process
+        (jaxlib 0.10.2) without an exception.
       OSError: the directory cannot be made or written to.
     """
     if jax.default_backend() == "cpu" and jax.local_device_count() > 1:

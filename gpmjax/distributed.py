@@ -1,13 +1,13 @@
-"""One program on many hosts: who they are, and what they must agree on.
+"""One program on many hosts: how they find each other, and how they agree.
 
-Every host runs the same ``launch`` command and calls ``initialize`` before anything touches a device. From then on
-``jax.devices()`` is everyone's, and arrays over a mesh span hosts. Host 0 alone writes what a run leaves behind, checkpoints
-aside, which all write together; so the work directory must be one that all hosts see.
+Every host runs the same ``launch`` command and calls ``initialize`` before it uses a device. Then ``jax.devices()``
+lists the devices of all hosts, and arrays over a mesh span hosts. Only host 0 writes a run's files, except for
+checkpoints, which all hosts write together; so all hosts must see the work directory.
 
     where                        config.distributed
-    one machine                  nothing to say
-    TPU pod slice or slices      cluster="tpu" (found by itself on GKE; where one logs in to every worker, it must be said)
-    Slurm                        found by itself under srun with more than one task
+    one machine                  nothing to set
+    TPU pod slice or slices      cluster="tpu" (detected on GKE; must be set where one logs in to every worker)
+    Slurm                        detected under srun with more than one task
     anything else                coordinator_address="HOST0:PORT", processes, process; or the environment's
                                  JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID
 """
@@ -25,23 +25,24 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-"""What jax reads of the environment that srun gives each task."""
+"""The environment variables, set by srun for each task, that jax reads."""
 
 
 def initialize(cluster: str = "auto", coordinator_address: str = "", processes: int = 0, process: int = -1) -> None:
-    """Joins the other hosts, when there are any; a second call does nothing. The arguments are ``config.distributed``'s.
+    """Connects to the other hosts, if there are any; a second call does nothing. The arguments are
+    ``config.distributed``.
 
     Raises:
-      ValueError: a coordinator without a port, or without the number of processes and this one's index; a cluster that the
-        environment knows nothing of.
-      OSError: the others cannot be reached (jax's own words).
+      ValueError: a coordinator without a port, or without the number of processes and this process's index; or a
+        cluster of which the environment has no variables.
+      OSError: the other hosts cannot be reached; the message quotes jax's.
     """
     if jax.distributed.is_initialized():
         return
     arguments = connection(os.environ, cluster, coordinator_address, processes, process)
     if arguments is None:
         return
-    # On CPUs two programs in flight can each hold threads that the other's collectives wait for.
+    # On CPUs two programs that run at once can each hold threads that the other's collectives wait for.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(**arguments)
@@ -57,7 +58,7 @@ def connection(
     processes: int = 0,
     process: int = -1,
 ) -> dict[str, Any] | None:
-    """Arguments for ``jax.distributed.initialize``, None for a program that is alone.
+    """The arguments for ``jax.distributed.initialize``; None for a program on one host.
 
     >>> connection({})
     >>> connection({"JAX_PROCESS_ID": "1"}, coordinator_address="10.0.0.2:1234", processes=2)
@@ -71,7 +72,8 @@ def connection(
     if cluster == "slurm":
         if asked and (lacking := [name for name in SLURM if name not in environment]):
             raise ValueError(
-                f"config.distributed.cluster='slurm': {lacking[0]} is not set; start the run with srun, or choose another cluster"
+                f"config.distributed.cluster='slurm': {lacking[0]} is not set; "
+                f"start the run with srun, or choose another cluster"
             )
         return {"cluster_detection_method": "slurm", "local_device_ids": _slurm_devices(environment)}
     return _by_address(environment, address, processes, process) if cluster == "coordinator" else None
@@ -80,10 +82,10 @@ def connection(
 def _detected(address: str, environment: Mapping[str, str]) -> str:
     if address:
         return "coordinator"
-    # A sliced TPU job on GKE names its hosts, or its slices' coordinator.
+    # GKE sets one of these variables for a TPU job of several hosts: its hosts, or its slices' coordinator.
     if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
         return "tpu"
-    # SLURM_STEP_* is set by srun alone; in a batch script's own shell there is one process, whatever was reserved.
+    # Only srun sets SLURM_STEP_*. A batch script's own shell is one process, whatever was reserved.
     return "slurm" if _count(environment, "SLURM_STEP_NUM_TASKS", 1) > 1 else "none"
 
 
@@ -96,7 +98,7 @@ def _count(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _slurm_devices(environment: Mapping[str, str]) -> list[int] | None:
-    """jax gives every task the one GPU of its own number; a task that has a node to itself takes all of the node's."""
+    """The GPUs of this task: its whole node's if it is alone there; None for jax's default of one GPU per task."""
     tasks = _count(environment, "SLURM_STEP_NUM_TASKS", 1)
     alone = tasks == _count(environment, "SLURM_STEP_NUM_NODES", 1)
     gpus = environment.get("SLURM_GPUS_ON_NODE", "")
@@ -117,12 +119,12 @@ def _by_address(environment: Mapping[str, str], address: str, processes: int, pr
 
 
 def is_first_host() -> bool:
-    """Whether this process is the one that writes logs, figures and features."""
+    """Whether this process writes logs, figures and features."""
     return jax.process_index() == 0
 
 
 def any_host(mine: bool | np.ndarray) -> bool | np.ndarray | jax.Array:
-    """Elementwise "or" of what every host passes: a collective. On several hosts an array that is still to be waited for."""
+    """Elementwise "or" over all hosts, a collective; on several hosts a jax.Array that may not be ready yet."""
     if jax.process_count() == 1:
         return mine
     mesh = Mesh(np.asarray(jax.devices()), ("device",))
@@ -138,5 +140,5 @@ def _either(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 def on_every_host(array: jax.Array) -> np.ndarray:
-    """All of an array that is spread over hosts; a collective."""
+    """The whole of an array that is spread over hosts; a collective."""
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))

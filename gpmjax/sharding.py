@@ -1,8 +1,8 @@
-"""One mesh and one list of rules decide where every array lives.
+"""The mesh, and the rules that place every array on it.
 
 The mesh has three axes: ``data`` (replicas), ``fsdp`` (replicas that split parameters and optimiser state among
-themselves) and ``tensor`` (splits heads and the MLP's inner width). A row of a batch goes to one (data, fsdp)
-place. XLA derives the collectives; nothing else in the project mentions devices.
+themselves) and ``tensor`` (splits heads and the MLP's inner width). A *place* is a (data, fsdp) coordinate; each row of
+a batch goes to one place. XLA derives the collectives; no other part of the project mentions devices.
 """
 
 import functools
@@ -21,20 +21,20 @@ AXES = ("data", "fsdp", "tensor")
 
 BATCH = P(("data", "fsdp"))
 
-# The first pattern found in a parameter's path wins. Layers are stacked, hence the leading None.
-# Optimiser moments carry their parameter's path inside their own, so these rules place them too.
+# The first pattern found in a parameter's path applies. Layers are stacked, hence the leading None.
+# The path of an optimiser moment contains its parameter's path, so these rules place moments too.
 RULES: tuple[tuple[str, P], ...] = (
     (r"embed/embedding$", P("tensor", "fsdp")),
     (r"lm_head/kernel$", P("fsdp", "tensor")),
     (r"(q|k|v|gate|up)/kernel$", P(None, "fsdp", "tensor")),
     (r"(o|down)/kernel$", P(None, "tensor", "fsdp")),
     (r"layers/.*(q|k|v|gate|up)/bias$", P(None, "tensor")),
-    # Of W ≈ A B, A is split like W's rows and B like its columns.
+    # LoRA adds A B to W: A is split like W's rows, B like W's columns.
     (r"layers/.*(q|k|v|gate|up)/lora_a$", P(None, "fsdp", None)),
     (r"layers/.*(q|k|v|gate|up)/lora_b$", P(None, None, "tensor")),
     (r"layers/.*(o|down)/lora_a$", P(None, "tensor", None)),
     (r"layers/.*(o|down)/lora_b$", P(None, None, "fsdp")),
-    # Norms, heads and scalars are small: everyone holds them.
+    # Norms, heads and scalars are small: every device holds them.
     (r"", P()),
 )
 
@@ -45,8 +45,8 @@ def make_mesh(
     """A (data, fsdp, tensor) mesh over all devices; one size may be −1.
 
     Args:
-      dcn_data, dcn_fsdp: how many TPU slices (or hosts, where devices know of no slice) the axis spans, over the slower
-        network; ``data`` and ``fsdp`` are the sizes within one. The mesh's own sizes are the products.
+      dcn_data, dcn_fsdp: how many TPU slices (or hosts, where devices have no slice index) the axis spans over the
+        slower network. ``data`` and ``fsdp`` are the sizes within one slice; the mesh's sizes are the products.
 
     Raises ValueError when the sizes do not multiply to the number of devices, or the slices to the number of slices.
     """
@@ -58,9 +58,9 @@ def make_mesh(
     if math.prod(sizes.values()) != len(devices):
         raise ValueError(f"config.mesh={sizes}: sizes must multiply to the {len(devices)} devices there are")
     inner, outer = (sizes["data"], sizes["fsdp"], sizes["tensor"]), (sizes["dcn_data"], sizes["dcn_fsdp"], 1)
-    # Auto: XLA propagates shardings. make_mesh's own default, Explicit, would put them into the types.
+    # With Auto, XLA propagates shardings; Explicit would put them into the types of arrays.
     auto = (AxisType.Auto,) * len(AXES)
-    # A slice of 4 × 8 chips is 16 × 2 as well: an axis of ours may be part of one of theirs.
+    # An axis of the mesh may be part of an axis of the slice: 4 × 8 chips may serve as 16 × 2.
     split = dict(allow_split_physical_axes=True)
     if math.prod(outer) == 1:
         return Mesh(mesh_utils.create_device_mesh(inner, devices, **split), AXES, axis_types=auto)
@@ -78,11 +78,11 @@ def make_mesh(
 
 @functools.cache
 def row_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
-    """(which, of how many) equal shares of a batch's rows a process holds.
+    """(index, count) of the equal shares of a batch's rows: the share that a process holds, and how many there are.
 
-    As many shares as processes, unless ``tensor`` spans several of them: those hold the same rows.
+    There are as many shares as processes, unless ``tensor`` spans several processes, which then hold the same rows.
 
-    Raises ValueError for a mesh on which two processes hold some of each other's rows but not all.
+    Raises ValueError for a mesh on which two processes have some rows, but not all, in common.
     """
     process = jax.process_index() if process is None else process
     places = {}
@@ -98,19 +98,19 @@ def row_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
 
 
 def path_name(path: tuple) -> str:
-    """ "decoder/layers/mlp/up/kernel" for a key path of jax.tree_util."""
+    """A key path of jax.tree_util as a string such as "decoder/layers/mlp/up/kernel"."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def spec_for(path: str, shape: tuple[int, ...]) -> P:
     """The PartitionSpec of the first rule whose pattern is found in ``path``."""
     spec = next(spec for pattern, spec in RULES if re.search(pattern, path))
-    # A rule is for a parameter's own rank: factored moments and scalars of the optimiser are small, hence replicated.
+    # Rules are for a parameter's rank. Factored moments and scalars of the optimiser are small and are replicated.
     return spec if len(spec) <= len(shape) else P()
 
 
 def sharding_for(mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]) -> NamedSharding:
-    """Where a parameter or its optimiser moment lives.
+    """The sharding of a parameter or of its optimiser moment.
 
     Raises ValueError, naming the parameter, its shape and the axis, when a mesh axis does not divide a dimension.
     """
@@ -125,24 +125,25 @@ def sharding_for(mesh: Mesh | AbstractMesh, path: str, shape: tuple[int, ...]) -
 
 
 def tree_shardings(mesh: Mesh | AbstractMesh, tree: Any) -> Any:
-    """Shardings for a tree of arrays or shapes, by the rules."""
+    """The shardings of a tree of arrays or shapes, by the rules."""
     return jax.tree_util.tree_map_with_path(lambda path, leaf: sharding_for(mesh, path_name(path), leaf.shape), tree)
 
 
 def replicated(mesh: Mesh | AbstractMesh) -> NamedSharding:
+    """The sharding of an array that every device holds whole."""
     return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh | AbstractMesh) -> NamedSharding:
-    """Rows split over data and fsdp."""
+    """The sharding of a batch: rows are split over data and fsdp."""
     return NamedSharding(mesh, BATCH)
 
 
 def split_rows(activations: Any, mesh: Mesh | None) -> jax.Array:
-    """Keeps the rows of activations [B, …] on their batch's places.
+    """Keeps the rows of activations [B, …] at the places of their batch.
 
-    Left to itself XLA may split the hidden dimension instead, as the weights are, and send every row everywhere.
-    A batch that the places do not divide, such as the lone row that initialises a module, is left as it is.
+    Without this, XLA may split the hidden dimension instead, as it does the weights, and send every row to every place.
+    A batch that the places do not divide, such as the single row that initialises a module, is returned unchanged.
     """
     if mesh is None or not divides(mesh, activations.shape[0]):
         return activations
@@ -150,24 +151,27 @@ def split_rows(activations: Any, mesh: Mesh | None) -> jax.Array:
 
 
 def look_up(embed: Callable[[jax.Array], jax.Array], tokens: Any, mesh: Mesh | None) -> jax.Array:
-    """embed(tokens) [B, T, D], its rows split like the tokens', without the table's shards leaving their places.
+    """embed(tokens) [B, T, D], with rows split like those of the tokens. The table's shards stay where they are.
 
-    Every place looks its columns up for all of its replica's rows, then rows and columns change places: an all-to-all.
+    Every place looks up its columns for all rows of its replica; then an all-to-all exchanges columns for rows.
     """
     if mesh is None or not divides(mesh, tokens.shape[0]):
         return embed(tokens)
-    pin = lambda array, *spec: jax.lax.with_sharding_constraint(array, NamedSharding(mesh, P(*spec)))
+
+    def pin(array: jax.Array, *spec: str | None) -> jax.Array:
+        return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, P(*spec)))
+
     columns = pin(embed(pin(tokens, "data")), "data", None, "fsdp")
     return split_rows(columns, mesh)
 
 
 def divides(mesh: Mesh, rows: int) -> bool:
-    """Whether so many rows can be split over data and fsdp."""
+    """Whether ``rows`` rows can be split equally over data and fsdp."""
     return rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:
-    """This host's share of the rows (see ``row_share``) → global arrays whose rows are split over data and fsdp."""
+    """Global arrays, with rows split over data and fsdp, from this host's share of the rows (``row_share``)."""
     sharding, (_, shares) = batch_sharding(mesh), row_share(mesh)
 
     def put(rows: np.ndarray) -> jax.Array:
@@ -177,7 +181,7 @@ def put_batch(mesh: Mesh, batch: Any) -> Any:
 
 
 def put_whole_batch(mesh: Mesh, batch: Any) -> Any:
-    """The same, from a batch that every host holds whole, as in evaluation."""
+    """Global arrays, with rows split over data and fsdp, from a batch that every host holds whole, as in evaluation."""
     sharding = batch_sharding(mesh)
     return jax.tree.map(
         lambda rows: jax.make_array_from_callback(rows.shape, sharding, lambda index: rows[index]), batch
@@ -185,7 +189,7 @@ def put_whole_batch(mesh: Mesh, batch: Any) -> Any:
 
 
 def place_leaf(mesh: Mesh):
-    """A ``place`` function for gpmjax.hub: builds each parameter shard by shard, so that no host holds it whole."""
+    """A ``place`` function for gpmjax.hub, which builds parameters shard by shard, so that no host holds one whole."""
 
     def place(path: str, shape: tuple[int, ...], dtype, read) -> jax.Array:
         sharding = sharding_for(mesh, path, shape)

@@ -26,7 +26,7 @@ from gpmjax.aot.estimate import Prediction, predict
 from gpmjax.aot.program import DoesNotFit, compile_step, slice_devices
 from gpmjax.aot.report import USABLE_BY_FORMULA, Report, advice, predictions_table, report, reports_table
 from gpmjax.aot.topology import USABLE, gpus, slice_chips
-from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
+from gpmjax.aot.workload import Workload, decoder_shape, fit_workload, largest_batch_shape, policy_workload
 from gpmjax.chips import GIB
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.config.overrides import parse_flags
@@ -50,7 +50,9 @@ def described() -> Workload:
     config = CONFIG.value
     if isinstance(config, ImproveConfig):
         return policy_workload(config, decoder_shape(config.policy.source, PRESET.value))
-    shape = batch_shape(config, row_length=ROW_LENGTH.value, responses=RESPONSES.value, comparisons=COMPARISONS.value)
+    shape = largest_batch_shape(
+        config, row_length=ROW_LENGTH.value, responses=RESPONSES.value, comparisons=COMPARISONS.value
+    )
     return fit_workload(config, decoder_shape(config.model.source, PRESET.value), shape)
 
 

@@ -1,6 +1,6 @@
-"""What a compiled step multiplies, a chip: the FLOPs of every matrix product and kernel, loops as often as they turn.
+"""FLOPs of a compiled step on one chip: of every matrix product and kernel, times the turns of the loops around them.
 
-A TPU's compiler writes every matrix product as a convolution. A kernel says for itself what it costs.
+A TPU's compiler writes every matrix product as a convolution. A kernel states its own cost.
 """
 
 import math
@@ -12,7 +12,7 @@ _LABELS = re.compile(r"dim_labels=(\w+)_(\w+)->(\w+)")
 
 
 def matrix_flops(module: Module) -> float:
-    """Of one step: two for each pair of numbers that is multiplied and added. Elementwise arithmetic is not counted."""
+    """FLOPs of one step: two for each pair of numbers multiplied and added. Elementwise arithmetic is not counted."""
     runs = module.runs()
     return sum(
         runs[name] * _flops(module, name, instruction)
@@ -23,7 +23,7 @@ def matrix_flops(module: Module) -> float:
 
 
 def kernel_bytes(instruction: Instruction) -> int | None:
-    """Bytes that a Pallas kernel says it reads and writes; None for any other instruction."""
+    """The bytes that a Pallas kernel states it reads and writes; None for any other instruction."""
     return _cost(instruction, "bytes_accessed")
 
 
@@ -47,19 +47,19 @@ def _flops(module: Module, computation: str, instruction: Instruction) -> float:
 
 
 def _convolution_flops(left: list[int], right: list[int], result: list[int], attributes: str) -> float:
-    """Of every pair (output, kernel element) that meets an element of the input, not padding or a hole between dilated ones."""
+    """FLOPs of the pairs (output, kernel element) that meet an input element, not padding or a hole."""
     labels = _LABELS.search(attributes)
     assert labels is not None, attributes
     inputs, kernel, outputs = labels.groups()
     window = re.search(r"window=\{([^}]*)\}", attributes)
     fields = dict(part.split("=") for part in window[1].split()) if window else {}
     spatial = sorted(label for label in outputs if label.isdigit())
-    per_axis = lambda name, default: fields[name].split("x") if name in fields else [default] * len(spatial)
     total = 2.0 * result[outputs.index("b")] * result[outputs.index("f")] * right[kernel.index("i")]
-    axes = zip(
-        spatial,
-        *(per_axis(*field) for field in (("stride", "1"), ("pad", "0_0"), ("lhs_dilate", "1"), ("rhs_dilate", "1"))),
-    )
+    defaults = {"stride": "1", "pad": "0_0", "lhs_dilate": "1", "rhs_dilate": "1"}
+    per_axis = [
+        fields[name].split("x") if name in fields else [default] * len(spatial) for name, default in defaults.items()
+    ]
+    axes = zip(spatial, *per_axis, strict=True)
     for axis, stride, pad, dilate, apart in axes:
         size, taps, places = left[inputs.index(axis)], right[kernel.index(axis)], result[outputs.index(axis)]
         total *= _meetings(size, taps, places, int(stride), int(pad.split("_")[0]), int(dilate), int(apart))
@@ -67,6 +67,7 @@ def _convolution_flops(left: list[int], right: list[int], result: list[int], att
 
 
 def _meetings(size: int, taps: int, places: int, stride: int, low: int, dilate: int, apart: int) -> int:
+    """How many pairs (output place, kernel tap) of one axis meet one of the input's ``size`` elements."""
     count = 0
     for tap in range(taps):
         for place in range(places):

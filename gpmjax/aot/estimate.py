@@ -1,9 +1,9 @@
-"""Memory of a training step from shapes alone, for accelerators that XLA cannot compile for from here.
+"""Memory of a training step from shapes alone, for accelerators that XLA cannot compile for here.
 
-Parameters, optimiser state and batch are exact, by their shardings; temporaries are a formula. Beside the TPU compiler's
-account of the same step, with flash attention, it gave 9 % more of them for Gemma-2B on v5e:4x4, 6 and 10 % less for
-Llama-3.1-8B on v5p:2x4x4 and v5e:8x8, 11 % more for its LoRA fit on one chip, 1 % less for a policy's step (Llama-3-8B on
-v5p:2x4x4); with blockwise attention 2 to 13 % more.
+Parameters, optimiser state and batch are exact, by their shardings; temporaries are a formula. Compared with the TPU
+compiler's figure for the same step with flash attention, the formula gave 9 % more temporaries for Gemma-2B on v5e:4x4,
+6 and 10 % less for Llama-3.1-8B on v5p:2x4x4 and v5e:8x8, 11 % more for its LoRA fit on one chip, and 1 % less for a
+policy's step (Llama-3-8B on v5p:2x4x4). With blockwise attention it gave 2 to 13 % more.
 """
 
 import dataclasses
@@ -21,21 +21,22 @@ from gpmjax.config.improve import ImproveConfig
 from gpmjax.models.attention.grouped_query import CHUNK
 from gpmjax.sharding import AXES
 
-_WIDE_MLP = 8  # buffers of the MLP's width alive in a layer's backward pass: gate, up, their product, and the gradients
+# Buffers that are alive in one layer's backward pass:
+_WIDE_MLP = 8  # of the MLP's width: gate, up, their product, and the gradients
 _WIDE_HIDDEN = 12  # of the hidden size: the residual, norms' inputs and outputs, some of them in float32
 _ATTENTION_BLOCKS = 3  # float32 logits, weights, and the gradient of one
 
 
 class Prediction(NamedTuple):
-    """Bytes a device."""
+    """Bytes per device."""
 
     state: int
     """Parameters, optimiser state and batch: exact."""
     gradients: int
     weights: int
-    """Copies in the compute dtype: the device's own shards, and two layers gathered whole."""
+    """Copies in the compute dtype: of the device's shards, and of two whole layers."""
     activations: int
-    """What every layer starts from, kept for the backward pass, and one layer's own."""
+    """Every layer's input, kept for the backward pass, and the buffers of one layer."""
 
     @property
     def peak(self) -> int:
@@ -43,10 +44,10 @@ class Prediction(NamedTuple):
 
 
 def predict(config: Config | ImproveConfig, workload: Workload, devices: int) -> Prediction:
-    """Predicts the memory of one device of so many.
+    """The predicted memory of one of ``devices`` devices.
 
     Raises:
-      ValueError: a mesh that the devices do not fill; remat other than "full", for which there is no formula here.
+      ValueError: a mesh that the devices do not fill, or a remat other than "full", for which there is no formula.
     """
     backbone, decoder = workload.backbone, workload.decoder
     if backbone.remat != "full":
@@ -65,7 +66,7 @@ def predict(config: Config | ImproveConfig, workload: Workload, devices: int) ->
     gathered = (
         2 * sum(leaf.size for leaf in jax.tree.leaves(workload.params["decoder"]["layers"])) // decoder.num_layers
     )
-    # Logits held at a time, for every query; flash attention's are on the chip.
+    # How many logits of each query are held at a time; flash attention holds them on the chip.
     block = {"xla": workload.slots, "chunked": min(CHUNK, workload.slots), "flash": 0, "blockwise": 0}[
         backbone.attention
     ]

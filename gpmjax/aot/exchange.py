@@ -1,11 +1,11 @@
-"""What the chips of a mesh must send one another in a step, in theory; beside what a compiled step sends, its measure.
+"""The bytes that chips of a mesh must send in a step, in theory. A compiled step's traffic is compared with them.
 
-    weights     of the layers: gathered twice, for the forward and for the backward pass
-    gradients   scattered once, each place keeping its share; summed over replicas where there are several
-    rows        embeddings change places after they are looked up by columns, and their gradients back again;
-                where heads and MLPs are split, each layer's sums over the tensor axis
+    weights     the layers' weights are gathered twice, for the forward and for the backward pass
+    gradients   they are scattered once, so that each place keeps its share, and summed over replicas
+    rows        embeddings, looked up by columns, are exchanged for rows, and their gradients back again; where heads
+                and MLPs are split, each layer sums over the tensor axis
 
-All in the compute dtype, by the least that any algorithm sends (see ``traffic``).
+All are in the compute dtype, with the least bytes that any algorithm sends (see ``traffic``).
 """
 
 import math
@@ -35,12 +35,11 @@ class Exchange(NamedTuple):
 
 
 def needed_exchange(workload: Workload, mesh: Mesh | AbstractMesh, accumulate: int = 1) -> Exchange:
-    """Of a step over ``mesh``, its rows in ``accumulate`` parts, one after the other."""
+    """The exchange of a step over ``mesh``, whose rows are computed in ``accumulate`` parts, one after another."""
     sizes, item = mesh.shape, COMPUTE_BYTES[workload.backbone.dtype]
-    paths = lambda tree: {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    trained = paths(split_params(workload.params, frozen_patterns(workload.backbone))[0])
+    trained = _paths(split_params(workload.params, frozen_patterns(workload.backbone))[0])
     weights = gradients = 0.0
-    for path, shape in paths(workload.params).items():
+    for path, shape in _paths(workload.params).items():
         spec = spec_for(path, shape)
         if "fsdp" not in spec or not _multiplies(path, workload):
             continue
@@ -52,13 +51,18 @@ def needed_exchange(workload: Workload, mesh: Mesh | AbstractMesh, accumulate: i
     return Exchange(weights, gradients, item * _row_numbers(workload, sizes, trained))
 
 
+def _paths(tree) -> dict[str, tuple[int, ...]]:
+    """Path → shape of every leaf."""
+    return {path_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def _others(places: int) -> float:
-    """The part of an array that is elsewhere."""
+    """The share of an array that is at other places."""
     return (places - 1) / places
 
 
 def _multiplies(path: str, workload: Workload) -> bool:
-    """Whether rows are multiplied by a parameter; a table that is only looked up stays where it is."""
+    """Whether rows are multiplied by a parameter, which must then be gathered, unlike a table that is looked up."""
     if path.startswith("decoder/layers"):
         return True
     table = "lm_head/kernel" if "lm_head" in workload.params["decoder"] else "embed/embedding"
@@ -66,11 +70,12 @@ def _multiplies(path: str, workload: Workload) -> bool:
 
 
 def _row_numbers(workload: Workload, sizes, trained) -> float:
-    """Numbers of hidden states, and their gradients, that a chip sends."""
+    """How many numbers of hidden states and of their gradients a chip sends."""
     decoder = workload.decoder
     hidden = workload.rows * workload.slots * decoder.hidden_size / (sizes["data"] * sizes["fsdp"])
     exchanges = 1 + ("decoder/embed/embedding" in trained)
-    # Forward, of what attention and the MLP give; backward, of what they were given; and what is computed again.
+    # Sums of outputs of attention and the MLP (forward), of gradients of their inputs (backward), and of what remat
+    # repeats.
     again = {"none": 0, "dots": 0, "full": 1 + decoder.post_norms}[workload.backbone.remat]
     backward = 2 if any(re.match("decoder/(layers|embed)", path) for path in trained) else 0
     sums = 1 + decoder.num_layers * (2 + (again + backward if backward else 0))

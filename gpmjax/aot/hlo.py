@@ -1,7 +1,8 @@
-"""Optimised HLO text, read as far as counting needs it: what each computation runs, and how many times.
+"""A parser of optimised HLO text, for counting: the instructions of each computation, and how often it runs.
 
-XLA's own cost analysis counts a loop's body once. Here a body counts as often as its loop turns: by the
-``known_trip_count`` that XLA leaves on a loop, else by the constants that its counter starts from and is compared with.
+XLA's own cost analysis counts a loop's body once. Here a body counts once per turn of its loop. The number of turns is
+the ``known_trip_count`` that XLA writes on a loop, or else follows from the constants that its counter starts from and
+is compared with.
 """
 
 import dataclasses
@@ -14,7 +15,7 @@ _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (\(.*?\)|\S+) ([\w\-]+)\(
 _SHAPE = re.compile(r"(\w+)\[([\d,]*)\](?:\{([^}]*)\})?")
 _CALLED = re.compile(r"(?:calls|to_apply|body|condition|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
-# What reductions apply to every pair of elements is part of them, not something that runs apart.
+# The computation that one of these applies to pairs of elements is part of it, and is not counted as a call.
 _REDUCERS = (
     "all-reduce",
     "reduce-scatter",
@@ -31,7 +32,7 @@ BITS = {"pred": 8, "bf16": 16, "f16": 16, "f32": 32, "f64": 64, "c64": 64, "toke
 
 @dataclasses.dataclass(frozen=True)
 class Instruction:
-    """``name = shape opcode(operands), attributes``."""
+    """An instruction ``name = shape opcode(operands), attributes``; ``root`` marks a computation's result."""
 
     name: str
     shape: str
@@ -41,7 +42,7 @@ class Instruction:
     root: bool
 
     def called(self) -> list[str]:
-        """Computations that it runs."""
+        """The names of the computations that the instruction runs."""
         if self.opcode in _REDUCERS:
             return []
         branches = _BRANCHES.search(self.attributes)
@@ -50,13 +51,15 @@ class Instruction:
 
 
 def shape_bytes(shape: str, space: int | None = None) -> int:
-    """Bytes of a shape or a tuple of shapes, tiles' padding left out.
+    """The bytes of a shape or a tuple of shapes, without the padding of tiles.
 
     Args:
-      space: count only buffers in this memory space; a TPU's HBM is 0, its on-chip memory 1.
+      space: count only buffers in this memory space: 0 is a TPU's HBM, 1 its on-chip memory; None counts all.
 
-    >>> shape_bytes("(bf16[2,3]{1,0:T(8,128)(2,1)}, f32[4]{0:T(128)S(1)})"), shape_bytes("f32[4]{0:T(128)S(1)}", space=0)
-    (28, 0)
+    >>> shape_bytes("(bf16[2,3]{1,0:T(8,128)(2,1)}, f32[4]{0:T(128)S(1)})")
+    28
+    >>> shape_bytes("f32[4]{0:T(128)S(1)}", space=0)
+    0
     """
     total = 0
     for kind, sizes, layout in _SHAPE.findall(shape):
@@ -70,7 +73,7 @@ def shape_bytes(shape: str, space: int | None = None) -> int:
 
 
 def dimensions(shape: str) -> list[int]:
-    """Sizes of a shape, of the first one of a tuple.
+    """The sizes of a shape, or of the first shape of a tuple.
 
     >>> dimensions("bf16[2,3]{1,0:T(8,128)(2,1)}"), dimensions("f32[]")
     ([2, 3], [])
@@ -85,7 +88,7 @@ class Module:
         self.computations: dict[str, list[Instruction]] = {}
         self.entry = ""
         name = None
-        # Long tuples carry the index of every fifth part as a comment.
+        # In long tuples, the index of every fifth part is a comment.
         for line in re.sub(r"/\*.*?\*/", "", text).splitlines():
             begins = _COMPUTATION.match(line)
             if begins:
@@ -105,8 +108,8 @@ class Module:
         return {instruction.name: instruction for instruction in self.computations[computation]}
 
     def runs(self) -> dict[str, float]:
-        """How often each computation runs in one run of the program; conditional branches count as taken."""
-        times = {name: 0.0 for name in self.computations}
+        """How often each computation runs in one run of the program. Every branch of a conditional counts as taken."""
+        times = dict.fromkeys(self.computations, 0.0)
         self._add_runs(self.entry, 1.0, times)
         return times
 
@@ -118,7 +121,7 @@ class Module:
                 self._add_runs(called, times * turns, total)
 
     def trip_count(self, computation: str, loop: Instruction) -> int:
-        """Turns of a while loop; raises ValueError when the text does not tell."""
+        """The turns of a while loop; raises ValueError where the text does not tell them."""
         known = re.search(r'known_trip_count"?:\{"?n"?:"?(\d+)', loop.attributes)
         if known:
             return int(known[1])
@@ -148,7 +151,7 @@ class Module:
         root = next(i for i in names.values() if i.root)
         value = names[root.operands[index]] if root.opcode == "tuple" else None
         added = 0
-        # Unrolled bodies count in several additions: follow them down to the counter that came in.
+        # An unrolled body increments its counter in several additions: add them up, back to the body's input.
         while value is not None and value.opcode in ("add", "copy", "bitcast"):
             if value.opcode != "add":
                 value = names.get(value.operands[0])
@@ -179,18 +182,19 @@ def _found(match: re.Match[str] | None) -> re.Match[str]:
 
 
 def _index(instruction: Instruction | None) -> int | None:
-    """Of a get-tuple-element."""
+    """The index of a get-tuple-element; None for any other instruction."""
     if instruction is None or instruction.opcode != "get-tuple-element":
         return None
     return int(_found(re.search(r"index=(\d+)", instruction.attributes))[1])
 
 
 def _split_operands(rest: str) -> tuple[tuple[str, ...], str]:
-    """ "%a, f32[2]{0} %b), channel_id=1" → (("a", "b"), ", channel_id=1"). Operand shapes are dropped where printed."""
+    """Operands and attributes: "%a, f32[2]{0} %b), channel_id=1" → (("a", "b"), ", channel_id=1"), without shapes."""
     return tuple(_operands(rest[: (end := _closing(rest))])), rest[end + 1 :]
 
 
 def _closing(text: str) -> int:
+    """The position of the bracket that closes one opened before ``text``."""
     depth = 0
     for position, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")

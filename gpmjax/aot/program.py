@@ -1,4 +1,4 @@
-"""The training step of a config, compiled for devices that need not exist; no weight is read, no array is made."""
+"""The training step of a config, compiled for devices that need not exist. No weights are read; no arrays are made."""
 
 import dataclasses
 import os
@@ -19,25 +19,25 @@ from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split_params
 from gpmjax.train.state import TrainState, jit_step, state_shardings
 
 ROWS = {"model": "data.rows", "policy": "batch"}
-"""The field that says how many rows a batch has, by the section that the backbone is in."""
+"""The config field with a batch's number of rows, by the section of the config that holds the backbone."""
 
-SCHEDULED_STEPS = 1000  # the schedule's length is a constant in the program, and changes nothing else
+SCHEDULED_STEPS = 1000  # the schedule's length; only a constant in the program depends on it
 
 
 class Memory(NamedTuple):
-    """Bytes a chip, as the compiler allots them."""
+    """Bytes per chip, as the compiler allocates them."""
 
     arguments: int
     """Parameters, optimiser state and the batch."""
     outputs: int
     aliased: int
-    """Outputs that take over a donated argument's place."""
+    """Outputs that reuse the memory of donated arguments."""
     temporaries: int
     code: int
 
     @property
     def peak(self) -> int:
-        """No more than this is in use at once."""
+        """An upper bound of the bytes in use at one time."""
         return self.arguments + self.outputs - self.aliased + self.temporaries + self.code
 
 
@@ -46,7 +46,7 @@ class Compiled(NamedTuple):
     text: str
     """The optimised HLO of one device."""
     needed: Exchange
-    """What a chip must send, in theory."""
+    """The bytes that a chip must send, in theory."""
 
 
 def slice_devices(topology: str) -> Sequence[Any]:
@@ -55,7 +55,7 @@ def slice_devices(topology: str) -> Sequence[Any]:
     Raises:
       ValueError: libtpu is not installed, or knows no such slice.
     """
-    # Nothing is run, so other processes may hold libtpu's lock; and there is no metadata server to ask about this host.
+    # Nothing is run, so another process may hold libtpu's lock. There is no metadata server to ask about this host.
     for name, value in {
         "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
         "TPU_SKIP_MDS_QUERY": "1",
@@ -66,7 +66,7 @@ def slice_devices(topology: str) -> Sequence[Any]:
         "TPU_STDERR_LOG_LEVEL": "3",
     }.items():
         os.environ.setdefault(name, value)
-    # A lone chip is not the whole host that libtpu expects a topology to be made of.
+    # libtpu builds a topology of whole hosts by default, so a slice of one chip needs hosts of one chip.
     bounds = {"chips_per_host_bounds": [1, 1, 1]} if set(topology.partition(":")[2].split("x")) == {"1"} else {}
     try:
         return topologies.get_topology_desc(topology, platform="tpu", **bounds).devices
@@ -78,7 +78,7 @@ def slice_devices(topology: str) -> Sequence[Any]:
 def abstract_arguments(
     config: Config | ImproveConfig, workload: Workload, mesh: Mesh | AbstractMesh
 ) -> tuple[TrainState, Any, Any]:
-    """Shapes and shardings of a step's arguments: state, frozen parameters, batch."""
+    """The shapes and shardings of a step's arguments: state, frozen parameters, batch."""
     optimizer = make_optimizer(config.optimizer, SCHEDULED_STEPS)
     trainable, frozen = split_params(workload.params, frozen_patterns(workload.backbone))
     state = jax.eval_shape(
@@ -92,20 +92,21 @@ def abstract_arguments(
 
 
 def _placed(shapes: Any, shardings: Any) -> Any:
-    place = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-    return jax.tree.map(place, shapes, shardings)
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes, shardings
+    )
 
 
 class DoesNotFit(Exception):
-    """The compiler finds no room for the step; the message is its own."""
+    """The step does not fit into the devices' memory. The message is the compiler's."""
 
 
 def compile_step(config: Config | ImproveConfig, workload: Workload, devices: Sequence[Any]) -> Compiled:
-    """Compiles the step of a run over ``devices``, jitted as the run jits it.
+    """Compiles the step of a run over ``devices``, jitted in the same way as by the run.
 
     Raises:
-      ValueError: a mesh, or rows, that do not go with that many devices.
-      DoesNotFit: a step that is too large for the devices' memory.
+      ValueError: a mesh or a number of rows that does not suit the number of devices.
+      DoesNotFit: the step is too large for the devices' memory.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh), devices=list(devices))
     places = mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulate

@@ -1,4 +1,4 @@
-"""What a compiled step means for a slice: whether it fits, what it computes and moves, and no less than how long it takes."""
+"""A compiled step on a slice: whether it fits, its FLOPs and bytes, and a lower bound of its time."""
 
 import dataclasses
 from typing import Any
@@ -22,34 +22,34 @@ from gpmjax.train.flops import hardware_costs, hardware_flops, model_costs
 from gpmjax.train.optimizer import frozen_patterns, split_params
 
 USABLE_BY_FORMULA = 0.9
-"""Of a device's memory, where only a formula says what is needed."""
+"""The share of a device's memory that may be used where the need is predicted by a formula."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """One topology's figures. Bytes and seconds are a chip's, of one step; FLOPs are the whole slice's."""
+    """The figures of one topology for one step. Bytes and seconds are of one chip; FLOPs are of the whole slice."""
 
     topology: str
     chips: int
     memory: Memory
     hbm: int
-    """What the chip has."""
+    """The chip's memory in bytes."""
     model_flops: float
-    """Needed, by formula, with every slot of every row in use."""
+    """FLOPs required, by formula, with every slot of every row in use."""
     hardware_flops: float
-    """Run, by the same formula: recomputation and masked pairs too."""
+    """FLOPs executed, by the same formula: with recomputation and masked pairs."""
     planned_flops: float
-    """Needed, and what recomputation (``remat``) adds on purpose."""
+    """FLOPs required, plus the recomputation that ``remat`` asks for."""
     compiled_flops: float
-    """Of the matrix products and kernels in the compiled program, a kernel with all that it may have to visit."""
+    """FLOPs of the compiled matrix products and kernels; a kernel counts with all blocks that it may visit."""
     collectives: dict[str, dict[str, float]]
-    """{kind: {"times", "bytes"}}: how often a step begins one, and what a chip then sends."""
+    """{kind: {"times", "bytes"}}: how often a step starts such a collective, and the bytes that a chip sends by it."""
     needed: Exchange
     """Bytes that a chip must send, in theory."""
     hbm_bytes: float
-    """Read and written."""
+    """Bytes read from and written to HBM."""
     bounds: dict[str, float]
-    """{"flops", "hbm", "interconnect"}: seconds that each takes at its published peak."""
+    """{"flops", "hbm", "interconnect"}: the seconds that each takes at its published peak."""
 
     @property
     def fits(self) -> bool:
@@ -57,12 +57,12 @@ class Report:
 
     @property
     def sent(self) -> float:
-        """Bytes that a chip sends, by all collectives."""
+        """The bytes that a chip sends by all collectives."""
         return sum(kind["bytes"] for kind in self.collectives.values())
 
     @property
     def bound(self) -> float:
-        """Seconds: no step of this program is faster, as the three can at best overlap. Not a measurement."""
+        """A lower bound of the step's seconds: the three can at best overlap. It is not a measurement."""
         return max(self.bounds.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Report:
 
 
 def report(topology: str, chip: Tpu, chips: int, workload: Workload, compiled: Compiled) -> Report:
-    """Puts a compiled step and a chip's published figures together."""
+    """The report of a compiled step, with the chip's published figures."""
     module = Module(compiled.text)
     sent = sent_by_kind(collectives(module, chips))
     moved = hbm_bytes(module)
@@ -93,24 +93,28 @@ def report(topology: str, chip: Tpu, chips: int, workload: Workload, compiled: C
 
 
 def step_flops(workload: Workload) -> tuple[float, float, float]:
-    """(needed, needed and recomputed, run) FLOPs of a step whose rows are full."""
+    """FLOPs of a step whose rows are full: required, required plus recomputed, executed."""
     trainable, frozen = split_params(workload.params, frozen_patterns(workload.backbone))
-    names = lambda tree: {path_name(path): leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-    shape = workload.decoder, names(workload.params), frozenset(names(trainable))
+    shape = workload.decoder, _sizes(workload.params), frozenset(_sizes(trainable))
     runtime = workload.backbone.runtime()
     return (
         float(model_costs(*shape).of(workload.needed)),
-        # Plain attention computes nothing twice but what ``remat`` asks for.
+        # With plain attention, only what ``remat`` asks for is computed twice.
         float(hardware_costs(*shape, dataclasses.replace(runtime, attention="xla")).of(workload.needed)),
         hardware_flops(workload.decoder, runtime, trainable, frozen, workload.run),
     )
 
 
+def _sizes(tree: Any) -> dict[str, int]:
+    """Path → number of elements of every leaf."""
+    return {path_name(path): leaf.size for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
 def advice(config: Config | ImproveConfig, workload: Workload, chips: int, state_first: bool) -> list[str]:
-    """What to change when a step does not fit.
+    """Changes to try when a step does not fit, the first ones first.
 
     Args:
-      state_first: begin with parameters and optimiser state, rather than with what grows with the rows.
+      state_first: begin with parameters and optimiser state, not with memory that grows with the rows.
     """
     flag, backbone, tensor = f"--config.{workload.section}", workload.backbone, config.mesh.tensor
     state = ["more chips: parameters and optimiser state are split over all of them"]
@@ -132,7 +136,7 @@ def advice(config: Config | ImproveConfig, workload: Workload, chips: int, state
 
 
 def reports_table(reports: list[Report], title: str) -> Table:
-    """One line a topology."""
+    """A table with one row per topology."""
     table = Table(
         title=title, caption="Bounds come from published peaks and the compiled program. Nothing here is measured."
     )
@@ -157,7 +161,8 @@ def reports_table(reports: list[Report], title: str) -> Table:
             f"{r.topology}\n{r.chips} chips",
             f"{gib['arguments']} arguments\n{gib['temporaries']} temporaries\n{gib['peak']} peak of {r.hbm / GIB:.0f}",
             "yes" if r.fits else "NO",
-            f"{r.model_flops / 1e15:.2f} needed\n{r.planned_flops / 1e15:.2f} planned\n{r.compiled_flops / 1e15:.2f} compiled",
+            f"{r.model_flops / 1e15:.2f} needed\n{r.planned_flops / 1e15:.2f} planned\n"
+            f"{r.compiled_flops / 1e15:.2f} compiled",
             "\n".join(sent) or "nothing",
             f"{r.hbm_bytes / 1e9:.0f}",
             "\n".join([f"[bold]{r.bound:.3f}[/bold]", *bounds]),
@@ -166,7 +171,7 @@ def reports_table(reports: list[Report], title: str) -> Table:
 
 
 def predictions_table(predictions: list[tuple[str, Prediction, float]], title: str) -> Table:
-    """One line for each (topology, prediction, bytes of memory)."""
+    """A table with one row for each (topology, prediction, bytes of memory)."""
     table = Table(title=title, caption="Predicted from shapes, not compiled and not measured.")
     for column in ("topology", "state", "gradients", "weights", "activations", "peak, GB a device", "fits"):
         table.add_column(column, justify="left" if column == "topology" else "right")

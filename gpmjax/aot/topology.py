@@ -6,9 +6,9 @@ import re
 from gpmjax.chips import GPUS, TPUS, Tpu
 
 USABLE = 0.97
-"""Share of a chip's HBM that a program can use.
+"""The share of a chip's HBM that a program can use.
 
-The runtime keeps some (libtpu allots 15.75 of a v5e's 16 GiB), and buffers leave gaps."""
+The runtime keeps some (libtpu leaves 15.75 of a v5e's 16 GiB), and there are gaps between buffers."""
 
 
 def slice_chips(topology: str) -> tuple[Tpu, int]:
@@ -32,7 +32,7 @@ def slice_chips(topology: str) -> tuple[Tpu, int]:
 
 
 def gpus(topology: str) -> tuple[float, int] | None:
-    """(bytes of memory, number) of "h100:8"; None for anything else.
+    """(bytes of memory per GPU, number of GPUs) of a name such as "h100:8"; None for any other name.
 
     >>> gpus("h100:8"), gpus("v5e:4x4")
     ((80000000000.0, 8), None)

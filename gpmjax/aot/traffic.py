@@ -1,4 +1,4 @@
-"""What a compiled step moves, a chip: between chips, by kind of collective, and to and from HBM."""
+"""The bytes that a compiled step moves per chip: between chips, by kind of collective, and to and from HBM."""
 
 import re
 from collections import defaultdict
@@ -7,8 +7,8 @@ from typing import NamedTuple
 from gpmjax.aot.compute import kernel_bytes
 from gpmjax.aot.hlo import Instruction, Module, shape_bytes
 
-# Bytes that a chip sends over all its links, of the n chips of a group, by the larger of what goes in and what comes out.
-# Below this no algorithm gets: everyone must receive what it lacks, and for a sum send what it has as well.
+# The bytes that each of a group's n chips sends over all its links, as a share of the larger of a collective's input
+# and output. No algorithm sends less: every chip must receive what it lacks, and for a sum also send what it has.
 _SENT = {
     "all-gather": lambda n: (n - 1) / n,
     "reduce-scatter": lambda n: (n - 1) / n,
@@ -17,24 +17,24 @@ _SENT = {
     "collective-permute": lambda n: 1.0,
 }
 
-# Names for values that are somewhere already.
-_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call", "partition-id",
-         "replica-id", "after-all", "opt-barrier", "iota"}  # fmt: skip
+# Instructions that move no bytes: they name values that exist already.
+_FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "while", "conditional", "call",
+         "partition-id", "replica-id", "after-all", "opt-barrier", "iota"}  # fmt: skip
 
 
 class Collective(NamedTuple):
     kind: str
     times: float
-    """In one step."""
+    """How often a step starts it."""
     sent: float
-    """Bytes that a chip sends in one step, all its times together."""
+    """The bytes that a chip sends by it in one step, over all those times."""
 
 
 def collectives(module: Module, devices: int) -> list[Collective]:
     """Every collective of a step, once each.
 
-    One that the compiler spreads over several fusions, to hide it behind them, appears in each, and in every turn of a loop
-    that it is hidden behind; its channel tells. It begins as often as the rarest of its parts runs.
+    To overlap a collective with other work, the compiler may spread it over several fusions, some of them inside loops.
+    All of its parts have one channel. The collective starts as often as the rarest part runs.
     """
     runs, found = module.runs(), {}
     for name, instructions in module.computations.items():
@@ -48,7 +48,7 @@ def collectives(module: Module, devices: int) -> list[Collective]:
             if instruction.opcode == "collective-permute-start":
                 shape = shape.lstrip("(").partition("}, ")[0]  # (operand, result, …)
             if kind == "all-reduce" and name.startswith("all-reduce-scatter"):
-                kind = "reduce-scatter"  # a TPU's: a sum of which each keeps a part
+                kind = "reduce-scatter"  # a TPU's reduce-scatter is written as an all-reduce of this name
             size = max([shape_bytes(shape), _operand_bytes(module, name, instruction)])
             channel = re.search(r"channel_id=(\d+)", instruction.attributes)
             members = group_size(instruction.attributes, devices)
@@ -59,7 +59,7 @@ def collectives(module: Module, devices: int) -> list[Collective]:
 
 
 def sent_by_kind(found: list[Collective]) -> dict[str, dict[str, float]]:
-    """{kind: {"times", "bytes"}}, of a step."""
+    """{kind: {"times", "bytes"}} of a step's collectives."""
     times: dict[str, float] = defaultdict(float)
     sent: dict[str, float] = defaultdict(float)
     for collective in found:
@@ -69,7 +69,7 @@ def sent_by_kind(found: list[Collective]) -> dict[str, dict[str, float]]:
 
 
 def group_size(attributes: str, devices: int) -> int:
-    """Chips that take part in one group of a collective.
+    """The number of chips in one group of a collective.
 
     >>> [group_size(a, 8) for a in ("replica_groups={{0,1},{2,3}}", "replica_groups=[2,4]<=[8]", "replica_groups={}")]
     [2, 4, 8]
@@ -93,9 +93,9 @@ def group_size(attributes: str, devices: int) -> int:
 
 
 def hbm_bytes(module: Module) -> float:
-    """Bytes that a step reads from and writes to HBM, by what its instructions take and give; buffers on the chip are free.
+    """The bytes of HBM that a step reads and writes: its instructions' operands and results that are not on the chip.
 
-    Of an array that an instruction only slices, looks up in, or updates in place, only that part counts.
+    Of an array that an instruction only slices, gathers from, or updates in place, only that part counts.
     """
     runs = module.runs()
     fused = {
@@ -118,10 +118,10 @@ def _moved(module: Module, computation: str, instruction: Instruction) -> int:
         return 0
     shapes = [operand.shape for operand in _known_operands(module, computation, instruction)]
     if opcode in ("copy-start", "collective-permute-start"):
-        # (destination or operand, the other, …): both are buffers of the pair, each once.
+        # The shape is (destination, source, …) or (source, destination, …): each of the two counts once.
         return shape_bytes(instruction.shape, space=0)
     if opcode == "slice-start":
-        # ((whole), part, …): the part is read, where the whole is in HBM, and written.
+        # The shape is ((whole), part, …): the part is read, if the whole is in HBM, and written.
         whole, _, rest = instruction.shape.partition("), ")
         part = rest.partition("}, ")[0] + "}"
         return (shape_bytes(part) if shape_bytes(whole, 0) else 0) + shape_bytes(part, 0)
@@ -152,14 +152,14 @@ def _fusion_bytes(module: Module, fusion: Instruction, shapes: list[str]) -> int
     for position, shape in enumerate(shapes):
         size, name = shape_bytes(shape, 0), parameters[position]
         if name in in_place:
-            written -= size  # the result is that buffer, of which only the update is written
+            written -= size  # the result is this buffer, and only the update is written
         elif size:
             total += min(size, _read_of(names, inside, name, size))
     return total + max(written, 0)
 
 
 def _read_of(names: dict[str, Instruction], inside: list[Instruction], name: str, size: int) -> int:
-    """Bytes of an operand that a fusion reads: its slices' when it is only sliced or looked up in."""
+    """The bytes of an operand that a fusion reads: only the slices, where it is only sliced or gathered from."""
     users = [i for i in inside if name in i.operands]
     read = 0
     for user in users:

@@ -1,4 +1,4 @@
-"""What a run does step after step, in shapes alone: a preference model's fit, or one iteration of a policy's."""
+"""The step that a run repeats, in shapes alone: of a preference model's fit, or of a policy's iteration."""
 
 import dataclasses
 from collections.abc import Callable
@@ -35,38 +35,38 @@ PUBLISHED: dict[str, str] = {
     "Qwen/Qwen2.5-7B-Instruct": "qwen25-7b",
     "Qwen/Qwen3-0.6B": "qwen3-0.6b",
 }
-"""Hub ids whose shapes are known without asking the hub."""
+"""Hub ids → presets, for models whose shapes are known without asking the hub."""
 
 
 class Workload(NamedTuple):
-    """A step without its devices."""
+    """A training step, without devices."""
 
     decoder: DecoderConfig
     backbone: BackboneConfig
     rows: int
     slots: int
-    """Tokens of a row."""
+    """Token slots of a row."""
     params: Any
-    """Shapes of every parameter, f32."""
+    """The shape of every parameter, float32."""
     row: Any
-    """One row of a batch."""
+    """A batch of one row."""
     make_step: Callable[[Runtime, optax.GradientTransformation], Callable]
     """The pure step that a run jits."""
     needed: Work
-    """Of a batch whose rows are full."""
+    """The work required by a batch whose rows are full."""
     run: Work
-    """Of any batch: padding and masked pairs too."""
+    """The work executed for any batch, with padding and masked pairs."""
     fewer_slots: str
-    """Flags that make rows shorter."""
+    """The flags that make rows shorter, for advice."""
     section: str
-    """Of the config, in which ``backbone`` is."""
+    """The section of the config that holds ``backbone``."""
 
 
 def decoder_shape(source: str, preset: str = "") -> DecoderConfig:
-    """The decoder that a config's ``source`` names; without a network where its shape is known here.
+    """The decoder that a config's ``source`` names. Shapes that are known here need no network.
 
     Args:
-      preset: a name in gpmjax.models.presets that overrides it.
+      preset: a name in gpmjax.models.presets that overrides ``source``.
     """
     name = preset or PUBLISHED.get(source) or source.partition("random:")[2]
     if not name:
@@ -75,14 +75,14 @@ def decoder_shape(source: str, preset: str = "") -> DecoderConfig:
     return PRESETS[name]
 
 
-def batch_shape(config: Config, *, row_length: int = 0, responses: int = 2, comparisons: int = 1) -> BatchShape:
-    """The shape of a batch. A run takes it from its data; here the longest rows that the config allows stand in."""
+def largest_batch_shape(config: Config, *, row_length: int = 0, responses: int = 2, comparisons: int = 1) -> BatchShape:
+    """The shape of a batch with the longest rows that the config allows. A run takes the shape from its data."""
     data = config.data
     return BatchShape(data.rows, row_length or data.row_length or 2 * data.max_length, responses, comparisons)
 
 
 def fit_workload(config: Config, decoder: DecoderConfig, shape: BatchShape) -> Workload:
-    """Raises ValueError for a backbone that is not trained."""
+    """The step of a preference model's fit; raises ValueError for a backbone that is not trained."""
     if config.model.backbone == "frozen":
         raise ValueError(
             "config.model.backbone='frozen': only heads train, on cached features; there is nothing to plan"
@@ -90,10 +90,10 @@ def fit_workload(config: Config, decoder: DecoderConfig, shape: BatchShape) -> W
     decoder.require_positions("config.data.max_length", config.data.max_length)
     spec, accumulate = config.model.spec(), config.optimizer.accumulate
     if spec.head == "verdict":
-        spec = dataclasses.replace(spec, verdict_tokens=(0, 1))  # any two: without weights there is no tokenizer to ask
+        spec = dataclasses.replace(spec, verdict_tokens=(0, 1))  # any two tokens do: there is no tokenizer
     one = dataclasses.replace(shape, rows=1)
     row = assemble([[]], one)
-    # The longest responses there can be, behind a prompt of one token.
+    # A full row: the longest responses that fit after a prompt of one token.
     response = np.zeros((shape.tokens - 1) // shape.responses, np.int32)
     full = assemble([[EncodedGroup(np.zeros(1, np.int32), 0, (response,) * shape.responses, ())]], one)
     coefficient = config.loss.lm_coefficient
@@ -113,7 +113,7 @@ def fit_workload(config: Config, decoder: DecoderConfig, shape: BatchShape) -> W
 
 
 def policy_workload(config: ImproveConfig, decoder: DecoderConfig) -> Workload:
-    """Rows of the longest prompt and responses that the config allows; sampling and scoring are not in it."""
+    """A policy's step, without sampling and scoring, on rows of the longest prompt and responses of the config."""
     responses = 2 if config.loss.estimator == "best_and_worst" else config.rollout.responses
     prompt, length = config.prompts.max_length, config.rollout.max_new_tokens
     slots = prompt + responses * length

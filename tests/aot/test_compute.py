@@ -1,4 +1,4 @@
-"""FLOPs counted in compiled text: products written as such, as convolutions, and kernels that tell."""
+"""FLOPs counted in compiled text: of products, of convolutions, and of kernels that state their cost."""
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +28,9 @@ def test_loops_count_as_often_as_they_turn():
 @pytest.mark.parametrize(
     "left, right, out, attributes, flops",
     [
-        # A matrix product, [4, 6] × [6, 5].
+        # One matrix product, [4, 6] × [6, 5].
         ("4,6", "6,5", "4,5", "dim_labels=bf_io->bf", 2 * 4 * 6 * 5),
-        # Three of them, one an image row: a window of three over three rows that are set apart meets each once.
+        # Three products, one per row: a window of three over three dilated rows meets each row once.
         (
             "3,4,6",
             "3,6,5",
@@ -40,7 +40,7 @@ def test_loops_count_as_often_as_they_turn():
         ),
         # A sum over two rows is a window that fits once.
         ("2,4,6", "2,6,5", "1,4,5", "window={size=2}, dim_labels=0bf_0io->0bf", 2 * 2 * 4 * 6 * 5),
-        # An outer product over rows: all but one of each window's places are padding.
+        # An outer product over rows: in each window all places but one are padding.
         (
             "1,4,6",
             "7,6,5",
@@ -51,12 +51,13 @@ def test_loops_count_as_often_as_they_turn():
     ],
     ids=["matrix", "batch", "contraction", "outer"],
 )
-def test_convolutions_count_what_is_no_padding(left, right, out, attributes, flops):
+def test_convolutions_count_only_elements_that_are_not_padding(left, right, out, attributes, flops):
     assert matrix_flops(Module(TEXT.format(left=left, right=right, out=out, attributes=attributes))) == flops
 
 
-def test_a_kernel_counts_what_it_says():
-    cost = 'backend_config={"custom_call_config":{"cost_estimate":{"flops":"48","transcendentals":"2","bytes_accessed":"77"}}}'
+def test_a_kernel_counts_with_the_cost_that_it_states():
+    estimate = '"cost_estimate":{"flops":"48","transcendentals":"2","bytes_accessed":"77"}'
+    cost = f'backend_config={{"custom_call_config":{{{estimate}}}}}'
     text = TEXT.format(left="4,6", right="6,5", out="4,5", attributes=f'custom_call_target="tpu_custom_call", {cost}')
     module = Module(text.replace("convolution(", "custom-call("))
     (kernel,) = (i for i in module.computations["main"] if i.root)

@@ -1,10 +1,10 @@
-"""Bytes that fsdp needs, by hand for a small model."""
+"""The bytes that fsdp must send are those counted by hand for a small model."""
 
 import pytest
 from jax.sharding import AbstractMesh
 
 from gpmjax.aot.exchange import needed_exchange
-from gpmjax.aot.workload import batch_shape, fit_workload
+from gpmjax.aot.workload import fit_workload, largest_batch_shape
 from gpmjax.config import Config, DataConfig, ModelConfig
 from gpmjax.models.presets import PRESETS
 from gpmjax.sharding import AXES
@@ -20,7 +20,7 @@ def exchange(data, fsdp, tensor, accumulate=1, **model):
         data=DataConfig(train=("builtin:letters",), max_length=32, rows=8, packing="single"),
     )
     return needed_exchange(
-        fit_workload(config, TINY, batch_shape(config)), AbstractMesh((data, fsdp, tensor), AXES), accumulate
+        fit_workload(config, TINY, largest_batch_shape(config)), AbstractMesh((data, fsdp, tensor), AXES), accumulate
     )
 
 
@@ -39,7 +39,7 @@ def test_replicas_sum_their_gradients_shards_and_one_chip_sends_nothing():
 
 def test_split_heads_halve_weights_and_sum_rows():
     assert exchange(1, 4, 2)[:2] == tuple(part / 2 for part in exchange(1, 4, 1)[:2])
-    # Of each layer: two sums forward, attention's again, two backward; and one of what is looked up.
+    # Each layer has two sums forward, attention's again for remat, and two backward; the embedding has one.
     sums = 2 * (1 + 2 * (2 + 1 + 2)) * HIDDEN / 4
     assert exchange(1, 4, 2).rows == pytest.approx(exchange(1, 4, 1).rows + sums)
     assert exchange(1, 4, 2, remat="none").rows == pytest.approx(exchange(1, 4, 1).rows + sums * 9 / 11)

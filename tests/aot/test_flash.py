@@ -1,6 +1,6 @@
-"""The training step with flash attention as a TPU's compiler leaves it: kernels, no [T, T], and the FLOPs of the formula.
+"""A TPU's compiled training step with flash attention has the kernels, no [T, T] buffer, and the formula's FLOPs.
 
-In a process of its own: libtpu reads its environment once, and logs.
+It is compiled in a separate process, since libtpu reads its environment only once, and logs.
 """
 
 import json
@@ -16,7 +16,7 @@ from gpmjax.aot.hlo import dimensions
 from gpmjax.arrays import TokenLayout
 from gpmjax.models.attention.grouped_query import attention
 
-SLOTS = 640  # more than any other size of the program, so that a shape tells
+SLOTS = 640  # larger than any other size in the program, so that it is recognised in shapes
 
 CODE = """
 import json, re, sys
@@ -24,19 +24,19 @@ from gpmjax.aot.topology import slice_chips
 from gpmjax.aot.hlo import Module
 from gpmjax.aot.program import compile_step, slice_devices
 from gpmjax.aot.report import report
-from gpmjax.aot.workload import batch_shape, fit_workload
+from gpmjax.aot.workload import largest_batch_shape, fit_workload
 from gpmjax.config import Config, DataConfig, MeshConfig, ModelConfig
 from gpmjax.models.config import DecoderConfig
 
 topology, slots = sys.argv[1], int(sys.argv[2])
-decoder = DecoderConfig(vocab_size=256, hidden_size=128, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=64, mlp_size=256,
-                        layer_types=("sliding", "full"), window=100, attention_softcap=30.0)
+decoder = DecoderConfig(vocab_size=256, hidden_size=128, num_layers=2, num_heads=4, num_kv_heads=2, head_dim=64,
+                        mlp_size=256, layer_types=("sliding", "full"), window=100, attention_softcap=30.0)
 config = Config(
     model=ModelConfig(source="random:tiny", attention="flash", remat="full"),
     data=DataConfig(train=("builtin:letters",), rows=4, max_length=slots // 2, packing="single"),
     mesh=MeshConfig(tensor=2),
 )
-workload = fit_workload(config, decoder, batch_shape(config))
+workload = fit_workload(config, decoder, largest_batch_shape(config))
 compiled = compile_step(config, workload, slice_devices(topology))
 chip, chips = slice_chips(topology)
 one, module = report(topology, chip, chips, workload, compiled), Module(compiled.text)
@@ -52,7 +52,7 @@ print(json.dumps(dict(shapes=shapes, kernels=kernels, compiled=one.compiled_flop
 
 @pytest.fixture(scope="module")
 def step():
-    # Compiled with as little effort as there is.
+    # The least effort keeps the compilation short.
     quickly = {"JAX_EXEC_TIME_OPTIMIZATION_EFFORT": "-1", "JAX_MEMORY_FITTING_EFFORT": "-1"}
     command = [sys.executable, "-c", CODE, "v5e:2x2", str(SLOTS)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=os.environ | quickly)
@@ -61,7 +61,7 @@ def step():
 
 
 def quadratic(shapes: list[str]) -> list[str]:
-    """Those in which a row's slots, padded or not, are two sizes."""
+    """The shapes of which two sizes are a row's slots, padded or not."""
     return [shape for shape in shapes if sum(size >= SLOTS for size in dimensions(shape)) > 1]
 
 

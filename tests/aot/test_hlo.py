@@ -1,4 +1,4 @@
-"""Counting in compiled text: against programs whose loops, collectives and traffic are known beforehand."""
+"""Counts from compiled text are right for programs whose loops, collectives and traffic are known."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,9 @@ from gpmjax.aot.hlo import Module, shape_bytes
 from gpmjax.aot.traffic import collectives, hbm_bytes, sent_by_kind
 from gpmjax.sharding import make_mesh
 
-# As a TPU's compiler writes it: no trip counts, the loop's counter starts at 1 and goes up by 2 below 10, hence 5 turns.
-# The all-gather is spread over two fusions, one of them in the loop; the permuted buffer and %slice's result are on the chip.
+# Text as a TPU's compiler writes it, without trip counts. The loop's counter starts at 1 and goes up by 2 while below
+# 10, so there are 5 turns. The all-gather is spread over two fusions, one of them in the loop. The permuted buffer and
+# %slice's result are on the chip.
 TPU_TEXT = """HloModule step, is_scheduled=true
 
 %start (p.0: f32[8,128]) -> f32[16,128] {
@@ -41,7 +42,8 @@ TPU_TEXT = """HloModule step, is_scheduled=true
   %next = s32[] add(%j, %one)
   %slice = f32[8,128]{1,0:T(8,128)S(1)} fusion(%stack, %i), kind=kLoop, calls=%pick
   %more = f32[16,128]{1,0:T(8,128)S(1)} fusion(%slice), kind=kCustom, calls=%onward
-  %sent = (f32[8,128]{1,0:S(1)}, f32[8,128]{1,0:S(1)}, u32[]{:S(2)}) collective-permute-start(%slice), channel_id=9, source_target_pairs={{0,1},{1,0}}
+  %sent = (f32[8,128]{1,0:S(1)}, f32[8,128]{1,0:S(1)}, u32[]{:S(2)}) \
+collective-permute-start(%slice), channel_id=9, source_target_pairs={{0,1},{1,0}}
   %got = f32[8,128]{1,0:S(1)} collective-permute-done(%sent)
   ROOT %new = (s32[], f32[8,128]{1,0}, f32[5,8,128]{2,1,0}) tuple(%next, %x, %stack)
 }
@@ -74,18 +76,18 @@ def test_a_loop_without_a_trip_count_is_counted_by_its_counter():
 def test_a_collective_hidden_behind_a_loop_is_counted_once():
     kinds = sent_by_kind(collectives(Module(TPU_TEXT), 2))
     assert kinds == {
-        "all-gather": {"times": 1, "bytes": PIECE},  # half of what comes out was here already
+        "all-gather": {"times": 1, "bytes": PIECE},  # half of the result was here already
         "collective-permute": {"times": 5, "bytes": 5 * PIECE},
     }
 
 
-def test_hbm_traffic_leaves_out_the_chip_and_what_is_not_sliced():
-    # The operand of the all-gather once, and one slice of the stack in each of five turns.
+def test_hbm_traffic_leaves_out_buffers_on_the_chip_and_parts_that_are_not_sliced():
+    # The all-gather's operand counts once, and one slice of the stack in each of five turns.
     counters = 5 * (2 * 12 + 9 + 4)  # two additions of 4-byte numbers a turn, a comparison, and the slice's index
     assert hbm_bytes(Module(TPU_TEXT)) == PIECE + 5 * PIECE + counters
 
 
-def test_a_slice_that_is_fetched_ahead_moves_itself_and_not_the_whole():
+def test_a_slice_that_is_fetched_ahead_counts_without_the_rest_of_its_array():
     slice_ = (
         "%cut = ((f32[8,128]{1,0}), f32[2,128]{1,0:T(8,128)S(1)}, s32[]{:S(2)}) slice-start(%a), slice={[0:2], [0:128]}"
     )
@@ -93,7 +95,7 @@ def test_a_slice_that_is_fetched_ahead_moves_itself_and_not_the_whole():
     assert hbm_bytes(Module(text)) == hbm_bytes(Module(TPU_TEXT)) + 4 * 2 * 128
 
 
-def test_a_loop_that_does_not_tell_its_turns_is_an_error():
+def test_a_loop_of_unknown_turns_is_an_error():
     with pytest.raises(ValueError, match="while loop loop: its condition condition does not compare"):
         Module(TPU_TEXT.replace("direction=LT", "direction=NE")).runs()
 
@@ -108,12 +110,17 @@ def test_sizes(shape, size):
 @pytest.mark.parametrize("layers", [3, 7])
 def test_collectives_of_a_scanned_model_grow_with_its_layers(layers):
     mesh = make_mesh()
-    split = lambda *spec: NamedSharding(mesh, P(*spec))
+
+    def split(*spec):
+        return NamedSharding(mesh, P(*spec))
+
     weights = jax.ShapeDtypeStruct((layers, 64, 64), jnp.float32, sharding=split(None, "fsdp"))
     rows = jax.ShapeDtypeStruct((64, 64), jnp.float32, sharding=split("fsdp"))
 
     def run(rows, weights):
-        layer = lambda x, w: (jax.lax.with_sharding_constraint(jnp.tanh(x @ w), split("fsdp")), None)
+        def layer(x, w):
+            return (jax.lax.with_sharding_constraint(jnp.tanh(x @ w), split("fsdp")), None)
+
         return jax.lax.scan(layer, rows, weights)[0]
 
     module = Module(jax.jit(run, out_shardings=split("fsdp")).lower(rows, weights).compile().as_text())

@@ -1,4 +1,4 @@
-"""The step that is compiled ahead is the one that a fit runs, and memory from shapes is the compiler's."""
+"""The step compiled ahead of time is the one that a fit runs, and memory from shapes agrees with the compiler's."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from gpmjax.aot.estimate import predict
 from gpmjax.aot.program import abstract_arguments, compile_step
 from gpmjax.aot.report import advice, report, reports_table, step_flops
 from gpmjax.aot.topology import slice_chips
-from gpmjax.aot.workload import Workload, batch_shape, decoder_shape, fit_workload, policy_workload
+from gpmjax.aot.workload import Workload, decoder_shape, fit_workload, largest_batch_shape, policy_workload
 from gpmjax.config import BackboneConfig, Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig
 from gpmjax.config.improve import ImproveConfig, PromptsConfig, RolloutConfig
 from gpmjax.models.preference_model import PreferenceModel
@@ -31,7 +31,7 @@ def config(**model) -> Config:
 
 
 def workload(experiment: Config, **shape) -> Workload:
-    return fit_workload(experiment, TINY, batch_shape(experiment, **shape))
+    return fit_workload(experiment, TINY, largest_batch_shape(experiment, **shape))
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +52,17 @@ def test_the_abstract_state_is_a_fits_own():
     )
     trainable, rest = split_params(drawn, frozen_patterns(experiment.model))
     real = init_state(trainable, make_optimizer(experiment.optimizer, 10), mesh)
-    same = lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype) and a.sharding.is_equivalent_to(b.sharding, a.ndim)
+
+    def same(a, b):
+        return (a.shape, a.dtype) == (b.shape, b.dtype) and a.sharding.is_equivalent_to(b.sharding, a.ndim)
+
     assert jax.tree.all(jax.tree.map(same, real, state)) and jax.tree.all(jax.tree.map(same, rest, frozen))
     assert batch.tokens.shape == (8, 64) and batch.tokens.sharding == batch_sharding(mesh)
 
 
 def test_state_from_shapes_is_what_the_compiler_allots(compiled):
     predicted = predict(config(), workload(config()), 8)
-    # Slots that nothing reads, such as the chosen tokens' weights, are left out of the compiled program.
+    # The compiled program leaves out arguments that nothing reads, such as the chosen tokens' weights.
     assert predicted.state == pytest.approx(compiled.memory.arguments, rel=0.02)
     assert predicted.peak == sum(predicted)
 
@@ -69,7 +72,9 @@ def test_the_state_is_donated(compiled):
 
 
 def test_prediction_shrinks_with_devices_and_lora():
-    on = lambda experiment, devices: predict(experiment, workload(experiment), devices)
+    def on(experiment, devices):
+        return predict(experiment, workload(experiment), devices)
+
     wide = dataclasses.replace(config(), mesh=MeshConfig())
     assert on(wide, 8).peak < on(wide, 4).peak < on(wide, 1).peak
     lora = dataclasses.replace(config(lora_rank=2), mesh=MeshConfig())
@@ -83,9 +88,8 @@ def test_a_report_of_figures(compiled):
     one = report("v5e:2x4", chip, 8, workload(config()), compiled)
     assert one.fits and one.bound == max(one.bounds.values()) > 0
     assert one.collectives["all-gather"]["times"] >= TINY.num_layers
-    assert one.hardware_flops == pytest.approx(
-        one.compiled_flops, rel=0.01
-    )  # heads' products are not counted to the last one
+    # The formula does not count all of the heads' small products.
+    assert one.hardware_flops == pytest.approx(one.compiled_flops, rel=0.01)
     assert one.to_dict()["bytes_sent_over_needed"] == one.sent / one.needed.total >= 1
     assert one.to_dict()["memory"]["peak"] == one.memory.peak and reports_table([one], "tiny").row_count == 1
     small = dataclasses.replace(one, hbm=1000)
@@ -94,7 +98,7 @@ def test_a_report_of_figures(compiled):
 
 def test_flops_are_those_of_full_rows():
     model, planned, hardware = step_flops(workload(config()))
-    # Recomputation runs most of the forward pass again; a response sees itself alone, and only what comes before.
+    # Recomputation repeats most of the forward pass, and masked pairs are computed too.
     assert model < planned < hardware < 2 * model
     longer, *_ = step_flops(workload(config(), row_length=128))
     assert longer > 2 * model
@@ -144,13 +148,13 @@ def test_known_models_need_no_hub():
         ({"model": ModelConfig(backbone="frozen")}, "config.model.backbone='frozen'"),
     ],
 )
-def test_what_no_run_could_use_is_refused(change, message):
+def test_settings_that_no_run_could_use_are_refused(change, message):
     changed = dataclasses.replace(config(), **change)
     with pytest.raises(ValueError, match=message):
         compile_step(changed, workload(changed), jax.devices())
 
 
 @pytest.mark.parametrize("name", ["v5e", "v5e:4x4x4", "v5p:4x4", "v9:4x4", "v5e:0x4", "v5e-16"])
-def test_a_topology_that_is_none(name):
+def test_an_unknown_topology_is_refused(name):
     with pytest.raises(ValueError, match=f"--topology={name}: "):
         slice_chips(name)

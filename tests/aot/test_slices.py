@@ -1,4 +1,4 @@
-"""Meshes on real slices' shapes. In a process of its own: libtpu reads its environment once, and logs."""
+"""Meshes on the shapes of real slices, in a separate process: libtpu reads its environment only once, and logs."""
 
 import json
 import subprocess
@@ -19,10 +19,11 @@ print(json.dumps([dict(mesh.shape), len(set(coordinates)), max(map(max, neighbou
 """
 
 
-# An axis of the mesh is a part of a slice's axis in the first, a whole one in the second.
+# In the first case an axis of the mesh is part of the slice's axis, in the second it is a whole one.
 @pytest.mark.parametrize("topology, tensor, chips", [("v6e:4x8", 2, 32), ("v5p:2x4x4", 2, 32)])
 def test_an_axis_may_be_part_of_a_slices(topology, tensor, chips):
-    done = subprocess.run([sys.executable, "-c", CODE, topology, str(tensor)], capture_output=True, text=True, timeout=120, check=True)  # fmt: skip
+    command = [sys.executable, "-c", CODE, topology, str(tensor)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     shape, places, farthest = json.loads(done.stdout.splitlines()[-1])
     assert shape == {"data": 1, "fsdp": chips // tensor, "tensor": tensor} and places == chips
     assert farthest == 1  # chips that share a row are neighbours
