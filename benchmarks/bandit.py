@@ -1,11 +1,12 @@
-"""Policy losses on games whose equilibrium is known: exploitability over iterations, beside what theory says of it.
+"""Policy losses on games whose equilibrium is known: exploitability by iteration, compared with theory.
 
-    python benchmarks/bandit.py --out=benchmarks/results/bandit.json --figure=docs/bandit.png --last_figure=docs/last_iterate.png
+    python benchmarks/bandit.py --out=benchmarks/results/bandit.json --figure=docs/bandit.png \
+        --last_figure=docs/last_iterate.png
 
-The policy is a softmax over the arms of one game, the arms are the responses, and their scores are given. An iteration
-is that of the real loop: draw K = 5 responses for each of 128 prompts from π_t, score all pairs, minimise a loss of
-gpmjax/losses/policy.py over the policy, which becomes π_{t+1}. Two games show how GPO, SPPO, Nash-MD and iterative DPO
-move; on 36 others (`unseen_games.py`) the question is whose last policy is at the equilibrium.
+The policy is a softmax over the arms of one game. The arms are the responses, and their scores are given. An iteration
+is that of the real loop: draw K = 5 responses for each of 128 prompts from π_t, score all pairs, and minimise a loss of
+gpmjax/losses over the policy, which becomes π_{t+1}. Two games show how GPO, SPPO, Nash-MD and iterative DPO move. 36
+other games (`unseen_games.py`) show which methods' last policy is at the equilibrium.
 """
 
 import datetime
@@ -14,6 +15,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -30,18 +32,20 @@ from gpmjax.preference.self_play import self_play
 from gpmjax.reports.plots import style
 from gpmjax.reports.plots.exploitability import exploitability_curves, last_iterate_curves
 
-OUT = flags.DEFINE_string("out", "benchmarks/results/bandit.json", "Where the figures go.")
-FIGURE = flags.DEFINE_string("figure", "docs/bandit.png", "Where the picture of the two games goes.")
-LAST_FIGURE = flags.DEFINE_string("last_figure", "docs/last_iterate.png", "Where the picture of the unseen games goes.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/bandit.json", "JSON file for the figures.")
+FIGURE = flags.DEFINE_string("figure", "docs/bandit.png", "Image file for the plot of the two games.")
+LAST_FIGURE = flags.DEFINE_string(
+    "last_figure", "docs/last_iterate.png", "Image file for the plot of the unseen games."
+)
 
 PROMPTS, K, ITERATIONS, SEEDS = 128, 5, 100, 3
 SCORE = 2.0  # log-odds of every win: σ(2) = 0.88
 
 DRAWN = ("SPPO", "OMWU", "Nash-MD", "INPO", "Nash-MD, moving reference", "COMAL", "COMAL, optimistic")
-"""The methods that are drawn on the unseen games."""
+"""The methods in the plot of the unseen games."""
 
-# An update moves log-probabilities by signal/β. The win-rate methods' β is smaller by (σ(SCORE) − ½)/SCORE, so that
-# on these games, where all wins are alike, they make the same steps.
+# An update moves log-probabilities by signal/β. On these games all wins have one score, so the win-rate methods make
+# the same steps with a β that is smaller by the factor (σ(SCORE) − ½)/SCORE.
 BETA = 4.0
 RATE_PER_SCORE = float(jax.nn.sigmoid(SCORE) - 0.5) / SCORE
 RATE_BETA = BETA * RATE_PER_SCORE
@@ -50,7 +54,7 @@ MIXTURE = 0.1
 
 
 def games() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Scores [n, n] and a biased start [n]. All wins are alike, so that scores and win rates have the same winner."""
+    """Name → scores [n, n] and a biased start [n]. All wins have one score, so win rates have the same winner."""
     cycle = np.array([[0, 1, -1], [-1, 0, 1], [1, -1, 0]])
     tosses = np.random.default_rng(3).integers(0, 2, size=(8, 8)) * 2 - 1
     tournament = np.triu(tosses, 1) - np.triu(tosses, 1).T
@@ -64,7 +68,8 @@ Loss = Callable[..., jax.Array]
 
 
 def on_responses(loss: Loss) -> Loss:
-    """(logprobs, current, reference, scores) → mean over all K responses: the full estimator."""
+    """The full estimator of a loss, its mean over all K responses, as a function of (logprobs, current, reference,
+    scores)."""
     return lambda *batch: jnp.mean(loss(*batch))
 
 
@@ -88,19 +93,19 @@ def nash_md(logprob, current, reference, scores):
 
 
 def dpo(logprob, current, reference, scores):
-    """All decided pairs, the winner chosen; each label true with its own P, as if annotators had drawn it."""
+    """DPO on all decided pairs, with the winner chosen. Each label is true with its own P, as if drawn."""
     losses = _dpo_of_all_pairs(logprob, current, label_smoothing=1 - win_probability(scores))
     return weighted_mean(losses, signals.pair_weights(scores, "all"))
 
 
 def dpo_hard(logprob, current, reference, scores):
-    """The released recipe's pair, best against worst, labelled without doubt."""
-    weight = signals.pair_weights(scores, "best_and_worst") * (scores > 0)  # one arm drawn five times is no pair
+    """DPO on the released recipe's pair, best against worst, with a hard label."""
+    weight = signals.pair_weights(scores, "best_and_worst") * (scores > 0)  # five draws of one arm hold no pair
     return weighted_mean(_dpo_of_all_pairs(logprob, current), weight)
 
 
 def _dpo_of_all_pairs(logprob, current, label_smoothing=0.0):
-    """[P, K] → [P, K, K]: row i chosen, column j rejected."""
+    """The losses [P, K, K] with row i chosen and column j rejected, from log-probabilities [P, K]."""
     shape = (*logprob.shape, K)
     chosen = [jnp.broadcast_to(x[:, :, None], shape) for x in (logprob, current)]
     rejected = [jnp.broadcast_to(x[:, None, :], shape) for x in (logprob, current)]
@@ -123,7 +128,7 @@ def learn(method: Loss, scores: jax.Array, start: jax.Array, seed: jax.Array) ->
 
     def iteration(current, key):
         arms = jax.random.categorical(key, current, shape=(PROMPTS, K))
-        drawn = jax.nn.one_hot(arms, len(start))  # products with it are much faster on a CPU than gathers' gradients
+        drawn = jax.nn.one_hot(arms, len(start))  # on a CPU its products are much faster than the gradients of gathers
         pairs = jnp.einsum("pin,nm,pjm->pij", drawn, scores, drawn)
 
         def loss(logits):
@@ -138,6 +143,7 @@ def learn(method: Loss, scores: jax.Array, start: jax.Array, seed: jax.Array) ->
 
 
 def nash_md_in_theory(rates: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """The policies of exact Nash-MD steps, from win rates minus ½."""
     log_p = reference = np.log(start)
     path = [start]
     for _ in range(ITERATIONS):
@@ -150,7 +156,8 @@ def nash_md_in_theory(rates: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def theories(scores: np.ndarray, start: np.ndarray) -> dict[str, np.ndarray]:
-    """Exact updates, no samples and no fitting. One of the K opponents is the response itself, hence (K − 1)/K."""
+    """Paths of exact updates, without samples or fitting. One of the K opponents is the response itself, hence (K −
+    1)/K."""
     step = dict(rule="multiplicative_weights", steps=ITERATIONS, step_size=(K - 1) / K / BETA)
     return {
         "multiplicative weights": np.asarray(self_play(jnp.asarray(scores), jnp.asarray(start), **step)),
@@ -159,16 +166,17 @@ def theories(scores: np.ndarray, start: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def measured(path: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Win rate of the best response, less ½: in [0, ½]. Policies [..., n] → [...]."""
+    """The win rate of the best response minus ½, in [0, ½], for policies [..., n]."""
     rates = win_probability(jnp.asarray(scores)) - 0.5
     return np.asarray(exploitability(path, jnp.broadcast_to(rates, (*path.shape, path.shape[-1]))))
 
 
 def play(scores: np.ndarray, start: np.ndarray) -> dict:
+    """The document's entry of one game: exploitability of every method, of its average policy, and of theory."""
     scores, start = scores.astype(np.float32), start.astype(np.float32)
     curves, averages = {}, {}
     for name, method in METHODS.items():
-        run = jax.jit(jax.vmap(lambda seed: learn(method, jnp.asarray(scores), jnp.asarray(start), seed)))
+        run = jax.jit(jax.vmap(partial(learn, method, jnp.asarray(scores), jnp.asarray(start))))
         paths = np.asarray(run(jnp.arange(SEEDS)))
         running = np.cumsum(paths, axis=1) / np.arange(1, ITERATIONS + 2)[:, None]
         curves[name] = _spread(measured(paths, scores))
@@ -187,7 +195,7 @@ def play(scores: np.ndarray, start: np.ndarray) -> dict:
 
 
 def _spread(gaps: np.ndarray) -> dict:
-    """Over seeds [S, T + 1]."""
+    """Mean, least and largest over seeds, of gaps [S, T + 1]."""
     return {name: _rounded(f(gaps, axis=0)) for name, f in (("mean", np.mean), ("low", np.min), ("high", np.max))}
 
 
@@ -196,7 +204,7 @@ def _rounded(values: np.ndarray) -> list[float]:
 
 
 def one_step(scores: np.ndarray, start: np.ndarray) -> list[dict]:
-    """How far one update ends from π_t exp(ŝ/β)/Z, in total variation; signals are exact, only log Z differs."""
+    """The distance of one update from π_t exp(ŝ/β)/Z, in total variation. Signals are exact; only log Z differs."""
     current = jnp.log(jnp.asarray(start, jnp.float32))
     score = jnp.dot(jnp.asarray(scores, jnp.float32), jnp.exp(current))
 
@@ -230,7 +238,8 @@ def one_step(scores: np.ndarray, start: np.ndarray) -> list[dict]:
     columns = {"zero": jnp.zeros_like(betas), "printed": printed, "exact": exact}
     distances = {name: _rounded(distance(betas, log_Z)) for name, log_Z in columns.items()}
     distances["centred"] = _rounded(centred_distance(betas))
-    return [dict(zip(("beta", *distances), row)) for row in zip(betas.tolist(), *distances.values())]
+    rows = zip(betas.tolist(), *distances.values(), strict=True)
+    return [dict(zip(("beta", *distances), row, strict=True)) for row in rows]
 
 
 def main(_: list[str]) -> None:

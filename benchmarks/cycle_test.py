@@ -1,13 +1,17 @@
-"""The test of cycles (gpmjax/preference/cycle_test.py): how often it cries wolf, and what it finds.
+"""False positives and power of the test of cycles (gpmjax/preference/cycle_test.py), and its results on real sets.
 
     python benchmarks/cycle_test.py --data=DIRECTORY --out=benchmarks/results/cycle_test.json
 
-Simulated comparisons of known truth: rewards r ~ N(0, σ²), and for power a cyclic part of k two-dimensional blocks with Gaussian
-embeddings, centred in each group, that holds a given share of the score energy Σ s². False positives: p ≤ 0.05 with B = 19
-replicates, the level of which is exactly that of more replicates if the null is right. Power: one replicate a simulated set, all of
-them together giving the 95 % quantile (the warp-speed method: Giacomini, Politis and White 2013, doi:10.1017/S0266466612000655);
-that is the power with many replicates. With --data, the labels of real sets as well: DIRECTORY holds the files that REAL names. What is
-in the file already is read, not repeated.
+Comparisons are simulated from a known truth: rewards r ~ N(0, σ²), and for power a cyclic part with a given share of
+the score energy Σ s². The cyclic part has k two-dimensional blocks with Gaussian embeddings, centred in each group.
+
+False positives are sets with p ≤ 0.05 at B = 19 replicates; under the null the level is exactly the same as with more
+replicates. For power, each simulated set has one replicate, and the 95 % quantile is taken over all sets together (the
+warp-speed method: Giacomini, Politis and White 2013, doi:10.1017/S0266466612000655); this is the power with many
+replicates.
+
+With --data, the labels of real sets are tested too: DIRECTORY holds the files that REAL names. Results that are in the
+output file already are kept, not computed again.
 """
 
 import datetime
@@ -28,13 +32,13 @@ from gpmjax.evals.diagnostics.vote_noise import cycles_of_groups
 from gpmjax.files import write_json
 from gpmjax.preference.cycle_test import ALPHA, cycle_test
 
-OUT = flags.DEFINE_string("out", "benchmarks/results/cycle_test.json", "Where the figures go.")
-DATA = flags.DEFINE_string("data", None, "Directory of the real sets; none: simulations alone.")
-ONLY = flags.DEFINE_list("only", [], "Names of designs to run; all when empty.")
+OUT = flags.DEFINE_string("out", "benchmarks/results/cycle_test.json", "JSON file for the figures.")
+DATA = flags.DEFINE_string("data", None, "Directory of the real sets; without it only simulations run.")
+ONLY = flags.DEFINE_list("only", [], "Names of designs to run; all if empty.")
 
 
 class Design(NamedTuple):
-    """Groups of K responses, with so many of their pairs, each with so many votes."""
+    """Simulated groups of ``size`` responses, with ``pairs`` of their pairs compared, ``votes`` times each."""
 
     groups: int
     size: int
@@ -43,13 +47,13 @@ class Design(NamedTuple):
     spread: float
     """σ of the rewards, in log-odds."""
     sets: int
-    """Simulated."""
+    """How many sets are simulated."""
     share: float = 0.0
-    """Of score energy that is cyclic; 0: transitive."""
+    """The share of the score energy that is cyclic; 0 is transitive."""
     blocks: int = 1
-    """k, two-dimensional blocks of the cyclic part."""
+    """k, the number of two-dimensional blocks of the cyclic part."""
     model: float = 0.0
-    """Correlation with the truth of the cycles that a model states; 0: labels alone."""
+    """The correlation of a model's cycles with the true ones; 0 tests the labels alone."""
     tails: str = "normal"
 
 
@@ -62,7 +66,7 @@ NULL = {
     "33 responses, 1 vote, as UKP": Design(4, 33, 346, 1, 3.0, 250),
     "40 responses, one prompt, 2 votes": Design(1, 40, 400, 2, 1.0, 250),
 }
-# Apart from those: where the truth is worse than the null supposes, or noise cannot be told from cycles.
+# Designs that violate the null's assumptions, or in which noise cannot be told from cycles.
 ROBUST = {
     "3 responses, 1 vote, rewards equal": Design(200, 3, 3, 1, 0.0, 120),
     "3 responses, 1 vote": Design(200, 3, 3, 1, 1.0, 120),
@@ -97,7 +101,7 @@ POWER = {
     )
 }
 
-# Labels, and replicates: a set of 656 responses to one prompt takes a second a replicate.
+# Labels → replicates; a replicate of a set with 656 responses to one prompt takes a second.
 REAL = {
     "ukp_arguments_train.jsonl.gz": 199,
     "ukp_arguments_dev.jsonl.gz": 199,
@@ -110,7 +114,7 @@ REAL = {
 
 
 def simulate(design: Design, seed: int) -> tuple[list, list | None]:
-    """Groups for `cycle_test`, and a model's cyclic log-odds."""
+    """Groups for `cycle_test`, and a model's cyclic log-odds (None without a model)."""
     rng = np.random.default_rng([seed, 7])
     everything = np.stack(np.triu_indices(design.size, 1), axis=1)
     groups, directions = [], []
@@ -140,7 +144,7 @@ def _rewards(design: Design, rng: np.random.Generator) -> np.ndarray:
 
 
 def _cycles(design: Design, rng: np.random.Generator) -> np.ndarray:
-    """[K, K] skew, rows add up to 0, mean square 1 off the diagonal in expectation."""
+    """A skew matrix [K, K] whose rows sum to 0, with an expected mean square of 1 off the diagonal."""
     K, k = design.size, design.blocks
     a, b = rng.standard_normal((2, K, k))
     a, b = a - a.mean(0), b - b.mean(0)
@@ -162,7 +166,8 @@ def measure(name: str, design: Design, kind: str) -> dict:
     share = float(np.mean(rejected))
     return {
         "design": name, "kind": kind, **design._asdict(), "replicates": replicates, "rejected": share,
-        "standard_error": float(np.sqrt(share * (1 - share) / design.sets)), "cpu_seconds": round(time.process_time() - began, 1),
+        "standard_error": float(np.sqrt(share * (1 - share) / design.sets)),
+        "cpu_seconds": round(time.process_time() - began, 1),
     }  # fmt: skip
 
 
@@ -187,10 +192,8 @@ def main(_: list[str]) -> None:
             if known or (ONLY.value and name not in ONLY.value):
                 continue
             rows.append(measure(name, design, kind))
-            print(
-                f"{kind:16} {name:60} {rows[-1]['rejected']:.3f} ± {rows[-1]['standard_error']:.3f}  {rows[-1]['cpu_seconds']} s",
-                flush=True,
-            )
+            rejected = f"{rows[-1]['rejected']:.3f} ± {rows[-1]['standard_error']:.3f}"
+            print(f"{kind:16} {name:60} {rejected}  {rows[-1]['cpu_seconds']} s", flush=True)
             write(out, rows, real)
     for name, replicates in REAL.items() if DATA.value else ():
         if not [row for row in real if row["set"] == name] and (not ONLY.value or name in ONLY.value):
@@ -200,7 +203,7 @@ def main(_: list[str]) -> None:
 
 
 def _processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name where the system has it, else the machine's architecture."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,16 +1,17 @@
-"""Do the tests notice a wrong formula? Breaks the mathematics one place at a time and runs the tests that should fail.
+"""Mutation tests: change the mathematics in one place at a time, and check that a test fails.
 
     make mutate                                            every 8th mutant of every file below
     python benchmarks/mutate.py --every=1 --only=losses    all mutants of the files whose path contains "losses"
-    python benchmarks/mutate.py --only=train/step.py:142   the mutants of one line
+    python benchmarks/mutate.py --only=fit/step.py:142     the mutants of one line
 
-A mutant is one change of one expression: another operator, sign, comparison or constant, two arguments swapped, branches swapped, a
-keyword argument or an in-place operation left out. Messages of errors, annotations and decorators are left alone. A mutant is killed
-when a test fails or runs past its time limit; one that survives is listed, to be killed by a better test or explained.
+A mutant is one change of one expression: another operator, sign, comparison or constant; two arguments or branches
+swapped; a keyword argument or an in-place operation left out. Error messages, annotations and decorators are not
+changed. A mutant is killed when a test fails or exceeds its time limit. A mutant that survives is listed: it needs a
+better test or an explanation.
 
-Each mutant runs in a fork of a process that has imported the libraries, but not gpmjax; files on disk are never changed. mutmut 3.8.1
-was read, and not taken: it leaves every decorated function out (custom gradients among them), and forks from a process in which JAX
-has already run, whose threads a fork does not have.
+Each mutant runs in a fork of a process that has imported the libraries, but not gpmjax; files on disk are never
+changed. mutmut 3.8.1 does not serve here: it skips every decorated function, custom gradients among them, and it forks
+from a process in which JAX has run, whose threads a fork does not have.
 """
 
 import ast
@@ -27,12 +28,10 @@ import time
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"  # as in tests/conftest.py
-)
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# As in tests/conftest.py.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["HF_HUB_OFFLINE"] = os.environ.get("HF_HUB_OFFLINE", "1")
 
 import chex
 import flax.linen
@@ -45,6 +44,8 @@ import scipy.optimize
 import scipy.special
 from absl import app, flags
 
+ROOT = Path(__file__).resolve().parent.parent
+
 IMPORTED_BEFORE_FORKING = (
     chex,
     flax.linen,
@@ -56,11 +57,11 @@ IMPORTED_BEFORE_FORKING = (
     scipy.special,
 )
 
-EVERY = flags.DEFINE_integer("every", 8, "Runs one in so many mutants of each file, drawn by --seed.", lower_bound=1)
-ONLY = flags.DEFINE_string("only", "", "Only files whose path contains this; with :LINE, only that line's mutants.")
-SEED = flags.DEFINE_integer("seed", 0, "Of the draw.")
-LIMIT = flags.DEFINE_integer("limit", 300, "Seconds that a mutant's tests may take; a mutant may run for ever.")
-OUT = flags.DEFINE_string("out", "", "Adds this run's score to a JSON file.")
+EVERY = flags.DEFINE_integer("every", 8, "Run one of so many mutants of each file, drawn by --seed.", lower_bound=1)
+ONLY = flags.DEFINE_string("only", "", "Only files whose path contains this; with :LINE, only mutants of that line.")
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the draw of mutants.")
+LIMIT = flags.DEFINE_integer("limit", 300, "Seconds that a mutant's tests may take, since a mutant may run forever.")
+OUT = flags.DEFINE_string("out", "", "JSON file for the score of this run.")
 
 METHODS = "tests/improve/test_methods.py"
 POLICY = tuple(
@@ -82,7 +83,8 @@ STEP = tuple(
         "test_a_pairwise_model_answers_for_each_order",
     )
 )
-TESTS = {  # file → what should fail when it is wrong, the quickest first
+# File → the tests that should fail when it is wrong, the fastest first.
+TESTS = {
     "preference/operator.py": ("tests/preference/test_operator.py", "tests/preference/test_score.py"),
     "preference/score.py": ("tests/preference/test_score.py",),
     "preference/embed.py": ("tests/preference/test_embed.py",),
@@ -95,11 +97,11 @@ TESTS = {  # file → what should fail when it is wrong, the quickest first
     "losses/blocks.py": ("tests/losses/test_blocks.py", METHODS),
     "losses/tokens.py": ("tests/losses/test_tokens.py",),
     "models/scores.py": ("tests/fit/test_batch_loss.py", "tests/models/test_verdicts.py"),
-    "train/policy_signals.py": (METHODS, *POLICY),
-    "train/policy_batch.py": (METHODS, *POLICY),
-    "train/policy_data.py": (METHODS,),
-    "train/policy_step.py": (METHODS, *POLICY),
-    "train/step.py": ("tests/fit/test_batch_loss.py", *STEP),
+    "improve/signals.py": (METHODS, *POLICY),
+    "improve/batch.py": (METHODS, *POLICY),
+    "improve/data.py": (METHODS,),
+    "improve/step.py": (METHODS, *POLICY),
+    "fit/step.py": ("tests/fit/test_batch_loss.py", *STEP),
 }
 
 BINARY = {
@@ -119,7 +121,7 @@ SKIPPED = (ast.Raise, ast.Import, ast.ImportFrom, ast.JoinedStr)
 
 
 def changes(node: ast.AST) -> list[ast.AST | None]:
-    """What may stand in a node's place; None: nothing at all."""
+    """The nodes that may replace a node; None removes it."""
     if isinstance(node, ast.BinOp) and type(node.op) in BINARY:
         return [ast.BinOp(node.left, BINARY[type(node.op)](), node.right)]
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.Not, ast.Invert)):
@@ -152,7 +154,7 @@ def changes(node: ast.AST) -> list[ast.AST | None]:
 
 
 def places(node: ast.AST) -> list[tuple[ast.AST, str, int | None]]:
-    """(parent, field, index) of every node that is worth changing."""
+    """(parent, field, index) of every node that may be changed."""
     found = []
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list"):
@@ -164,7 +166,7 @@ def places(node: ast.AST) -> list[tuple[ast.AST, str, int | None]]:
 
 
 def mutants(source: str) -> list[tuple[int, str, str]]:
-    """(line, what was changed, the whole changed source) of every mutant; two that read alike are one."""
+    """(line, description of the change, changed source) of every mutant; mutants with equal source are listed once."""
     tree, found, seen = ast.parse(source), [], set()
     count = len(places(tree))
     for place in range(count):
@@ -187,7 +189,7 @@ def mutants(source: str) -> list[tuple[int, str, str]]:
 
 
 def run(path: Path, text: str, tests: tuple[str, ...], limit: float) -> str:
-    """ "killed", "timeout" or "survived"."""
+    """Runs the tests of one mutant; returns "killed", "timeout" or "survived"."""
     child = os.fork()
     if not child:
         os.setsid()
@@ -196,12 +198,13 @@ def run(path: Path, text: str, tests: tuple[str, ...], limit: float) -> str:
         read, stats = SourceFileLoader.get_data, SourceFileLoader.path_stats
         sys.dont_write_bytecode = True
         SourceFileLoader.get_data = lambda self, name: text.encode() if Path(name) == path else read(self, name)
-        # Another time than its compiled file's, so that the source is read.
+        # A time that differs from the compiled file's makes Python read the source.
         SourceFileLoader.path_stats = lambda self, name: (
             stats(self, name) | ({"mtime": 1} if Path(name) == path else {})
         )
         sys.path.insert(0, str(ROOT))
-        # Libraries that bring pytest plugins are imported already. The file itself is no argument: pytest would read it on its own.
+        # The warning is about libraries with pytest plugins, which are imported already. The mutated file is no
+        # argument of pytest, which would read the original from disk.
         failed = pytest.main([*tests, "-x", "-q", "-n0", "-W", "ignore::pytest.PytestAssertRewriteWarning"])
         if not failed:
             module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))

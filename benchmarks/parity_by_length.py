@@ -1,9 +1,10 @@
-"""How near hidden states are to transformers' torch ones, by length: a random Llama of two layers, float32, eager attention.
+"""The difference of hidden states from transformers' torch models, by length.
 
     python benchmarks/parity_by_length.py --lengths=64,2048,9217
 
-Both turn a head's planes by position × frequency in float32. An angle of thousands of radians is rounded to 1e-4 of one there,
-and transformers rounds its frequencies in float32 besides, so that differences grow with length on any pair of programs.
+The model is a random Llama of two layers, in float32, with eager attention. Both programs turn a head's planes by
+position × frequency in float32. There an angle of thousands of radians is rounded to 1e-4 radians, and transformers
+also rounds its frequencies, so differences between any two programs grow with length.
 """
 
 import jax.numpy as jnp
@@ -18,13 +19,22 @@ from gpmjax.hub.param_map import decoder_leaves, locate, read_leaf
 from gpmjax.models.config import Runtime
 from gpmjax.models.transformer import Decoder, sequence_layout
 
-LENGTHS = flags.DEFINE_list("lengths", ["64", "2048", "9217"], "Tokens.")
+LENGTHS = flags.DEFINE_list("lengths", ["64", "2048", "9217"], "Lengths of the sequences, in tokens.")
 THETAS = flags.DEFINE_list("thetas", ["1e4", "1e5", "1e6"], "Bases of the rotary frequencies.")
 
 SHAPE = dict(
     model_type="llama", vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
     num_key_value_heads=1, head_dim=64, max_position_embeddings=16384,
 )  # fmt: skip
+
+
+def _parameters(state: dict, table: dict, stored: dict) -> dict:
+    """The decoder's parameters, read from torch's ``state``."""
+
+    def read(name, index):
+        return state[stored[name]][index]
+
+    return unflatten_dict({path: read_leaf(leaf, read) for path, leaf in table.items()}, sep="/")
 
 
 def main(_: list[str]) -> None:
@@ -40,8 +50,7 @@ def main(_: list[str]) -> None:
         ours, table = decoder_config(described), decoder_leaves(decoder_config(described))
         state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
         stored = locate(state, table, ours)
-        read = lambda name, index: state[stored[name]][index]
-        params = unflatten_dict({path: read_leaf(leaf, read) for path, leaf in table.items()}, sep="/")
+        params = _parameters(state, table, stored)
         model = Decoder(ours, Runtime(attention="chunked"))
         for length in map(int, LENGTHS.value):
             tokens = np.random.default_rng(0).integers(3, 97, (1, length))

@@ -1,9 +1,9 @@
-"""How far scores move with precision and company: bfloat16 against float32, and a batch of one against a batch of many.
+"""How much scores depend on precision (bfloat16 or float32) and on the rest of the batch.
 
     make demo && python benchmarks/precision.py --model=runs/demo/letters/gpm/model
 
-Each prompt of the demo's letters is scored with all letters as its responses, and with its own few; one prompt a batch, and all
-together. Differences are in units of the largest float32 score.
+Each prompt of the demo's letters is scored with all letters as its responses, and with its own responses only; one
+prompt per batch, and all prompts in one batch. Differences are in units of the largest float32 score.
 """
 
 import itertools
@@ -21,12 +21,13 @@ from gpmjax.sharding import make_mesh
 
 MODEL = flags.DEFINE_string("model", "runs/demo/letters/gpm/model", "A preference model.")
 DATA = flags.DEFINE_string(
-    "data", "builtin:letters", "Whose prompts are scored, each with the responses to all of them."
+    "data", "builtin:letters", "The data whose prompts are scored, each with the responses to all prompts."
 )
 
 
 def scored(dtype: str) -> list[np.ndarray]:
-    """[N, K, K] scores in four companies: one prompt a batch or all, its responses among all or by themselves (others NaN)."""
+    """Scores [N, K, K] in four settings: one prompt per batch or all; all responses or the prompt's own (others
+    NaN)."""
     groups = merge_groups(read_groups(DATA.value))
     everything = tuple(sorted({response for group in groups for response in group.responses}))
     whole = [Group(group.prompt, everything, where=group.where) for group in groups]
@@ -54,7 +55,8 @@ def main(_: list[str]) -> None:
         off = np.abs(versions[0] - exact).max()
         flipped = np.mean((np.sign(versions[0]) != np.sign(exact))[:, pair])
         print(
-            f"{dtype:>8}: from company to company {apart / largest:.2g}, from float32 {off / largest:.2g}, signs flipped {flipped:.2%}"
+            f"{dtype:>8}: between settings {apart / largest:.2g}, from float32 {off / largest:.2g}, "
+            f"signs flipped {flipped:.2%}"
         )
 
 

@@ -1,9 +1,9 @@
-"""Last iterates of self-play on games that no setting was chosen on; `bandit.py` runs it.
+"""Last iterates of self-play on games on which no setting was tuned; `bandit.py` runs this module.
 
-The policy is a softmax over the arms of one game. An iteration is that of the real loop: K = 5 responses for each of 128
-prompts from π_t, all pairs scored, the loss of gpmjax.losses minimised, and the policy is π_{t+1}. Beside each learner runs
-its exact rule of gpmjax.preference.self_play, without samples. One setting a method holds for all games. The settings were
-chosen on the games of `TUNING_SEEDS`; results are reported on those of `SEEDS`.
+The policy is a softmax over the arms of one game. An iteration is that of the real loop: draw K = 5 responses for each
+of 128 prompts from π_t, score all pairs, minimise a loss of gpmjax.losses; the result is π_{t+1}. Each learner is
+compared with its exact rule of gpmjax.preference.self_play, which needs no samples. A method has one setting for all
+games. The settings were tuned on the games of `TUNING_SEEDS`; results are reported on those of `SEEDS`.
 """
 
 import dataclasses
@@ -29,13 +29,13 @@ TUNING_SEEDS = range(100, 130)
 
 
 def cycle_of_3(draw: np.random.Generator) -> np.ndarray:
-    """Rock, paper and scissors with unequal wins: log-odds of ½ to 3."""
+    """Rock–paper–scissors with unequal wins, log-odds of ½ to 3."""
     a, b, c = draw.uniform(0.5, 3.0, 3)
     return np.array([[0, a, -c], [-a, 0, b], [c, -b, 0]])
 
 
 def tournament_of_8(draw: np.random.Generator) -> np.ndarray:
-    """A coin decides who wins each pair, with log-odds of 2."""
+    """A coin decides the winner of each pair, with log-odds of 2."""
     coins = draw.integers(0, 2, (8, 8)) * 2 - 1
     return 2.0 * (np.triu(coins, 1) - np.triu(coins, 1).T)
 
@@ -54,7 +54,7 @@ FAMILIES: dict[str, tuple[int, Callable[[np.random.Generator], np.ndarray]]] = {
 
 
 def games(family: str, seeds: range = SEEDS) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds [G, n, n] and starts [G, n]: softmax of n numbers from a standard normal distribution."""
+    """Log-odds [G, n, n] and starts [G, n]. A start is the softmax of n standard normal numbers."""
     arms, scores = FAMILIES[family]
     pairs = []
     for seed in seeds:
@@ -67,12 +67,12 @@ def games(family: str, seeds: range = SEEDS) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Setting:
-    """A method and its numbers; the same for all games."""
+    """A method and its hyperparameters, the same for all games."""
 
     rule: str
-    """The rule of preference.self_play that it follows."""
+    """The rule of preference.self_play that the method follows."""
     step_size: float
-    """η, of which the loss's β is the inverse; per win rate, or per log-odds of GPO."""
+    """η = 1/β of the loss; per win rate, or for GPO per log-odds."""
     regularisation: float = 0.0
     """β_reg; the mixture m is η β_reg."""
     reference_every: int = 0
@@ -80,11 +80,11 @@ class Setting:
     halve_every: float = 0.0
     log_partition: str = "centred"
     signal: str = "win_rate"
-    """"win_rate", or GPO's "log_odds"."""
+    """"win_rate", or "log_odds" for GPO."""
 
     @property
     def loss(self) -> PolicyLossConfig:
-        """What a config of the policy loop says; the method there is "comal" whatever the rule, for the schedule alone."""
+        """The loss config of the policy loop, used for its schedule only; its method is "comal" for every rule."""
         schedule = dict(
             halve_after=self.halve_after, halve_every=self.halve_every, reference_every=self.reference_every
         )
@@ -110,16 +110,17 @@ SETTINGS = {
     "COMAL": Setting("inpo", 2.0, 0.05, reference_every=50, **COOLING),
     "COMAL, optimistic": Setting("optimistic", 2.0, 0.05, reference_every=50, **COOLING),
 }
-"""Each the best of 6 to 30 settings by its mean last iterate on games of `TUNING_SEEDS`, with a constant step size or `COOLING`; GPO's
-is SPPO's in its own units."""
+"""The best of 6 to 30 settings of each method, with a constant step size or `COOLING`, by the mean last iterate on
+games of `TUNING_SEEDS`. GPO's is SPPO's in units of log-odds."""
 CENTRING = ("GPO", "SPPO", "Nash-MD")
-"""Methods that are run with each way of treating log Z."""
+"""The methods that are run with each treatment of log Z."""
 
 
 def signal_of(
     setting: Setting, scores: jax.Array, logprobs: tuple[jax.Array, ...], beta: jax.Array, mixture: jax.Array
 ) -> jax.Array:
-    """[P, K]: what the loss regresses on, from log-odds [P, K, K] and log π_t, log π_ref and log π_{t−1} [P, K]."""
+    """The signal [P, K] that the loss regresses on, from log-odds [P, K, K] and log π_t, log π_ref, log π_{t−1} [P,
+    K]."""
     current, reference, previous = logprobs
     if setting.signal == "log_odds":
         return signals.mean_score(scores)
@@ -131,7 +132,7 @@ def signal_of(
         rates = signals.mixture_win_rate(scores, current, reference, mixture=mixture)
     if setting.rule == "optimistic":
         earlier = signals.mixture_win_rate(scores, current, previous, mixture=1.0)
-    if setting.rule == "egpo":  # the K responses again, weighted as the half step would have them
+    if setting.rule == "egpo":  # the same K responses, weighted by the half step's policy
         half = jax.nn.softmax(rates / beta + mixture * (reference - current), axis=-1)
         rates = jnp.sum(win_probability(scores) * half[..., None, :], axis=-1)
     return regression.regularised_signal(
@@ -149,7 +150,7 @@ def loss_of(setting: Setting, logprob: jax.Array, current: jax.Array, signal: ja
 
 
 def minimise(loss: Callable[[jax.Array], jax.Array], logits: jax.Array, steps: int = INNER_STEPS) -> jax.Array:
-    """Log-probabilities that Adam reaches from ``logits``."""
+    """The log-probabilities that Adam reaches from ``logits``."""
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, steps))
 
     def step(carry, _):
@@ -162,7 +163,7 @@ def minimise(loss: Callable[[jax.Array], jax.Array], logits: jax.Array, steps: i
 
 
 def schedules(setting: Setting, iterations: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each iteration: β, m, and whether the current policy becomes the reference."""
+    """β, m, and whether the current policy becomes the reference, for each iteration."""
     config = setting.loss
     steps = [config.at(t) for t in range(1, iterations + 1)]
     moves = [t > 1 and config.reference_of(t) == t - 1 for t in range(1, iterations + 1)]
@@ -184,7 +185,7 @@ def learn(
         key, beta, mixture, move = inputs
         reference = jnp.where(move, current, reference)
         arms = jax.random.categorical(key, current, shape=(PROMPTS, K))
-        drawn = jax.nn.one_hot(arms, len(start))  # products with it are much faster on a CPU than gathers' gradients
+        drawn = jax.nn.one_hot(arms, len(start))  # on a CPU its products are much faster than the gradients of gathers
         pairs = jnp.einsum("pin,nm,pjm->pij", drawn, scores, drawn)
         signal = signal_of(setting, pairs, (drawn @ current, drawn @ reference, drawn @ previous), beta, mixture)
 
@@ -200,7 +201,7 @@ def learn(
 
 
 def theory(setting: Setting, scores: np.ndarray, start: np.ndarray, iterations: int = ITERATIONS) -> np.ndarray:
-    """The exact updates [iterations + 1, G, n]: all arms instead of samples, and no fitting."""
+    """The policies [iterations + 1, G, n] of exact updates, over all arms instead of samples, and without fitting."""
     game = scores if setting.signal == "log_odds" else np.asarray(win_probability(scores)) - 0.5
     options = {}
     if setting.regularisation:
@@ -210,7 +211,7 @@ def theory(setting: Setting, scores: np.ndarray, start: np.ndarray, iterations: 
 
 
 def gaps(path: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Win rate of the best response, less ½, of policies [T, G, n] → [T, G]."""
+    """The win rate of the best response minus ½, [T, G], for policies [T, G, n]."""
     rates = np.asarray(win_probability(scores)) - 0.5
     return np.asarray(exploitability(path, np.broadcast_to(rates, (len(path), *rates.shape))))
 
@@ -218,7 +219,7 @@ def gaps(path: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def play(
     setting: Setting, iterations: int = ITERATIONS, seeds: range = SEEDS
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Family → exploitabilities by iteration and game [T + 1, G], of the learner and of theory."""
+    """Family → exploitability by iteration and game, [T + 1, G], of the learner and of theory."""
     found = {}
     for family in FAMILIES:
         scores, start = games(family, seeds)
@@ -234,23 +235,27 @@ def summary(found: dict[str, tuple[np.ndarray, np.ndarray]], setting: Setting) -
     everything = np.concatenate(list(last.values()))
     late = np.mean([np.mean(learner[-40:]) for learner, _ in found.values()])
     exact = np.concatenate([exact[-1] for _, exact in found.values()])
-    figures = lambda values: {"mean": round(float(np.mean(values)), 4), "worst": round(float(np.max(values)), 4)}
-    return figures(everything) | {
+    return _figures(everything) | {
         "games": len(everything),
         "iterations": len(next(iter(found.values()))[0]) - 1,
         "setting": setting.described(),
-        "families": {family: figures(values) for family, values in last.items()},
+        "families": {family: _figures(values) for family, values in last.items()},
         "mean_of_last_40_iterations": round(float(late), 4),
-        "theory": figures(exact),
+        "theory": _figures(exact),
     }
 
 
+def _figures(values: np.ndarray) -> dict[str, float]:
+    return {"mean": round(float(np.mean(values)), 4), "worst": round(float(np.max(values)), 4)}
+
+
 def last_iterates() -> dict:
-    """What bandit.json holds about these games.
+    """The entries of bandit.json about these games.
 
     Returns:
-      "last_iterate": method → figures of the last policy over all games; "unseen": family → "methods" and "theory", each
-      method → mean exploitability over the family's games by iteration; "centring": method → way of treating log Z → figures.
+      "last_iterate": method → figures of the last policy over all games. "unseen": family → "methods" and "theory",
+      each method → mean exploitability over the family's games by iteration. "centring": method → treatment of log Z →
+      figures.
     """
     document = {
         "last_iterate": {},

@@ -10,10 +10,10 @@ A *group* is one prompt and its K responses. A *row* holds one or more groups, e
 
     prompt | response 1 | response 2 | ... | response K
 
-so a prompt is encoded once, however many responses it has. A response sees its prompt and itself,
-never its siblings and never another group; its positions go on from the end of the prompt.
-Because of that, a score does not depend on what else shares the row, but for rounding: float32 scores move by no more than 1e-5
-of the largest one, bfloat16 scores by up to a seventh of it (benchmarks/precision.py).
+so a prompt is encoded once, however many responses it has. A response sees its prompt and itself, never its siblings
+and never another group; its positions go on from the end of the prompt. Because of that, a score does not depend on
+what else shares the row, but for rounding: float32 scores move by no more than 1e-5 of the largest one, bfloat16 scores
+by up to a seventh of it (benchmarks/precision.py).
 
 Everything here is a NamedTuple, hence a pytree: it holds numpy arrays on the host and JAX arrays on devices.
 """
@@ -52,8 +52,8 @@ class TokenLayout(NamedTuple):
     positions: Array
     """Index of the token in its own sequence, prompt first."""
     group: Array
-    """Number of the prompt in the row, from 1; 0 marks padding. A group has one, and another for each response whose prompt is cut
-    differently (gpmjax.data.window)."""
+    """Number of the prompt in the row, from 1; 0 marks padding. A group has one, and another for each response whose
+    prompt is cut differently (gpmjax.data.window)."""
     response: Array
     """0 on prompt tokens, r + 1 on those of the row's r-th response (r indexes the R axis)."""
 
