@@ -19,9 +19,9 @@ from gpmjax.reports.numbers import EMPTY
 from gpmjax.reports.paper_tables.documents import Figure, Result
 from gpmjax.reports.paper_tables.estimate import estimate
 from gpmjax.reports.paper_tables.model_settings import ModelSettings
+from gpmjax.reports.paper_tables.render import Table, TableCell, TableRow
 
 T = TypeVar("T")
-from gpmjax.reports.paper_tables.render import Table, TableCell, TableRow
 
 NAMES = {"bt": "BT", "gpm": "GPM", "hybrid": "Hybrid", "pairwise": "PairPM"}
 VERIFIER = "GenRM"
