@@ -46,34 +46,17 @@ def evaluated_settings(path: Path, document: Mapping, remarks: list[str]) -> tup
         f"{path}: no training summary beside its model {model!r}, so base model and seed are taken to be its own name"
     )
     spec = document.get("spec") or document.get("judge", {}).get("spec", {})
-    settings = ModelSettings(
-        base=model,
-        kind=spec.get("kind") or "not said",
-        dim=spec.get("dim", 0),
-        gate=spec.get("gate", "none"),
-        normalise=spec.get("normalise", "none"),
-        head=_head(spec),
-        objective="",
-        question=spec.get("question", ""),
-    )
-    return settings, document.get("seed", model)
+    known = {"dim": 0, "gate": "none", "normalise": "none"} | spec | {"kind": spec.get("kind") or "not said"}
+    return _settings(known, model, ""), document.get("seed", model)
 
 
 def config_settings(config: Mapping) -> tuple[ModelSettings, int]:
     """Settings and seed of a fit's config."""
     model = config["model"]
-    settings = ModelSettings(
-        base=model["source"],
-        kind=model["kind"],
-        dim=model["dim"],
-        gate=model["gate"],
-        normalise=model["normalise"],
-        head=_head(model),
-        objective=config["loss"]["objective"],
-        question=model.get("question", ""),
-    )
-    return settings, config["seed"]
+    return _settings(model, model["source"], config["loss"]["objective"]), config["seed"]
 
 
-def _head(fields: Mapping) -> str:
-    return " ".join([fields.get("head", "linear"), *map(str, fields.get("mlp_widths", ()))])
+def _settings(fields: Mapping, base: str, objective: str) -> ModelSettings:
+    own = {name: fields[name] for name in ("kind", "dim", "gate", "normalise")}
+    head = " ".join([fields.get("head", "linear"), *map(str, fields.get("mlp_widths", ()))])
+    return ModelSettings(base, **own, head=head, objective=objective, question=fields.get("question", ""))

@@ -151,21 +151,12 @@ def _lines(
     seeds: dict[ModelSettings, list[Result]] = {}
     for result in results:
         seeds.setdefault(result.settings, []).append(result)
-    order = sorted(
-        seeds,
-        key=lambda s: (
-            not s.scalar,
-            s.kind,
-            s.question,
-            s.head,
-            s.dim,
-            s.gate == "none",
-            s.gate,
-            s.normalise == "none",
-            s.objective,
-        ),
-    )
+    order = sorted(seeds, key=_place)
     return [(s, seeds[s], tuple(_cell(s, seeds, column) for column in columns)) for s in order]
+
+
+def _place(s: ModelSettings) -> tuple:
+    return not s.scalar, s.kind, s.question, s.head, s.dim, s.gate == "none", s.gate, s.normalise == "none", s.objective
 
 
 def _cell(settings: ModelSettings, seeds: Seeds, column: Callable[[Result], Figure | None]) -> TableCell | None:

@@ -79,21 +79,13 @@ def _tested(cycles: Mapping | None) -> Iterator[Line]:
             yield name, "nothing to test", "", f"{found['comparisons']} comparisons"
             continue
         verdict = "found" if found["p"] <= ALPHA else "none found"
-        yield (
-            name,
-            f"p = {found['p']:.3f}: {verdict}",
-            "",
-            f"{found['comparisons']} comparisons, {found['replicates']} replicates",
-        )
+        over = f"{found['comparisons']} comparisons, {found['replicates']} replicates"
+        yield name, f"p = {found['p']:.3f}: {verdict}", "", over
         triads = found["triads"]
         if kind == "labels" and triads["triads"]:
             noise = f"{triads['expected']:,.0f} ± {triads['deviation']:,.0f}"
-            yield (
-                "cyclic triads of the labels; Bradley–Terry + noise",
-                f"{triads['seen']:,}",
-                noise,
-                f"{triads['triads']:,} triads",
-            )
+            name, over = "cyclic triads of the labels; Bradley–Terry + noise", f"{triads['triads']:,} triads"
+            yield name, f"{triads['seen']:,}", noise, over
 
 
 def _gate(gate: Mapping | None) -> Iterator[Line]:
@@ -103,12 +95,8 @@ def _gate(gate: Mapping | None) -> Iterator[Line]:
     yield f"effective blocks of {len(gate['blocks'])}, per prompt", decimals(gate["effective_blocks"]["mean"]), "", over
     yield "information of the prompt about the block (nats)", decimals(gate["prompt_information"]), "", over
     for block in gate["blocks"]:
-        yield (
-            f"λ of {block_name(block['block'])}, ± between prompts",
-            f"{block['mean']:.3f} ± {block['deviation']:.3f}",
-            "",
-            over,
-        )
+        name = f"λ of {block_name(block['block'])}, ± between prompts"
+        yield name, f"{block['mean']:.3f} ± {block['deviation']:.3f}", "", over
 
 
 def _blocks(blocks: Mapping | None) -> Iterator[Line]:
@@ -118,12 +106,8 @@ def _blocks(blocks: Mapping | None) -> Iterator[Line]:
     yield "pairs about which blocks disagree", _percent(blocks["opposed"]), "", over
     for block in blocks["blocks"]:
         name = block_name(block["block"])
-        yield (
-            f"{name}: largest / turns the verdict",
-            f"{_percent(block['largest'])} / {_percent(block['flips'])}",
-            "",
-            over,
-        )
+        shares = f"{_percent(block['largest'])} / {_percent(block['flips'])}"
+        yield f"{name}: largest / turns the verdict", shares, "", over
         if block["accuracy"] is not None:
             alone = _percent(block["accuracy"]), percent_range(block["accuracy_interval"])
             yield f"{name}: accuracy alone", *alone, f"{blocks['labelled']} comparisons"
@@ -131,13 +115,8 @@ def _blocks(blocks: Mapping | None) -> Iterator[Line]:
 
 def _edges(edges: Mapping | None) -> Iterator[Line]:
     for aspect, line in (edges or {}).items():
-        alone = " / ".join(map(_percent, line["blocks"]))
-        yield (
-            f"accuracy on edges of {aspect}; each block alone",
-            _percent(line["accuracy"]),
-            alone,
-            f"{line['comparisons']} edges",
-        )
+        name, alone = f"accuracy on edges of {aspect}; each block alone", " / ".join(map(_percent, line["blocks"]))
+        yield name, _percent(line["accuracy"]), alone, f"{line['comparisons']} edges"
 
 
 def _aspects(aspects: Mapping | None) -> Iterator[Line]:
@@ -145,24 +124,16 @@ def _aspects(aspects: Mapping | None) -> Iterator[Line]:
         return
     for line in aspects["table"]:
         chance = EMPTY if line["p_family"] is None else f"p {line['p_family']:.3f} of {aspects['tests']} tests"
-        yield (
-            f"ρ of {block_name(line['block'])} with {line['aspect']}",
-            decimals(line["spearman"]),
-            decimal_range(line["interval"]),
-            chance,
-        )
+        name = f"ρ of {block_name(line['block'])} with {line['aspect']}"
+        yield name, decimals(line["spearman"]), decimal_range(line["interval"]), chance
 
 
 def _length(length: Mapping) -> Iterator[Line]:
     for unit, line in length.items():
         correlation, regression = line["correlation"], line["regression"]
         over = f"{correlation['pairs']} pairs"
-        yield (
-            f"ρ of score with length in {unit}",
-            decimals(correlation["spearman"]),
-            decimal_range(correlation["interval"]),
-            over,
-        )
+        rho = decimals(correlation["spearman"]), decimal_range(correlation["interval"])
+        yield f"ρ of score with length in {unit}", *rho, over
         for side in ("longer", "shorter"):
             right = line[f"{side}_right"]
             if right["comparisons"]:
