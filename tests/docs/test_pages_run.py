@@ -23,10 +23,10 @@ def run(directory, *arguments):
     return done.stdout
 
 
-def test_pages_that_are_no_tutorials(tmp_path):
+def test_cycles_by_hand_and_every_page_that_is_no_tutorial(tmp_path):
     pages = [page for page in WITH_PYTHON if page not in TUTORIALS]
     assert len(pages) > 8
-    run(tmp_path, *pages)
+    run(tmp_path, ROOT / "docs/tutorials/cycles_by_hand.md", *pages)
 
 
 def test_a_first_model(tmp_path):
@@ -38,10 +38,6 @@ def test_your_own_data(tmp_path):
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     run(tmp_path, "--commands", ROOT / "docs/tutorials/your_own_data.md")
     assert (tmp_path / "runs/mine/report.html").stat().st_size > 10_000
-
-
-def test_cycles_by_hand(tmp_path):
-    run(tmp_path, ROOT / "docs/tutorials/cycles_by_hand.md")
 
 
 def test_gpo_with_a_tiny_policy(tmp_path, tokenizer_directory):
