@@ -42,6 +42,8 @@ class Memory(NamedTuple):
 
 
 class Compiled(NamedTuple):
+    """A compiled step: the memory that it takes and the program itself."""
+
     memory: Memory
     text: str
     """The optimised HLO of one device."""

@@ -23,6 +23,8 @@ _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "whil
 
 
 class Collective(NamedTuple):
+    """One exchange between devices in a compiled program."""
+
     kind: str
     times: float
     """How often a step starts it."""

@@ -27,6 +27,7 @@ LONGEST = 4_000_000
 
 
 def main() -> None:
+    """Answers requests on standard input until it ends, under limits of memory and time."""
     sys.path[:0] = sys.argv[1:]
     limit(resource.RLIMIT_CORE, 0)
     compiled("", "2024-01-01")  # imports Jinja before the memory is limited, so that the import cannot fail

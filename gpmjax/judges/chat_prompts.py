@@ -120,6 +120,7 @@ def rating_prompt(conversation: Sequence[Message], references: Sequence[str]) ->
 
 
 def rating_identity() -> dict[str, Any]:
+    """What names the question for a rating: its prompt, by a hash, and the length of the answer."""
     fingerprint = hashlib.sha256((_RATE + _REFERENCE).encode()).hexdigest()[:16]
     return {"prompt": "rating", "prompt_fingerprint": fingerprint, "max_tokens": RATING_TOKENS}
 

@@ -103,6 +103,8 @@ class LoopHooks:
 
 @dataclass(frozen=True)
 class LoopPlan:
+    """How long a loop runs, and how often it logs, evaluates and saves."""
+
     steps: int
     log_every: int
     eval_every: int
