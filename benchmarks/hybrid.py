@@ -1,4 +1,4 @@
-"""Bradley–Terry, GPM and the hybrid on ten sets of preferences with one configuration; figures of the README and docs.
+"""Bradley–Terry, GPM and the hybrid on ten sets of preferences with one configuration; figures of docs/results.
 
     python benchmarks/hybrid.py --data=DIRECTORY --workdir=runs/hybrid --seeds=0,1,2,3,4
 

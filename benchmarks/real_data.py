@@ -1,5 +1,4 @@
-"""BT, GPM, PairPM and GenRM on real preferences with a frozen SmolLM2-135M-Instruct; figures of the README's
-"Measured".
+"""BT, GPM, PairPM and GenRM on real preferences with a frozen SmolLM2-135M-Instruct; figures of docs/results.
 
     python benchmarks/real_data.py --data=DIRECTORY --workdir=runs/real_data --out=benchmarks/results/real_data.json
 

@@ -6,7 +6,7 @@ Command   python launch/train.py --config=configs/bt_smollm2.py --workdir=runs/b
 Data      As gpm_smollm2.py.
 Hardware  A laptop: two cores, 4 GB.
 Expected  At most 75 % on the letter cycles, the ceiling of any scalar score; at most 50 % with the cross-entropy, whose
-          optimum there is a tie. Results on real data are in the README's measured runs.
+          optimum there is a tie. For real data see docs/results/preferences.md.
 """
 
 from gpmjax.config import Config, neighbour

@@ -11,8 +11,7 @@ Recipe    Six iterations; before the fourth, the policy of the third becomes the
           samples; --config.loss.optimistic=False turns it off.
 Hardware  As gpo_llama3_8b.py. The six exported policies, 16 GB each, stay on disk, as later iterations read the
           reference from there.
-Expected  Not measured by us. For games with a known equilibrium see the README, "Last policies on games that no setting
-          was chosen on".
+Expected  Not measured by us. For games with a known equilibrium see docs/results/games.md.
 """
 
 from gpmjax.config import neighbour

@@ -10,8 +10,7 @@ Recipe    Four iterations; before the third, the policy of the second becomes th
           mixture is m = 0.1.
 Hardware  As gpo_smollm2.py: a laptop, two cores, 6 GB. An iteration takes up to two more forward passes over its
           samples.
-Expected  Not measured yet. For games with a known equilibrium see the README, "Last policies on games that no setting
-          was chosen on".
+Expected  Not measured yet. For games with a known equilibrium see docs/results/games.md.
 """
 
 from gpmjax.config import neighbour

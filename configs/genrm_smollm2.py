@@ -8,7 +8,8 @@ Command   python launch/train.py --config=configs/genrm_smollm2.py --workdir=run
             --data=dev.jsonl
 Data      As gpm_plain_smollm2.py. Each response gets a verdict of its own, so the score is a scalar.
 Hardware  Two CPU cores and patience (LoRA of rank 16: 249 to 260 tokens/s on the letter cycles, 2026-11-25); any GPU.
-Expected  At most 75 % on the letter cycles, as for every scalar score. See the README's table of all systems.
+Expected  At most 75 % on the letter cycles, as for every scalar score. See
+          docs/results/systems.md.
 """
 
 from gpmjax.config import Config, neighbour

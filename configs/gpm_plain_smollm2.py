@@ -6,8 +6,8 @@ Command   python launch/train.py --config=configs/gpm_plain_smollm2.py --workdir
             --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
 Data      Yours; the default is the source's six letter cycles, for both training and evaluation.
 Hardware  A laptop: two cores, 4 GB.
-Expected  100 % on the letter cycles (bt_smollm2.py: at most 75 %). Results on real data are in the README's measured
-          runs.
+Expected  100 % on the letter cycles (bt_smollm2.py: at most 75 %). For real data see
+          docs/results/preferences.md.
 """
 
 from gpmjax.config import Config, DataConfig, LossConfig, ModelConfig, OptimizerConfig
@@ -22,7 +22,8 @@ def get_config() -> Config:
             source="smollm2",
             backbone="frozen",
             dim=8,
-            # With unit length, heads on frozen features get stuck at "all responses equal" on a cycle; see the README.
+            # With unit length, heads on frozen features get stuck at "all responses equal" on a cycle:
+            # docs/concepts/unit_length_and_ties.md.
             normalise="none",
             tau=1.0,
             dtype="float32",

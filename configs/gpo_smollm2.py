@@ -7,7 +7,7 @@ Command   python benchmarks/gpo_smollm2.py --workdir=runs/gpo_smollm2      (make
 Data      Yours: prompts, and a preference model fitted with gpm_smollm2.py.
 Hardware  A laptop: two cores, 6 GB.
 Expected  Measured (20 questions, one seed): win rates over the first policy of 68, 70, 74 % by the scorer and 58, 52,
-          53 % by another model; answers grow from 33 to 39 tokens. See the README.
+          53 % by another model; answers grow from 33 to 39 tokens. See docs/results/policies.md.
 
 It differs from the released recipe (gpo_llama3_8b.py) as follows. It trains low-rank adapters with Adam, because each
 of the few steps must have an effect. It uses all K responses, because there are few prompts. β is of the size of the

@@ -7,8 +7,8 @@ Command   python launch/train.py --config=configs/hybrid_smollm2.py --workdir=ru
 Data      Yours; the default is the source's six letter cycles, for both training and evaluation.
 Hardware  A laptop: two cores, 4 GB.
 Expected  100 % on the letter cycles. With fewer than ten prompts nothing is held out and the penalty is the default, ρ
-          = 0.03. Otherwise WORKDIR/regularisation.json has the chosen penalty and the evidence for it. Results on real
-          data are in the README's measured runs.
+          = 0.03. Otherwise WORKDIR/regularisation.json has the chosen penalty and the evidence for it. For real data
+          see docs/results/preferences.md.
 """
 
 from gpmjax.config import Config, neighbour

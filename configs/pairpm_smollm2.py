@@ -6,7 +6,7 @@ Command   python launch/train.py --config=configs/pairpm_smollm2.py --workdir=ru
             --config.data.train="('train.jsonl',)" --config.data.eval="('dev.jsonl',)"
 Data      As gpm_plain_smollm2.py. Every pair is read twice in full: K(K − 1) passes for K responses, instead of K.
 Hardware  A laptop: two cores, 4 GB.
-Expected  See the README's table of all systems; a pairwise model has no ceiling on cycles.
+Expected  See docs/results/systems.md; a pairwise model has no ceiling on cycles.
 """
 
 from gpmjax.config import Config, neighbour
