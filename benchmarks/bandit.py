@@ -68,8 +68,7 @@ Loss = Callable[..., jax.Array]
 
 
 def on_responses(loss: Loss) -> Loss:
-    """The full estimator of a loss, its mean over all K responses, as a function of (logprobs, current, reference,
-    scores)."""
+    """A loss's full estimator, its mean over all K responses: a function of (logprobs, current, reference, scores)."""
     return lambda *batch: jnp.mean(loss(*batch))
 
 
@@ -156,8 +155,7 @@ def nash_md_in_theory(rates: np.ndarray, start: np.ndarray) -> np.ndarray:
 
 
 def theories(scores: np.ndarray, start: np.ndarray) -> dict[str, np.ndarray]:
-    """Paths of exact updates, without samples or fitting. One of the K opponents is the response itself, hence (K −
-    1)/K."""
+    """Paths of exact updates without samples or fitting. One of K opponents is the response itself, hence (K − 1)/K."""
     step = dict(rule="multiplicative_weights", steps=ITERATIONS, step_size=(K - 1) / K / BETA)
     return {
         "multiplicative weights": np.asarray(self_play(jnp.asarray(scores), jnp.asarray(start), **step)),

@@ -119,8 +119,7 @@ CENTRING = ("GPO", "SPPO", "Nash-MD")
 def signal_of(
     setting: Setting, scores: jax.Array, logprobs: tuple[jax.Array, ...], beta: jax.Array, mixture: jax.Array
 ) -> jax.Array:
-    """The signal [P, K] that the loss regresses on, from log-odds [P, K, K] and log π_t, log π_ref, log π_{t−1} [P,
-    K]."""
+    """The loss's signal [P, K], from log-odds [P, K, K] and log π_t, log π_ref and log π_{t−1} [P, K]."""
     current, reference, previous = logprobs
     if setting.signal == "log_odds":
         return signals.mean_score(scores)

@@ -29,8 +29,7 @@ SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", 
 
 
 def initialize(cluster: str = "auto", coordinator_address: str = "", processes: int = 0, process: int = -1) -> None:
-    """Connects to the other hosts, if there are any; a second call does nothing. The arguments are
-    ``config.distributed``.
+    """Connects to the other hosts, if any. A second call does nothing. The arguments are ``config.distributed``.
 
     Raises:
       ValueError: a coordinator without a port, or without the number of processes and this process's index; or a

@@ -25,8 +25,7 @@ class Past(NamedTuple):
     response_v: Float[Array, "*L B K M N d"]
 
     def written(self, step: Int[Array, ""], k: Float[Array, "L B K N d"], v: Float[Array, "L B K N d"]) -> "Past":
-        """The stack with the new tokens' keys and values in response slot ``step``; updated in place in a compiled
-        loop."""
+        """The stack with new tokens' keys and values in response slot ``step``; in place within a compiled loop."""
 
         def put(cache: Array, new: Array) -> Array:
             return jax.lax.dynamic_update_slice_in_dim(cache, new[:, :, :, None], step, axis=3)

@@ -16,8 +16,7 @@ _ACTIVATIONS = {
 
 
 class RMSNorm(nn.Module):
-    """x / √(mean x² + ε) · (w + offset) over the last axis, in float32 (Zhang & Sennrich 2019, arXiv 1910.07467, eq.
-    4)."""
+    """x / √(mean x² + ε) · (w + offset) over the last axis, in float32 (arXiv 1910.07467, eq. 4)."""
 
     eps: float
     offset: float

@@ -126,8 +126,7 @@ def prompt_scale(scale: Float[np.ndarray, "*batch R k"]) -> Float[np.ndarray, "*
 
 
 def order_values(output: PairwiseOutput, comparisons: Comparisons) -> tuple[Float[Array, "B C"], Float[Array, "B C"]]:
-    """r(chosen, rejected) and r(rejected, chosen) of every comparison. A model that ignores the order has r(i, j) =
-    −r(j, i)."""
+    """r(chosen, rejected) and r(rejected, chosen) of every comparison; r(i, j) = −r(j, i) if the order is ignored."""
     return _pick(output.value, comparisons.chosen), _pick(output.value, comparisons.rejected)
 
 

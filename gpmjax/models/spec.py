@@ -62,8 +62,7 @@ class PreferenceSpec:
     reward_std: float = 1.0
     """Bradley–Terry only: the std of ``reward_mean``'s formula."""
     question: str = ""
-    """The question that the model is asked about responses (gpmjax.data.questions); if empty, they are read as
-    replies."""
+    """The question asked about responses (gpmjax.data.questions); if empty, they are read as replies."""
     verdicts: tuple[str, ...] = ()
     """The two answers that a verdict head compares, the favourable one first."""
     verdict_tokens: tuple[int, ...] = ()

@@ -70,8 +70,7 @@ class SelfAttention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """One pre-norm layer, in ``nn.scan``'s form: (carry, arrays of this layer, arrays of all layers) → (carry,
-    None)."""
+    """One pre-norm layer in ``nn.scan``'s form: (carry, this layer's arrays, all layers' arrays) → (carry, None)."""
 
     config: DecoderConfig
     runtime: Runtime

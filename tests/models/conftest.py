@@ -109,8 +109,7 @@ def groups():
 
 
 def _random_params(model, batch, seed=0):
-    """Random parameters of a model, also where ``init`` would give 0 or 1. They are made in numpy: ``init`` compiles
-    for seconds."""
+    """Random parameters, also where ``init`` gives 0 or 1. They are numpy's: ``init`` compiles for seconds."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

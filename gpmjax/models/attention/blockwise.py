@@ -115,8 +115,7 @@ def backward(
 
 
 def _visits(tags: Array, window: Array) -> tuple[Int[Array, "all blocks"], Int[Array, "all"]]:
-    """The blocks of keys that each block of queries sees: a list of indices into the n blocks, and how many of it are
-    meant.
+    """The blocks of keys that each block of queries sees: a list of indices into the n blocks, and its true length.
 
     The rest of a list is blocks of the same row that are not seen.
     """
@@ -130,8 +129,7 @@ def _visits(tags: Array, window: Array) -> tuple[Int[Array, "all blocks"], Int[A
 def _logits(
     query: Array, mine: list[Array], key: Array, theirs: list[Array], window: Array, settings: AttentionSettings
 ) -> Array:
-    """One block's logits [N, G, BLOCK] float32: scaled, capped, and masked by the tags of the queries and of the
-    keys."""
+    """One block's logits [N, G, BLOCK] float32: scaled, capped, and masked by the tags of queries and keys."""
     logits = soft_cap(_product(query, key, 2, 2) * settings.scale, settings.softcap)
     asking = [mine[name][:, None] for name in (POSITION, OWN, PROMPT)]
     mask = seen(*asking, key_position=theirs[POSITION][None], key=theirs[KEY][None], window=window[0])
@@ -168,6 +166,5 @@ def _join(x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _split_tags(tags: Array) -> list[Array]:
-    """[B, 8, S] → each tag's [n, BLOCK]. They are apart so that the loop over a block's logits reads them without
-    strides."""
+    """[B, 8, S] → eight arrays [n, BLOCK], apart, so that the loop over a block's logits reads them without strides."""
     return [tags[:, name].reshape(-1, BLOCK) for name in range(tags.shape[1])]

@@ -41,8 +41,7 @@ def flash_attention(
     mesh: Mesh | None,
     everywhere: ModuleType | None = None,
 ) -> Float[Array, "B T H d"]:
-    """Softmax attention, a block at a time. A mesh splits rows over its data and fsdp axes and heads over its tensor
-    axis.
+    """Softmax attention, a block at a time. A mesh splits rows over data and fsdp, and heads over tensor.
 
     ``everywhere``: one module of kernels for all platforms, ``blockwise``; None for each platform's own.
 

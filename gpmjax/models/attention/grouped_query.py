@@ -35,8 +35,7 @@ _KERNELS = {"flash": None, "blockwise": blockwise}
 
 
 def preferred(implementation: str = AUTO) -> str:
-    """``implementation``, or where it is "auto" this platform's for texts of any length: "blockwise" on CPUs, else
-    "xla"."""
+    """``implementation``; for "auto" this platform's for texts of any length: "blockwise" on CPUs, else "xla"."""
     if implementation != AUTO:
         return implementation
     return "blockwise" if jax.default_backend() == "cpu" else "xla"
@@ -45,8 +44,7 @@ def preferred(implementation: str = AUTO) -> str:
 def attention_mask(
     queries: TokenLayout, keys: TokenLayout, first_query: Int[Array, ""] | int, window: Int[Array, ""] | int | None
 ) -> Bool[Array, "B Q S"]:
-    """The key slots that each query slot sees. ``queries`` starts at slot ``first_query`` of the row, ``keys`` at slot
-    0.
+    """The key slots that each query slot sees. ``queries`` starts at the row's slot ``first_query``, ``keys`` at 0.
 
     >>> layout = TokenLayout(*(jnp.array([row]) for row in ([0, 1, 2, 2, 0], [1, 1, 1, 1, 0], [0, 0, 1, 2, 0])))
     >>> attention_mask(layout, layout, 0, None)[0].astype(int).tolist()
@@ -92,8 +90,7 @@ def attention(
     implementation: str = "xla",
     mesh: Mesh | None = None,
 ) -> Float[Array, "B T H d"]:
-    """softmax(softcap·tanh(scale·q·k / softcap)) v over the slots that each slot sees; H/N query heads share a key
-    head.
+    """softmax(softcap·tanh(scale·q·k / softcap)) v over the slots that a slot sees; H/N query heads share a key head.
 
     Logits and softmax are float32.
 
@@ -132,8 +129,7 @@ def cached_attention(
     window: Int[Array, ""] | int | None = None,
     softcap: float | None = None,
 ) -> Float[Array, "B K H d"]:
-    """The same softmax for one new token of each of K responses, over the prompt, the response's past and the token
-    itself.
+    """The same softmax for one new token of K responses, over the prompt, the response's past and the token itself.
 
     The prompt's keys are read once for all K responses. No response reads another response's keys.
     """

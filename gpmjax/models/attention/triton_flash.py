@@ -1,7 +1,6 @@
 """Flash attention for NVIDIA GPUs: the same function as ``splash``'s, as kernels that Pallas compiles with Triton.
 
-cuDNN has no mask of this kind: through jax it takes causal masks, lengths and windows, and anything else as a bias [T,
-  T].
+cuDNN has no mask of this kind. Through jax it takes causal masks, lengths and windows; any other mask is a bias [T, T].
 
 The arrays are those of ``splash``, with d padded to a power of two, and with ``logsumexp`` and ``delta`` as [B, H, S]
 float32 each. A *block* is ``size`` slots (``_block``). The grid has three axes, all of them parallel:
@@ -102,8 +101,7 @@ def _block(width: int, backward: bool) -> int:
 
 
 def _lists(live: Array) -> tuple[Array, Array]:
-    """How many inner blocks each outer block has, [B, n] int32, and which, [B, n, n] int32; ``live`` [B, outer,
-    inner]."""
+    """How many inner blocks each outer block has, [B, n], and which, [B, n, n], int32; ``live`` [B, outer, inner]."""
     return jnp.sum(live, axis=2, dtype=jnp.int32), jnp.argsort(~live, axis=2, stable=True).astype(jnp.int32)
 
 

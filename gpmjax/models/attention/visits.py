@@ -35,8 +35,7 @@ def block_size(slots: int) -> int:
 
 
 def visits(live: Array, keys_first: bool) -> Steps:
-    """The steps of every row: its live blocks in the order of the outer blocks, then repeats of the last, without
-    flags.
+    """The steps of every row: live blocks in the order of the outer blocks, then repeats of the last without flags.
 
     Args:
       live: [B, n, n], by query block and key block; True only on and below the diagonal.

@@ -1,5 +1,4 @@
-"""Flash attention, with a TPU's kernels interpreted, equals plain attention, gradients too, on one device and on a
-mesh."""
+"""Flash attention, with a TPU's kernels interpreted, equals plain attention, gradients too, also on a mesh."""
 
 import functools
 import types
