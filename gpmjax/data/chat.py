@@ -167,7 +167,7 @@ class ChatFormat:
 
     @property
     def _file(self) -> str:
-        """Where the chat template stands, for a message."""
+        """The file of the chat template, in parentheses for an error message; "" if unknown."""
         name = str(getattr(self.tokenizer, "name_or_path", "") or "")
         files = (os.path.join(name, file) for file in ("chat_template.jinja", "tokenizer_config.json"))
         found = next((file for file in files if name and Path(file).is_file()), name)

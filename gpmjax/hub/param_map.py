@@ -174,7 +174,7 @@ def locate(names: Iterable[str], table: dict[str, Leaf], config: DecoderConfig) 
     spare = {"lm_head.weight"} if config.tie_embeddings else set()
     unknown = [found[name] for name in found if name not in required and name not in spare]
     if unknown:
-        raise ValueError(f"tensors that no parameter stands for: {_some(unknown)}")
+        raise ValueError(f"tensors that no parameter uses: {_some(unknown)}")
     return {name: found[name] for name in required}
 
 

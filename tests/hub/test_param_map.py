@@ -87,7 +87,7 @@ def test_missing_and_unknown_tensors_are_named():
     with pytest.raises(ValueError, match="missing: lm_head.weight, model.layers.1.mlp.up_proj.weight"):
         gone = {"lm_head.weight", "model.layers.1.mlp.up_proj.weight"}
         locate([name for name in sorted(names) if name not in gone], dict(sorted(table.items(), reverse=True)), CONFIG)
-    with pytest.raises(ValueError, match="no parameter stands for: model.layers.0.mlp.experts.weight"):
+    with pytest.raises(ValueError, match="no parameter uses: model.layers.0.mlp.experts.weight"):
         locate([*names, "model.layers.0.mlp.experts.weight"], table, CONFIG)
 
 

@@ -218,7 +218,7 @@ def test_a_saved_head_is_dropped_only_on_request(published, config, tiny_params)
     ("change", "complaint"),
     [
         (lambda tensors: tensors.pop("model.norm.weight"), "tensors missing: model.norm.weight"),
-        (lambda tensors: tensors.update(extra=torch.ones(1)), "tensors that no parameter stands for: extra"),
+        (lambda tensors: tensors.update(extra=torch.ones(1)), "tensors that no parameter uses: extra"),
         (
             lambda tensors: tensors.update({"model.norm.weight": torch.ones(3)}),
             r"tensor model.norm.weight has shape \(3,\), its config asks for \(24,\)",
