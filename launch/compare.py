@@ -1,6 +1,7 @@
 """Compare policies by their answers: AlpacaEval's win rates against a reference, MT-Bench's ratings, or both.
 
-    python launch/compare.py --outputs=gpm.json,bt.json --reference=base.json --judge=runs/gpm/model --out=runs/compare.json
+    python launch/compare.py --outputs=gpm.json,bt.json --reference=base.json --judge=runs/gpm/model \\
+        --out=runs/compare.json
     python launch/compare.py --outputs=gpm.json --reference=base.json --endpoint=http://localhost:8000/v1 \\
         --endpoint_model=judge --out=runs/compare.json
     python launch/compare.py --questions=question.jsonl --answers=gpm.jsonl,bt.jsonl --reference_answers=gpt-4.jsonl \\
@@ -12,7 +13,6 @@ interrupted one stopped: a server's answers are kept in --cache, and none is ask
 
 import dataclasses
 import sys
-from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -98,8 +98,7 @@ def compare_all(config: JudgeConfig) -> dict:
     prices = Prices(PROMPT_PRICE.value, COMPLETION_PRICE.value)
     endpoint = None
     if config.endpoint:  # a chat model's verdicts are compared as they are given, in either order
-        cache = config.answer_cache or str(Path(OUT.value).with_suffix(".cache.jsonl"))
-        config = dataclasses.replace(config, answer_cache=cache, symmetry="none")
+        config = dataclasses.replace(config.beside(OUT.value), symmetry="none")
         endpoint = open_endpoint(config)
     summary = {}
     if OUTPUTS.value:

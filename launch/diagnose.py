@@ -7,12 +7,14 @@
 
 Rows that share a prompt become one group and every pair in it is judged. Prints a table; writes the summary
 (diagnosis.json) and every group's scores, embeddings and gate (diagnosis.groups.jsonl, as they come: started again, it
-goes on where it stopped). --records summarises such a file once more, without a model. --ratings names rows with ratings
-of responses, {"prompt", "responses", "ratings": {aspect: [numbers]}} or UltraFeedback's: does a block go with an aspect?
+goes on where it stopped). --records summarises such a file once more, without a model. --ratings names rows with
+ratings of responses, {"prompt", "responses", "ratings": {aspect: [numbers]}} or UltraFeedback's: does a block go with
+an aspect?
 
-Are the cycles real? The labels are tested against Bradley–Terry with vote noise (gpmjax/preference/cycle_test.py), alone and, with a
-model, for the cycles that it states; those labels must not be the ones that it was trained on. --labels_only makes that test
-without a model. --replicates sets how many data sets of the null are made, 0 leaves the test out.
+Are the cycles real? The labels are tested against Bradley–Terry with vote noise (gpmjax/preference/cycle_test.py),
+alone and, with a model, for the cycles that it states; those labels must not be the ones that it was trained on.
+--labels_only makes that test without a model. --replicates sets how many data sets of the null are made, 0 leaves the
+test out.
 """
 
 import sys
@@ -46,7 +48,7 @@ def diagnosis() -> dict:
         return diagnose_labels(DATA.value, OUT.value, replicates=REPLICATES.value)
     if RECORDS.value is not None:
         return diagnose_file(RECORDS.value, OUT.value, by=tuple(BY.value), replicates=REPLICATES.value)
-    plan = DiagnosisPlan(JUDGE(), DATA.value, RATINGS.value, tuple(BY.value), REPLICATES.value)
+    plan = DiagnosisPlan(JUDGE().beside(OUT.value), DATA.value, RATINGS.value, tuple(BY.value), REPLICATES.value)
     return diagnose_model(plan, OUT.value)
 
 

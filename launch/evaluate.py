@@ -62,7 +62,9 @@ def _labelled(judge: JudgeConfig) -> RenderableType:
 
 def _benchmark(judge: JudgeConfig) -> RenderableType:
     benchmark = BENCHMARKS[BENCHMARK.value]
-    summary = run_benchmark(benchmark, open_judge(judge), DATA.value, OUT.value, aggregation=AGGREGATION.value)
+    summary = run_benchmark(
+        benchmark, open_judge(judge.beside(OUT.value)), DATA.value, OUT.value, aggregation=AGGREGATION.value
+    )
     return benchmark_table(benchmark, summary, title=f"{judge.label} on {DATA.value}")
 
 

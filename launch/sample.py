@@ -3,8 +3,8 @@
     python launch/sample.py --model=smollm2 --prompt="Why is the sky blue?" --samples=4 --max_new_tokens=64
     python launch/sample.py --model=smollm2 --prompt="Name a colour." --samples=4 --scorer=runs/gpm/model
 
-Below each response: its length in tokens, and its mean log-probability per token in nats under the distribution it was drawn
-from. With --scorer, the K×K table of scores s(row ≻ column).
+Below each response: its length in tokens, and its mean log-probability per token in nats under the distribution it was
+drawn from. With --scorer, the K×K table of scores s(row ≻ column).
 """
 
 import sys
@@ -65,7 +65,8 @@ def draw() -> tuple[Rollouts, Verdict | None]:
 
 def panels(rollouts: Rollouts):
     """A box for each response."""
-    for number, (text, logprobs, stopped) in enumerate(zip(rollouts.texts, rollouts.logprobs, rollouts.stopped), 1):
+    columns = zip(rollouts.texts, rollouts.logprobs, rollouts.stopped, strict=True)
+    for number, (text, logprobs, stopped) in enumerate(columns, 1):
         ended = "" if stopped else ", cut"
         below = f"{len(logprobs)} tokens{ended}, {logprobs.mean():.2f} nats a token"
         yield Panel(Text(text), title=f"response {number}", subtitle=below, title_align="left", subtitle_align="right")

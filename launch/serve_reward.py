@@ -4,8 +4,9 @@
     python launch/serve_reward.py --model=runs/gpm/model --against=reference
 
 and then --reward.remote_url http://HOST:5000/get_reward in OpenRLHF, or GPMJAX_URL=http://HOST:5000/get_reward for verl
-(gpmjax/interop). --group_size is the number of completions that the trainer samples for a prompt; each waits here until the
-group is complete. Whoever reaches the port may ask: there is no password. SIGTERM and SIGINT finish the answers under way.
+(gpmjax/interop). --group_size is the number of completions that the trainer samples for a prompt; each waits here until
+the group is complete. Whoever reaches the port may ask: there is no password. SIGTERM and SIGINT finish the answers
+under way.
 """
 
 import signal
@@ -42,7 +43,8 @@ def serve() -> None:
     """Until a signal comes."""
     if GROUP.value and AGAINST_.value != "group":
         raise ValueError(
-            f"--group_size={GROUP.value} with --against={AGAINST_.value}: only --against=group needs to wait for a group"
+            f"--group_size={GROUP.value} with --against={AGAINST_.value}: only --against=group needs to wait for a "
+            f"group"
         )
     judge = JUDGE().validate()
     model = RewardModel(

@@ -1,5 +1,4 @@
-"""Flags of the command line, made of a dataclass: its fields are their names, its defaults theirs, its docstrings their
-help."""
+"""`judge_flags` makes a flag of every field of `JudgeConfig`; the help of a flag is the field's docstring."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping

@@ -1,10 +1,11 @@
-"""`JudgeConfig` names a judge and how it is read: the same fields for evaluation, policies, benchmarks and the reward server.
+"""`JudgeConfig` names a judge and how it is read, for evaluation, policies, benchmarks and the reward server alike.
 
-Flags of launch/ are made of it (gpmjax.config.flags); config files hold it as ``config.scorer`` and ``config.judge.scorer``;
-the reward server's clients read it from the environment (gpmjax.interop.reward_model).
+Flags of launch/ are made of it (gpmjax.config.flags); config files hold it as ``config.scorer`` and
+``config.judge.scorer``; the reward server's clients read it from the environment (gpmjax.interop.reward_model).
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 from gpmjax.checks import LARGEST_INT, number, whole
@@ -91,21 +92,25 @@ class JudgeConfig:
     template: str = "chat"
     """How prompt and response become text."""
     max_length: int = 0
-    """Tokens of a prompt with one response, or of a question; of longer ones the excess is cut, the response last. 0: 2048 (a
-    policy's scorer: 4096), or the model's positions where it has fewer."""
+    """Tokens of a prompt with one response, or of a question; of longer ones the excess is cut, the response last. 0:
+    2048 (a policy's scorer: 4096), or the model's positions where it has fewer."""
     rows: int = 8
-    """Rows of a batch; changes memory and speed. Float32 scores move by 1e-5 of the largest at most, bfloat16 scores by more."""
+    """Rows of a batch; changes memory and speed. Float32 scores move by 1e-5 of the largest at most, bfloat16 scores by
+    more."""
     dtype: str = "float32"
-    """What the backbone computes in; heads are float32 always. In "bfloat16" a score depends on the batch that it is computed
-    in, and signs of close scores differ from float32's (benchmarks/precision.py measures both)."""
+    """What the backbone computes in; heads are float32 always. In "bfloat16" a score depends on the batch that it is
+    computed in, and signs of close scores differ from float32's (benchmarks/precision.py measures both)."""
     attention: str = AUTO
     """How attention is computed: "flash" or "blockwise" for long texts; "auto": "blockwise" on CPUs, else "xla"."""
     feature_cache: str = ""
-    """Directory that keeps the backbone's hidden states; models with heads on equal backbones share them. Empty: none are kept."""
+    """Directory that keeps the backbone's hidden states; models with heads on equal backbones share them. Empty: none
+    are kept."""
     order: str = "both"
-    """Of the two responses put to a pairwise model: "both" orders, or one that is "shuffled", which is half the work."""
+    """Of the two responses put to a pairwise model: "both" orders, or one that is "shuffled", which is half the
+    work."""
     symmetry: str = "average"
-    """Scores of a judge asked in both orders: their "average", s(i ≻ j) = ½(r(i, j) − r(j, i)), or as it gave them, "none"."""
+    """Scores of a judge asked in both orders: their "average", s(i ≻ j) = ½(r(i, j) − r(j, i)), or as it gave them,
+    "none"."""
 
     rationales: int = 0
     """Sample so many rationales before each verdict (GenRM-CoT); 0: answer at once."""
@@ -141,12 +146,13 @@ class JudgeConfig:
     gate_at: str = ""
     """Declares where the gate is read; the published code reads it after the first message."""
     bos_tokens: int = -1
-    """Declares how many BOS a sequence begins with; the published recipe trained with 2. −1: the checkpoint says so, or as the
-    template writes it."""
+    """Declares how many BOS a sequence begins with; the published recipe trained with 2. −1: the checkpoint says so, or
+    as the template writes it."""
     mlp_activation: str = ""
     """Declares the activation of an MLP head."""
     declare: str = ""
-    """Further declarations, field=value: "reward_mean=0,reward_std=1". Any field of gpmjax.models.spec.PreferenceSpec."""
+    """Further declarations, field=value: "reward_mean=0,reward_std=1". Any field of
+    gpmjax.models.spec.PreferenceSpec."""
 
     prompt: str = "letter"
     """How pairs are put to a chat model: one "letter" back, or "reasons" first."""
@@ -155,7 +161,8 @@ class JudgeConfig:
     key_variable: str = ""
     """Environment variable that holds the server's key; empty: no key is sent."""
     answer_cache: str = ""
-    """File that keeps the server's answers, none of which is asked for twice; empty: beside the results."""
+    """File that keeps the server's answers, none of which is asked for twice; empty: beside the results, if any are
+    written."""
     timeout: float = 600.0
     """Seconds that a request to the server may be silent for."""
     retries: int = 4
@@ -170,6 +177,12 @@ class JudgeConfig:
         """What the judge is called in messages and files."""
         return self.model or self.function or self.endpoint_model
 
+    def beside(self, out: str | Path | None) -> "JudgeConfig":
+        """The same judge, with a server's answers kept beside the summary ``out`` unless a file is named for them."""
+        if not self.endpoint or self.answer_cache or out is None:
+            return self
+        return replace(self, answer_cache=str(Path(out).with_suffix(".cache.jsonl")))
+
     def declared(self) -> dict[str, Any]:
         """The PreferenceSpec fields that are given here.
 
@@ -181,7 +194,7 @@ class JudgeConfig:
         return declarations(self.declare) | given
 
     def window(self, decoder: DecoderConfig, name: str = "max_length") -> int:
-        """Tokens of the longest sequence that the model is given: ``max_length``, or by default what the model can read.
+        """Tokens of the longest sequence that the model is given: ``max_length``, or a default that it can read.
 
         Raises ValueError for a window beyond the model's positions; ``name`` is the field's, for the message.
         """
@@ -203,8 +216,8 @@ class JudgeConfig:
             raise ValueError(f"{prefix}function={self.function!r}: must be written module:name")
         if bool(self.endpoint) != bool(self.endpoint_model):
             raise ValueError(
-                f"{prefix}endpoint={self.endpoint!r}: must go with endpoint_model, the name that the server has for the judge; "
-                f"it is {self.endpoint_model!r}"
+                f"{prefix}endpoint={self.endpoint!r}: must go with endpoint_model, the name that the server has for "
+                f"the judge; it is {self.endpoint_model!r}"
             )
         if self.endpoint and not self.endpoint.startswith(("http://", "https://")):
             raise ValueError(f"{prefix}endpoint={self.endpoint!r}: must begin with http:// or https://")
@@ -225,7 +238,8 @@ class JudgeConfig:
             raise ValueError(f"{prefix}max_length=1: must be at least 2, one token for the prompt and EOS; or 0")
         if self.feature_cache and self.rationales:
             raise ValueError(
-                f"{prefix}feature_cache={self.feature_cache!r}: must be empty with rationales, which are new texts each time"
+                f"{prefix}feature_cache={self.feature_cache!r}: must be empty with rationales, which are new texts "
+                f"each time"
             )
         try:
             self.declared()
@@ -247,11 +261,12 @@ class ScorerConfig(JudgeConfig):
     attention: str = "xla"
     """How attention is computed, as in `JudgeConfig`; a policy run's default is "xla" on every chip."""
     cyclic_start: float = 1.0
-    """Hybrid scorers in training: the share of the model's γ, the weight of the cyclic part, that the first iteration plays with."""
+    """Hybrid scorers in training: the share of the model's γ, the weight of the cyclic part, that the first iteration
+    plays with."""
     cyclic_until: int = 1
-    """The iteration from which on the cyclic part has all of γ, linearly from the first. 0 and 3: reward alone, then half of γ,
-    then γ. Judges and figures of progress use all of γ. In the manner of DSPPO (arXiv 2605.17342), of which the abstract and
-    summaries, but not the schedule itself, could be read."""
+    """The iteration from which on the cyclic part has all of γ, linearly from the first. 0 and 3: reward alone, then
+    half of γ, then γ. Judges and figures of progress use all of γ. In the manner of DSPPO (arXiv 2605.17342), of which
+    the abstract and summaries, but not the schedule itself, could be read."""
 
     def cyclic_share(self, iteration: int) -> float:
         """The share of γ that an iteration plays with.
@@ -269,16 +284,18 @@ class ScorerConfig(JudgeConfig):
         whole(f"config.{name}.cyclic_until", self.cyclic_until, 1, 10**6)
         if (self.cyclic_start != 1) != (self.cyclic_until > 1):
             raise ValueError(
-                f"config.{name}: cyclic_start={self.cyclic_start!r}, cyclic_until={self.cyclic_until!r}; a schedule needs both, "
-                f"cyclic_start below 1 and cyclic_until of 2 or more"
+                f"config.{name}: cyclic_start={self.cyclic_start!r}, cyclic_until={self.cyclic_until!r}; a schedule "
+                f"needs both, cyclic_start below 1 and cyclic_until of 2 or more"
             )
         if self.cyclic_until > 1 and not self.model:
             raise ValueError(
-                f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function or an endpoint, which has no γ"
+                f"config.{name}.cyclic_until={self.cyclic_until!r}: must be 1 with a function or an endpoint, which "
+                f"has no γ"
             )
         if self.symmetry != "average":
             raise ValueError(
-                f"config.{name}.symmetry={self.symmetry!r}: must be 'average', for a policy's scores must be skew-symmetric"
+                f"config.{name}.symmetry={self.symmetry!r}: must be 'average', for a policy's scores must be "
+                f"skew-symmetric"
             )
         return self
 

@@ -34,7 +34,8 @@ class ComparisonScores(NamedTuple):
     """[n] float32: P(chosen ≻ rejected) according to the label."""
     tau: float
     order_gap: np.ndarray | None = None
-    """[n] float32 r(i, j) + r(j, i) of a pairwise model asked in both orders: 0 for one to which order is all the same."""
+    """[n] float32 r(i, j) + r(j, i) of a pairwise model asked in both orders: 0 for one to which order is all the
+    same."""
 
 
 class Kept(NamedTuple):
@@ -124,10 +125,14 @@ def rows(scored: Iterable[ComparisonScores], facts: Mapping[int, Facts]) -> Iter
 def summarise_rows(records: Sequence[Mapping], tau: float, *, by: Sequence[str] = BREAKDOWN) -> dict[str, Any]:
     """`metrics.comparison_figures` of records as `rows` makes them; they may come back from a file, in any order.
 
-    Intervals are over the records' prompts; records from before these were written have none, and theirs are over comparisons.
+    Intervals are over the records' prompts; records from before these were written have none, and theirs are over
+    comparisons.
     """
     records = sorted(records, key=lambda record: record["row"])
-    column = lambda name: np.array([record[name] for record in records], np.float64)
+
+    def column(name: str) -> np.ndarray:
+        return np.array([record[name] for record in records], np.float64)
+
     figures = comparison_figures(
         column("score"),
         column("target"),

@@ -33,8 +33,8 @@ class EvaluationPlan:
 def evaluate(plan: EvaluationPlan, out: str | Path | None = None) -> dict[str, Any]:
     """Measure a model on ``plan.data``; returns the summary.
 
-    With ``out``, records go to `report.rows_path(out)` as they come and the summary to ``out`` at the end. Called again after an
-    interruption, it goes on from the records that are there.
+    With ``out``, records go to `report.rows_path(out)` as they come and the summary to ``out`` at the end. Called again
+    after an interruption, it goes on from the records that are there.
 
     Raises:
       FileNotFoundError, ValueError: one line naming the file, field or row, and what is allowed.

@@ -106,7 +106,8 @@ def _longest_pair(group: EncodedGroup) -> int:
 
 
 def _facts(groups: Sequence[Group], merged: Sequence[Group], encoded: Sequence[EncodedGroup]) -> dict[int, Facts]:
-    """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before merging."""
+    """Facts of the comparisons that survived encoding; texts, tags and places are the row's own, from before
+    merging."""
     read = {c.number: (group, c) for group in groups for c in group.comparisons}
     facts = {}
     for whole, kept in zip(merged, encoded, strict=True):

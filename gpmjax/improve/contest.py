@@ -1,10 +1,10 @@
 """`Contest` measures how often a policy wins against the one that the run began with; the judge did not train it.
 
-Both policies answer the same prompts, K times each, and every answer of one is compared with every answer of the other. Where a
-server holds the policies (config.rollout.endpoint), it answers here too: the first policy as iteration 1, the policy that iteration
-t made as iteration t + 1. If the server does not hold that policy yet, the run stops with the server's words, and goes on when it
-does. The scorer that trains the policy compares them too: where it sees far more progress than the judge, the policy has learnt
-the scorer and not the task.
+Both policies answer the same prompts, K times each, and every answer of one is compared with every answer of the other.
+Where a server holds the policies (config.rollout.endpoint), it answers here too: the first policy as iteration 1, the
+policy that iteration t made as iteration t + 1. If the server does not hold that policy yet, the run stops with the
+server's words, and goes on when it does. The scorer that trains the policy compares them too: where it sees far more
+progress than the judge, the policy has learnt the scorer and not the task.
 """
 
 import dataclasses
@@ -34,7 +34,8 @@ class Contest:
         self._scorers = {"judge": config.judge.scorer, "trainer": config.scorer}
 
     def __call__(self, iteration: int) -> dict[str, Any]:
-        """Figures of the policy that an iteration made, by both scorers; everything they come from is kept beside them."""
+        """Figures of the policy that an iteration made, by both scorers; everything they come from is kept beside
+        them."""
         folder, run = self._run.folder(iteration) / "judge", self._run
         before = self._samples(run.workdir / "base" / "samples", run.base, 0)
         after = self._samples(folder / "samples", run.policy(iteration), iteration)
@@ -70,7 +71,8 @@ class Contest:
 def win_rates(scores: np.ndarray, tau: float) -> dict[str, float | None]:
     """How often the first half of the responses is preferred to the second: by mean probability, and by majority.
 
-    ``scores`` are [N, K, K], not divided by ``tau``. ``standard_error`` is that of ``win_rate`` over prompts; None of a single one.
+    ``scores`` are [N, K, K], not divided by ``tau``. ``standard_error`` is that of ``win_rate`` over prompts; None of a
+    single one.
 
     >>> scores = np.array([[[0.0, 2.0], [-2.0, 0.0]]], np.float32)
     >>> win_rates(scores, tau=1.0)["preferred"]

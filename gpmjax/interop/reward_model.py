@@ -1,4 +1,4 @@
-"""`RewardModel`: a judge, and what its rewards mean. It is made in a call, or of the environment where a framework loads a file.
+"""`RewardModel` is a judge and what its rewards mean, made in a call, or of the environment (`from_environment`).
 
     GPMJAX_MODEL=runs/gpm/model GPMJAX_AGAINST=reference       the model, loaded in this process when it is first asked
     GPMJAX_URL=http://localhost:5000/get_reward                launch/serve_reward.py, which is told all the rest itself
@@ -40,7 +40,8 @@ _LOCK = threading.Lock()
 
 @dataclasses.dataclass(unsafe_hash=True)
 class RewardModel(JudgeConfig):
-    """A judge and what its rewards mean. The judge is opened at the first call, once a process; until then this can be pickled.
+    """A judge and what its rewards mean. The judge is opened at the first call, once a process; until then this can be
+    pickled.
 
     ``RewardModel("runs/gpm/model", against="group")`` is a `Scoring`.
 
@@ -54,9 +55,11 @@ class RewardModel(JudgeConfig):
     units: str = "log_odds"
     """"log_odds", "score" or "win_rate", see gpmjax.interop.rewards."""
     prompts: str = "user"
-    """What a prompt is that OpenRLHF hands over: a message of the "user", or a "templated" text (gpmjax.interop.templated)."""
+    """What a prompt is that OpenRLHF hands over: a message of the "user", or a "templated" text
+    (gpmjax.interop.templated)."""
     ending: str = ""
-    """What the policy ends its answers with and is no part of their text, such as "<|eot_id|>"; OpenRLHF leaves it on."""
+    """What the policy ends its answers with and is no part of their text, such as "<|eot_id|>"; OpenRLHF leaves it
+    on."""
     rows_per_batch: dataclasses.InitVar[int | None] = None
     """Another name of ``rows``."""
 
@@ -107,7 +110,8 @@ class RewardModel(JudgeConfig):
 def from_environment(environ: Mapping[str, str] = os.environ) -> RewardModel:
     """The reward model that the GPMJAX_… variables name.
 
-    >>> from_environment({"GPMJAX_MODEL": "m", "GPMJAX_AGAINST": "group", "GPMJAX_DECLARE": "gate=softmax,tau=0.1"}).declared()
+    >>> environ = {"GPMJAX_MODEL": "m", "GPMJAX_AGAINST": "group", "GPMJAX_DECLARE": "gate=softmax,tau=0.1"}
+    >>> from_environment(environ).declared()
     {'gate': 'softmax', 'tau': 0.1}
 
     Raises ValueError, one line naming the variable, for one that does not exist or cannot be read.

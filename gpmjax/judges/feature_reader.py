@@ -1,6 +1,7 @@
-"""`FeatureReader` reads a backbone's hidden states once and keeps them on disk; models whose backbones are equal share them.
+"""`FeatureReader` keeps a backbone's hidden states on disk; models whose backbones are equal share them.
 
-A Bradley–Terry model and a GPM on the same frozen backbone differ in their heads alone, which cost little beside the backbone.
+A Bradley–Terry model and a GPM on the same frozen backbone differ in their heads alone, which cost little beside the
+backbone.
 """
 
 import dataclasses
@@ -31,8 +32,8 @@ class Features(NamedTuple):
 class FeatureReader:
     """A `readout.Reader` that runs the backbone over those responses alone whose features the store lacks.
 
-    A response's features are found by the tokens of its prompt and itself. ``forward_tokens`` are those that the group takes
-    without the store.
+    A response's features are found by the tokens of its prompt and itself. ``forward_tokens`` are those that the group
+    takes without the store.
     """
 
     features: Callable[[TokenBatch], Features]
@@ -86,7 +87,8 @@ class FeatureReader:
 
 
 def decoder_fingerprint(config: Any, dtype: str, decoder: Any) -> str:
-    """A name for a backbone by its weights, its config and what it computes in; the same whatever heads or files it comes with."""
+    """A name for a backbone by its weights, its config and what it computes in; the same whatever heads or files it
+    comes with."""
     digest = hashlib.sha256(repr((config, dtype)).encode())
     for path, leaf in sorted(
         (jax.tree_util.keystr(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(decoder)

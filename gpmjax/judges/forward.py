@@ -16,12 +16,13 @@ from gpmjax.sharding import batch_sharding, replicated
 Batch = TokenBatch | FeatureBatch
 
 Scorer = Callable[[Batch], PreferenceOutput]
-"""A model with its parameters filled in; jitted by the caller, who knows the mesh. On several hosts every host passes the same
-batches, and the outputs must be replicated."""
+"""A model with its parameters filled in; jitted by the caller, who knows the mesh. On several hosts every host passes
+the same batches, and the outputs must be replicated."""
 
 
 def make_scorer(model: PreferenceModel, params: Any, mesh: Mesh) -> Scorer:
-    """The jitted model on ``mesh``: a batch's rows are split over devices, outputs replicated, float32 is not rounded."""
+    """The jitted model on ``mesh``: a batch's rows are split over devices, outputs replicated, float32 is not
+    rounded."""
     apply = jax.jit(
         full_precision(model.runtime.dtype, lambda params, batch: model.apply({"params": params}, batch)),
         in_shardings=(None, batch_sharding(mesh)),

@@ -17,8 +17,8 @@ from gpmjax.judges.judge import Pairs, Verdict, skew_symmetric
 class FunctionJudge:
     """``function(prompts, responses) → [N, K, K]`` log-odds × τ.
 
-    The function is given the conversations, as lists of {"role", "content"}, and lists of K texts; groups of another K are another
-    call. Where a text is there twice, the scores of its first place hold for both.
+    The function is given the conversations, as lists of {"role", "content"}, and lists of K texts; groups of another K
+    are another call. Where a text is there twice, the scores of its first place hold for both.
     """
 
     function: Callable[[list, list], Any]

@@ -4,9 +4,9 @@
     for verdict in judge(groups):
         verdict.scores          # [K, K]: s(i ≻ j)
 
-Every system that compares implements this protocol: general preference models and scalar rewards, which encode each response
-once; pairwise models, which read every ordered pair; verifiers that write a rationale first; chat models; functions. Evaluation,
-benchmarks, policies' scorers and contests, and the reward server all take any of them.
+Every system that compares implements this protocol: general preference models and scalar rewards, which encode each
+response once; pairwise models, which read every ordered pair; verifiers that write a rationale first; chat models;
+functions. Evaluation, benchmarks, policies' scorers and contests, and the reward server all take any of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +25,8 @@ class Verdict(NamedTuple):
     """What a judge says of the K responses of one group."""
 
     scores: np.ndarray
-    """[K, K] float64 s(i ≻ j), not divided by τ; NaN where it was not asked. Skew-symmetric but for a pairwise model that
-    is not symmetrised."""
+    """[K, K] float64 s(i ≻ j), not divided by τ; NaN where it was not asked. Skew-symmetric but for a pairwise model
+    that is not symmetrised."""
     tau: float
     """P(i ≻ j) = σ(s/τ)."""
     tokens: np.ndarray
@@ -46,11 +46,12 @@ class Verdict(NamedTuple):
 
 
 class Judge(Protocol):
-    """A judge compares the responses of groups; a verdict depends on its own group alone, neither on the others nor on their order."""
+    """A judge compares the responses of groups; a verdict depends on its own group alone, neither on the others nor on
+    their order."""
 
     identity: Mapping[str, Any]
-    """All that could move a score, as plain JSON: the model by its files, how it is read, window, dtype. Two judges of equal
-    identity may continue each other's work."""
+    """All that could move a score, as plain JSON: the model by its files, how it is read, window, dtype. Two judges of
+    equal identity may continue each other's work."""
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
         """One verdict a group, in order, handed over as they are ready.
@@ -71,8 +72,8 @@ def skew_symmetric(scores: np.ndarray, tau: float, where: str) -> np.ndarray:
 
     A policy trained on a NaN, or on a matrix that is not skew-symmetric, would move towards nothing in particular.
 
-    Raises ValueError, one line that begins with ``where``, for a score that is not finite or a matrix that is not skew-symmetric
-    but for rounding.
+    Raises ValueError, one line that begins with ``where``, for a score that is not finite or a matrix that is not
+    skew-symmetric but for rounding.
     """
     if not np.isfinite(scores).all():
         i, j = np.argwhere(~np.isfinite(scores))[0]
@@ -95,17 +96,16 @@ def judge_name(judge: Judge) -> str:
 def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
     """A verdict beside what is known of its group, JSON-ready: a line of FILE.groups.jsonl.
 
-    ``source`` (file and line), ``scores`` [K, K] (null where not asked), ``tau``, ``comparisons`` [[chosen, rejected, target]],
-    ``tokens`` and ``characters`` [K], ``forward_tokens``, ``truncated``, ``tags``, ``texts`` {prompt, responses}; ``embedding``,
-    ``scale``, ``reward`` [K] and ``asked`` [K, K] where there are.
+    ``source`` (file and line), ``scores`` [K, K] (null where not asked), ``tau``, ``comparisons`` [[chosen, rejected,
+    target]], ``tokens`` and ``characters`` [K], ``forward_tokens``, ``truncated``, ``tags``, ``texts`` {prompt,
+    responses}; ``embedding``, ``scale``, ``reward`` [K] and ``asked`` [K, K] where there are.
     """
     bad = np.isinf(verdict.scores)
     if bad.any() or not np.isfinite(verdict.scores[_labelled(group, len(group.responses))]).all():
         raise ValueError(f"{group.where}: a score of the model is not finite")
-    lists = lambda array: [[None if np.isnan(s) else float(s) for s in row] for row in array]
     record = {
         "source": group.where,
-        "scores": lists(verdict.scores),
+        "scores": _lists(verdict.scores),
         "tau": float(verdict.tau),
         "comparisons": [[c.chosen, c.rejected, c.target] for c in group.comparisons],
         "tokens": [int(n) for n in verdict.tokens],
@@ -122,8 +122,12 @@ def group_record(group: Group, verdict: Verdict) -> dict[str, Any]:
     if verdict.reward is not None:
         record["reward"] = np.asarray(verdict.reward, np.float64).tolist()
     if verdict.asked is not None:
-        record["asked"] = lists(verdict.asked)
+        record["asked"] = _lists(verdict.asked)
     return record
+
+
+def _lists(scores: np.ndarray) -> list[list[float | None]]:
+    return [[None if np.isnan(score) else float(score) for score in row] for row in scores]
 
 
 def _labelled(group: Group, count: int) -> np.ndarray:

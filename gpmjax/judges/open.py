@@ -70,7 +70,7 @@ def open_judge(config: JudgeConfig) -> Judge:
 
 
 def open_scorer(config: ScorerConfig, mesh: Mesh, iteration: int | None = None, answers: str | Path = "") -> Judge:
-    """A judge as a policy is trained by it: equal responses are read once and share the score, and batches have few shapes.
+    """A judge as a policy is trained by it: equal responses are read once and share the score; batches have few shapes.
 
     Args:
       iteration: of training, by which a hybrid's γ is scheduled; None: all of γ, as where policies are compared.
@@ -106,12 +106,13 @@ def look_at_scorer(config: ScorerConfig, name: str) -> None:
 
 
 def _check(config: JudgeConfig, decoder: DecoderConfig, spec: PreferenceSpec, name: str) -> int:
-    """The judge's window in tokens; refuses what does not go with the model. ``name`` stands before a field's in messages."""
+    """The judge's window in tokens; refuses what does not go with the model. ``name`` stands before a field's in
+    messages."""
     window = config.window(decoder, f"{name}max_length")
     if config.rationales and spec.head != "verdict":
         raise ValueError(
-            f"{name}rationales={config.rationales}: need a model that is read by its verdict, head='verdict'; its head is "
-            f"{spec.head!r}"
+            f"{name}rationales={config.rationales}: need a model that is read by its verdict, head='verdict'; its head "
+            f"is {spec.head!r}"
         )
     if isinstance(config, ScorerConfig) and config.cyclic_until > 1 and spec.kind != "hybrid":
         raise ValueError(

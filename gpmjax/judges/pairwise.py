@@ -1,7 +1,8 @@
 """Pairwise models as judges: one forward pass an ordered pair, K(K − 1) for all pairs of K responses.
 
-A pairwise model's answer depends on the order of the two responses, although it should not. A model that is asked in both orders,
-r(i, j) and r(j, i), can be symmetrised, s(i ≻ j) = ½(r(i, j) − r(j, i)); its own answers are kept beside the scores.
+A pairwise model's answer depends on the order of the two responses, although it should not. A model that is asked in
+both orders, r(i, j) and r(j, i), can be symmetrised, s(i ≻ j) = ½(r(i, j) − r(j, i)); its own answers are kept beside
+the scores.
 """
 
 import dataclasses
@@ -32,7 +33,8 @@ class PairwiseJudge:
     identity: Mapping[str, Any]
     max_length: int = 2048
     symmetry: str = "average"
-    """"average": the mean over both orders; "none": scores as the model gave them, s(i ≻ j) = r(i, j), not skew-symmetric."""
+    """"average": the mean over both orders; "none": scores as the model gave them, s(i ≻ j) = r(i, j), not
+    skew-symmetric."""
 
     def __post_init__(self):
         require_one_of("symmetry", self.symmetry, SYMMETRIES)
@@ -68,7 +70,8 @@ class PairwiseJudge:
 
 
 def _distinct_pairs(group: Group, pairs: Pairs) -> Group:
-    """The group with one comparison for each pair that is wanted, whatever its label; a response is not compared with itself."""
+    """The group with one comparison for each pair that is wanted, whatever its label; a response is not compared with
+    itself."""
     count = len(group.responses)
     wanted = ordered_pairs(count)[::2]
     if pairs == "labelled":

@@ -1,9 +1,9 @@
-"""Verdicts behind rationales (GenRM-CoT): M rationales are sampled behind each question, and a verdict is read behind each.
+"""Verdicts behind rationales (GenRM-CoT): M rationales are sampled of each question, a verdict is read behind each.
 
     question | "Let's verify step by step." | rationale m | "Verdict (Yes or No):" | ← log-odds of Yes over No
 
-The M verdicts of a question become one number: the log-odds of their mean probability, or those of the majority's share.
-Source: Zhang et al. 2024, arXiv 2408.15240, section 3.2, where the mean is called majority voting.
+The M verdicts of a question become one number: the log-odds of their mean probability, or those of the majority's
+share. Source: Zhang et al. 2024, arXiv 2408.15240, section 3.2, where the mean is called majority voting.
 """
 
 import dataclasses
@@ -28,7 +28,8 @@ Draw = Callable[[Sequence[np.ndarray], Sequence[int]], TokenSamples]
 
 
 def rationales_identity(config: JudgeConfig) -> dict[str, Any]:
-    """All of a config that could move a verdict behind rationales; the names are those of records from before `JudgeConfig`."""
+    """All of a config that could move a verdict behind rationales; the names are those of records from before
+    `JudgeConfig`."""
     return {
         "rationales": config.rationales,
         "max_new_tokens": config.rationale_tokens,
@@ -73,7 +74,8 @@ class RationaleReader:
             yield GroupReading(_output(type(output), np.array(values), output.tau, np.array(masses)), tokens)
 
     def _think(self, questions: Sequence[np.ndarray]) -> tuple[list[EncodedGroup], list[int]]:
-        """Each question as a group whose responses are its rationales, closed; and how many tokens were sampled for it."""
+        """Each question as a group whose responses are its rationales, closed; and how many tokens were sampled for
+        it."""
         yes, no = self.verdicts
         opening, closing = (
             np.array(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)

@@ -1,7 +1,7 @@
 """Readers for training: equal responses of a group are read once and share what is read, and batches have few shapes.
 
-Read twice, equal texts would have scores that differ by rounding, and a policy gradient or an optimiser that normalises would make
-real steps of that.
+Read twice, equal texts would have scores that differ by rounding, and a policy gradient or an optimiser that normalises
+would make real steps of that.
 """
 
 import dataclasses
@@ -27,7 +27,8 @@ class RowReader:
     """A `Reader` of one forward pass over batches of ``rows`` groups, one a row, their scores computed beside it."""
 
     apply: Callable[[TokenBatch], tuple[Output, Array | None]]
-    """The model with its parameters filled in: a batch → the output, and scores [B, R, R] unless the model is pairwise."""
+    """The model with its parameters filled in: a batch → the output, and scores [B, R, R] unless the model is
+    pairwise."""
     mesh: Mesh
     rows: int
     """A multiple of the devices that rows are split over."""
@@ -65,7 +66,8 @@ class DistinctReader:
 
 
 def distinct_responses(group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:
-    """The group with each distinct sequence of tokens once, without comparisons, and where each of its responses is there."""
+    """The group with each distinct sequence of tokens once, without comparisons, and where each of its responses is
+    there."""
     first: dict[tuple[int, bytes], int] = {}
     places = [
         first.setdefault((group.own(n), tokens.tobytes()), len(first)) for n, tokens in enumerate(group.responses)

@@ -1,22 +1,27 @@
-"""Settings from a call and from the environment; opened once; templated texts scored as their conversations would be."""
+"""Settings come from a call or the environment; a model is opened once; templated texts score as conversations do."""
 
 import dataclasses
 import pickle
 import threading
 
+import jax
 import numpy as np
 import pytest
 
 from gpmjax.config.judge import JudgeConfig
+from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.chat import ChatFormat
-from gpmjax.data.groups import user
-from gpmjax.hub import load_tokenizer
+from gpmjax.data.groups import Group, user
+from gpmjax.hub import load_tokenizer, save_preference_model
 from gpmjax.interop import reward_model as module
 from gpmjax.interop.client import RemoteRewards
 from gpmjax.interop.reward_model import RewardModel, from_environment
 from gpmjax.interop.rewards import Completion, RewardPlan, Rewards
 from gpmjax.interop.templated import split_at_header, templated, without_header
 from gpmjax.judges.open import open_judge
+from gpmjax.models.preference_model import PreferenceModel
+from gpmjax.models.presets import PRESETS
+from gpmjax.models.spec import PreferenceSpec
 
 HEADER = "<|start|>assistant:"
 SHORT = {"max_length": 64, "rows_per_batch": 1}
@@ -136,3 +141,25 @@ def test_only_a_chat_template_can_step_aside(judge, tokenizer_directory):
     silent.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
     with pytest.raises(ValueError, match="opens no answer"):
         templated(dataclasses.replace(judge, chat=ChatFormat(silent)))
+
+
+def test_a_pairwise_model_is_served(fresh, tmp_path, tokenizer_directory):
+    """Every judge gives rewards: here the mean over both orders of a model that reads two responses at once."""
+    model = PreferenceModel(PRESETS["tiny"], PreferenceSpec.pairwise("{prompt} {first} {second}?"))
+    params = jax.jit(model.init)(jax.random.key(1), assemble([[]], BatchShape(1, 2, 2, 1)))["params"]
+    save_preference_model(tmp_path / "m", params, model.config, model.spec, load_tokenizer(str(tokenizer_directory)))
+    asked = [Completion(user("Is it?"), text) for text in ("yes", "no", "perhaps")]
+    environ = {"GPMJAX_MODEL": str(tmp_path / "m"), "GPMJAX_AGAINST": "group", "GPMJAX_MAX_LENGTH": "128"}
+    found = from_environment(environ)(asked)
+    (verdict,) = open_judge(JudgeConfig(str(tmp_path / "m"), max_length=128))(
+        [Group(user("Is it?"), ("yes", "no", "perhaps"))], "all"
+    )
+    np.testing.assert_allclose(found, verdict.scores.mean(axis=1) / verdict.tau, atol=1e-6)
+    assert np.abs(found).max() > 1e-6 and abs(found.sum()) < 1e-6
+
+
+def test_a_chat_model_is_served(fresh, http_server, completion, replying, sides):
+    http_server.script = [replying(lambda prompt: completion("A" if sides(prompt)[0] == "yes" else "B"))]
+    environ = {"GPMJAX_ENDPOINT": http_server.url, "GPMJAX_ENDPOINT_MODEL": "judge", "GPMJAX_UNITS": "win_rate"}
+    found = from_environment(environ | {"GPMJAX_AGAINST": "group"})([Completion(user("Q"), t) for t in ("yes", "no")])
+    np.testing.assert_allclose(found, [0.75, 0.25])

@@ -1,6 +1,7 @@
 """Diagnoses a saved model on a file: judges every pair of responses, writes records as it goes, and summarises."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -140,8 +141,10 @@ def _plain(ratings: Ratings) -> dict[str, list[float | None]]:
     return {aspect: [None if math.isnan(value) else value for value in values] for aspect, values in ratings.items()}
 
 
-def _prompt_tokens(groups: Sequence[Group], plan: JudgeConfig) -> Iterator[int]:
-    """Number of tokens of each prompt within the judge's window."""
+def _prompt_tokens(groups: Sequence[Group], plan: JudgeConfig) -> Iterator[int | None]:
+    """Number of tokens of each prompt within the judge's window; None where a function or a server judges."""
+    if not plan.model:
+        return itertools.repeat(None, len(groups))
     source = open_source(plan.model)
     chat, window = (
         ChatFormat(tokenizer_for(source, plan.tokenizer), template=plan.template),
