@@ -2,10 +2,10 @@
 
     python benchmarks/policy_memory.py --directory=/tmp/stages [--prompts=20000 --responses=5 --tokens=500]
 
-The stages are synthetic parquet files, made in the directory by a process of its own if they are not there. What is timed is
-everything that an iteration does with them before and after its update: samples, scores and two policies' log-probabilities
-from files, signals, training examples, twenty batches, figures. Prints one JSON object; memory is the process's max RSS,
-JAX included.
+The stages are synthetic parquet files, made in the directory by a process of its own if they are not there. What is
+timed is everything that an iteration does with them before and after its update: samples, scores and two policies'
+log-probabilities from files, signals, training examples, twenty batches, figures. Prints one JSON object; memory is the
+process's max RSS, JAX included.
 """
 
 import json

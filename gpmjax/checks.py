@@ -51,7 +51,8 @@ def number(
     most: float = math.inf,
     below: float = math.inf,
 ) -> None:
-    """Refuses what is not a number, or is not finite in float32, or is outside least ≤ value ≤ most, above < value < below.
+    """Refuses what is not a number, or is not finite in float32, or is outside least ≤ value ≤ most, above < value <
+    below.
 
     >>> number("config.optimizer.b1", 1.0, least=0, below=1)
     Traceback (most recent call last):

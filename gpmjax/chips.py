@@ -1,8 +1,9 @@
 """Published figures of every chip: TPU generations and NVIDIA GPUs.
 
-Source for TPUs: cloud.google.com/tpu/docs/{v4, v5e, v5p, v6e}, "System architecture", read in November 2026. HBM is given
-there in GB and meant in GiB. A chip's interconnect is given in both directions together; a chip sends at most half of that.
-The page on v4 gives none: 6 links of 50 GB/s each way, from Jouppi et al. 2023 (arXiv 2304.01433), section 2.
+Source for TPUs: cloud.google.com/tpu/docs/{v4, v5e, v5p, v6e}, "System architecture", read in November 2026. HBM is
+  given
+there in GB and meant in GiB. A chip's interconnect is given in both directions together; a chip sends at most half of
+that. The page on v4 gives none: 6 links of 50 GB/s each way, from Jouppi et al. 2023 (arXiv 2304.01433), section 2.
 Source for GPUs: NVIDIA's data sheets (of the larger A100).
 """
 

@@ -87,7 +87,9 @@ def questions() -> Benchmark:
         for row, said in zip(rows, replies, strict=True):
             yield answer_record(row.id, name, [turn.text for turn in said], said[-1].seconds)
 
-    temperature = lambda row: row.temperature if TEMPERATURE.value is None else TEMPERATURE.value
+    def temperature(row):
+        return row.temperature if TEMPERATURE.value is None else TEMPERATURE.value
+
     tasks = [Task(row.turns, temperature(row), row.where) for row in rows]
     return Benchmark(tasks, lambda *given: list(records(*given)), malformed)
 

@@ -3,10 +3,11 @@
     pip install -e '.[tpu]'
     python launch/compile.py --config=configs/gpm_llama31_8b.py --topology=v5e:8x8,v5p:2x4x4 [--out=plan.json]
 
-The step is the one that launch/train.py runs, a fit's or a policy's; nothing is downloaded for models whose shapes are known (--preset names
-others). Exits 1 when a topology is too small, saying what to change. v5e and v6e slices are AxB chips, v4 and v5p AxBxC;
-Google's v5p-64 has 64 cores, hence 32 chips: v5p:2x4x4. Memory is the compiler's own account; step times are lower bounds
-from published peaks, never measurements. GPUs, such as h100:8, are not compiled for: their memory is predicted from shapes.
+The step is the one that launch/train.py runs, a fit's or a policy's; nothing is downloaded for models whose shapes are
+known (--preset names others). Exits 1 when a topology is too small, saying what to change. v5e and v6e slices are AxB
+chips, v4 and v5p AxBxC; Google's v5p-64 has 64 cores, hence 32 chips: v5p:2x4x4. Memory is the compiler's own account;
+step times are lower bounds from published peaks, never measurements. GPUs, such as h100:8, are not compiled for: their
+memory is predicted from shapes.
 """
 
 import datetime
@@ -140,7 +141,8 @@ def complain(
             complaints[one.topology] = size, one.chips, one.memory.arguments > one.memory.temporaries
     for name, p, memory in predictions:
         if p.peak > USABLE_BY_FORMULA * memory:
-            size = f"{p.peak / 1e9:.1f} GB predicted of {memory / 1e9:.0f}, of which {USABLE_BY_FORMULA:.0%} are counted on"
+            size = f"{p.peak / 1e9:.1f} GB predicted of {memory / 1e9:.0f}, "
+            size += f"of which {USABLE_BY_FORMULA:.0%} are counted on"
             complaints[name] = size, gpus(name)[1], p.state + p.gradients > p.activations
     for name, (size, chips, state_first) in complaints.items():
         print(f"{name} is too small: {size}\nTo change, what helps most first:")

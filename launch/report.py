@@ -1,10 +1,11 @@
-"""One self-contained HTML page of runs and evaluations: figures, curves, circles, heat maps with their texts, calibration.
+"""One self-contained HTML page of runs and evaluations: figures, curves, circles, heat maps with their texts,
+calibration.
 
     python launch/report.py runs/demo                          # runs/demo/report.html
     python launch/report.py runs/bt runs/gpm --out=report.html --title="SmolLM2 on arguments" --examples=20
 
-Every run in these directories and below is shown; runs beside each other share their pictures. The page needs no script and
-no network.
+Every run in these directories and below is shown; runs beside each other share their pictures. The page needs no script
+and no network.
 """
 
 import datetime

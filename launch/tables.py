@@ -1,6 +1,6 @@
 """The source's tables 1, 2 and 7 from what runs, evaluations and benchmarks left on disk.
 
-    python launch/tables.py runs/                                    # every table that the files below can fill, as markdown
+    python launch/tables.py runs/                               # every table that the files below can fill, as markdown
     python launch/tables.py --table=2 --out=tables runs/*/rewardbench.json      # tables/table2_….md and .csv
     python launch/tables.py --table=7 --set='ukp*' --rename=ablation=ukp_arguments benchmarks/results/real_data.json
 

@@ -3,7 +3,8 @@
     python launch/train.py --config=configs/gpm_smollm2.py --workdir=runs/gpm [--config.model.dim=4 …]
     python launch/train.py --config=configs/gpo_smollm2.py --workdir=runs/gpo [--config.loss.beta=0.1 …]
 
-The same command goes on with a run that was stopped. Every field is in gpmjax/config/fit.py and gpmjax/config/improve.py.
+The same command goes on with a run that was stopped. Every field is in gpmjax/config/fit.py and
+gpmjax/config/improve.py.
 """
 
 import dataclasses

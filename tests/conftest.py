@@ -38,8 +38,8 @@ from gpmjax.sampling.http import Server
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# Two programs in flight, on eight fake devices and two cores, can each hold the threads that the other one's collectives
-# need.
+# Two programs in flight, on eight fake devices and two cores, can each hold the threads that the other one's
+# collectives need.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 hypothesis.settings.register_profile(
     "ci",
@@ -106,7 +106,8 @@ def pairs_file(tmp_path_factory):
 
 
 class HttpServer(http.server.ThreadingHTTPServer):
-    """Answers requests by ``script``, a list of behaviours (handler, body): one a request, the last for all after it."""
+    """Answers requests by ``script``, a list of behaviours (handler, body): one a request, the last for all after
+    it."""
 
     daemon_threads = True
 

@@ -27,15 +27,18 @@ print(json.dumps({name: seen.count(f"/jax/compilation_cache/cache_{name}") for n
 
 def test_a_second_process_finds_what_the_first_compiled(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}  # one device, not eight
-    run = lambda: json.loads(
-        subprocess.run(
-            [sys.executable, "-c", PROGRAM, tmp_path / "kept"],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=environment,
-        ).stdout
-    )
+
+    def run():
+        return json.loads(
+            subprocess.run(
+                [sys.executable, "-c", PROGRAM, tmp_path / "kept"],
+                capture_output=True,
+                text=True,
+                check=True,
+                env=environment,
+            ).stdout
+        )
+
     first, second = run(), run()
     assert first["hits"] == 0 and first["misses"] > 0
     assert second["hits"] == first["misses"] and second["misses"] == 0
@@ -53,7 +56,10 @@ def test_nothing_is_compiled_after_the_first_epoch(tmp_path, pairs_file, tokeniz
     config.data.train, config.data.rows, config.data.max_length, config.data.row_length = (str(pairs_file),), 8, 64, 128
     config.checkpoint.every = 0
     compiled, steps = [], []
-    listen = lambda event, *_, **__: compiled.append(event) if event.endswith("backend_compile_duration") else None
+
+    def listen(event, *_, **__):
+        return compiled.append(event) if event.endswith("backend_compile_duration") else None
+
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         counts = []

@@ -81,7 +81,8 @@ def test_files_are_of_a_readable_size():
     assert {path: size for path, size in sizes.items() if size > 400} == {}
 
 
-# Public names that several modules define: the folder in which they may, and the reason. An entry without use is an error.
+# Public names that several modules define: the folder in which they may, and the reason. An entry without use is an
+# error.
 BENCHMARK = "evals/benchmarks", "hook of one contract: every benchmark has it"
 KERNEL = "models/attention", "hook of one contract: every attention kernel has it"
 SHARED_NAMES = {
@@ -149,7 +150,8 @@ def test_text_files_are_utf8_whatever_the_locale(path):
 def calls_in_the_locale(source: str) -> list[str]:
     """The calls in a module that read or write text in whatever encoding the user's locale has.
 
-    >>> calls_in_the_locale("Path('a').read_text(); open('b'); path.open('a', buffering=1); open('c', 'rb'); zipfile.open(name)")
+    >>> source = "Path('a').read_text(); open('b'); path.open('a', buffering=1); open('c', 'rb'); zipfile.open(name)"
+    >>> calls_in_the_locale(source)
     ["Path('a').read_text()", "open('b')", "path.open('a', buffering=1)"]
     """
     found = []
@@ -162,7 +164,8 @@ def calls_in_the_locale(source: str) -> list[str]:
             for node in values
             if isinstance(node, ast.Constant) and set(str(node.value)) & set("rwax") and len(str(node.value)) < 4
         ]
-        # Path.open takes a mode alone; the methods of that name that are given a file are those of archives and of our own.
+        # Path.open takes a mode alone; the methods of that name that are given a file are those of archives and of our
+        # own.
         opens = name in ("open", "fdopen", "NamedTemporaryFile") and (
             isinstance(call.func, ast.Name) or not call.args or bool(modes)
         )
@@ -188,8 +191,13 @@ BACKBONES = {
 
 def abstract_batch(rows: int, tokens: int) -> TokenBatch:
     """Shapes of rows with one pair each."""
-    ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-    floats = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    def ints(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    def floats(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
     return TokenBatch(
         tokens=ints(rows, tokens),
         layout=TokenLayout(ints(rows, tokens), ints(rows, tokens), ints(rows, tokens)),

@@ -1,11 +1,13 @@
-"""How much a cycle should cost, asked of the data: a hybrid's heads fitted at several prices, and measured on what was held out.
+"""How much a cycle should cost, asked of the data: a hybrid's heads fitted at several prices, and measured on what was
+held out.
 
-All prices and folds are fitted by one vmapped program over the same batches of cached features, so that the path costs little more
-than one fit: the features are read once a step, and the heads of all fits are one matrix product.
+All prices and folds are fitted by one vmapped program over the same batches of cached features, so that the path costs
+little more than one fit: the features are read once a step, and the heads of all fits are one matrix product.
 
-The rule is the one of one standard error, towards more shrinkage: of all prices whose held-out loss is within one standard error
-(of the difference, over prompts) of the least, the highest. ρ = ∞, Bradley–Terry itself, is one of the prices, and is left only where
-it is worse by 1.645 standard errors, a one-sided test at 5 %: sets of few prompts would otherwise leave it by chance, one time in six.
+The rule is the one of one standard error, towards more shrinkage: of all prices whose held-out loss is within one
+standard error (of the difference, over prompts) of the least, the highest. ρ = ∞, Bradley–Terry itself, is one of the
+prices, and is left only where it is worse by 1.645 standard errors, a one-sided test at 5 %: sets of few prompts would
+otherwise leave it by chance, one time in six.
 """
 
 import math
@@ -53,8 +55,8 @@ class Choice(NamedTuple):
     held_out: str
     """What was held out: "prompts", "responses", or "nothing": then ``price`` is the stated default."""
     path: list[dict[str, Any]]
-    """A row a price: curl, gate_penalty, nll, accuracy, worse (held-out NLL less the least one), standard_error (of ``worse``),
-    chosen."""
+    """A row a price: curl, gate_penalty, nll, accuracy, worse (held-out NLL less the least one), standard_error (of
+    ``worse``), chosen."""
     log_odds: np.ndarray
     """[prices, N] float32: held-out log-odds of every comparison; NaN where a comparison was in no held-out part."""
     gain: dict[str, Any] | None = None
@@ -194,8 +196,8 @@ def measured_path(
 def gain_over_bradley_terry(
     points: Sequence[Price], log_odds: np.ndarray, targets: Targets, folds: Folds
 ) -> dict[str, Any] | None:
-    """What the hybrid's cycles gain on held-out prompts, with its price chosen on the other folds; None where responses are held out,
-    which share too much to be drawn by chance one by one."""
+    """What the hybrid's cycles gain on held-out prompts, with its price chosen on the other folds; None where responses
+    are held out, which share too much to be drawn by chance one by one."""
     if folds.unit != "prompts":
         return None
     part = np.isfinite(log_odds).all(axis=0) & (targets.weight > 0)
@@ -213,14 +215,18 @@ def gain_over_bradley_terry(
 
 
 def one_standard_error(path: Sequence[dict[str, Any]]) -> int:
-    """The last price, in the order of shrinkage, that is not worse than the best by more than one standard error (ρ = ∞: 1.645).
+    """The last price, in the order of shrinkage, that is not worse than the best by more than one standard error (ρ =
+    ∞: 1.645).
 
     >>> row = lambda curl, worse, error: {"curl": curl, "worse": worse, "standard_error": error}
     >>> finite = [row(0.0, 0.1, 0.01), row(0.1, 0.0, 0.0), row(1.0, 0.02, 0.03)]
     >>> one_standard_error([*finite, row(math.inf, 0.2, 0.1)]), one_standard_error([*finite, row(math.inf, 0.15, 0.1)])
     (2, 3)
     """
-    doubt = lambda row: DOUBT if math.isinf(row["curl"]) else 1.0
+
+    def doubt(row):
+        return DOUBT if math.isinf(row["curl"]) else 1.0
+
     return max(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
 
 
@@ -239,7 +245,10 @@ def fit_members(
     off = np.array([price.curl == math.inf for price, _ in members])
     curl = np.array([0.0 if math.isinf(price.curl) else price.curl for price, _ in members], np.float32)
     gate = np.array([price.gate_penalty for price, _ in members], np.float32)
-    seen = lambda given: _weigh(given.batch, given.member.keep)
+
+    def seen(given):
+        return _weigh(given.batch, given.member.keep)
+
     update = make_step(
         weighs=lambda given: batch_weighs(seen(given), config),
         totals=lambda given: batch_totals(seen(given), config),

@@ -13,8 +13,9 @@ LABEL_LENGTH = 40
 def example(group: EncodedGroup, output: PreferenceOutput, tokenizer: Any) -> dict[str, Any]:
     """JSON-ready embeddings, gate and all K×K scores of a group that stands alone in the first row of a batch.
 
-    ``texts`` is what the model read of it, hence cut where encoding cut it: {"prompt": with its special tokens, which show who
-    speaks, "responses": without}. ``labels`` are short names of the responses, ``tau`` turns scores into P = σ(s/τ).
+    ``texts`` is what the model read of it, hence cut where encoding cut it: {"prompt": with its special tokens, which
+    show who speaks, "responses": without}. ``labels`` are short names of the responses, ``tau`` turns scores into P =
+    σ(s/τ).
     """
     count = len(group.responses)
     tokens = [group.sequence(n)[2] for n in range(count)]

@@ -115,7 +115,8 @@ def features_in_memory(
     rows: int,
     row_length: int,
 ) -> Callable[[EncodedGroup], tuple[np.ndarray, np.ndarray]]:
-    """Features of every distinct text of ``groups``, kept for this process alone: of a backbone that has just been trained.
+    """Features of every distinct text of ``groups``, kept for this process alone: of a backbone that has just been
+    trained.
 
     Args: as for `encode_missing`.
     Returns:

@@ -3,7 +3,7 @@
 `fit` goes through four phases, each of them a function here:
 
     read     own the work directory, choose the mesh, open the model, read and encode the data
-    begin    compare with the record of the run before, encode features (frozen backbone), load parameters, choose penalties
+    begin    compare with the earlier run's record, encode features (frozen backbone), load parameters, choose penalties
     train    restore the newest checkpoint, then steps, evaluations and checkpoints (gpmjax.train.run)
     finish   fit the second stage if there is one, evaluate, export
 

@@ -1,9 +1,11 @@
-"""A hybrid on a backbone that trains, in two stages: the reward with the backbone, then the cyclic part on what they became.
+"""A hybrid on a backbone that trains, in two stages: the reward with the backbone, then the cyclic part on what they
+became.
 
-Stage one is Bradley–Terry (γ = 0), fitted on all but a held-out share of the prompts. Stage two freezes backbone and reward, fits the
-cyclic part on the features of the training prompts at every price ρ, and chooses ρ, γ and τ by the held-out loss. γ = 0 is among the
-choices, and is taken unless another is better by more than 1.645 standard errors over prompts: then the model *is* stage one's
-Bradley–Terry model. A joint fit does not protect like that: noise that the cyclic part explains moves the backbone too.
+Stage one is Bradley–Terry (γ = 0), fitted on all but a held-out share of the prompts. Stage two freezes backbone and
+reward, fits the cyclic part on the features of the training prompts at every price ρ, and chooses ρ, γ and τ by the
+held-out loss. γ = 0 is among the choices, and is taken unless another is better by more than 1.645 standard errors over
+prompts: then the model *is* stage one's Bradley–Terry model. A joint fit does not protect like that: noise that the
+cyclic part explains moves the backbone too.
 """
 
 import dataclasses
@@ -44,7 +46,8 @@ class SecondStage(NamedTuple):
     gamma: float
     tau: float
     path: list[dict[str, Any]]
-    """A row a pair (ρ, γ), each at its best τ: curl, gate_penalty, gamma, tau, nll, accuracy, worse, standard_error, chosen."""
+    """A row a pair (ρ, γ), each at its best τ: curl, gate_penalty, gamma, tau, nll, accuracy, worse, standard_error,
+    chosen."""
     groups: int
     """Groups that were held out."""
     gain: dict[str, Any] | None = None
@@ -97,7 +100,10 @@ def fit_cyclic_part(
     members = fit_members(model, heads, optimizer, config, [(price, 0) for price in points], everything, train(steps))[
         "heads"
     ]
-    pick = lambda n: jax.tree.map(lambda leaf: leaf[n], members)
+
+    def pick(n):
+        return jax.tree.map(lambda leaf: leaf[n], members)
+
     tau = math.exp(float(heads["log_tau"])) if "log_tau" in heads else model.spec.tau
     if not groups:
         return SecondStage(pick(0), points[0], 1.0, tau, [], 0)
@@ -123,7 +129,8 @@ def chosen_weights(
     weight: np.ndarray,
     unit: np.ndarray,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and what the cyclic part gains over Bradley–Terry.
+    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and what the cyclic part gains over
+    Bradley–Terry.
 
     Args:
       reward: [n] reward differences. cyclic: [points, n] cyclic scores at γ = 1; neither divided by τ.
@@ -163,7 +170,10 @@ def chosen_weights(
                 "standard_error": standard_error(loss - found[least][1], weight, unit, unit),
             }
         )
-    doubt = lambda row: DOUBT if row["gamma"] == 0 else 1.0
+
+    def doubt(row):
+        return DOUBT if row["gamma"] == 0 else 1.0
+
     chosen = next(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
     rows = [row | {"chosen": n == chosen} for n, row in enumerate(path)]
     return rows, _gain(np.stack([score for _, _, score in candidates]), taus, target, weight, unit)
@@ -172,15 +182,15 @@ def chosen_weights(
 def _gain(
     score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.ndarray, unit: np.ndarray
 ) -> dict[str, Any]:
-    """`held_out_gain` of candidates [C, n], of which the first is Bradley–Terry; choices are made on other prompts, in five parts."""
+    """`held_out_gain` of candidates [C, n], of which the first is Bradley–Terry; choices are made on other prompts, in
+    five parts."""
     part = np.random.default_rng(0).permutation(unit.max() + 1)[unit] % PARTS
     z = score[:, None, :] / taus[None, :, None]
     loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
     best = []
     for first, last in ((0, 1), (1, len(score))):
-        flat = lambda array: array[first:last].reshape(-1, array.shape[-1])
-        picked = chosen_elsewhere(flat(loss), weight, part)
-        best.append(flat(z)[picked, np.arange(score.shape[1])])
+        losses, odds = (array[first:last].reshape(-1, array.shape[-1]) for array in (loss, z))
+        best.append(odds[chosen_elsewhere(losses, weight, part), np.arange(score.shape[1])])
     found = held_out_gain(best[1], best[0], target, unit.tolist(), weight=weight)
     return {name: value for name, value in found.items() if name != "per_prompt"}
 

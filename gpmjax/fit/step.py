@@ -25,7 +25,8 @@ Batch = TokenBatch | FeatureBatch
 
 
 class Penalties(NamedTuple):
-    """What the loss holds against a hybrid's cyclic part and against a gate; numbers, or arrays [] inside a vmapped fit."""
+    """What the loss holds against a hybrid's cyclic part and against a gate; numbers, or arrays [] inside a vmapped
+    fit."""
 
     curl: Array | float
     """ρ, finite: the price of (s_cyclic/τ)². At ρ = ∞ the model has γ = 0 instead."""
@@ -49,7 +50,8 @@ def comparison_losses(
     config: LossConfig,
     penalties: Penalties | None = None,
 ) -> tuple[Array, Array]:
-    """Scores and losses of the comparisons, each [B, C] f32; losses hold the centering of rewards and the penalties asked for.
+    """Scores and losses of the comparisons, each [B, C] f32; losses hold the centering of rewards and the penalties
+    asked for.
 
     Args:
       penalties: None is those of ``config``.
@@ -73,9 +75,10 @@ def comparison_losses(
 def penalty_losses(output: PreferenceOutput, comparisons: Comparisons, penalties: Penalties) -> Array:
     """[B, C] f32: ρ (s_cyclic/τ)² + κ mean_l (λ_l/λ̄ − 1)² of each comparison.
 
-    The mean over the compared pairs, not the curl of a whole group (`preference.hybrid.curl_energy`): two responses have no curl,
-    so a data set of pairs could not be held to a reward by it; here ρ → ∞ leaves Bradley–Terry's scores whatever the groups are.
-    What the cyclic part could say as a reward costs nothing to move into r, so only what r cannot say is paid for.
+    The mean over the compared pairs, not the curl of a whole group (`preference.hybrid.curl_energy`): two responses
+    have no curl, so a data set of pairs could not be held to a reward by it; here ρ → ∞ leaves Bradley–Terry's scores
+    whatever the groups are. What the cyclic part could say as a reward costs nothing to move into r, so only what r
+    cannot say is paid for.
     """
     losses = jnp.zeros_like(comparisons.weight)
     hybrid = output.reward is not None and output.scale is not None
@@ -100,17 +103,20 @@ def _preference_losses(scores: Array, tau: Array, margin: Array, target: Array, 
 
 
 def question_losses(output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig) -> Array:
-    """[B, C] f32: mean loss of the two questions of a comparison, yes to the chosen response (or order), no to the other.
+    """[B, C] f32: mean loss of the two questions of a comparison, yes to the chosen response (or order), no to the
+    other.
 
-    Each has a loss of its own. Were a pairwise model fitted by the mean of its two orders, nothing would keep it from always
-    preferring the first response that it reads: that part cancels.
+    Each has a loss of its own. Were a pairwise model fitted by the mean of its two orders, nothing would keep it from
+    always preferring the first response that it reads: that part cancels.
     """
     pairwise = isinstance(output, PairwiseOutput)
     values = output.value if pairwise else output.embedding[..., 0]
     mass = jnp.zeros_like(values) if output.mass is None else output.mass
 
     def asked(question: Array, margin: Array, target: Array) -> Array:
-        pick = lambda array: jnp.take_along_axis(array, question, axis=1)
+        def pick(array):
+            return jnp.take_along_axis(array, question, axis=1)
+
         if config.objective != "verdict":
             return _preference_losses(pick(values), output.tau, margin, target, config)
         common = dict(tau=output.tau, target=target, label_smoothing=config.label_smoothing)
@@ -134,7 +140,8 @@ def chosen_logprobs(model: PreferenceModel, params: Any, hidden: Array, batch: T
 
 
 def batch_totals(batch: Batch, config: LossConfig) -> dict[str, Array]:
-    """The whole batch's weights, by which the sums over its micro-batches are divided. An empty batch divides 0 by 1."""
+    """The whole batch's weights, by which the sums over its micro-batches are divided. An empty batch divides 0 by
+    1."""
     totals = {
         "comparisons": jnp.sum(batch.comparisons.weight),
         "decided": jnp.sum(_decided(batch)),
@@ -166,8 +173,9 @@ def batch_loss(
     """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
 
     ``penalties`` stand in for those of ``config`` where they are given.
-    The metric "margin" is the score in favour of the side that the label names, weighted as the loss is; tied labels add 0.
-    The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to a row.
+    The metric "margin" is the score in favour of the side that the label names, weighted as the loss is; tied labels
+    add 0. The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to a
+    row.
     """
     if config.lm_coefficient:
         hidden = model.apply({"params": params}, batch, method="encode")

@@ -30,7 +30,10 @@ class Example(NamedTuple):
 
     def keep(self, kept: np.ndarray) -> "Example":
         """Of the responses, only those with these indices."""
-        chosen = lambda items: tuple(items[n] for n in kept)
+
+        def chosen(items):
+            return tuple(items[n] for n in kept)
+
         return self._replace(
             responses=chosen(self.responses),
             current=chosen(self.current),
@@ -94,7 +97,8 @@ def fit_policy_shape(examples: Sequence[Example], rows: int, *, multiple: int = 
 
 
 def policy_shape(rows: int, tokens: int, responses: int, longest: int, *, multiple: int = 64) -> PolicyShape:
-    """The shape of rows of up to ``tokens`` tokens, ``longest`` of them in one response, rounded up as in `fit_policy_shape`."""
+    """The shape of rows of up to ``tokens`` tokens, ``longest`` of them in one response, rounded up as in
+    `fit_policy_shape`."""
     length = multiple // 4
     return PolicyShape(rows, -(-int(tokens) // multiple) * multiple, responses, -(-int(longest) // length) * length)
 

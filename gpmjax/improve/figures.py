@@ -15,13 +15,14 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 def iteration_figures(
     iteration: int, sampled: Samples, scores: pa.Table, scored: Scored, found: Signals, drift: Drift | None
 ) -> dict[str, Any]:
-    """Figures of π_t's samples: score distribution, win rates, lengths, entropy, distance from the first policy, cycles.
+    """Figures of π_t's samples: score distribution, win rates, lengths, entropy, distance from the first policy,
+    cycles.
 
-    ``repeated_responses`` counts responses whose text an earlier response to the same prompt has; ``prompts_left_out`` counts
-    prompts that nothing is learnt from, for nothing tells their responses apart.
+    ``repeated_responses`` counts responses whose text an earlier response to the same prompt has; ``prompts_left_out``
+    counts prompts that nothing is learnt from, for nothing tells their responses apart.
 
-    The entropy is of the distribution that was sampled from (after temperature and top-p), nats a token. The distance is
-    KL(π_t‖π_1) by k1, nats a response, over those samples: exact at temperature 1 without top-p, else an indication.
+    The entropy is of the distribution that was sampled from (after temperature and top-p), nats a token. The distance
+    is KL(π_t‖π_1) by k1, nats a response, over those samples: exact at temperature 1 without top-p, else an indication.
     """
     mean_scores, win_rates, cyclic_share = (
         stacked(scores[name]).astype(np.float64) for name in ("mean_score", "win_rate", "cyclic_share")

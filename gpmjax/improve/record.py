@@ -17,7 +17,8 @@ from gpmjax.files import fingerprint
 from gpmjax.train.record import flat, recorded_fields, refuse_changes
 
 MAY_CHANGE = (
-    "iterations, mesh, hosts, optimizer.accumulate, how models are computed (attention, remat, unroll, rows), log_every, "
+    "iterations, mesh, hosts, optimizer.accumulate, how models are computed (attention, remat, unroll, rows), "
+    "log_every, "
     "checkpoint.*, the endpoint's address, timeout and retries, a judge where there was none, and where files lie"
 )
 NOT_SAMPLES = ("rows", "endpoint", "endpoint_model", "timeout", "retries")

@@ -1,4 +1,5 @@
-"""From an iteration's K×K score matrices to what each response, or pair, is trained by. Once an iteration, all prompts together."""
+"""From an iteration's K×K score matrices to what each response, or pair, is trained by. Once an iteration, all prompts
+together."""
 
 from typing import NamedTuple
 
@@ -36,7 +37,8 @@ class Scored(NamedTuple):
     scale: np.ndarray | None = None
     """[N, k]."""
     reference: np.ndarray | None = None
-    """[N, K]: the same under the reference policy of Nash-MD and COMAL; None: it is the policy that the run began with."""
+    """[N, K]: the same under the reference policy of Nash-MD and COMAL; None: it is the policy that the run began
+    with."""
     previous: np.ndarray | None = None
     """[N, K]: the same under π_{t−1}; None: there is none, as in the first iteration, or nothing asks for it."""
 
@@ -45,13 +47,15 @@ class Signals(NamedTuple):
     """What the policy's loss reads; f32."""
 
     signal: np.ndarray
-    """[N, K]: ŝ, P̂ or an advantage, as the method has it; Nash-MD's and COMAL's holds the pull of the reference, `regularised_signal`."""
+    """[N, K]: ŝ, P̂ or an advantage, as the method has it; Nash-MD's and COMAL's holds the pull of the reference,
+    `regularised_signal`."""
     log_partition: np.ndarray
     """[N, K]: in the units of the signal."""
     response_weight: np.ndarray
     """[N, K]: how often a response counts; 0 for a method of pairs, and where all K signals are equal."""
     pair_weight: np.ndarray
-    """[N, K, K]: how often i counts as preferred to j; 0 for a method of single responses, and where nothing tells the two apart."""
+    """[N, K, K]: how often i counts as preferred to j; 0 for a method of single responses, and where nothing tells the
+    two apart."""
 
     @property
     def counts(self) -> np.ndarray:
@@ -75,9 +79,10 @@ class Drift(NamedTuple):
 def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None) -> Signals:
     """What ``config.method`` trains on; the arithmetic is that of gpmjax.losses.policy.
 
-    A prompt whose K signals are all equal has weight 0 throughout: its responses say nothing of which to prefer. That holds for
-    the pull of Nash-MD and COMAL towards the reference too. `training_examples` leaves such prompts out before batches are made, so they cost
-    no step, and no optimiser's moments decay or move the parameters on their behalf.
+    A prompt whose K signals are all equal has weight 0 throughout: its responses say nothing of which to prefer. That
+    holds for the pull of Nash-MD and COMAL towards the reference too. `training_examples` leaves such prompts out
+    before batches are made, so they cost no step, and no optimiser's moments decay or move the parameters on their
+    behalf.
 
     Raises:
       ValueError: the method asks for embeddings that the scorer does not have.
@@ -152,7 +157,8 @@ def block_drift(scored: Scored, initial: np.ndarray | None) -> Drift:
 
 
 def response_facts(scores: np.ndarray, tau: float) -> list[dict[str, object]]:
-    """Of each prompt, for the record: ŝ (log-odds) and the win rate of each response, and the share of cyclic triads."""
+    """Of each prompt, for the record: ŝ (log-odds) and the win rate of each response, and the share of cyclic
+    triads."""
     log_odds = jnp.asarray(scores / np.float32(tau))
     facts = zip(mean_score(log_odds), mean_win_rate(log_odds), cyclic_share(log_odds), strict=True)
     return [

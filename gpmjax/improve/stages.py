@@ -1,7 +1,7 @@
 """The stages that come before an update: samples, scores, log-probabilities. Each leaves parquet and is made once.
 
-Models are loaded when a stage first needs them and let go when it ends, so policy and scorer are never in memory together
-and a finished stage costs nothing.
+Models are loaded when a stage first needs them and let go when it ends, so policy and scorer are never in memory
+together and a finished stage costs nothing.
 """
 
 import dataclasses

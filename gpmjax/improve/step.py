@@ -22,7 +22,10 @@ from gpmjax.train.step import make_step
 def response_logprobs(model: Decoder, params: Any, batch: PolicyBatch) -> Array:
     """[B, R, M] f32: log π of every response token, at temperature 1; 0 where there is none. Prompts cost no logits."""
     hidden = model.apply({"params": params["decoder"]}, jnp.asarray(batch.tokens), batch.layout)
-    flat = lambda slots: jnp.asarray(slots).reshape(slots.shape[0], -1)
+
+    def flat(slots):
+        return jnp.asarray(slots).reshape(slots.shape[0], -1)
+
     before = at_slots(hidden, flat(batch.previous))
     targets = jnp.take_along_axis(jnp.asarray(batch.tokens), flat(batch.slots), axis=1)
     logprobs = token_logprobs(
@@ -70,8 +73,13 @@ def response_losses(
 def _pair_losses(logprob: Array, current: Array, batch: PolicyBatch, config: PolicyLossConfig) -> Array:
     """[B, R, R]: row i as chosen, column j as rejected."""
     shape = batch.pair_weight.shape
-    chosen = lambda x: jnp.broadcast_to(x[:, :, None], shape)
-    rejected = lambda x: jnp.broadcast_to(x[:, None, :], shape)
+
+    def chosen(x):
+        return jnp.broadcast_to(x[:, :, None], shape)
+
+    def rejected(x):
+        return jnp.broadcast_to(x[:, None, :], shape)
+
     sides = chosen(logprob), chosen(current), rejected(logprob), rejected(current)
     if config.method == "dpo":
         return policy.dpo_loss(*sides, beta=config.beta, label_smoothing=config.label_smoothing)
@@ -119,7 +127,10 @@ def policy_batch_loss(
     by_row = jnp.sum(weighted, axis=tuple(range(1, weighted.ndim)))
     loss = jnp.sum(by_row) / totals["weight"]
     still = jax.lax.stop_gradient(tokens)
-    a_response = lambda values: jnp.sum(jnp.where(batch.mask, values, 0.0)) / totals["responses"]
+
+    def a_response(values):
+        return jnp.sum(jnp.where(batch.mask, values, 0.0)) / totals["responses"]
+
     metrics = {
         "loss": loss,
         "kl_k1": a_response(policy_gradient.kl_k1(batch.current, still)),

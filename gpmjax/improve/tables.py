@@ -1,7 +1,7 @@
 """The files that an iteration's stages leave: parquet with a schema, one file a chunk of prompts.
 
-A stage is a directory of chunks, 00000.parquet and so on, each written whole or not at all. A chunk that is there is never
-made again: a run that was killed goes on at the first chunk that is missing, and reads the others.
+A stage is a directory of chunks, 00000.parquet and so on, each written whole or not at all. A chunk that is there is
+never made again: a run that was killed goes on at the first chunk that is missing, and reads the others.
 
 Tokens and log-probabilities go from Arrow's columns to numpy without a Python object a number; see `Ragged`.
 """

@@ -1,6 +1,8 @@
-"""The train step's loss, slope and metrics against formulas in numpy: ties, soft targets, margins, uneven weights, padding.
+"""The train step's loss, slope and metrics against formulas in numpy: ties, soft targets, margins, uneven weights,
+padding.
 
-The model alone is replaced: its outputs are the parameters. So what is tested is all that `batch_totals` and `batch_loss`
+The model alone is replaced: its outputs are the parameters. So what is tested is all that `batch_totals` and
+  `batch_loss`
 make of them.
 """
 
@@ -17,11 +19,12 @@ from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 
 B, R, C, T, D, VOCAB, TAU = 2, 3, 6, 5, 3, 7, 0.6
 
-# (chosen, rejected, target, margin, weight) of each row. Row 0: a plain label, a margin, a soft target, a label for the other
-# side, a tied label that weighs much, and a real comparison of weight 0. Row 1: a model's tie, a soft one for the other side;
-# the rest is padding.
+# (chosen, rejected, target, margin, weight) of each row. Row 0: a plain label, a margin, a soft target, a label for the
+# other side, a tied label that weighs much, and a real comparison of weight 0. Row 1: a model's tie, a soft one for the
+# other side; the rest is padding.
 LABELS = [
-    [(0, 1, 1.0, 0.0, 1.0), (1, 2, 1.0, 0.4, 0.5), (0, 2, 0.8, -0.3, 2.0), (2, 1, 0.0, 0.2, 1.5), (1, 0, 0.5, 0.1, 3.0), (2, 0, 1.0, 9.0, 0.0)],
+    [(0, 1, 1.0, 0.0, 1.0), (1, 2, 1.0, 0.4, 0.5), (0, 2, 0.8, -0.3, 2.0), (2, 1, 0.0, 0.2, 1.5),
+     (1, 0, 0.5, 0.1, 3.0), (2, 0, 1.0, 9.0, 0.0)],
     [(1, 1, 1.0, 0.0, 0.7), (0, 2, 0.3, 0.0, 1.2), *[(0, 0, 0.0, 0.0, 0.0)] * 4],
 ]  # fmt: skip
 LM_WEIGHT = np.array([[0, 1, 0, 1, 1], [0, 0, 0, 1, 0]], np.float32)
@@ -116,7 +119,10 @@ def formula(kind, params, batch, config):
     preference = np.sum(weight * losses) / np.sum(weight)
     side = np.sign(target - 0.5)
     decided = (weight > 0) & (side != 0)
-    agree = lambda values: np.where(values > 0, 1.0, np.where(values == 0, 0.5, 0.0))
+
+    def agree(values):
+        return np.where(values > 0, 1.0, np.where(values == 0, 0.5, 0.0))
+
     agreement = agree(side * scores)
     # Labels for the other side must not cancel, or this would not notice that sides are ignored.
     assert np.mean(agreement[decided]) != np.mean(agree(scores)[decided])
@@ -156,7 +162,10 @@ def test_loss_slope_and_metrics_are_the_formulas(name):
     params, batch = parameters(), token_batch()
     totals = batch_totals(batch, config)
     given = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
-    share = lambda given: batch_loss(Outputs(kind), given, batch, totals, config)
+
+    def share(given):
+        return batch_loss(Outputs(kind), given, batch, totals, config)
+
     (loss, metrics), gradient = jax.value_and_grad(share, has_aux=True)(given)
     expected = formula(kind, params, batch, config)
     assert set(metrics) == set(expected)
@@ -179,8 +188,13 @@ def test_halves_add_up_to_the_whole():
     config = LossConfig(lm_coefficient=0.25)
     batch, params = token_batch(), jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), parameters())
     totals = batch_totals(batch, config)
-    rows = lambda tree, n: jax.tree.map(lambda leaf: leaf[n : n + 1], tree)
-    part = lambda n: {**rows({k: v for k, v in params.items() if k != "decoder"}, n), "decoder": params["decoder"]}
+
+    def rows(tree, n):
+        return jax.tree.map(lambda leaf: leaf[n : n + 1], tree)
+
+    def part(n):
+        return {**rows({k: v for k, v in params.items() if k != "decoder"}, n), "decoder": params["decoder"]}
+
     shares = [batch_loss(Outputs("gpm"), part(n), rows(batch, n), totals, config)[1] for n in range(B)]
     whole = batch_loss(Outputs("gpm"), params, batch, totals, config)[1]
     for name in set(whole) - {"example_loss"}:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -44,11 +45,15 @@ def encoded(prompts=PROMPTS, responses=RESPONSES):
 
 
 def labelled(rule, seed=0, noise=0.0):
-    """One batch of all groups' features and labels: ``rule(x_i, x_j)`` is the log-odds that i beats j, then some are flipped."""
+    """One batch of all groups' features and labels: ``rule(x_i, x_j)`` is the log-odds that i beats j, then some are
+    flipped."""
     rng = np.random.default_rng(seed)
     groups, count = encoded()
     features = rng.normal(size=(PROMPTS, RESPONSES, WIDTH)).astype(np.float32)
-    index = lambda values: np.array(values, np.int32).reshape(PROMPTS, -1)
+
+    def index(values):
+        return np.array(values, np.int32).reshape(PROMPTS, -1)
+
     chosen, rejected, row = (
         index([getattr(c, name) for group in groups for c in group.comparisons])
         for name in ("chosen", "rejected", "number")
@@ -62,8 +67,12 @@ def labelled(rule, seed=0, noise=0.0):
     return groups, count, batch
 
 
-reward_rule = lambda left, right: left[..., 0] - right[..., 0]
-cyclic_rule = lambda left, right: left[..., 0] * right[..., 1] - left[..., 1] * right[..., 0]
+def reward_rule(left, right):
+    return left[..., 0] - right[..., 0]
+
+
+def cyclic_rule(left, right):
+    return left[..., 0] * right[..., 1] - left[..., 1] * right[..., 0]
 
 
 def heads_of(spec, seed=0):
@@ -177,7 +186,10 @@ def test_standard_errors_know_what_values_share():
     value, weight = rng.normal(size=50), rng.uniform(0.5, 2, size=50)
     first, second = rng.integers(0, 8, 50), rng.integers(8, 16, 50)
     residual = weight * (value - np.average(value, weights=weight))
-    share = lambda a, b: bool({first[a], second[a]} & {first[b], second[b]})
+
+    def share(a, b):
+        return bool({first[a], second[a]} & {first[b], second[b]})
+
     dyadic = sum(residual[a] * residual[b] for a in range(50) for b in range(50) if share(a, b))
     np.testing.assert_allclose(
         folds.standard_error(value, weight, first, second), np.sqrt(max(dyadic, 0)) / weight.sum(), rtol=1e-9
@@ -192,7 +204,8 @@ def test_standard_errors_know_what_values_share():
 
 
 def test_a_member_of_the_path_is_the_fit_at_its_price():
-    """One vmapped program over prices and folds gives what `make_train_step` gives at that price on that fold's comparisons."""
+    """One vmapped program over prices and folds gives what `make_train_step` gives at that price on that fold's
+    comparisons."""
     spec = dataclasses.replace(HYBRID, dim=4, gate="scaled_softmax")
     groups, count, batch = labelled(cyclic_rule)
     batch = batch._replace(prompt=np.random.default_rng(4).normal(size=batch.response.shape).astype(np.float32))
@@ -216,7 +229,7 @@ def test_a_member_of_the_path_is_the_fit_at_its_price():
         state = TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
         for _ in range(20):
             state, _ = step(state, {}, batch._replace(comparisons=kept))
-        mine = jax.tree.map(lambda leaf: leaf[n], together)
+        mine = jax.tree.map(operator.itemgetter(n), together)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), mine, state.params["heads"])
     assert np.abs(together["value"]["kernel"][0] - together["value"]["kernel"][1]).max() > 0.1
     np.testing.assert_array_equal(together["value"]["kernel"][2][:, 1:], heads["value"]["kernel"][:, 1:])
@@ -270,7 +283,10 @@ def hybrid(config):
 def many_prompts(tmp_path):
     """A pair a prompt, of which the longer response wins."""
     path = tmp_path / "many.jsonl"
-    row = lambda n: {"prompt": f"q{n}", "chosen": "y" * (9 + n % 5), "rejected": "n" * (1 + n % 4)}
+
+    def row(n):
+        return {"prompt": f"q{n}", "chosen": "y" * (9 + n % 5), "rejected": "n" * (1 + n % 4)}
+
     path.write_text("".join(json.dumps(row(n)) + "\n" for n in range(24)), encoding="utf-8")
     return str(path)
 

@@ -1,6 +1,7 @@
 """One update: accumulated ≡ full, eight devices ≡ one, and what is frozen stays."""
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -100,7 +101,9 @@ def test_a_batch_in_which_nothing_weighs_is_no_step(name):
         share = jnp.sum(weight * jnp.sum(jnp.square(params["kernel"]))) / totals["weight"]
         return share, {"loss": share}
 
-    totals = lambda weight: {"weight": jnp.maximum(jnp.sum(weight), 1.0)}
+    def totals(weight):
+        return {"weight": jnp.maximum(jnp.sum(weight), 1.0)}
+
     step = jax.jit(make_step(weighs=lambda weight: jnp.any(weight > 0), totals=totals, loss=loss, optimizer=optimizer))
     before, _ = step(TrainState(jnp.int32(0), params, optimizer.init(params)), {}, jnp.ones(2))
     assert np.all(before.params["kernel"] < 1)
@@ -132,7 +135,7 @@ def test_schedule_climbs_then_falls():
     config = OptimizerConfig(learning_rate=1.0, warmup_fraction=0.1)
     rate = [float(schedule(config, 100)(n)) for n in range(100)]
     assert rate[0] == pytest.approx(0.1) and rate[9] == pytest.approx(1.0) == max(rate)
-    assert all(a >= b for a, b in zip(rate[10:], rate[11:])) and rate[-1] < 0.01
+    assert all(a >= b for a, b in itertools.pairwise(rate[10:])) and rate[-1] < 0.01
     flat = dataclasses.replace(config, schedule="constant", warmup_fraction=0)
     assert float(schedule(flat, 100)(0)) == float(schedule(flat, 100)(99)) == 1.0
 
@@ -150,13 +153,21 @@ def test_weight_decay_spares_vectors(params):
 
 def test_a_pairwise_model_answers_for_each_order():
     """Liking the first place whatever stands there is an error, though it cancels in the mean over both orders."""
-    index = lambda *values: jnp.array([values], jnp.int32)
+
+    def index(*values):
+        return jnp.array([values], jnp.int32)
+
     one = jnp.ones((1, 1))
     both = Comparisons(index(0), index(1), one, 0 * one, one, index(0))
-    loss = lambda *values, pairs=both: float(
-        comparison_losses(PairwiseOutput(jnp.array([values]), jnp.float32(1)), pairs, LossConfig())[1][0, 0]
-    )
-    softplus = lambda z: np.log1p(np.exp(z))
+
+    def loss(*values, pairs=both):
+        return float(
+            comparison_losses(PairwiseOutput(jnp.array([values]), jnp.float32(1)), pairs, LossConfig())[1][0, 0]
+        )
+
+    def softplus(z):
+        return np.log1p(np.exp(z))
+
     assert loss(5.0, 5.0) == pytest.approx((softplus(-5.0) + softplus(5.0)) / 2, rel=1e-5)
     assert loss(2.0, -2.0) == pytest.approx(softplus(-2.0), rel=1e-5)
     asked_once = both._replace(rejected=index(0), target=0 * one)  # the rejected response was read first

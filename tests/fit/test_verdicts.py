@@ -1,4 +1,5 @@
-"""Pairwise models and verifiers are fitted by the same runs: from new heads, from the verdicts' logits, frozen or not."""
+"""Pairwise models and verifiers are fitted by the same runs: from new heads, from the verdicts' logits, frozen or
+not."""
 
 import pytest
 

@@ -82,9 +82,16 @@ def example():
     def make(prompt_id=0, responses=3):
         draw = np.random.default_rng(prompt_id)
         lengths = [1 + (prompt_id + r) % 4 for r in range(responses)]
-        tokens = lambda n: draw.integers(2, 250, n).astype(np.int32)
-        logprobs = lambda: tuple(-draw.random(n).astype(np.float32) for n in lengths)
-        numbers = lambda *shape: draw.random(shape).astype(np.float32)
+
+        def tokens(n):
+            return draw.integers(2, 250, n).astype(np.int32)
+
+        def logprobs():
+            return tuple(-draw.random(n).astype(np.float32) for n in lengths)
+
+        def numbers(*shape):
+            return draw.random(shape).astype(np.float32)
+
         pairs = np.triu(np.ones((responses, responses), np.float32), 1)
         return Example(
             prompt_id, tokens(3 + prompt_id), tuple(map(tokens, lengths)), logprobs(), logprobs(),

@@ -198,10 +198,13 @@ def test_what_an_endpoint_answered_before_it_gave_up_is_not_asked_again(config, 
     ("change", "message"),
     [
         (lambda c: setattr(c.rollout, "responses", 1), "rollout.responses=1: must be at least 2"),
-        (lambda c: setattr(c.prompts, "max_length", 20), r"prompts.jsonl:\d: the prompt takes \d+ tokens, max_length is 20"),
+        (lambda c: setattr(c.prompts, "max_length", 20),
+         r"prompts.jsonl:\d: the prompt takes \d+ tokens, max_length is 20"),
         (lambda c: setattr(c.prompts, "max_length", 4096), "prompts.max_length=4096: .* at most 2044"),
-        (lambda c: setattr(c.judge.prompts, "max_length", 4096), "config.judge.prompts.max_length=4096: .* at most 2044"),
-        (lambda c: setattr(c.scorer, "function", "nowhere:f"), "config.scorer.function='nowhere:f': cannot be imported"),
+        (lambda c: setattr(c.judge.prompts, "max_length", 4096),
+         "config.judge.prompts.max_length=4096: .* at most 2044"),
+        (lambda c: setattr(c.scorer, "function", "nowhere:f"),
+         "config.scorer.function='nowhere:f': cannot be imported"),
         (lambda c: setattr(c.judge, "scorer", ScorerConfig(function="a.b:f")), "function='a.b:f': cannot be imported"),
         (lambda c: setattr(c.prompts, "source", ""), "prompts.source='': name a file"),
         (lambda c: setattr(c.scorer, "model", "there"), "exactly one must be given"),
@@ -244,13 +247,15 @@ def test_ties_leave_nothing_to_learn(config, tmp_path, monkeypatch, method):
 
 
 def test_figures_count_repeated_texts_and_prompts_that_nothing_is_learnt_from():
-    row = lambda *texts: {
-        "prompt_tokens": [1],
-        "responses": list(texts),
-        "response_tokens": [[2], [3, 4], [5]],
-        "stopped": [True] * 3,
-        "logprobs": None,
-    }
+    def row(*texts):
+        return {
+            "prompt_tokens": [1],
+            "responses": list(texts),
+            "response_tokens": [[2], [3, 4], [5]],
+            "stopped": [True] * 3,
+            "logprobs": None,
+        }
+
     rows = [row("a", "b", "a"), row("c", "c", "c"), row("d", "e", "f")]
     sampled = stages.Samples.of(pa.Table.from_pylist(rows, schema=tables.SAMPLES))
     scores = [{"mean_score": [0.0] * 3, "win_rate": [0.5] * 3, "cyclic_share": 0.0} for _ in rows]
@@ -290,8 +295,13 @@ def test_every_epoch_sees_every_example_once(example):
 def _said(prompts, seed, ids=None, responses=3):
     """Answers that took no model."""
     ids = range(len(prompts)) if ids is None else ids
-    one = lambda n, k: np.array([2 + (n + k) % 200, 0], np.int32)
-    texts = lambda n: tuple(f"{n} {k}" for k in range(responses))
+
+    def one(n, k):
+        return np.array([2 + (n + k) % 200, 0], np.int32)
+
+    def texts(n):
+        return tuple(f"{n} {k}" for k in range(responses))
+
     logprobs = tuple(np.zeros(2, np.float32) for _ in range(responses))
     return [
         stages.Rollouts(texts(n), tuple(one(n, k) for k in range(responses)), logprobs, (True,) * responses)

@@ -1,9 +1,9 @@
 """Every method, from the stages' rows to the loss and its slope, against the papers' formulas written in numpy.
 
 The wiring is the library's own: rows of samples, scores and log-probabilities → `scored_samples` → `signals` →
-`training_examples` → `assemble_policy` → `policy_batch_loss`. The policy alone is replaced, by a table of one log-probability a
-token id, so that the formulas below can be evaluated, and differentiated, without the library. To add a method, add its
-formula to `FORMULAS` and its options to `CASES`.
+`training_examples` → `assemble_policy` → `policy_batch_loss`. The policy alone is replaced, by a table of one
+log-probability a token id, so that the formulas below can be evaluated, and differentiated, without the library. To add
+a method, add its formula to `FORMULAS` and its options to `CASES`.
 """
 
 import jax
@@ -40,15 +40,18 @@ def stages(seed=0):
         scale = draw.uniform(0.2, 1.5, 2).astype(np.float32)
         sampled.append({"prompt_id": 10 + n, "prompt_tokens": list(range(2, 5 + n)), "response_tokens": responses})
         scores.append({"scores": gpm(embedding, scale), "tau": TAU, "embedding": embedding, "scale": scale})
-        near = lambda width: [list(LEVEL[tokens] + draw.uniform(-width, width, len(tokens))) for tokens in responses]
-        current.append({"logprobs": near(0.4)})
-        base.append({"logprobs": near(0.9)})
+        for table, width in ((current, 0.4), (base, 0.9)):
+            near = [list(LEVEL[tokens] + draw.uniform(-width, width, len(tokens))) for tokens in responses]
+            table.append({"logprobs": near})
     return sampled, scores, current, base
 
 
 def as_read(sampled, scores, *policies):
     """The rows as the stages give them, read from their files."""
-    tables_of = lambda rows, schema: pa.Table.from_pylist(rows, schema=schema)
+
+    def tables_of(rows, schema):
+        return pa.Table.from_pylist(rows, schema=schema)
+
     scores = [row | {name: list(row[name]) for name in ("scores", "embedding", "scale")} for row in scores]
     logprobs = [tables.Ragged.of(tables_of(rows, tables.LOGPROBS)["logprobs"]) for rows in policies]
     return Samples.of(tables_of(sampled, tables.SAMPLES)), tables_of(scores, tables.SCORES), *logprobs
@@ -67,7 +70,10 @@ class Prompt:
         sampled, scores, current, base = (part[n] for part in rows)
         self.tokens = [level[np.array(tokens)] for tokens in sampled["response_tokens"]]
         self.old = [np.array(tokens, np.float32).astype(float) for tokens in current["logprobs"]]
-        sums = lambda parts: np.array([np.sum(part) for part in parts])
+
+        def sums(parts):
+            return np.array([np.sum(part) for part in parts])
+
         self.theta, self.t = sums(self.tokens), sums(self.old)
         self.ref = sums([np.array(tokens, np.float32) for tokens in base["logprobs"]])
         if "others" in options:  # a reference that has moved, and the policy before this one
@@ -208,7 +214,8 @@ NAMES = [" ".join([method, *(f"{name}={value}" for name, value in options.items(
 
 
 def released_signals(scores):
-    """ŝ and P̂ as the released scoring code makes them: s/τ is entered at both places of a table, which is then read twice."""
+    """ŝ and P̂ as the released scoring code makes them: s/τ is entered at both places of a table, which is then read
+    twice."""
     table, count = np.zeros((K, K)), range(K)
     for i in count:
         for j in range(i + 1, K):
@@ -231,7 +238,8 @@ def test_a_factor_of_two_is_the_released_scoring_code():
 @pytest.mark.parametrize("noise", [0.0, 1e-7], ids=["a cycle", "a cycle, rounded"])
 @pytest.mark.parametrize("method", FORMULAS)
 def test_a_prompt_whose_signals_are_all_equal_is_left_out(method, noise):
-    """Prompt 90 has four times one text; 91 a cycle of four, opposite places tied, in which each loses as much as it wins."""
+    """Prompt 90 has four times one text; 91 a cycle of four, opposite places tied, in which each loses as much as it
+    wins."""
     rows, draw = stages(), np.random.default_rng(2)
     cycle = np.tile(np.array([[1, 0], [0, 1], [-1, 0], [0, -1]], np.float32), 2)
     for prompt_id, embedding in ((90, np.ones((K, 4), np.float32)), (91, cycle)):
@@ -275,7 +283,10 @@ def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
     rows, others = stages(), {}
     if moved:
         others = {"reference": stages(seed=1)[3], "previous": stages(seed=2)[3]}
-        sums = lambda row: [np.sum(np.array(tokens, np.float32)) for tokens in row["logprobs"]]
+
+        def sums(row):
+            return [np.sum(np.array(tokens, np.float32)) for tokens in row["logprobs"]]
+
         options["others"] = np.array([[sums(row) for row in rows] for rows in others.values()])
     sampled, scores, current, base, *more = as_read(*rows, *others.values())
     scored = scored_samples(scores, current, base, *more)
@@ -296,7 +307,10 @@ def test_loss_and_slope_are_the_formulas(method, options, monkeypatch):
     monkeypatch.setattr(policy_step, "response_logprobs", response_logprobs)
     totals = policy_step.policy_batch_totals(batch, config)
     tightening = options["tightening"]
-    share = lambda level: policy_step.policy_batch_loss(None, level, batch, totals, config, tightening)
+
+    def share(level):
+        return policy_step.policy_batch_loss(None, level, batch, totals, config, tightening)
+
     (loss, metrics), gradient = jax.value_and_grad(share, has_aux=True)(jnp.asarray(LEVEL, jnp.float32))
 
     def formula(level):

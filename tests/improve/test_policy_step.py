@@ -122,7 +122,7 @@ def test_signals_take_the_scale_that_the_config_names():
     rates = signals(found, PolicyLossConfig(method="sppo", score="score", estimator="all"))
     np.testing.assert_allclose(rates.signal, (1 / (1 + np.exp(-found.scores / 0.1))).mean(axis=-1), rtol=1e-5)
     assert (rates.log_partition == 0.5).all()
-    assert [fact["win_rate"] for fact in response_facts(found.scores, 0.1)][0] == pytest.approx(
+    assert next(fact["win_rate"] for fact in response_facts(found.scores, 0.1)) == pytest.approx(
         rates.signal[0].tolist()
     )
 
@@ -149,8 +149,13 @@ def test_every_config_is_valid_and_its_step_has_the_right_shapes(name):
     assert isinstance(config, ImproveConfig)
     preset = {"smollm2": "smollm2-135m"}.get(config.policy.source, "llama3-8b")
     model = Decoder(PRESETS[preset], config.policy.runtime())
-    ints = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
-    init = lambda key, tokens: model.init(key, tokens, sequence_layout(jnp.full(1, 8), 8))["params"]
+
+    def ints(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.int32)
+
+    def init(key, tokens):
+        return model.init(key, tokens, sequence_layout(jnp.full(1, 8), 8))["params"]
+
     params = {"decoder": jax.eval_shape(init, jax.random.key(0), ints(1, 8))}
     trainable, frozen = split_params(params, frozen_patterns(config.policy))
     rows, count, length = config.batch, config.rollout.responses, config.rollout.max_new_tokens
@@ -162,7 +167,10 @@ def test_every_config_is_valid_and_its_step_has_the_right_shapes(name):
     state = TrainState(ints(), trainable, jax.eval_shape(optimizer.init, trainable))
     step = make_policy_step(model, optimizer, config.loss, accumulate=config.optimizer.accumulate)
     after, metrics = jax.eval_shape(step, state, frozen, batch)
-    same = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+    def same(tree):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
     assert same(after) == same(state)
     assert metrics["loss"].shape == () and metrics["example_loss"].shape == (rows,)
 

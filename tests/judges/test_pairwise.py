@@ -1,4 +1,5 @@
-"""Pairwise models as judges: both orders, symmetrised on request, asymmetry kept; and the same numbers on every path."""
+"""Pairwise models as judges: both orders, symmetrised on request, asymmetry kept; and the same numbers on every
+path."""
 
 import dataclasses
 
@@ -121,7 +122,8 @@ def test_order_figures_of_extremes():
     target = np.array([1.0, 1.0, 0.0])
     blind = order_figures([2.0, -1.0, -3.0], [0.0, 0.0, 0.0], target)
     assert blind == {
-        "consistent": 1.0, "first_wins": 0.5, "mean_gap": 0.0, "skew_residual": 0.0, "accuracy_one_order": pytest.approx(2 / 3)
+        "consistent": 1.0, "first_wins": 0.5, "mean_gap": 0.0, "skew_residual": 0.0,
+        "accuracy_one_order": pytest.approx(2 / 3)
     }  # fmt: skip
     first_always = order_figures([0.0, 0.0, 0.0], [4.0, 4.0, 4.0], target)
     assert first_always["consistent"] == 0.0 and first_always["first_wins"] == 1.0

@@ -66,7 +66,10 @@ def test_what_is_read_is_question_rationale_closing(tokenizer_directory, pairs_f
     tokenizer = load_tokenizer(str(tokenizer_directory))
     questions = response_format(ChatFormat(tokenizer), QUESTIONS["pointwise"], "bt")
     (encoded, _), *_ = encode_each(read_groups(str(pairs_file))[:1], questions, max_length=200)
-    write = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def write(text):
+        return tokenizer(text, add_special_tokens=False)["input_ids"]
+
     thought, eos = write("hm"), tokenizer.eos_token_id
     seen = []
 

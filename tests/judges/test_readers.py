@@ -1,4 +1,5 @@
-"""Whatever stands in a field of a file, every reader of rows takes it or refuses it in one line that names file and row."""
+"""Whatever stands in a field of a file, every reader of rows takes it or refuses it in one line that names file and
+row."""
 
 import copy
 import json
@@ -24,14 +25,20 @@ from gpmjax.evals.policies.outputs import read_instructions, read_outputs
 RATED = {"response": "x", "ratings": {"a": 4}, "annotations": {"b": {"Rating": "4"}}}
 CALL = {"function": {"name": "f", "arguments": {"a": 1}}}
 RECORD = {
-    "scores": [[0.0, 1.0], [-1.0, 0.0]], "tau": 1.0, "comparisons": [[0, 1, 1.0]], "tokens": [1, 2], "characters": [1, 2],
+    "scores": [[0.0, 1.0], [-1.0, 0.0]], "tau": 1.0, "comparisons": [[0, 1, 1.0]],
+    "tokens": [1, 2], "characters": [1, 2],
     "forward_tokens": 3, "tags": {"a": "b"}, "embedding": [[1.0, 2.0], [0.0, 1.0]], "scale": [1.0],
-    "asked": [[True, True], [True, True]], "ratings": {"a": [1, None]}, "texts": {"prompt": "p", "responses": ["a", "b"]},
+    "asked": [[True, True], [True, True]], "ratings": {"a": [1, None]},
+    "texts": {"prompt": "p", "responses": ["a", "b"]},
 }  # fmt: skip
 ASK = {"role": "user", "content": "q"}
 ODD = [10**400, 1e300, float("nan"), "9" * 400, True, None, "", {}, [], [None], {"a": 1}, -1, 3.5, "text", [[1]]]
 
-examples = lambda benchmark: lambda path: read_examples(benchmark, path)
+
+def examples(benchmark):
+    return lambda path: read_examples(benchmark, path)
+
+
 READERS = {
     "pairs": (
         read_groups,

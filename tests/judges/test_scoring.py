@@ -93,7 +93,9 @@ def test_matrices_are_the_models_own_scores(saved):
 
 
 def test_declared_tau_wins_and_undeclared_functions_are_log_odds(monkeypatch):
-    flat = lambda prompts, responses: np.zeros((len(prompts), 3, 3))
+    def flat(prompts, responses):
+        return np.zeros((len(prompts), 3, 3))
+
     monkeypatch.setattr(importlib.import_module("json"), "flat", flat, raising=False)
     assert scored(open_scorer(ScorerConfig(function="json:flat"), make_mesh()), PROMPTS, RESPONSES).tau == 1.0
     assert scored(open_scorer(ScorerConfig(function="json:flat", tau=0.5), make_mesh()), PROMPTS, RESPONSES).tau == 0.5
@@ -193,7 +195,8 @@ def test_features_from_a_cache_score_alike(saved, tmp_path):
 
 
 def test_a_chat_model_scores_averaged_over_both_orders(http_server, completion, replying, sides, tmp_path):
-    """The judge likes the longer response, and the first one by half a log-odds more; equal texts are never put to it."""
+    """The judge likes the longer response, and the first one by half a log-odds more; equal texts are never put to
+    it."""
 
     def judge(prompt):
         first, second = sides(prompt)
@@ -272,7 +275,10 @@ def test_a_pairwise_models_questions_about_equal_texts_are_asked_once(tmp_path, 
 
 def test_a_functions_scores_of_a_text_are_those_of_its_first_place(monkeypatch):
     draw = np.random.default_rng(0)
-    asked = lambda prompts, responses: (lambda x: x - x.swapaxes(1, 2))(draw.normal(size=(len(prompts), 4, 4)))
+
+    def asked(prompts, responses):
+        return (lambda x: x - x.swapaxes(1, 2))(draw.normal(size=(len(prompts), 4, 4)))
+
     monkeypatch.setattr(importlib.import_module("json"), "moody", asked, raising=False)
     found = scored(open_scorer(ScorerConfig(function="json:moody"), make_mesh()), PROMPTS, REPEATED)
     _repeats(found.scores)
@@ -280,7 +286,8 @@ def test_a_functions_scores_of_a_text_are_those_of_its_first_place(monkeypatch):
 
 
 def test_a_hybrids_reward_is_one_more_block(tmp_path, tokenizer_directory):
-    """A hybrid scores for policies as a general preference model of k + 1 blocks: block 0 is r, the others weigh γ λ."""
+    """A hybrid scores for policies as a general preference model of k + 1 blocks: block 0 is r, the others weigh γ
+    λ."""
     spec = PreferenceSpec(kind="hybrid", dim=4, gate="scaled_softmax", normalise="none", tau=0.5, gamma=0.25)
     model = PreferenceModel(PRESETS["tiny"], spec)
     tokenizer = load_tokenizer(str(tokenizer_directory))

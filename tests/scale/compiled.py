@@ -59,12 +59,18 @@ def compile_step(mesh, lora=None, freeze=(), lm=0.0) -> str:
     spec = PreferenceSpec(kind="gpm", dim=4, gate="softmax", normalise="l2", tau=0.1)
     model = PreferenceModel(DECODER, spec, Runtime(dtype="bfloat16", remat="full", lora=lora, mesh=mesh))
     batch = shaped_batch(mesh)
-    blank = lambda shapes: jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def blank(shapes):
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
     params = jax.eval_shape(lambda key: model.init(key, blank(batch))["params"], jax.random.key(0))
     trainable, frozen = split_params(params, freeze)
     optimizer = make_optimizer(OptimizerConfig(), 10)
     state = TrainState(jax.ShapeDtypeStruct((), jnp.int32), trainable, jax.eval_shape(optimizer.init, trainable))
-    placed = lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+    def placed(leaf, sharding):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
     arguments = (
         jax.tree.map(placed, state, state_shardings(state, mesh)),
         jax.tree.map(placed, frozen, tree_shardings(mesh, frozen)),

@@ -28,8 +28,13 @@ ROWS, SLOTS, RESPONSES = 2, 8, 2
 
 def tokens(group=1):
     """A batch without padding, each row one response of eight tokens or, with group=0, nothing but padding."""
-    i = lambda *shape: jnp.zeros(shape, jnp.int32)
-    f = lambda *shape: jnp.zeros(shape, jnp.float32)
+
+    def i(*shape):
+        return jnp.zeros(shape, jnp.int32)
+
+    def f(*shape):
+        return jnp.zeros(shape, jnp.float32)
+
     layout = TokenLayout(
         jnp.tile(jnp.arange(SLOTS, dtype=jnp.int32), (ROWS, 1)),
         jnp.full((ROWS, SLOTS), group, jnp.int32),

@@ -1,4 +1,5 @@
-"""What XLA makes of the real training step on eight devices: weights travel to rows, layer by layer, and nothing else does."""
+"""What XLA makes of the real training step on eight devices: weights travel to rows, layer by layer, and nothing else
+does."""
 
 import json
 import subprocess
@@ -40,7 +41,8 @@ def test_weights_are_gathered_in_the_layer_that_needs_them(compiled, case):
     assert inside and all(len(shape) == 2 for shape in inside)
     for gather in (g for g in gathers if g["top"]):
         for shape in gather["shapes"]:
-            # Outside: token ids and the like, a number or two a row; where tokens are predicted, a host's part of the table.
+            # Outside: token ids and the like, a number or two a row; where tokens are predicted, a host's part of the
+            # table.
             tokens = len(shape) <= 2 and shape[0] <= ROWS
             assert tokens or (case == "all" and shape == [VOCABULARY // 2, WIDTH]), gather
 
@@ -51,7 +53,7 @@ def test_rows_stay_where_they_are(compiled, case):
         kinds = ("all-gather", "all-reduce", "all-to-all", "reduce-scatter")
         assert collective["kind"] in kinds, collective
         if collective["kind"] == "all-to-all":  # embeddings are looked up by columns, and then go to their rows
-            assert collective["top"] and "embed" in collective["name"] or "sharding_constraint" in collective["name"]
+            assert (collective["top"] and "embed" in collective["name"]) or "sharding_constraint" in collective["name"]
         if not collective["top"]:
             assert all(shape[:2] != [ROWS, SLOTS] for shape in collective["shapes"]), collective
 

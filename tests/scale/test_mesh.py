@@ -147,7 +147,10 @@ def bytes_of(state):
 
 def test_smaller_optimiser_states():
     parameters = shapes()
-    size = lambda **fields: bytes_of(jax.eval_shape(make_optimizer(OptimizerConfig(**fields), 10).init, parameters))
+
+    def size(**fields):
+        return bytes_of(jax.eval_shape(make_optimizer(OptimizerConfig(**fields), 10).init, parameters))
+
     full = bytes_of(parameters)
     assert size() == pytest.approx(2 * full, rel=1e-3)
     assert size(moment_dtype="bfloat16") == pytest.approx(1.5 * full, rel=1e-3)

@@ -124,7 +124,8 @@ def test_killed_in_a_save_it_resumes_from_the_checkpoint_before_bit_for_bit(ende
 
 @pytest.fixture(scope="module")
 def interrupted(run, tmp_path_factory):
-    """Two hosts of two devices, rows split between the hosts first; the second one alone gets a SIGTERM. And their words."""
+    """Two hosts of two devices, rows split between the hosts first; the second one alone gets a SIGTERM. And their
+    words."""
     workdir = tmp_path_factory.mktemp("hosts")
     flags = ("--config.mesh.dcn_data=2", "--config.checkpoint.every=0")
     return workdir, run(workdir, *flags, devices=2, hosts=2, accident="SIGTERM-at-batch=8", victim=1)

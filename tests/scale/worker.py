@@ -2,8 +2,8 @@
 
     worker.py none|SIGTERM-at-batch=N|SIGKILL-in-save=N FLAGS…
 
-SIGTERM arrives when batch N is asked for; SIGKILL when checkpoint N is half written: its parameters are, its moments are
-not, and its directory does not have its name yet.
+SIGTERM arrives when batch N is asked for; SIGKILL when checkpoint N is half written: its parameters are, its moments
+are not, and its directory does not have its name yet.
 """
 
 import os

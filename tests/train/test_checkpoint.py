@@ -1,4 +1,5 @@
-"""Checkpoints: what is broken is passed over in one line, what is another run's is refused, and no flipped bit comes back."""
+"""Checkpoints: what is broken is passed over in one line, what is another run's is refused, and no flipped bit comes
+back."""
 
 import itertools
 import json
@@ -193,14 +194,17 @@ def test_an_evaluation_that_is_made_up_for_ranks_the_step_that_was_saved(tmp_pat
 
 
 def test_a_full_disk_names_the_step_that_was_being_saved(tmp_path, mesh, full_disk, caplog, capfd):
-    with pytest.raises(
-        OSError, match=r"could not save the checkpoint of step 2 \(File too large\); earlier checkpoints are untouched"
-    ) as refused:
-        with Checkpoints(tmp_path, CONFIG) as checkpoints:
-            checkpoints.save(state(mesh, 1), {})
+    with (
+        pytest.raises(
+            OSError,
+            match=r"could not save the checkpoint of step 2 \(File too large\); earlier checkpoints are untouched",
+        ) as refused,
+        Checkpoints(tmp_path, CONFIG) as checkpoints,
+    ):
+        checkpoints.save(state(mesh, 1), {})
+        checkpoints.wait()
+        with full_disk(512):
+            checkpoints.save(state(mesh, 2), {})
             checkpoints.wait()
-            with full_disk(512):
-                checkpoints.save(state(mesh, 2), {})
-                checkpoints.wait()
     assert "\n" not in str(refused.value) and caplog.text == "" and "Traceback" not in capfd.readouterr().err
     assert_is_step(resumed(tmp_path, mesh), mesh, 1)

@@ -22,7 +22,6 @@ from gpmjax.reports.paper_tables.model_settings import ModelSettings
 from gpmjax.reports.paper_tables.render import Table, TableCell, TableRow
 
 T = TypeVar("T")
-
 NAMES = {"bt": "BT", "gpm": "GPM", "hybrid": "Hybrid", "pairwise": "PairPM"}
 VERIFIER = "GenRM"
 """Name of a scalar model that answers a question about one response."""
