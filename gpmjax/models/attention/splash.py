@@ -87,7 +87,7 @@ def _forward_kernel(
 
     @_on(steps, LIVE)
     def add():
-        asks = (_wide(q_columns[name], size) for name in (POSITION, OWN, PROMPT))
+        asks = [_wide(q_columns[name], size) for name in (POSITION, OWN, PROMPT)]
         mask = seen(
             *asks, key_position=k_tags[0, POSITION : POSITION + 1], key=k_tags[0, KEY : KEY + 1], window=window[0]
         )
@@ -132,7 +132,7 @@ def _query_kernel(
 
     @_on(steps, LIVE)
     def add():
-        asks = (_wide(q_columns[name], size) for name in (POSITION, OWN, PROMPT))
+        asks = [_wide(q_columns[name], size) for name in (POSITION, OWN, PROMPT)]
         mask = seen(
             *asks, key_position=k_tags[0, POSITION : POSITION + 1], key=k_tags[0, KEY : KEY + 1], window=window[0]
         )
@@ -172,7 +172,7 @@ def _key_kernel(
 
     @_on(steps, LIVE)
     def add():
-        asks = (q_tags[0, name : name + 1] for name in (POSITION, OWN, PROMPT))
+        asks = [q_tags[0, name : name + 1] for name in (POSITION, OWN, PROMPT)]
         mask = seen(
             *asks, key_position=_wide(k_columns[POSITION], size), key=_wide(k_columns[KEY], size), window=window[0]
         )
