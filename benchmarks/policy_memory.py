@@ -4,8 +4,8 @@
 
 The stages are synthetic parquet files, made in the directory by a process of its own if they are not there. What is
 timed is everything that an iteration does with them before and after its update: samples, scores and two policies'
-log-probabilities from files, signals, training examples, twenty batches, figures. Prints one JSON object; memory is the
-process's max RSS, JAX included.
+log-probabilities from files, signals, training examples, twenty batches, figures. Prints one JSON object; memory is
+the process's max RSS, JAX included.
 """
 
 import json

@@ -1,13 +1,12 @@
-"""How much a cycle should cost, asked of the data: a hybrid's heads fitted at several prices, and measured on what was
-held out.
+"""Chooses the price of a cycle: a hybrid's heads are fitted at several prices, and measured on held-out comparisons.
 
-All prices and folds are fitted by one vmapped program over the same batches of cached features, so that the path costs
+All prices and folds are fitted by one vmapped program over the same batches of cached features, so the path costs
 little more than one fit: the features are read once a step, and the heads of all fits are one matrix product.
 
-The rule is the one of one standard error, towards more shrinkage: of all prices whose held-out loss is within one
-standard error (of the difference, over prompts) of the least, the highest. ρ = ∞, Bradley–Terry itself, is one of the
-prices, and is left only where it is worse by 1.645 standard errors, a one-sided test at 5 %: sets of few prompts would
-otherwise leave it by chance, one time in six.
+The rule of one standard error chooses the highest price whose held-out loss is within one standard error (of the
+difference, over prompts) of the least loss. ρ = ∞, which is Bradley–Terry, is one of the prices. It is given up only
+if it is worse by 1.645 standard errors, a one-sided test at 5 %: sets of few prompts would otherwise give it up by
+chance, one time in six.
 """
 
 import math
@@ -33,9 +32,9 @@ from gpmjax.train.step import make_step
 CURLS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, math.inf)
 GATE_PENALTIES = (0.01, 0.3, 10.0)
 DOUBT = 1.645
-"""Standard errors by which Bradley–Terry must be worse before it is left."""
+"""Standard errors by which Bradley–Terry must be worse before it is given up."""
 DEFAULT_CURL = 0.03
-"""ρ where nothing can be held out: a cycle that is there is kept, a curl that noise alone asks for is held down."""
+"""ρ where nothing can be held out: it keeps a real cycle, and suppresses a curl that fits noise alone."""
 DEFAULT_GATE_PENALTY = 1.0
 
 
@@ -49,11 +48,11 @@ class Price(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What was chosen, and on what."""
+    """The chosen price, and the figures that it was chosen by."""
 
     price: Price
     held_out: str
-    """What was held out: "prompts", "responses", or "nothing": then ``price`` is the stated default."""
+    """Held out: "prompts", "responses", or "nothing", where ``price`` is the default."""
     path: list[dict[str, Any]]
     """A row a price: curl, gate_penalty, nll, accuracy, worse (held-out NLL less the least one), standard_error (of
     ``worse``), chosen."""
@@ -63,7 +62,7 @@ class Choice(NamedTuple):
     """`held_out_gain` of the hybrid over Bradley–Terry, the hybrid's price chosen on the other folds."""
 
     def summary(self) -> dict[str, Any]:
-        """JSON-ready: what was chosen, on what, and the path."""
+        """The choice and its path, JSON-ready."""
         return {
             "held_out": self.held_out,
             "curl": named_curl(self.price.curl),
@@ -83,7 +82,7 @@ class Targets(NamedTuple):
 
 
 class _Member(NamedTuple):
-    """What one fit of the path differs in; each [M] outside the vmap."""
+    """The fields in which the M fits of a path differ; each [M] outside the vmap."""
 
     curl: Array
     gate: Array
@@ -111,7 +110,7 @@ def prices(config: LossConfig, has_gate: bool) -> list[Price]:
 
 
 def default_price(config: LossConfig, has_gate: bool) -> Price:
-    """What is used where nothing can be held out."""
+    """The price that is used where nothing can be held out."""
     given = config.strength("gate_penalty")
     return Price(DEFAULT_CURL, (DEFAULT_GATE_PENALTY if has_gate else 0.0) if given is None else given)
 
@@ -196,8 +195,10 @@ def measured_path(
 def gain_over_bradley_terry(
     points: Sequence[Price], log_odds: np.ndarray, targets: Targets, folds: Folds
 ) -> dict[str, Any] | None:
-    """What the hybrid's cycles gain on held-out prompts, with its price chosen on the other folds; None where responses
-    are held out, which share too much to be drawn by chance one by one."""
+    """Gain of the hybrid over Bradley–Terry on held-out prompts, its price chosen on the other folds.
+
+    None where responses are held out: their comparisons share responses, so they are not independent draws.
+    """
     if folds.unit != "prompts":
         return None
     part = np.isfinite(log_odds).all(axis=0) & (targets.weight > 0)
@@ -215,19 +216,16 @@ def gain_over_bradley_terry(
 
 
 def one_standard_error(path: Sequence[dict[str, Any]]) -> int:
-    """The last price, in the order of shrinkage, that is not worse than the best by more than one standard error (ρ =
-    ∞: 1.645).
+    """The last price in the order of shrinkage that is worse than the best by one standard error at most (ρ = ∞:
+    1.645).
 
     >>> row = lambda curl, worse, error: {"curl": curl, "worse": worse, "standard_error": error}
     >>> finite = [row(0.0, 0.1, 0.01), row(0.1, 0.0, 0.0), row(1.0, 0.02, 0.03)]
     >>> one_standard_error([*finite, row(math.inf, 0.2, 0.1)]), one_standard_error([*finite, row(math.inf, 0.15, 0.1)])
     (2, 3)
     """
-
-    def doubt(row):
-        return DOUBT if math.isinf(row["curl"]) else 1.0
-
-    return max(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
+    errors = [(DOUBT if math.isinf(row["curl"]) else 1.0) * row["standard_error"] for row in path]
+    return max(n for n, row in enumerate(path) if row["worse"] <= errors[n])
 
 
 def fit_members(
@@ -246,7 +244,7 @@ def fit_members(
     curl = np.array([0.0 if math.isinf(price.curl) else price.curl for price, _ in members], np.float32)
     gate = np.array([price.gate_penalty for price, _ in members], np.float32)
 
-    def seen(given):
+    def seen(given: _Given) -> FeatureBatch:
         return _weigh(given.batch, given.member.keep)
 
     update = make_step(
@@ -283,7 +281,7 @@ def fit_members(
 
 
 class _Weighed(NamedTuple):
-    """A hybrid model whose cyclic part is weighed anew: what `batch_loss` needs of a model."""
+    """A hybrid model whose cyclic part has another weight; it has the method that `batch_loss` calls."""
 
     model: PreferenceModel
     cyclic: Array
@@ -326,5 +324,5 @@ def _measure(
 
 
 def named_curl(curl: float) -> float | str:
-    """JSON has no infinity."""
+    """ρ as JSON, which has no infinity."""
     return "inf" if math.isinf(curl) else curl

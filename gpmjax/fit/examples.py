@@ -1,4 +1,4 @@
-"""One group's answers as a model sees them: what the preference circle and the score map are drawn from."""
+"""One group's embeddings and scores under a model, from which the preference circle and the score map are drawn."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Training on a frozen backbone's features: encode each distinct text once, then only heads are left to fit."""
+"""Features of a frozen backbone: each distinct text is encoded once, then heads alone are fitted."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,16 +15,16 @@ from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.sharding import put_whole_batch, replicated
 
 ROWS_A_SHARD = 512
-"""A kill loses this many encoded texts at most."""
+"""Encoded texts a file; a kill loses this many at most."""
 
 
 class GroupFeatures:
-    """Features of encoded groups, out of a store: what ``data.assemble.assemble_features`` asks for."""
+    """Features of encoded groups, read from a store for ``data.assemble.assemble_features``."""
 
     def __init__(self, store: FeatureStore):
         self._store = store
-        # A group comes up once an epoch: its token ids are hashed the first time only. Groups are kept alive with their
-        # place, so that no id is used twice.
+        # A group is read once an epoch; its tokens are hashed the first time only. Groups are kept alive beside their
+        # places, so that no id() is used twice.
         self._known: dict[int, tuple[EncodedGroup, list[int]]] = {}
 
     def __call__(self, group: EncodedGroup) -> tuple[np.ndarray, np.ndarray]:
@@ -74,12 +74,12 @@ def encode_missing(
     progress: Callable[[int, int], None] = lambda done, total: None,
     agree: Callable[[np.ndarray], np.ndarray] = lambda lacking: lacking,
 ) -> int:
-    """Runs the backbone over every distinct text that the store lacks; returns how many that were.
+    """Runs the backbone over every distinct text that the store lacks; returns their number.
 
     Args:
       encode: batch → host arrays (response [B, R, D], prompt [B, R, D]).
       rows, row_length: shape of the batches; several groups share a row.
-      progress: told how many of the missing texts are done.
+      progress: called with the numbers of missing texts that are done, and of all.
       agree: [N] bool, which texts this host lacks → which any host lacks; hosts that see different caches must run the
         same batches all the same.
     """
@@ -115,8 +115,7 @@ def features_in_memory(
     rows: int,
     row_length: int,
 ) -> Callable[[EncodedGroup], tuple[np.ndarray, np.ndarray]]:
-    """Features of every distinct text of ``groups``, kept for this process alone: of a backbone that has just been
-    trained.
+    """Features of every distinct text of ``groups``, in memory: for a backbone that has just been trained.
 
     Args: as for `encode_missing`.
     Returns:

@@ -1,4 +1,4 @@
-"""What ``loss.curl="auto"`` does to a run: numbers take the place of "auto", before the fit or after it.
+"""Chooses the penalties that a config leaves "auto", before the fit or after it.
 
 On a frozen backbone `settle_penalties` chooses them before the fit, by a path over cached features. Where the backbone
 trains, the fit is stage one, and `fit_second_stage` chooses them after it.
@@ -30,23 +30,23 @@ from gpmjax.train.metrics import write_json_on_first_host
 from gpmjax.train.optimizer import make_optimizer
 
 FILE = "regularisation.json"
-"""What was chosen, in the work directory."""
+"""Name of the file in the work directory that holds the choice."""
 STAGE_ROWS = 128
 """Groups of a batch in stage two."""
 
 
 class Settled(NamedTuple):
-    """What a fit begins with once its penalties are numbers."""
+    """Model and loss of a fit whose penalties are numbers."""
 
     model: PreferenceModel
     """At ρ = ∞, and in a first stage, it has γ = 0."""
     loss: LossConfig
     figures: dict[str, Any] | None = None
-    """What "auto" chose, on what, and the path; None where nothing was chosen."""
+    """Figures of the choice that "auto" made; None where nothing was chosen."""
 
     @property
     def choice(self) -> dict[str, Any]:
-        """What a checkpoint records of the penalties."""
+        """The penalties as a checkpoint records them."""
         return {"chosen": {name: getattr(self.loss, name) for name in ("curl", "gate_penalty")}}
 
 

@@ -1,11 +1,10 @@
-"""A hybrid on a backbone that trains, in two stages: the reward with the backbone, then the cyclic part on what they
-became.
+"""Fits a hybrid whose backbone trains in two stages: backbone and reward first, then the cyclic part on their features.
 
 Stage one is Bradley–Terry (γ = 0), fitted on all but a held-out share of the prompts. Stage two freezes backbone and
 reward, fits the cyclic part on the features of the training prompts at every price ρ, and chooses ρ, γ and τ by the
-held-out loss. γ = 0 is among the choices, and is taken unless another is better by more than 1.645 standard errors over
-prompts: then the model *is* stage one's Bradley–Terry model. A joint fit does not protect like that: noise that the
-cyclic part explains moves the backbone too.
+held-out loss. γ = 0 is among the choices and is taken unless another is better by more than 1.645 standard errors over
+prompts; the model is then stage one's Bradley–Terry model. A joint fit lacks this protection: noise that the cyclic
+part explains would move the backbone too.
 """
 
 import dataclasses
@@ -30,24 +29,24 @@ from gpmjax.train.optimizer import make_optimizer, scale_head_updates
 
 EPOCHS = 20
 RATE = 1e-3
-"""Of the cyclic part on frozen features, as in configs/hybrid_smollm2.py."""
+"""Learning rate of the cyclic part on frozen features, as in configs/hybrid_smollm2.py."""
 GAMMAS = tuple(float(gamma) for gamma in np.arange(11) / 10)
 PARTS = 5
-"""Of the held-out prompts: what a comparison's gain is measured with is chosen on the other four."""
+"""Parts of the held-out prompts: ρ, γ and τ for the gain on one part are chosen on the other four."""
 TAU_FACTORS = tuple(float(2.0**power) for power in np.arange(-8, 13) / 4)
-"""What stage one's τ is multiplied by: 1/4 to 8."""
+"""Candidates for τ, as multiples of stage one's: 1/4 to 8."""
 
 
 class SecondStage(NamedTuple):
-    """What stage two chose."""
+    """Stage two's choice."""
 
     heads: Any
     price: Price
     gamma: float
     tau: float
     path: list[dict[str, Any]]
-    """A row a pair (ρ, γ), each at its best τ: curl, gate_penalty, gamma, tau, nll, accuracy, worse, standard_error,
-    chosen."""
+    """One dict for each pair (ρ, γ) at its best τ: curl, gate_penalty, gamma, tau, nll, accuracy, worse,
+    standard_error, chosen."""
     groups: int
     """Groups that were held out."""
     gain: dict[str, Any] | None = None
@@ -101,7 +100,7 @@ def fit_cyclic_part(
         "heads"
     ]
 
-    def pick(n):
+    def pick(n: int) -> Any:
         return jax.tree.map(lambda leaf: leaf[n], members)
 
     tau = math.exp(float(heads["log_tau"])) if "log_tau" in heads else model.spec.tau
@@ -129,13 +128,13 @@ def chosen_weights(
     weight: np.ndarray,
     unit: np.ndarray,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and what the cyclic part gains over
+    """Held-out figures of every (ρ, γ) at its best τ, one of them chosen; and the cyclic part's gain over
     Bradley–Terry.
 
     Args:
       reward: [n] reward differences. cyclic: [points, n] cyclic scores at γ = 1; neither divided by τ.
       tau: stage one's.
-      target, weight, unit: [n] labels, their weights, and the prompt that each belongs to.
+      target, weight, unit: [n] labels, their weights, and the prompt of each.
     """
     taus = tau * np.array(TAU_FACTORS)
 
@@ -170,11 +169,8 @@ def chosen_weights(
                 "standard_error": standard_error(loss - found[least][1], weight, unit, unit),
             }
         )
-
-    def doubt(row):
-        return DOUBT if row["gamma"] == 0 else 1.0
-
-    chosen = next(n for n, row in enumerate(path) if row["worse"] <= doubt(row) * row["standard_error"])
+    errors = [(DOUBT if row["gamma"] == 0 else 1.0) * row["standard_error"] for row in path]
+    chosen = next(n for n, row in enumerate(path) if row["worse"] <= errors[n])
     rows = [row | {"chosen": n == chosen} for n, row in enumerate(path)]
     return rows, _gain(np.stack([score for _, _, score in candidates]), taus, target, weight, unit)
 
@@ -182,8 +178,8 @@ def chosen_weights(
 def _gain(
     score: np.ndarray, taus: np.ndarray, target: np.ndarray, weight: np.ndarray, unit: np.ndarray
 ) -> dict[str, Any]:
-    """`held_out_gain` of candidates [C, n], of which the first is Bradley–Terry; choices are made on other prompts, in
-    five parts."""
+    """`held_out_gain` of candidates [C, n], the first of them Bradley–Terry; choices are made on other prompts, in five
+    parts."""
     part = np.random.default_rng(0).permutation(unit.max() + 1)[unit] % PARTS
     z = score[:, None, :] / taus[None, :, None]
     loss = -target * special.log_expit(z) - (1 - target) * special.log_expit(-z)
@@ -228,5 +224,5 @@ def _prompt_of(groups: Sequence[EncodedGroup], comparisons: int) -> np.ndarray:
 
 
 def with_choice(model: PreferenceModel, found: SecondStage) -> PreferenceModel:
-    """The model as stage two declares it: its γ and τ."""
+    """The model with stage two's γ and τ."""
     return model.clone(spec=dataclasses.replace(model.spec, gamma=found.gamma, tau=found.tau))

@@ -25,8 +25,7 @@ Batch = TokenBatch | FeatureBatch
 
 
 class Penalties(NamedTuple):
-    """What the loss holds against a hybrid's cyclic part and against a gate; numbers, or arrays [] inside a vmapped
-    fit."""
+    """Prices in the loss of a hybrid's cyclic part and of a gate; numbers, or arrays [] inside a vmapped fit."""
 
     curl: Array | float
     """ρ, finite: the price of (s_cyclic/τ)². At ρ = ∞ the model has γ = 0 instead."""
@@ -35,12 +34,12 @@ class Penalties(NamedTuple):
 
     @classmethod
     def of(cls, config: LossConfig) -> "Penalties":
-        """Those of a config. "auto" is none: a first stage, which fits the reward alone, has none to pay."""
+        """The prices of a config. "auto" is 0: a first stage fits the reward alone and has no penalty."""
         curl, gate = config.strength("curl"), config.strength("gate_penalty")
         return cls(0.0 if curl is None or curl == math.inf else curl, gate or 0.0)
 
     def none(self) -> bool:
-        """Whether both are known to be 0, so that nothing need be computed."""
+        """Whether both are known to be 0, so that no penalty is computed."""
         return all(isinstance(price, float) and price == 0 for price in self)
 
 
@@ -50,11 +49,10 @@ def comparison_losses(
     config: LossConfig,
     penalties: Penalties | None = None,
 ) -> tuple[Array, Array]:
-    """Scores and losses of the comparisons, each [B, C] f32; losses hold the centering of rewards and the penalties
-    asked for.
+    """Scores and losses of the comparisons, each [B, C] f32; losses include the centering of rewards and the penalties.
 
     Args:
-      penalties: None is those of ``config``.
+      penalties: None: those of ``config``.
     """
     scores = pair_scores(output, comparisons)
     if isinstance(output, PairwiseOutput) or config.objective == "verdict":
@@ -75,10 +73,10 @@ def comparison_losses(
 def penalty_losses(output: PreferenceOutput, comparisons: Comparisons, penalties: Penalties) -> Array:
     """[B, C] f32: ρ (s_cyclic/τ)² + κ mean_l (λ_l/λ̄ − 1)² of each comparison.
 
-    The mean over the compared pairs, not the curl of a whole group (`preference.hybrid.curl_energy`): two responses
-    have no curl, so a data set of pairs could not be held to a reward by it; here ρ → ∞ leaves Bradley–Terry's scores
-    whatever the groups are. What the cyclic part could say as a reward costs nothing to move into r, so only what r
-    cannot say is paid for.
+    The penalty is a mean over compared pairs, not the curl of a group (`preference.hybrid.curl_energy`): two
+    responses have no curl, so that could not shrink a data set of pairs towards a reward. Here ρ → ∞ gives
+    Bradley–Terry's scores for all groups. Whatever part of the cyclic score is a reward can move into r at no cost,
+    so only the rest is penalised.
     """
     losses = jnp.zeros_like(comparisons.weight)
     hybrid = output.reward is not None and output.scale is not None
@@ -103,18 +101,18 @@ def _preference_losses(scores: Array, tau: Array, margin: Array, target: Array, 
 
 
 def question_losses(output: PreferenceOutput | PairwiseOutput, comparisons: Comparisons, config: LossConfig) -> Array:
-    """[B, C] f32: mean loss of the two questions of a comparison, yes to the chosen response (or order), no to the
+    """[B, C] f32: mean loss of a comparison's two questions, "yes" for the chosen response (or order), "no" for the
     other.
 
-    Each has a loss of its own. Were a pairwise model fitted by the mean of its two orders, nothing would keep it from
-    always preferring the first response that it reads: that part cancels.
+    Each question has its own loss. If a pairwise model were fitted by the mean of its two orders, a constant
+    preference for the first response would cancel, and so go unpenalised.
     """
     pairwise = isinstance(output, PairwiseOutput)
     values = output.value if pairwise else output.embedding[..., 0]
     mass = jnp.zeros_like(values) if output.mass is None else output.mass
 
     def asked(question: Array, margin: Array, target: Array) -> Array:
-        def pick(array):
+        def pick(array: Array) -> Array:
             return jnp.take_along_axis(array, question, axis=1)
 
         if config.objective != "verdict":
@@ -128,7 +126,7 @@ def question_losses(output: PreferenceOutput | PairwiseOutput, comparisons: Comp
 
 
 def chosen_logprobs(model: PreferenceModel, params: Any, hidden: Array, batch: TokenBatch) -> Array:
-    """[B, T] f32: log p of every slot's token given what comes before it; meaningful where ``lm_weight`` is."""
+    """[B, T] f32: log p of every slot's token given the tokens before it; meaningful where ``lm_weight`` > 0."""
     before = predictors(hidden, batch)
     logprobs = token_logprobs(
         before.reshape(-1, before.shape[-1]),
@@ -140,8 +138,7 @@ def chosen_logprobs(model: PreferenceModel, params: Any, hidden: Array, batch: T
 
 
 def batch_totals(batch: Batch, config: LossConfig) -> dict[str, Array]:
-    """The whole batch's weights, by which the sums over its micro-batches are divided. An empty batch divides 0 by
-    1."""
+    """The whole batch's weights, the divisors of the sums over its micro-batches. An empty batch divides 0 by 1."""
     totals = {
         "comparisons": jnp.sum(batch.comparisons.weight),
         "decided": jnp.sum(_decided(batch)),
@@ -152,13 +149,13 @@ def batch_totals(batch: Batch, config: LossConfig) -> dict[str, Array]:
 
 
 def batch_weighs(batch: Batch, config: LossConfig) -> Array:
-    """[] bool: whether anything in the batch has a weight."""
+    """[] bool: whether any weight in the batch is positive."""
     found = jnp.any(batch.comparisons.weight > 0)
     return found | jnp.any(batch.lm_weight > 0) if config.lm_coefficient else found
 
 
 def _decided(batch: Batch) -> Array:
-    """[B, C] f32: 1 where the label says who won, 0 on ties and padding; accuracy is over these."""
+    """[B, C] f32: 1 where the label names a winner, 0 on ties and padding; accuracy is over these."""
     return ((batch.comparisons.weight > 0) & (batch.comparisons.target != 0.5)).astype(jnp.float32)
 
 
@@ -172,10 +169,10 @@ def batch_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
 
-    ``penalties`` stand in for those of ``config`` where they are given.
+    ``penalties`` replace those of ``config`` where they are given.
     The metric "margin" is the score in favour of the side that the label names, weighted as the loss is; tied labels
-    add 0. The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to a
-    row.
+    add 0. The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to
+    a row.
     """
     if config.lm_coefficient:
         hidden = model.apply({"params": params}, batch, method="encode")
@@ -198,7 +195,7 @@ def batch_loss(
         loss = reward.regularised(loss, metrics["lm_loss"], config.lm_coefficient)
     # 1 where the label is for the chosen response, −1 where it is for the other one, 0 on a tied label.
     side = jnp.sign(comparisons.target - 0.5)
-    # A draw of the model is half right: with |sign| = 0 it lands on ½.
+    # A tie of the model is half right: sign = 0 gives ½.
     right = 0.5 + 0.5 * jnp.sign(scores) * side
     metrics |= {
         "loss": loss,

@@ -1,4 +1,4 @@
-"""Rows that a policy is trained on: a prompt, its responses behind it, and what each of them is to be pushed by."""
+"""Batches that a policy is trained on. A row is a prompt, its responses, and the signal of each response."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,27 +11,31 @@ from gpmjax.data.encode import EncodedGroup
 
 
 class Example(NamedTuple):
-    """R responses to one prompt, on the host; those of the K that count."""
+    """R responses to one prompt, on the host: those of the K that the loss reads."""
 
     prompt_id: int
     prompt: np.ndarray
     """[P] int32."""
     responses: tuple[np.ndarray, ...]
-    """Each [M] int32, as they were sampled."""
+    """Each [M] int32, as sampled."""
     current: tuple[np.ndarray, ...]
     """Each [M] float32: log π_t of every token."""
     base: tuple[np.ndarray, ...]
     signal: np.ndarray
-    """[R] f32, as are the next; see policy_signals.Signals."""
+    """[R] f32, as are the next two; see improve.signals.Signals."""
     log_partition: np.ndarray
     response_weight: np.ndarray
     pair_weight: np.ndarray
     """[R, R]."""
 
     def keep(self, kept: np.ndarray) -> "Example":
-        """Of the responses, only those with these indices."""
+        """The example with these responses alone.
 
-        def chosen(items):
+        Args:
+            kept: their indices.
+        """
+
+        def chosen(items: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
             return tuple(items[n] for n in kept)
 
         return self._replace(
@@ -52,15 +56,15 @@ class PolicyBatch(NamedTuple):
     """[B, T] int32."""
     layout: TokenLayout
     slots: Array
-    """[B, R, M] int32: where each response's tokens stand in the row."""
+    """[B, R, M] int32: places of each response's tokens in the row."""
     previous: Array
-    """[B, R, M] int32: where the token before each of them stands; the prompt's last before a first one."""
+    """[B, R, M] int32: place of the token before each of them; before a first token, of the prompt's last."""
     mask: Array
-    """[B, R, M] bool: False behind a response's end, and on padding."""
+    """[B, R, M] bool: False after a response's end, and on padding."""
     current: Array
     """[B, R, M] f32: log π_t of each token; 0 where there is none."""
     base: Array
-    """[B, R, M] f32: log of the first policy's probability."""
+    """[B, R, M] f32: log-probability of each token under the first policy; 0 where there is none."""
     signal: Array
     """[B, R] f32."""
     log_partition: Array
@@ -84,7 +88,7 @@ class PolicyShape(NamedTuple):
 
 
 def fit_policy_shape(examples: Sequence[Example], rows: int, *, multiple: int = 64) -> PolicyShape:
-    """A shape that every example fits into, rounded up so that iterations seldom need another one.
+    """A shape that holds every example, rounded up so that iterations seldom need another one.
 
     >>> one = np.ones(3, np.int32)
     >>> example = Example(0, one, (one, one[:2]), (one, one), (one, one), one, one, one, one)
@@ -104,7 +108,7 @@ def policy_shape(rows: int, tokens: int, responses: int, longest: int, *, multip
 
 
 def assemble_policy(examples: Sequence[Example], shape: PolicyShape) -> PolicyBatch:
-    """Examples, one a row and at most ``shape.rows``, as arrays; the other rows are padding that weighs nothing."""
+    """Examples, one a row and at most ``shape.rows``, as arrays; the other rows are padding of weight 0."""
     rows = [[EncodedGroup(e.prompt, len(e.prompt) - 1, e.responses, ())] for e in examples]
     rows += [[]] * (shape.rows - len(examples))
     laid_out = assemble(rows, BatchShape(shape.rows, shape.tokens, shape.responses, 1))

@@ -1,4 +1,4 @@
-"""From an iteration's stages to the batches that its update trains on."""
+"""Makes the batches of an iteration's update from its stages."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +11,8 @@ from gpmjax.improve.tables import Ragged, stacked
 
 
 class Batches:
-    """Batch number → PolicyBatch; a pure function of the examples, the seed and the number. The last of an epoch may be
-    short."""
+    """Batch number → PolicyBatch; a pure function of the examples, the seed and the number. The last of an epoch may
+    be short."""
 
     def __init__(self, examples: list[Example], rows: int, seed: int):
         self._examples, self._rows, self._seed = examples, rows, seed

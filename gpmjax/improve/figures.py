@@ -1,4 +1,4 @@
-"""What an iteration's samples and scores look like in numbers."""
+"""Figures of an iteration's samples and scores."""
 
 from typing import Any
 
@@ -18,8 +18,8 @@ def iteration_figures(
     """Figures of π_t's samples: score distribution, win rates, lengths, entropy, distance from the first policy,
     cycles.
 
-    ``repeated_responses`` counts responses whose text an earlier response to the same prompt has; ``prompts_left_out``
-    counts prompts that nothing is learnt from, for nothing tells their responses apart.
+    ``repeated_responses`` counts responses whose text an earlier response to the same prompt has;
+    ``prompts_left_out`` counts prompts that nothing is learnt from, for nothing tells their responses apart.
 
     The entropy is of the distribution that was sampled from (after temperature and top-p), nats a token. The distance
     is KL(π_t‖π_1) by k1, nats a response, over those samples: exact at temperature 1 without top-p, else an indication.

@@ -1,4 +1,4 @@
-"""What a resumed policy optimisation must have in common with its beginning (see train.record): WORKDIR/record.json."""
+"""The record of a policy optimisation (see train.record), WORKDIR/record.json: what must not change on resumption."""
 
 import dataclasses
 import hashlib
@@ -18,8 +18,8 @@ from gpmjax.train.record import flat, recorded_fields, refuse_changes
 
 MAY_CHANGE = (
     "iterations, mesh, hosts, optimizer.accumulate, how models are computed (attention, remat, unroll, rows), "
-    "log_every, "
-    "checkpoint.*, the endpoint's address, timeout and retries, a judge where there was none, and where files lie"
+    "log_every, checkpoint.*, the endpoint's address, timeout and retries, a judge where there was none, and where "
+    "files lie"
 )
 NOT_SAMPLES = ("rows", "endpoint", "endpoint_model", "timeout", "retries")
 NOT_SCORES = (
@@ -34,7 +34,7 @@ NAMES = (
     "judge.prompts.source",
     "judge.scorer.model",
 )
-"""What there is to compare with the config of a run from before contents were recorded."""
+"""Names that are compared where a run's contents were not recorded yet."""
 
 
 def scorer_identity(config: ScorerConfig, name: str) -> str:
@@ -60,7 +60,7 @@ def scorer_identity(config: ScorerConfig, name: str) -> str:
 
 
 def prompts_identity(prompts: Sequence[EncodedPrompt]) -> str:
-    """How many prompts there are, and a digest of their tokens."""
+    """The number of prompts, and a digest of their tokens."""
     found = hashlib.sha256()
     for prompt in prompts:
         found.update(np.asarray([prompt.number, len(prompt.tokens), *prompt.tokens], "<i4").tobytes())
@@ -97,9 +97,9 @@ def improve_record(config: ImproveConfig, contents: Mapping[str, str]) -> dict[s
 
 
 def check_record(config: ImproveConfig, workdir: Path, contents: Mapping[str, str]) -> dict[str, Any]:
-    """What WORKDIR/record.json is to hold, once it is known that the run in ``workdir`` may go on with ``config``.
+    """The contents of WORKDIR/record.json, for a run in ``workdir`` that may go on with ``config``.
 
-    A judge may be added, or left out for a while; the one that was there is remembered.
+    A judge may be added, or left out for a while; the record keeps an earlier judge.
 
     Raises:
       ValueError: something has changed that gives the finished stages their meaning; one line.
@@ -116,7 +116,7 @@ def check_record(config: ImproveConfig, workdir: Path, contents: Mapping[str, st
     elif not config.judge.asked:
         compared = {name: value for name, value in compared.items() if not name.startswith("judge.")}
         mine = {name: value for name, value in earlier.items() if name.startswith("judge.")} | mine
-    # A field that an earlier version did not have was what its default is.
+    # A field that an earlier version did not have counts as its default.
     defaults = flat(json.loads(json.dumps(dataclasses.asdict(ImproveConfig()))))
     refuse_changes(str(workdir), defaults | earlier, compared, MAY_CHANGE)
     return mine
@@ -133,5 +133,5 @@ def _earlier(path: Path) -> dict[str, Any] | None:
         return flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError) as error:
         raise ValueError(
-            f"{path}: garbled, so that it is not known what the run was begun with; restore it, or use a new --workdir"
+            f"{path}: garbled, so the config that the run was begun with is unknown; restore it, or use a new --workdir"
         ) from error

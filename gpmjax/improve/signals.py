@@ -1,5 +1,4 @@
-"""From an iteration's K×K score matrices to what each response, or pair, is trained by. Once an iteration, all prompts
-together."""
+"""Turns an iteration's K×K score matrices into training signals of responses or pairs, for all prompts at once."""
 
 from typing import NamedTuple
 
@@ -23,13 +22,13 @@ from gpmjax.preference.game import cyclic_share
 
 
 class Scored(NamedTuple):
-    """What is known of N prompts' K responses before the policy moves; f32."""
+    """Scores and log-probabilities of K responses to N prompts, before the update; f32."""
 
     scores: np.ndarray
     """[N, K, K]: s(i ≻ j), not divided by τ."""
     tau: float
     current: np.ndarray
-    """[N, K]: log π_t(y|x), summed over tokens, of the policy that they are samples of."""
+    """[N, K]: log π_t(y|x), summed over tokens, under the policy that sampled them."""
     base: np.ndarray
     """[N, K]: the same under the policy that the run began with."""
     embedding: np.ndarray | None = None
@@ -37,25 +36,23 @@ class Scored(NamedTuple):
     scale: np.ndarray | None = None
     """[N, k]."""
     reference: np.ndarray | None = None
-    """[N, K]: the same under the reference policy of Nash-MD and COMAL; None: it is the policy that the run began
-    with."""
+    """[N, K]: the same under the reference policy of Nash-MD and COMAL; None: that is the run's first policy."""
     previous: np.ndarray | None = None
-    """[N, K]: the same under π_{t−1}; None: there is none, as in the first iteration, or nothing asks for it."""
+    """[N, K]: the same under π_{t−1}; None in the first iteration, and where the loss does not read it."""
 
 
 class Signals(NamedTuple):
-    """What the policy's loss reads; f32."""
+    """Arrays that the policy's loss reads; f32."""
 
     signal: np.ndarray
-    """[N, K]: ŝ, P̂ or an advantage, as the method has it; Nash-MD's and COMAL's holds the pull of the reference,
-    `regularised_signal`."""
+    """[N, K]: ŝ, P̂ or an advantage, by method; for Nash-MD and COMAL with the reference's pull
+    (`regularised_signal`)."""
     log_partition: np.ndarray
     """[N, K]: in the units of the signal."""
     response_weight: np.ndarray
-    """[N, K]: how often a response counts; 0 for a method of pairs, and where all K signals are equal."""
+    """[N, K]: weight of a response; 0 for a method of pairs, and where all K signals are equal."""
     pair_weight: np.ndarray
-    """[N, K, K]: how often i counts as preferred to j; 0 for a method of single responses, and where nothing tells the
-    two apart."""
+    """[N, K, K]: weight of i preferred to j; 0 for a method of single responses, and where the two do not differ."""
 
     @property
     def counts(self) -> np.ndarray:
@@ -67,7 +64,7 @@ class Drift(NamedTuple):
     """GPRL's monitor over the iterations of a run."""
 
     shares: np.ndarray
-    """[k]: which block tells the samples of this iteration apart."""
+    """[k]: share of each block in the differences between this iteration's samples."""
     drift: float
     """KL from the first iteration's shares, nats."""
     multiplier: np.ndarray
@@ -77,12 +74,11 @@ class Drift(NamedTuple):
 
 
 def signals(scored: Scored, config: PolicyLossConfig, drift: Drift | None = None) -> Signals:
-    """What ``config.method`` trains on; the arithmetic is that of gpmjax.losses.policy.
+    """The signals of ``config.method``; the arithmetic is that of gpmjax.losses.policy.
 
-    A prompt whose K signals are all equal has weight 0 throughout: its responses say nothing of which to prefer. That
-    holds for the pull of Nash-MD and COMAL towards the reference too. `training_examples` leaves such prompts out
-    before batches are made, so they cost no step, and no optimiser's moments decay or move the parameters on their
-    behalf.
+    A prompt whose K signals are all equal has weight 0: its responses do not differ in preference. That holds for the
+    pull of Nash-MD and COMAL towards the reference too. `training_examples` leaves such prompts out before batches are
+    made, so no step is spent on them.
 
     Raises:
       ValueError: the method asks for embeddings that the scorer does not have.
@@ -129,7 +125,7 @@ def _win_rates(log_odds: jnp.ndarray, scored: Scored, config: PolicyLossConfig) 
 
 
 def _pulled(rates: jnp.ndarray, log_odds: jnp.ndarray, scored: Scored, config: PolicyLossConfig) -> jnp.ndarray:
-    """[N, K]: the win rates with the pull of the reference, and what optimism adds."""
+    """[N, K]: the win rates with the pull of the reference, and the term of optimism."""
     earlier = None
     if config.optimistic and scored.previous is not None:
         earlier = mixture_win_rate(log_odds, scored.current, scored.previous, mixture=1.0)
@@ -150,15 +146,14 @@ def _blocks_tell_apart(embedding: np.ndarray, scale: np.ndarray | None) -> jnp.n
 
 
 def block_drift(scored: Scored, initial: np.ndarray | None) -> Drift:
-    """The monitor's reading of an iteration's samples; ``initial`` are the first iteration's shares, None in it."""
+    """The monitor's figures of an iteration; ``initial`` are the first iteration's shares, None in that iteration."""
     shares = np.asarray(blocks.block_shares(scored.embedding, scored.scale))
     found = blocks.drift_correction(shares, shares if initial is None else initial)
     return Drift(shares, float(found.drift), np.asarray(found.multiplier), float(found.tightening))
 
 
 def response_facts(scores: np.ndarray, tau: float) -> list[dict[str, object]]:
-    """Of each prompt, for the record: ŝ (log-odds) and the win rate of each response, and the share of cyclic
-    triads."""
+    """For each prompt: ŝ (log-odds) and win rate of each response, and the share of cyclic triads."""
     log_odds = jnp.asarray(scores / np.float32(tau))
     facts = zip(mean_score(log_odds), mean_win_rate(log_odds), cyclic_share(log_odds), strict=True)
     return [

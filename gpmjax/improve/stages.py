@@ -1,7 +1,7 @@
-"""The stages that come before an update: samples, scores, log-probabilities. Each leaves parquet and is made once.
+"""The stages before an update: samples, scores, log-probabilities. Each writes parquet files and is made once.
 
-Models are loaded when a stage first needs them and let go when it ends, so policy and scorer are never in memory
-together and a finished stage costs nothing.
+A stage loads its model when it first needs it and frees it at its end, so policy and scorer are never in memory
+together. A finished stage loads no model.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from gpmjax.sharding import put_whole_batch, replicated
 from gpmjax.train.backbone import OpenDecoder
 
 KEPT = "kept.parquet"
-"""What a rollout that failed had drawn until then."""
+"""Name of the file with the responses that a failed rollout had drawn."""
 
 Progress = Callable[[], None]
 """Called between chunks; may raise StopRequested."""
@@ -51,7 +51,7 @@ class Samples:
     response_tokens: Ragged
     """Response k to prompt n is array n·K + k; so it is in ``logprobs``."""
     logprobs: Ragged | None
-    """log-probabilities of the distribution that was sampled from; None where an endpoint does not give them."""
+    """Under the distribution that was sampled from; None where an endpoint does not give them."""
     stopped: np.ndarray
     """[N, K] bool."""
     text: pa.Table
@@ -93,7 +93,7 @@ class Samples:
         return Group(messages, tuple(texts), where=self.text["where"][n].as_py())
 
     def example(self, n: int) -> Example:
-        """Prompt n and its responses, of which nothing else is known yet."""
+        """Prompt n and its responses; every other field is 0."""
         responses = tuple(self.response_tokens[n * self.count + k] for k in range(self.count))
         nothing = tuple(np.zeros(len(tokens), np.float32) for tokens in responses)
         none, square = np.zeros(self.count, np.float32), np.zeros((self.count, self.count), np.float32)
@@ -129,7 +129,7 @@ def samples(
     """K responses to every prompt, drawn or read back.
 
     Raises:
-        RolloutFailed: an endpoint gave up; what it had answered is kept, and is not asked for again.
+        RolloutFailed: an endpoint gave up; its answers are kept, and are not asked for again.
     """
     rollout = functools.cache(open_rollout)
 

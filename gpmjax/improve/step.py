@@ -23,7 +23,7 @@ def response_logprobs(model: Decoder, params: Any, batch: PolicyBatch) -> Array:
     """[B, R, M] f32: log π of every response token, at temperature 1; 0 where there is none. Prompts cost no logits."""
     hidden = model.apply({"params": params["decoder"]}, jnp.asarray(batch.tokens), batch.layout)
 
-    def flat(slots):
+    def flat(slots: Array) -> Array:
         return jnp.asarray(slots).reshape(slots.shape[0], -1)
 
     before = at_slots(hidden, flat(batch.previous))
@@ -74,10 +74,10 @@ def _pair_losses(logprob: Array, current: Array, batch: PolicyBatch, config: Pol
     """[B, R, R]: row i as chosen, column j as rejected."""
     shape = batch.pair_weight.shape
 
-    def chosen(x):
+    def chosen(x: Array) -> Array:
         return jnp.broadcast_to(x[:, :, None], shape)
 
-    def rejected(x):
+    def rejected(x: Array) -> Array:
         return jnp.broadcast_to(x[:, None, :], shape)
 
     sides = chosen(logprob), chosen(current), rejected(logprob), rejected(current)
@@ -117,18 +117,18 @@ def policy_batch_loss(
 ) -> tuple[Array, dict[str, Array]]:
     """This (micro-)batch's share of the loss and of the metrics; shares add up to the whole batch's.
 
-    KL is that of π_t, whose samples these are, from the policy that trains: KL(π_t‖π_θ), nats a response, by k1 and k3;
-    and by k1 from the policy that the run began with.
+    "kl_k1" and "kl_k3" estimate KL(π_t‖π_θ) of the policy that sampled from the policy that trains, in nats a response;
+    "kl_base_k1" is the mean of log π_θ/π_1, over the same samples.
     """
     tokens = response_logprobs(model, params, batch)
     losses, weight = response_losses(tokens, batch, config, tightening)
-    # 0 · NaN is NaN: what weighs nothing must not reach the sum, nor its gradient.
+    # 0 · NaN is NaN: losses of weight 0 must not reach the sum, nor its gradient.
     weighted = jnp.where(weight > 0, losses, 0.0) * weight
     by_row = jnp.sum(weighted, axis=tuple(range(1, weighted.ndim)))
     loss = jnp.sum(by_row) / totals["weight"]
     still = jax.lax.stop_gradient(tokens)
 
-    def a_response(values):
+    def a_response(values: Array) -> Array:
         return jnp.sum(jnp.where(batch.mask, values, 0.0)) / totals["responses"]
 
     metrics = {

@@ -2,8 +2,7 @@
 padding.
 
 The model alone is replaced: its outputs are the parameters. So what is tested is all that `batch_totals` and
-  `batch_loss`
-make of them.
+`batch_loss` make of them.
 """
 
 import jax
@@ -19,12 +18,14 @@ from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 
 B, R, C, T, D, VOCAB, TAU = 2, 3, 6, 5, 3, 7, 0.6
 
-# (chosen, rejected, target, margin, weight) of each row. Row 0: a plain label, a margin, a soft target, a label for the
-# other side, a tied label that weighs much, and a real comparison of weight 0. Row 1: a model's tie, a soft one for the
-# other side; the rest is padding.
+# (chosen, rejected, target, margin, weight) of each row. Row 0: a plain label, a margin, a soft target, a label for
+# the other side, a tied label that weighs much, and a real comparison of weight 0. Row 1: a model's tie, a soft one
+# for the other side; the rest is padding.
 LABELS = [
-    [(0, 1, 1.0, 0.0, 1.0), (1, 2, 1.0, 0.4, 0.5), (0, 2, 0.8, -0.3, 2.0), (2, 1, 0.0, 0.2, 1.5),
-     (1, 0, 0.5, 0.1, 3.0), (2, 0, 1.0, 9.0, 0.0)],
+    [
+        (0, 1, 1.0, 0.0, 1.0), (1, 2, 1.0, 0.4, 0.5), (0, 2, 0.8, -0.3, 2.0),
+        (2, 1, 0.0, 0.2, 1.5), (1, 0, 0.5, 0.1, 3.0), (2, 0, 1.0, 9.0, 0.0),
+    ],
     [(1, 1, 1.0, 0.0, 0.7), (0, 2, 0.3, 0.0, 1.2), *[(0, 0, 0.0, 0.0, 0.0)] * 4],
 ]  # fmt: skip
 LM_WEIGHT = np.array([[0, 1, 0, 1, 1], [0, 0, 0, 1, 0]], np.float32)

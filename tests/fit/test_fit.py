@@ -135,8 +135,10 @@ def test_learned_tau_moves_and_lora_leaves_the_rest_alone(config, tmp_path):
         (lambda c: c.model.__setattr__("freeze", ("decodr/",)), "freeze pattern 'decodr/': found in no parameter path"),
         (lambda c: c.model.__setattr__("freeze", ("",)), "leaves no parameter to train"),
         (lambda c: c.data.__setattr__("train", ("/nowhere.jsonl",)), "/nowhere.jsonl"),
-        (lambda c: c.data.__setattr__("max_length", 4096),
-         "config.data.max_length=4096: must be at most 2048, the model's positions"),
+        (
+            lambda c: c.data.__setattr__("max_length", 4096),
+            "config.data.max_length=4096: must be at most 2048, the model's positions",
+        ),
         (lambda c: c.data.__setattr__("rows", 6), "rows=6: must be a multiple of 8"),
         (lambda c: c.data.__setattr__("max_length", 8), "pairs.jsonl:1.*raise max_length"),
         (lambda c: c.mesh.__setattr__("tensor", 3), "must multiply to the 8 devices"),

@@ -2,8 +2,8 @@
 
 The wiring is the library's own: rows of samples, scores and log-probabilities → `scored_samples` → `signals` →
 `training_examples` → `assemble_policy` → `policy_batch_loss`. The policy alone is replaced, by a table of one
-log-probability a token id, so that the formulas below can be evaluated, and differentiated, without the library. To add
-a method, add its formula to `FORMULAS` and its options to `CASES`.
+log-probability a token id, so that the formulas below can be evaluated, and differentiated, without the library. To
+add a method, add its formula to `FORMULAS` and its options to `CASES`.
 """
 
 import jax
@@ -40,10 +40,14 @@ def stages(seed=0):
         scale = draw.uniform(0.2, 1.5, 2).astype(np.float32)
         sampled.append({"prompt_id": 10 + n, "prompt_tokens": list(range(2, 5 + n)), "response_tokens": responses})
         scores.append({"scores": gpm(embedding, scale), "tau": TAU, "embedding": embedding, "scale": scale})
-        for table, width in ((current, 0.4), (base, 0.9)):
-            near = [list(LEVEL[tokens] + draw.uniform(-width, width, len(tokens))) for tokens in responses]
-            table.append({"logprobs": near})
+        current.append({"logprobs": near(draw, responses, 0.4)})
+        base.append({"logprobs": near(draw, responses, 0.9)})
     return sampled, scores, current, base
+
+
+def near(draw, responses, width):
+    """log π of every token, within ``width`` of the policy that trains."""
+    return [list(LEVEL[tokens] + draw.uniform(-width, width, len(tokens))) for tokens in responses]
 
 
 def as_read(sampled, scores, *policies):

@@ -1,5 +1,5 @@
-"""COMAL in the policy loop: the reference and the previous policy are iterations of the run's own, and their turns come
-as they should."""
+"""COMAL in the policy loop: the reference and the previous policy are iterations of the run's own, and their turns
+come as they should."""
 
 import dataclasses
 
@@ -52,8 +52,8 @@ def test_every_iteration_gets_the_policies_that_its_loss_asks_for(comal, tmp_pat
     improve(comal, tmp_path)
 
     made = [{path.name for path in (tmp_path / f"iteration-{t}").iterdir()} for t in (1, 2, 3, 4)]
-    # Whatever has log-probabilities already is not computed again: of the third, π_ref is π_t; of the fourth, π_ref is
-    # π_{t−1}.
+    # Whatever has log-probabilities already is not computed again: of the third, π_ref is π_t; of the fourth, π_ref
+    # is π_{t−1}.
     optional = [names & {"base", "reference", "previous"} for names in made]
     assert optional == [set(), {"base"}, {"base", "previous"}, {"base", "reference"}]
 

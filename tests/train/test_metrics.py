@@ -1,5 +1,5 @@
-"""Metrics on disk: replaced whole, never truncated in place; and a full disk, which must neither hang a run nor lose a
-line."""
+"""Metrics on disk: replaced whole, never truncated in place; and a full disk, which must neither hang a run nor lose
+a line."""
 
 import json
 import struct
