@@ -15,7 +15,7 @@ from tests.docs.pages import FENCE, PAGES, ROOT, SHELL, Command, blocks, command
 
 PARSE = ROOT / "tests" / "docs" / "parse_commands.py"
 TOOLS = {"make", "pip", "git", "cd", "python"}
-OTHERS = {"--worker", "--reward.remote_url", "--config.model.dimm"}
+OTHERS = {"--worker", "--reward.remote_url", "--help", "--config.model.dimm", "--config.a.b", "--data.train"}
 """What sentences name of other programs, and as an example of a slip."""
 PARTS = "model|data|loss|optimizer|mesh|distributed|checkpoint|rollout|scorer|prompts|policy|judge"
 FOUND = [command for page in PAGES for command in commands(page)]

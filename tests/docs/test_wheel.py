@@ -20,7 +20,6 @@ from pathlib import Path
 
 import gpmjax
 from gpmjax.config import CheckpointConfig, Config, DataConfig, ModelConfig
-from gpmjax.evals.held_out import held_out
 from gpmjax.fit.fit import fit
 from gpmjax.reports.page import find_chapters, render_page
 
@@ -32,7 +31,7 @@ config = Config(
     data=DataConfig(train=letters, eval=letters, max_length=128, rows=8, packing="single"),
     checkpoint=CheckpointConfig(every=0),
 )
-print(fit(config, "run", held_out)["status"])
+print(fit(config, "run")["status"])
 """
 
 
