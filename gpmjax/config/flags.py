@@ -1,6 +1,7 @@
 """`judge_flags` makes a flag of every field of `JudgeConfig`; the help of a flag is the field's docstring."""
 
 import dataclasses
+import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -36,6 +37,8 @@ def judge_flags(
         for field in dataclasses.fields(JudgeConfig)
         if field.name not in without
     }
+    for holder in holders.values():  # so that the program's --help shows them
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[holder.name])
 
     def read() -> JudgeConfig:
         given: dict[str, Any] = {name: holder.value for name, holder in holders.items()}
