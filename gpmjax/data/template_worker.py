@@ -16,7 +16,7 @@ import functools
 import json
 import resource
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 SECONDS = 2
 """Limit of processor time for one text. Real templates take 0.1 ms for a short conversation, 10 ms for a long one."""
@@ -88,8 +88,6 @@ def compiled(template: str, date: str):
     class Generation(jinja2.ext.Extension):
         """{% generation %}, which marks the text that a model is trained on, writes its content unchanged."""
 
-        tags: ClassVar[set[str]] = {"generation"}
-
         def parse(self, parser):
             line = next(parser.stream).lineno
             return jinja2.nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True)).set_lineno(
@@ -128,6 +126,7 @@ def compiled(template: str, date: str):
     def raise_exception(message):
         raise jinja2.exceptions.TemplateError(message)
 
+    Generation.tags = {"generation"}
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
     )

@@ -292,7 +292,7 @@ class _Weighed(NamedTuple):
 
 def weigh_cyclic_part(output: PreferenceOutput, gamma: Array | float) -> PreferenceOutput:
     """A hybrid's output with γ times its cyclic part."""
-    scale = output.scale
+    scale: Any = output.scale  # a hybrid has one
     return output._replace(scale=jnp.concatenate([scale[..., :1], gamma * scale[..., 1:]], axis=-1))
 
 

@@ -255,8 +255,8 @@ def finish(run: FitRun, start: Start, trained: Trained, checkpoints: Checkpoints
     """Fourth phase: chooses the parameters to export, fits stage two, evaluates where nothing has, and exports."""
     config, model, staged = run.config, start.settled.model, two_stages(run.config)
     last = exported = trained.params
-    if config.export_step == "best" and checkpoints.best() is not None:
-        best = checkpoints.restore(checkpoints.best(), trained.state, run.mesh)
+    if config.export_step == "best" and (step := checkpoints.best()) is not None:
+        best = checkpoints.restore(step, trained.state, run.mesh)
         exported = merge_params(best.params, trained.frozen)
     if staged:
         stage_one, between = exported, run.stop.raise_if_agreed

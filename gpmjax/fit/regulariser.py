@@ -166,7 +166,7 @@ def _once(
     return _batches(pipeline, pipeline.steps(1), assemble, between)
 
 
-def _batches(pipeline: Pipeline, steps: int, assemble: Assemble, between: Callable[[], None]) -> Iterator[FeatureBatch]:
+def _batches(pipeline: Pipeline, steps: int, assemble: Assemble, between: Callable[[], None]) -> Iterator[Any]:
     for step in range(steps):
         between()
         yield assemble(pipeline.rows(step), pipeline.shape)

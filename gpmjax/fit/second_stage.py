@@ -197,7 +197,7 @@ def _parts(
     """Reward differences [n], cyclic scores [members, n], and rows [n] of the held-out comparisons."""
 
     def read(heads: Any, batch: FeatureBatch) -> tuple[jax.Array, jax.Array]:
-        output = model.apply({"params": {"heads": heads}}, batch)
+        output: Any = model.apply({"params": {"heads": heads}}, batch)
         cyclic = cyclic_scores(output, batch.comparisons)
         return pair_scores(output, batch.comparisons) - cyclic, cyclic
 

@@ -174,6 +174,7 @@ def batch_loss(
     add 0. The metric "example_loss" [B, C] is not a share but each comparison's own loss, by which a NaN is traced to
     a row.
     """
+    hidden: Any = None
     if config.lm_coefficient:
         hidden = model.apply({"params": params}, batch, method="encode")
         output = model.apply({"params": params}, hidden, batch, method="preferences")

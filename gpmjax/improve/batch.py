@@ -121,7 +121,7 @@ def assemble_policy(examples: Sequence[Example], shape: PolicyShape) -> PolicyBa
     for b, example in enumerate(examples):
         count = len(example.responses)
         for r, response in enumerate(example.responses):
-            size, end = len(response), laid_out.response_end[b, r] + 1
+            size, end = len(response), int(laid_out.response_end[b, r]) + 1
             slots[b, r, :size], mask[b, r, :size] = np.arange(end - size, end), True
             current[b, r, :size], base[b, r, :size] = example.current[r], example.base[r]
         signal[b, :count], log_partition[b, :count] = example.signal, example.log_partition

@@ -180,7 +180,8 @@ def as_judge(model: OpenModel, config: JudgeConfig, *, training: bool = False) -
         read = RowReader(program, model.mesh, model.rows_per_batch) if one_pass else DistinctReader(read)
     if model.spec.kind == "pairwise":
         identity |= {"order": config.order, "symmetry": config.symmetry}
-        questions = dataclasses.replace(model.format, order=config.order)
+        questions: Any = model.format
+        questions = dataclasses.replace(questions, order=config.order)
         return PairwiseJudge(read, questions, identity, model.max_length, config.symmetry)
     return EmbeddingJudge(read, model.format, identity, model.max_length)
 

@@ -65,11 +65,13 @@ class RationaleReader:
         answers = iter(zip(questions, self.read(thoughts), sampled, strict=True))
         for group in groups:
             values, masses, tokens = [], [], 0
+            output: Any = None
             for _ in group.responses:
                 question, (output, read, _), drawn = next(answers)
                 odds = output.value if isinstance(output, PairwiseOutput) else output.embedding[:, 0]
                 values.append(pooled_verdicts(odds, self.config.vote))
-                masses.append(np.mean(output.mass))
+                mass: Any = output.mass
+                masses.append(np.mean(mass))
                 tokens += read + len(question) + drawn
             yield GroupReading(_output(type(output), np.array(values), output.tau, np.array(masses)), tokens)
 

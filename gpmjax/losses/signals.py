@@ -16,8 +16,6 @@ from gpmjax.arrays import Array
 from gpmjax.preference.inputs import float32_or_wider, require_same_shape, require_square
 from gpmjax.preference.score import win_probability
 
-Which = Literal["all", "best_and_worst", "both"]
-
 ROUNDING = 4 * float(np.finfo(np.float32).eps)
 """Two numbers count as equal if they differ by no more than this, relative to the size of their summands."""
 
@@ -183,7 +181,7 @@ def select_best_and_worst(
     return jnp.argmax(average, axis=-1), last - jnp.argmin(jnp.flip(average, axis=-1), axis=-1)
 
 
-def response_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[jax.Array, "*batch K"]:
+def response_weights(scores: Float[Array, "*batch K K"], which: str) -> Float[jax.Array, "*batch K"]:
     """The weight of each response in a loss of single responses (GPO, SPPO, Nash-MD, policy gradient).
 
     "all" is 1 for each of the K: the full estimator. "best_and_worst" is 1 for those of `select_best_and_worst`, else
@@ -200,7 +198,7 @@ def response_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[
     return _choose(which, everything, extremes)
 
 
-def pair_weights(scores: Float[Array, "*batch K K"], which: Which) -> Float[jax.Array, "*batch K K"]:
+def pair_weights(scores: Float[Array, "*batch K K"], which: str) -> Float[jax.Array, "*batch K K"]:
     """The weight W_ij of each pair (chosen i, rejected j) in a loss of pairs (DPO, IPO, REBEL).
 
     "all" has W_ij = 1 where s(i ≻ j) > 0: every decided pair once, with the winner chosen. On a cycle of three, each

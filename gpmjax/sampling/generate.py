@@ -202,7 +202,7 @@ def _draw_batch(
         return add_token(state.step, hidden, state.samples, past)
 
     # No token attends to the last one, so the cache has one slot fewer.
-    past = _split_rows(empty_past(*prompt, count, max(plan.max_new_tokens - 1, 1)), mesh, axis=1)
+    past = _split_rows(empty_past(*prompt, responses=count, slots=max(plan.max_new_tokens - 1, 1)), mesh, axis=1)
     start = _split_rows(_no_samples(batch, count, plan), mesh, axis=0)
     hidden = jnp.broadcast_to(hidden, (hidden.shape[0], count, hidden.shape[2]))
     drawn = jax.lax.while_loop(goes_on, next_token, add_token(jnp.int32(0), hidden, start, past)).samples

@@ -59,7 +59,7 @@ class Checkpoints:
         self._saving: int | None = None
         logging.getLogger("absl").addFilter(_heard)
         _forget_garbled_metrics(self._directory)
-        keep = [policies.LatestN(config.keep)]
+        keep: list[Any] = [policies.LatestN(config.keep)]
         keep.append(policies.BestN(get_metric_fn=self._rank, n=1, keep_checkpoints_without_metrics=False))
         self._manager = ocp.CheckpointManager(
             self._directory,

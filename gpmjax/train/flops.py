@@ -105,7 +105,7 @@ def hardware_costs(
     return _costs(config, sizes, frozenset(trained), runtime)
 
 
-def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: str) -> dict[str, Array]:
+def effort(config: DecoderConfig, trained: Any, frozen: Any, work: Work, units: str) -> dict[str, Any]:
     """Metrics of a step that trains the parameters ``trained`` beside ``frozen`` ones: its model FLOPs and its units.
 
     f32 scalars: "model_flops", and the ``units`` ("tokens" or "responses") of its work; may be traced.
@@ -120,13 +120,15 @@ def hardware_flops(config: DecoderConfig, runtime: Runtime, trained: Any, frozen
     Flash attention skips more than is known here: of masked pairs only those above the diagonal are left out.
     """
     if runtime.attention == "flash" and work.tokens:
-        slots = round(work.attended / work.tokens / config.num_layers)
+        slots = round(float(work.attended / work.tokens) / config.num_layers)
         work = work._replace(attended=config.num_layers * work.tokens / slots * visited_pairs(slots))
-    return hardware_costs(config, *_sizes(trained, frozen), runtime).of(work)
+    return float(hardware_costs(config, *_sizes(trained, frozen), runtime).of(work))
 
 
 def _sizes(trained: Any, frozen: Any) -> tuple[dict[str, int], list[str]]:
     """Scalars of every parameter by path, and the paths of those that train."""
+    ours: Any
+    theirs: Any
     ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trained, frozen))
     return {path: leaf.size for path, leaf in (ours | theirs).items()}, list(ours)
 
@@ -168,7 +170,9 @@ def _feeds(lower: str, upper: str) -> bool:
         return upper.startswith(("heads/", "decoder/lm_head"))
     # The layers of an MLP head are named net_0, net_2, …
     ours, theirs = (re.fullmatch(r"(heads/\w+/net_)(\d+)/\w+", path) for path in (lower, upper))
-    return bool(ours and theirs) and ours[1] == theirs[1] and int(ours[2]) < int(theirs[2])
+    if ours is None or theirs is None:
+        return False
+    return ours[1] == theirs[1] and int(ours[2]) < int(theirs[2])
 
 
 def _uses(path: str, paths: Collection[str]) -> list[str]:

@@ -50,7 +50,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.asked = False
         self._granted = False
-        self._ballot: jax.Array | bool = False
+        self._ballot: Any = False
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:

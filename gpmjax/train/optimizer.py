@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +69,7 @@ def scale_head_updates(*, reward: float = 1.0, cyclic: float = 1.0, other: float
     """
 
     def update(updates, state, params=None):
-        flat = traverse_util.flatten_dict(updates, sep="/")
+        flat: Any = traverse_util.flatten_dict(updates, sep="/")
         layers = {path.rpartition("/")[0] for path in flat if path.startswith("heads/value/")}
         last = max(layers, key=lambda layer: int(layer.rpartition("net_")[2] or 0) if "net_" in layer else 0)
         for path, leaf in flat.items():

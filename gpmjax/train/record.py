@@ -72,7 +72,7 @@ def fit_record(
         config.model, without=("source", *(field.name for field in dataclasses.fields(PreferenceSpec)))
     )
     data = recorded_fields(config.data, without=("eval",))
-    record = {
+    record: dict[str, Any] = {
         "seed": config.seed,
         "spec": spec.to_dict(),
         "model": model | {"base": base},

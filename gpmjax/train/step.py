@@ -40,7 +40,7 @@ def make_step(
     def step(state: TrainState, frozen: Any, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         whole = totals(batch)
 
-        def share(trainable, micro):
+        def share(trainable: Any, micro: Any) -> tuple[Array, dict[str, Array]]:
             return loss(merge_params(trainable, frozen), micro, whole)
 
         differentiate = jax.grad(share, has_aux=True)
