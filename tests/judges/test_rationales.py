@@ -15,6 +15,7 @@ from gpmjax.data.group_files import read_groups
 from gpmjax.hub import load_tokenizer, save_decoder
 from gpmjax.judges.open import open_judge
 from gpmjax.judges.rationales import RationaleReader, pooled_verdicts
+from gpmjax.judges.readout import GroupReading
 from gpmjax.models.presets import PRESETS
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.models.transformer import Decoder, sequence_layout
@@ -86,12 +87,13 @@ def test_what_is_read_is_question_rationale_closing(tokenizer_directory, pairs_f
             for group in groups:
                 seen.append([tokenizer.decode(np.concatenate([group.prompt, r])) for r in group.responses])
                 odds = np.array([[2.0], [-1.0]])
-                yield PreferenceOutput(odds, None, np.float32(1), np.log([0.5, 0.25])), 100
+                output = PreferenceOutput(odds, None, np.float32(1), np.log([0.5, 0.25]))
+                yield GroupReading(output, 100)
 
     reader = RationaleReader(
         Read(), draw, tokenizer, dataclasses.replace(THINKING, rationale_opening=" So:"), ("Y", "N")
     )
-    ((output, tokens),) = reader([encoded])
+    ((output, tokens, _),) = reader([encoded])
     question = tokenizer.decode(np.concatenate([encoded.prompt, encoded.responses[0]]))
     assert seen[0] == [question + " So:hm\nVerdict (Y or N):\n", question + " So:hmh\nVerdict (Y or N):\n"]
     mean = (1 / (1 + np.exp(-2)) + 1 / (1 + np.exp(1))) / 2
