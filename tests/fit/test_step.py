@@ -136,7 +136,7 @@ def test_schedule_climbs_then_falls():
     config = OptimizerConfig(learning_rate=1.0, warmup_fraction=0.1)
     rate = [float(schedule(config, 100)(n)) for n in range(100)]
     assert rate[0] == pytest.approx(0.1) and rate[9] == pytest.approx(1.0) == max(rate)
-    assert all(a >= b for a, b in itertools.pairwise(rate)) and rate[-1] < 0.01
+    assert all(a >= b for a, b in itertools.pairwise(rate[10:])) and rate[-1] < 0.01
     flat = dataclasses.replace(config, schedule="constant", warmup_fraction=0)
     assert float(schedule(flat, 100)(0)) == float(schedule(flat, 100)(99)) == 1.0
 
