@@ -33,8 +33,8 @@ def answers(asked):
     return json.loads(done.stdout)
 
 
-def complaints(found):
-    """What each command's program would say against it; words after ``--`` are launch/train.py's."""
+def asked_of(found):
+    """Each command with its mode; words after ``--`` are launch/train.py's."""
     asked = []
     for command in found:
         cut = command.words.index("--") if "--" in command.words else len(command.words)
@@ -42,33 +42,45 @@ def complaints(found):
         asked.append((command.words[:cut], mode))
         if rest := command.words[cut + 1 :]:
             asked.append((["python", "launch/train.py", *rest], mode))
-    return [f"{' '.join(words)}: {text}" for (words, _), text in zip(asked, answers(asked), strict=True) if text]
+    return asked
+
+
+WRONG = (
+    "python launch/evaluate.py --data=a.jsonl --modle=b",
+    "python launch/evaluate.py --data=a --order=backwards",
+    "python launch/train.py --workdir=w --config=configs/demo.py --config.model.dimm=2",
+)
 
 
 @pytest.fixture(scope="module")
-def flag_names():
-    """Every flag of every program in launch/, and what programs in benchmarks/ define."""
+def said():
+    """What programs say of the pages' commands and of wrong ones, and their flags; asked in one process."""
     programs = [str(path.relative_to(ROOT)) for path in (ROOT / "launch").rglob("*.py")]
-    known = set(" ".join(answers([(["python", program], "flags") for program in programs])).split())
+    parts = {
+        "pages": asked_of(OURS),
+        "wrong": asked_of(Command("", words, True) for line in WRONG for words in shell_words(line)),
+        "flags": [(["python", program], "flags") for program in programs],
+    }
+    texts = iter(answers([command for part in parts.values() for command in part]))
+    return {name: [(" ".join(words), next(texts)) for words, _ in part] for name, part in parts.items()}
+
+
+@pytest.fixture(scope="module")
+def flag_names(said):
+    """Every flag of every program in launch/, and what programs in benchmarks/ define."""
     measurements = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").rglob("*.py"))
+    known = {name for _, text in said["flags"] for name in text.split()}
     return known | set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', measurements))
 
 
-def test_every_command_of_ours_is_accepted():
+def test_every_command_of_ours_is_accepted(said):
     assert len(OURS) > 60
     assert [command for command in OURS if not (ROOT / command.words[1]).is_file()] == []
-    assert complaints(OURS) == []
+    assert [complaint for complaint in said["pages"] if complaint[1]] == []
 
 
-def test_a_wrong_command_is_noticed(tmp_path):
-    page = tmp_path / "page.md"
-    page.write_text(
-        "```bash\npython launch/evaluate.py --data=a.jsonl --modle=b\n"
-        "python launch/evaluate.py --data=a --order=backwards\n"
-        "python launch/train.py --workdir=w --config=configs/demo.py --config.model.dimm=2\n```\n"
-    )
-    found = [Command("", words, True) for block in blocks(page) for words in shell_words(block.code)]
-    assert len(complaints(found)) == 3
+def test_a_wrong_command_is_noticed(said):
+    assert all(text for _, text in said["wrong"]) and len(said["wrong"]) == len(WRONG)
 
 
 def test_other_commands_name_what_there_is():
