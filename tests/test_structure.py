@@ -35,6 +35,7 @@ STOREYS = (
     {"train", "judges"},
     {"fit", "improve", "evals", "aot"},
     {"reports", "interop"},
+    {"commands"},
 )
 NEIGHBOURS = {("aot", "fit"), ("aot", "improve"), ("fit", "evals")}
 
@@ -69,10 +70,10 @@ def test_imports_point_down(path):
         there = room(module)
         assert there, f"{here} imports all of gpmjax"
         # Plots read files, by the one reader that every room has, and import nothing else of gpmjax, so that they need
-        # no JAX; nothing but programs imports plots.
+        # no JAX; nothing but commands imports plots.
         if plots and module == "gpmjax.files":
             continue
-        assert plots == module.startswith("gpmjax.reports.plots"), f"{here} imports {module}"
+        assert here == "commands" or plots == module.startswith("gpmjax.reports.plots"), f"{here} imports {module}"
         assert there == here or storey[there] < storey[here] or (here, there) in NEIGHBOURS, f"{here} imports {module}"
 
 
@@ -85,7 +86,9 @@ def test_files_are_of_a_readable_size():
 # error.
 BENCHMARK = "evals/benchmarks", "hook of one contract: every benchmark has it"
 KERNEL = "models/attention", "hook of one contract: every attention kernel has it"
+COMMAND = "commands", "an entry point: every command has one"
 SHARED_NAMES = {
+    "main": COMMAND,
     "backward": KERNEL,
     "forward": KERNEL,
     "leaderboard": BENCHMARK,

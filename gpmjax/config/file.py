@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.machinery
+import importlib.metadata
 import sys
 import traceback
 import types
@@ -24,8 +25,9 @@ RENAMED = {
 def load_config(path: str | Path) -> Experiment:
     """The object that ``get_config()`` of the file ``path`` returns; the file may itself build on a `neighbour`.
 
-    What follows a colon in ``path``, as in "sweep.py:small", is given to ``get_config`` as its argument. An import of a
-    module by its former name works, and a line on stderr says the new name.
+    A bare name such as "gpm_smollm2" is a config that comes with the package. What follows a colon in ``path``, as in
+    "sweep.py:small", is given to ``get_config`` as its argument. An import of a module by its former name works, and a
+    line on stderr says the new name.
 
     Raises:
       FileNotFoundError: there is no such file.
@@ -33,7 +35,7 @@ def load_config(path: str | Path) -> Experiment:
         field that the config does not have. The message is one line with the file's name and, where known, the line.
     """
     file, *argument = str(path).split(":", 1)
-    path = Path(file)
+    path = named_config(file)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: {'is a directory, no' if path.is_dir() else 'no such'} config file")
     try:
@@ -48,6 +50,32 @@ def load_config(path: str | Path) -> Experiment:
     if wrong := unknown_field(config):
         raise ValueError(f"{path}: {wrong}")
     return config
+
+
+def named_config(name: str) -> Path:
+    """The file of a config: ``name`` itself where it is a path, else the shipped config of that name.
+
+    >>> named_config("gpm_smollm2").name, named_config("runs/mine.py").name
+    ('gpm_smollm2.py', 'mine.py')
+    """
+    directory = config_directory()
+    if Path(name).exists() or Path(name).name != name or directory is None:
+        return Path(name)
+    shipped = directory / f"{name.removesuffix('.py')}.py"
+    return shipped if shipped.is_file() else Path(name)
+
+
+def config_directory() -> Path | None:
+    """The directory of the configs that come with the package: of the clone, or of the installed wheel."""
+    clone = Path(__file__).parents[2] / "configs"
+    if (clone / "demo.py").is_file():
+        return clone
+    try:
+        files = importlib.metadata.files("gpmjax") or []
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    found = (Path(str(file.locate())).resolve().parent for file in files if file.match("gpmjax/configs/demo.py"))
+    return next(found, None)
 
 
 def neighbour(own_file: str, name: str) -> Experiment:

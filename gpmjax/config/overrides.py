@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from gpmjax.config import Config, Experiment, ImproveConfig, load_config
+from gpmjax.config.file import named_config
 from gpmjax.config.help import config_help
 
-NEEDED = "error: --config is needed: a file with get_config(), such as configs/demo.py"
+NEEDED = "error: --config is needed: a file with get_config(), such as configs/demo.py, or a shipped config's name"
 
 
 def unknown_override(config: Experiment, flag: str) -> str | None:
@@ -50,6 +51,19 @@ def config_path(arguments: Sequence[str]) -> str | None:
     return found
 
 
+def with_the_file(arguments: Sequence[str], path: str) -> list[str]:
+    """The arguments with the file of the config in the place of its name, which ml_collections reads itself."""
+    name, colon, argument = path.partition(":")
+    file = f"{named_config(name)}{colon}{argument}"
+    flag = ("--config=", "-config=")
+    return [
+        f"--config={file}" if text == f"{text.partition('=')[0]}={path}" and text.startswith(flag)
+        else file if text == path and before in ("--config", "-config")
+        else text
+        for before, text in zip([None, *arguments], arguments, strict=False)
+    ]  # fmt: skip
+
+
 def parse_flags(arguments: Sequence[str]) -> list[str]:
     """Flags as absl parses them, once the config file and the fields that the command line names are known to be sound.
 
@@ -71,6 +85,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             print(f"\nFields of {name} ({type(config).__name__}):\n\n{config_help(config)}")
         sys.exit()
     (config,) = configs.values()
+    arguments = [*arguments[:1], *with_the_file(arguments[1:], path)]
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "-config."))]
     explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
     if explained:

@@ -26,7 +26,7 @@ LONGEST = 4_000_000
 """A text may have this many characters plus 20 times those of the conversation."""
 
 
-def main() -> None:
+def answer_requests() -> None:
     """Answers requests on standard input until it ends, under limits of memory and time."""
     sys.path[:0] = sys.argv[1:]
     limit(resource.RLIMIT_CORE, 0)
@@ -142,4 +142,4 @@ def compiled(template: str, date: str):
 
 
 if __name__ == "__main__":
-    main()
+    answer_requests()

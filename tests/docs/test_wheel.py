@@ -42,6 +42,7 @@ def archives(tmp_path_factory):
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     shutil.copytree(ROOT / "gpmjax", copy / "gpmjax", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "configs", copy / "configs", ignore=shutil.ignore_patterns("__pycache__"))
     command = [sys.executable, "-c", BUILD.format(str(out))]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -70,3 +71,7 @@ def test_the_wheel_fits_a_model_outside_of_the_tree(archives, tmp_path, tokenize
     done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines()[-1:] == ["finished"], done.stderr
     assert json.loads((tmp_path / "run" / "model" / "config.json").read_text())["architectures"]
+    # The command, and a config by its name.
+    helped = [environment / "bin" / "gpmjax", "train", "--config=bt_smollm2", "--help"]
+    done = subprocess.run(helped, cwd=tmp_path, env=plain, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--config.model.kind: str = 'bt'" in done.stdout, done.stderr
