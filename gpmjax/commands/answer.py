@@ -66,6 +66,7 @@ class Questions(NamedTuple):
 
 
 def instructions() -> Questions:
+    """Those of --instructions: one turn each, answered in AlpacaEval's format."""
     rows, malformed = read_instructions(INSTRUCTIONS.value)
     rows = rows[: LIMIT.value or None]
     temperature = USUAL_TEMPERATURE if TEMPERATURE.value is None else TEMPERATURE.value
@@ -80,6 +81,7 @@ def instructions() -> Questions:
 
 
 def questions() -> Questions:
+    """Those of --questions: MT-Bench's, of several turns."""
     rows, malformed = read_questions(QUESTIONS.value)
     rows = rows[: LIMIT.value or None]
 
@@ -146,6 +148,7 @@ def answer_all() -> None:
 
 
 def main(_: list[str]) -> None:
+    """Writes the answers, and continues a file that has some of them."""
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     try:
         answer_questions()

@@ -39,6 +39,7 @@ def environment(threads: int) -> dict[str, str]:
 
 
 def main(rest: list[str]) -> None:
+    """Runs a suite in a process of its own, pinned to the threads asked for."""
     if not (ROOT / "benchmarks" / "speed").is_dir():
         sys.exit("error: benchmarks/speed is not in the installed package; run this from a clone of the sources")
     cores = sorted(os.sched_getaffinity(0))

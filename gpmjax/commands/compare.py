@@ -118,6 +118,7 @@ def compare_all(config: JudgeConfig) -> dict:
 
 
 def main(_: list[str]) -> None:
+    """Writes and prints the comparison of outputs."""
     logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
     try:
         summary = compare_outputs()

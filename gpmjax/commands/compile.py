@@ -85,6 +85,7 @@ def foresee(
 
 
 def main(_: list[str]) -> None:
+    """Compiles for every topology, prints what came out, and exits with 1 where one does not fit."""
     jax.config.update("jax_platforms", "cpu")  # whatever accelerator is here has no part in it
     logging.set_verbosity(logging.WARNING)
     config = CONFIG.value

@@ -98,6 +98,7 @@ def write_comparisons(sets: Sets) -> None:
 
 
 def main(_: list[str]) -> None:
+    """Writes the comparisons that the flags name."""
     try:
         with owned_output(OUT.value, (".jsonl", ".jsonl.gz")):
             write_comparisons(KINDS[KIND.value]())

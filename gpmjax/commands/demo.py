@@ -95,6 +95,7 @@ def table(summary: dict) -> Table:
 
 
 def main(_: list[str]) -> None:
+    """Fits every model on every set, and prints the table."""
     logging.set_verbosity(logging.WARNING)
     workdir = Path(WORKDIR.value)
     try:

@@ -53,6 +53,7 @@ def diagnosis() -> dict:
 
 
 def main(_: list[str]) -> None:
+    """Writes and prints the diagnosis."""
     logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
     judge = JUDGE().label
     if LABELS_ONLY.value and (DATA.value is None or judge or RECORDS.value is not None):

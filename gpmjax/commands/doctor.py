@@ -25,6 +25,7 @@ OPTIONAL = ("libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin", "torch")
 
 
 def main(_: list[str]) -> None:
+    """Prints the facts, one a line."""
     for name, text in facts().items():
         print(f"{name:<24} {text}")
 

@@ -42,6 +42,7 @@ JUDGE = judge_flags()
 
 
 def main(_: list[str]) -> None:
+    """Writes and prints the figures of the judge."""
     logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
     judge = JUDGE()
     try:

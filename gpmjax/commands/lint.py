@@ -49,6 +49,7 @@ def _escaped(text: str) -> str:
 
 
 def main(_: list[str]) -> None:
+    """Prints the findings; exits with 1 where one is an error."""
     try:
         chat = ChatFormat(load_tokenizer(TOKENIZER.value), TEMPLATE.value)
         findings = lint(DATA.value, chat, max_length=MAX_LENGTH.value)

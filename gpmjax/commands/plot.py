@@ -17,6 +17,7 @@ TITLE = flags.DEFINE_string("title", "", "Written above each picture.")
 
 
 def main(_: list[str]) -> None:
+    """Draws the pictures of the folders."""
     try:
         if OUT.value:
             check_output_directory(OUT.value)

@@ -62,6 +62,7 @@ def tables(folders: Sequence[str]) -> tuple[list[Table], list[str]]:
 
 
 def page(folders: Sequence[str]) -> str:
+    """The HTML of runs and evaluations in ``folders``."""
     chapters = find_chapters(folders, EXAMPLES.value)
     found, remarks = tables(folders)
     with tempfile.TemporaryDirectory() as scratch:
@@ -86,6 +87,7 @@ def page(folders: Sequence[str]) -> str:
 
 
 def main(argv: list[str]) -> None:
+    """Writes the page, and prints its path."""
     logging.set_verbosity(logging.WARNING)
     jax.config.update("jax_platforms", "cpu")  # the accelerator may be at work for the very run that is looked at
     if len(argv) < 2:

@@ -83,6 +83,7 @@ def score_table(verdict: Verdict) -> Table:
 
 
 def main(_: list[str]) -> None:
+    """Prints the responses, and their scores if a scorer is named."""
     logging.set_verbosity(logging.WARNING)  # jax tells of every backend that is not there
     try:
         rollouts, verdict = draw_responses()

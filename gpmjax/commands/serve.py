@@ -68,6 +68,7 @@ def serve() -> None:
 
 
 def main(_: list[str]) -> None:
+    """Serves until SIGTERM or SIGINT."""
     logging.set_verbosity(logging.WARNING)  # JAX warns of every backend that the machine lacks
     try:
         serve()

@@ -45,6 +45,7 @@ def chosen(results: list[Result]) -> list[Result]:
 
 
 def main(argv: list[str]) -> None:
+    """Prints the tables, or writes them."""
     if len(argv) < 2:
         sys.exit("error: name run directories or summary files")
     try:

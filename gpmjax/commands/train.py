@@ -30,6 +30,7 @@ CACHE = flags.DEFINE_string(
 
 
 def main(_: list[str]) -> None:
+    """Fits or improves what the config describes, draws it, and prints where the summary is."""
     logging.set_verbosity(logging.WARNING)  # Orbax tells of every rename
     try:
         initialize(**dataclasses.asdict(CONFIG.value.distributed))

@@ -1,4 +1,6 @@
-"""Parses command lines of ``launch/`` and ``benchmarks/`` as the programs do, and runs none: JSON in, JSON out.
+"""Parses command lines of ``gpmjax``, ``launch/`` and ``benchmarks/`` as the programs do, and runs none.
+
+JSON in, JSON out.
 
 In: a list of [words of the command, mode]. Out: a text for each, empty where the command would be accepted. The mode is
 "whole", or "part" for a command that may leave out flags that it needs, or "flags", which asks for the names of the
@@ -17,13 +19,26 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 
 
+def load(words: list[str]) -> None:
+    """Defines the flags of the program that a command runs."""
+    if words[0] == "gpmjax":
+        importlib.import_module(f"gpmjax.commands.{words[1]}")
+        return
+    program = ROOT / words[1]
+    sys.path[0] = str(program.parent)
+    runpy.run_path(words[1], run_name="page")
+    if program.parent.name == "launch":
+        name = program.read_text(encoding="utf-8").split('run("')[1].split('"')[0]
+        importlib.import_module(f"gpmjax.commands.{name}")
+
+
 def parse(words: list[str], mode: str) -> str:
-    """What is wrong with ``python PROGRAM FLAG …``; empty: nothing."""
+    """What is wrong with ``python PROGRAM FLAG …`` or ``gpmjax COMMAND FLAG …``; empty: nothing."""
     from absl import flags
 
-    sys.argv, sys.path[0] = words[1:], str((ROOT / words[1]).parent)
+    sys.argv = words[1:]
     os.chdir(ROOT)
-    runpy.run_path(words[1], run_name="page")
+    load(words)
     if mode == "flags":
         return " ".join(flags.FLAGS)
     whole = mode == "whole"

@@ -14,12 +14,13 @@ from gpmjax.data.formats import parse_entry
 from tests.docs.pages import FENCE, PAGES, ROOT, SHELL, Command, blocks, commands, name_of, shell_words
 
 PARSE = ROOT / "tests" / "docs" / "parse_commands.py"
-TOOLS = {"make", "pip", "git", "cd", "python"}
+TOOLS = {"gpmjax", "make", "pip", "git", "cd", "python"}
 OTHERS = {"--worker", "--reward.remote_url", "--help", "--config.model.dimm", "--config.a.b", "--data.train"}
 """What sentences name of other programs, and as an example of a slip."""
 PARTS = "model|data|loss|optimizer|mesh|distributed|checkpoint|rollout|scorer|prompts|policy|judge"
 FOUND = [command for page in PAGES for command in commands(page)]
-OURS = [command for command in FOUND if command.words[0] == "python" and command.words[1] != "-m"]
+SCRIPTS = [command for command in FOUND if command.words[0] == "python" and command.words[1] != "-m"]
+OURS = SCRIPTS + [command for command in FOUND if command.words[0] == "gpmjax" and command.words[1][0] != "-"]
 
 
 def answers(asked):
@@ -75,7 +76,7 @@ def flag_names(said):
 
 def test_every_command_of_ours_is_accepted(said):
     assert len(OURS) > 60
-    assert [command for command in OURS if not (ROOT / command.words[1]).is_file()] == []
+    assert [command for command in SCRIPTS if not (ROOT / command.words[1]).is_file()] == []
     assert [complaint for complaint in said["pages"] if complaint[1]] == []
 
 
