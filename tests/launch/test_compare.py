@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -17,14 +15,13 @@ from gpmjax.models.config import DecoderConfig
 from gpmjax.models.heads import PreferenceHeads
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
+from tests.launch.programs import run_program
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
 
 def run(script, *flags):
-    return subprocess.run(
-        [sys.executable, LAUNCH / script, *flags], capture_output=True, text=True, timeout=300, check=False
-    )
+    return run_program(LAUNCH / script, *flags)
 
 
 @pytest.fixture(scope="module")

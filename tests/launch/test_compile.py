@@ -1,8 +1,6 @@
 """`python launch/compile.py` from the command line, for TPU slices on a machine without a TPU."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 from gpmjax.config import Config, DataConfig, MeshConfig, ModelConfig
+from tests.launch.programs import run_program
 
 def get_config():
     return Config(
@@ -23,8 +22,7 @@ def get_config():
 def run(tmp_path, *flags, attention="chunked", remat="full", length=64, tensor=1):
     path = tmp_path / "config.py"
     path.write_text(CONFIG.format(attention=attention, remat=remat, length=length, tensor=tensor))
-    command = [sys.executable, ROOT / "launch" / "compile.py", f"--config={path}", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT)
+    return run_program(ROOT / "launch" / "compile.py", f"--config={path}", *flags)
 
 
 def test_two_slices_and_a_gpu_node_are_compiled_in_one_call(tmp_path):

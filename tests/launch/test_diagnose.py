@@ -1,19 +1,18 @@
 """`python launch/diagnose.py` from the command line: a table, two files, their pictures and one-line errors."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from gpmjax.reports.plots import draw_run
+from tests.launch.programs import run_program
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "diagnose.py"
 
 
 def run(*flags):
-    return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300, check=False)
+    return run_program(SCRIPT, *flags)
 
 
 def test_a_table_two_files_and_their_pictures(saved, tmp_path):

@@ -2,17 +2,17 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.launch.programs import run_program
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "evaluate.py"
 
 
 def run(*flags):
-    return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300, check=False)
+    return run_program(SCRIPT, *flags)
 
 
 def test_a_table_a_summary_and_rows(saved, tmp_path):

@@ -4,8 +4,12 @@ import os
 import subprocess
 import sys
 
+from tests.launch.programs import run_program
+
 
 def lint_data(*flags, env=None):
+    if env is None:
+        return run_program("launch/lint_data.py", *flags)
     command = [sys.executable, "launch/lint_data.py", *flags]
     return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, env=env)
 

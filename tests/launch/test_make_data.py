@@ -1,17 +1,16 @@
 """`python launch/make_data.py` from the command line: every kind writes files that are read back as requested."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from gpmjax.data.cyclic import bt_ceiling
 from gpmjax.data.group_files import read_groups
+from tests.launch.programs import run_program
 
 
 def make_data(*flags):
-    return subprocess.run([sys.executable, "launch/make_data.py", *flags], capture_output=True, text=True, timeout=120)
+    return run_program("launch/make_data.py", *flags)
 
 
 @pytest.mark.parametrize(

@@ -2,43 +2,13 @@
 
 import fcntl
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.launch.programs import run_program
+
 LAUNCH = Path(__file__).parents[2] / "launch"
-
-# Each program runs in a fork of one process that has already imported the slow modules.
-FORKS = """
-import json, os, runpy, sys
-import jax, absl.app, matplotlib.figure, ml_collections, pyarrow.parquet, rich.progress, rich.table, scipy.stats
-import gpmjax.evals.benchmarks, gpmjax.evals.diagnostics.run, gpmjax.evals.evaluate
-import gpmjax.judges.open, gpmjax.sampling.rollout
-
-def message(launch, program, arguments):
-    reads, writes = os.pipe()
-    if not os.fork():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.path.insert(0, launch)
-        sys.argv = [program, *arguments]
-        message = "no error"
-        try:
-            runpy.run_path(os.path.join(launch, program), run_name="__main__")
-        except BaseException as error:
-            message = str(error.code if isinstance(error, SystemExit) else repr(error))
-        os.write(writes, message.encode())
-        os._exit(0)
-    os.close(writes)
-    with os.fdopen(reads, encoding="utf-8") as pipe:
-        message = pipe.read()
-    os.wait()
-    return message
-
-launch, cases = json.load(sys.stdin)
-print(json.dumps([message(launch, *case) for case in cases]))
-"""
 
 FILES = {
     "answer.py": ("--model=/nowhere", "--instructions=/nowhere.json"),
@@ -75,13 +45,13 @@ def errors(tmp_path_factory):
             cases[program, case] = [program, [*flags, f"--out={folder / out}"]]
     for program, flags in DIRECTORIES.items():
         cases[program, "file"] = [program, [*flags, f"--out={folder / 'file'}"]]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKS], input=json.dumps([str(LAUNCH), list(cases.values())]),
-        stdout=subprocess.PIPE, encoding="utf-8", timeout=300, check=True, cwd=LAUNCH.parent,
-    )  # fmt: skip
+    messages = {
+        case: run_program(LAUNCH / program, *arguments).stderr.rstrip("\n").rsplit("\n", 1)[-1]
+        for case, (program, arguments) in cases.items()
+    }
     for lock in held:
         lock.close()
-    return folder, dict(zip(cases, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return folder, messages
 
 
 @pytest.mark.parametrize("program", FILES)
@@ -102,5 +72,10 @@ def test_a_directory_that_is_a_file_is_refused_before_the_work(errors, program):
 
 
 def test_every_program_with_the_flag_out_is_tested():
-    with_out = {path.name for path in LAUNCH.glob("*.py") if '("out"' in path.read_text(encoding="utf-8")}
+    commands = LAUNCH.parent / "gpmjax" / "commands"
+    with_out = set()
+    for script in LAUNCH.glob("*.py"):
+        command = script.read_text(encoding="utf-8").split('run("')[1].split('"')[0]
+        if '("out"' in (commands / f"{command}.py").read_text(encoding="utf-8"):
+            with_out.add(script.name)
     assert with_out == FILES.keys() | DIRECTORIES.keys()

@@ -2,21 +2,20 @@
 
 import itertools
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gpmjax.evals.metrics import comparison_figures
+from tests.launch.programs import run_program
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "report.py"
 HOSTILE = "</div></style><script>console.error('run')</script><img src=http://127.0.0.1:9/a.png> & \u202e" + "x" * 3000
 
 
 def run(*flags):
-    return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300, check=False)
+    return run_program(SCRIPT, *flags)
 
 
 def write(path, *documents):

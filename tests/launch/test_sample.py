@@ -1,8 +1,6 @@
 """`python launch/sample.py` from the command line: responses, a table of scores and one-line errors."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -15,12 +13,13 @@ from gpmjax.models.config import DecoderConfig
 from gpmjax.models.heads import PreferenceHeads
 from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder, sequence_layout
+from tests.launch.programs import run_program
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "sample.py"
 
 
 def run(*flags):
-    return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300, check=False)
+    return run_program(SCRIPT, *flags)
 
 
 @pytest.fixture(scope="module")

@@ -1,16 +1,15 @@
 """`python launch/tables.py` on the figures of benchmarks/results."""
 
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.launch.programs import run_program
 
 ROOT = Path(__file__).parents[2]
 SHEET = ROOT / "benchmarks" / "results" / "real_data.json"
 
 
 def run(*flags):
-    command = [sys.executable, ROOT / "launch" / "tables.py", *flags]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return run_program(ROOT / "launch" / "tables.py", *flags)
 
 
 def test_the_readmes_ablation_is_printed_and_written(tmp_path):
