@@ -126,7 +126,8 @@ def assemble_policy(examples: Sequence[Example], shape: PolicyShape) -> PolicyBa
             current[b, r, :size], base[b, r, :size] = example.current[r], example.base[r]
         signal[b, :count], log_partition[b, :count] = example.signal, example.log_partition
         response_weight[b, :count], pair_weight[b, :count, :count] = example.response_weight, example.pair_weight
-    previous = np.take_along_axis(laid_out.previous, slots.reshape(shape.rows, -1), axis=1).reshape(slots.shape)
+    before = np.asarray(laid_out.previous)
+    previous = np.take_along_axis(before, slots.reshape(shape.rows, -1), axis=1).reshape(slots.shape)
     row = np.array([e.prompt_id for e in examples] + [-1] * (shape.rows - len(examples)), np.int32)
     return PolicyBatch(
         laid_out.tokens, laid_out.layout, slots, previous, mask, current, base,

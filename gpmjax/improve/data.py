@@ -1,5 +1,7 @@
 """Makes the batches of an iteration's update from its stages."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 
@@ -31,8 +33,12 @@ def scored_samples(
 ) -> Scored:
     """The stages' scores, and log-probabilities summed over tokens; ``reference`` and ``previous`` as in Scored."""
     policies = dict(current=current, base=base, reference=reference, previous=previous)
-    sums = {name: None if each is None else each.sums().reshape(len(scores), -1) for name, each in policies.items()}
-    of_scorer = {name: stacked(scores[name]) for name in ("scores", "embedding", "scale")}
+    sums: dict[str, Any] = {
+        name: None if each is None else each.sums().reshape(len(scores), -1) for name, each in policies.items()
+    }
+    of_scorer: dict[str, Any] = {
+        name: None if scores[name].null_count else stacked(scores[name]) for name in ("scores", "embedding", "scale")
+    }
     return Scored(tau=scores["tau"][0].as_py(), **of_scorer, **sums)
 
 
@@ -40,7 +46,7 @@ def training_examples(sampled: stages.Samples, current: Ragged, base: Ragged, fo
     """Each prompt with the responses that count; prompts of which none does are left out. Tokens are views."""
     counts, size = found.counts, sampled.count
     examples = []
-    for n in np.flatnonzero(counts.any(axis=1)):
+    for n in np.flatnonzero(counts.any(axis=1)).tolist():
         places = range(n * size, (n + 1) * size)
         whole = sampled.example(n)._replace(
             current=tuple(current[place] for place in places),

@@ -56,7 +56,7 @@ def scorer_identity(config: ScorerConfig, name: str) -> str:
         ) from error
     if spec is None:
         raise ValueError(f"config.{name}.function={config.function!r}: there is no module {module} on the Python path")
-    return fingerprint([Path(spec.origin)] if spec.has_location else [], module)
+    return fingerprint([Path(spec.origin)] if spec.has_location and spec.origin else [], module)
 
 
 def prompts_identity(prompts: Sequence[EncodedPrompt]) -> str:

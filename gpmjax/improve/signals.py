@@ -147,6 +147,7 @@ def _blocks_tell_apart(embedding: np.ndarray, scale: np.ndarray | None) -> jnp.n
 
 def block_drift(scored: Scored, initial: np.ndarray | None) -> Drift:
     """The monitor's figures of an iteration; ``initial`` are the first iteration's shares, None in that iteration."""
+    assert scored.embedding is not None  # `gprl_drift` asks before
     shares = np.asarray(blocks.block_shares(scored.embedding, scored.scale))
     found = blocks.drift_correction(shares, shares if initial is None else initial)
     return Drift(shares, float(found.drift), np.asarray(found.multiplier), float(found.tightening))

@@ -191,7 +191,7 @@ def scores(
     """
     scorer = functools.cache(open_scorer)
 
-    def compute(part: range) -> list[dict[str, Any]]:
+    def compute(part: Sequence[int]) -> list[dict[str, Any]]:
         between()
         groups, name = [sampled.group(n, opponents) for n in part], judge_name(scorer())
         verdicts = list(scorer()(groups, "all"))
@@ -246,7 +246,7 @@ def logprobs(
         )
         return functools.partial(run, params)
 
-    def compute(part: range) -> list[dict[str, Any]]:
+    def compute(part: Sequence[int]) -> list[dict[str, Any]]:
         rows = []
         for some in tables.chunks(part, batch):
             between()

@@ -21,7 +21,7 @@ from gpmjax.train.step import make_step
 
 def response_logprobs(model: Decoder, params: Any, batch: PolicyBatch) -> Array:
     """[B, R, M] f32: log π of every response token, at temperature 1; 0 where there is none. Prompts cost no logits."""
-    hidden = model.apply({"params": params["decoder"]}, jnp.asarray(batch.tokens), batch.layout)
+    hidden: Any = model.apply({"params": params["decoder"]}, jnp.asarray(batch.tokens), batch.layout)
 
     def flat(slots: Array) -> Array:
         return jnp.asarray(slots).reshape(slots.shape[0], -1)

@@ -106,14 +106,12 @@ class Ragged:
         return np.array([np.cumsum(array, dtype=np.float64)[-1] if array.size else 0.0 for array in self], np.float32)
 
 
-def stacked(column: pa.ChunkedArray) -> np.ndarray | None:
-    """Numbers, or lists that are all equally long, as one array [N, …]; None where the column holds nulls.
+def stacked(column: pa.ChunkedArray) -> np.ndarray:
+    """Numbers, or lists that are all equally long, as one array [N, …]. The column holds no nulls.
 
     >>> stacked(pa.chunked_array([[[[1.0, 2.0]], [[3.0, 4.0]]]])).shape
     (2, 1, 2)
     """
-    if column.null_count:
-        return None
     chunks, shape = column.chunks, [len(column)]
     while pa.types.is_list(chunks[0].type):
         lists = sum(map(len, chunks))

@@ -48,7 +48,7 @@ class AnswerCache:
                     )
                 self._answers[entry["key"]] = entry["answer"]
 
-    def get(self, key: str) -> Any | None:
+    def get(self, key: str) -> Any:
         """The answer, None where there is none yet."""
         return self._answers.get(key)
 

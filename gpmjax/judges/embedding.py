@@ -38,7 +38,7 @@ class EmbeddingJudge:
 
 
 def _verdict(group: EncodedGroup, report: EncodeReport, reading: GroupReading) -> Verdict:
-    output = reading.output
+    output: Any = reading.output  # a PreferenceOutput of numpy arrays
     scores = np.asarray(group_scores(output) if reading.scores is None else reading.scores, np.float64)
     if not np.isfinite(scores).all():
         raise ValueError(f"{group.where}: a score of the model is not finite")

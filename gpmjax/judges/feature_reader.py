@@ -83,7 +83,7 @@ class FeatureReader:
         fields = [None if field is None else np.asarray(field) for field in whole]
         for n, own in enumerate(keys):
             # τ is one number; all else is a row of responses.
-            yield type(whole)(*(f if f is None or f.ndim == 0 else f[n, : len(own)] for f in fields))
+            yield whole._make(f if f is None or f.ndim == 0 else f[n, : len(own)] for f in fields)
 
 
 def decoder_fingerprint(config: Any, dtype: str, decoder: Any) -> str:

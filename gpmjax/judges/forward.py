@@ -10,12 +10,12 @@ from jax.sharding import Mesh
 from gpmjax.arrays import FeatureBatch, TokenBatch
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
-from gpmjax.models.scores import PreferenceOutput
+from gpmjax.models.scores import PairwiseOutput, PreferenceOutput
 from gpmjax.sharding import batch_sharding, replicated
 
 Batch = TokenBatch | FeatureBatch
 
-Scorer = Callable[[Batch], PreferenceOutput]
+Scorer = Callable[[Batch], PreferenceOutput | PairwiseOutput]
 """A model with its parameters filled in; jitted by the caller, who knows the mesh. On several hosts every host passes
 the same batches, and the outputs must be replicated."""
 

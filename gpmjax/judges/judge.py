@@ -49,9 +49,11 @@ class Judge(Protocol):
     """A judge compares the responses of groups; a verdict depends on its own group alone, neither on the others nor on
     their order."""
 
-    identity: Mapping[str, Any]
-    """All that could move a score, as plain JSON: the model by its files, how it is read, window, dtype. Two judges of
-    equal identity may continue each other's work."""
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that could move a score, as plain JSON: the model by its files, how it is read, window, dtype. Two judges
+        of equal identity may continue each other's work."""
+        ...
 
     def __call__(self, groups: Sequence[Group], pairs: Pairs = "labelled") -> Iterator[Verdict]:
         """One verdict a group, in order, handed over as they are ready.

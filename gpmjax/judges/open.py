@@ -204,7 +204,7 @@ def _cached(model: OpenModel, config: JudgeConfig) -> FeatureReader:
     )
 
 
-def _thinking(model: OpenModel, read: PackedReader, config: JudgeConfig) -> RationaleReader:
+def _thinking(model: OpenModel, read: Reader, config: JudgeConfig) -> RationaleReader:
     tokenizer = model.format.tokenizer
     sampling = SamplingPlan(
         max_new_tokens=config.rationale_tokens,
@@ -224,7 +224,7 @@ def _thinking(model: OpenModel, read: PackedReader, config: JudgeConfig) -> Rati
             seed=config.rationale_seed,
             ids=names,
             mesh=model.mesh,
-            rows=read.rows_per_batch,
+            rows=model.rows_per_batch,
         )
 
     return RationaleReader(read, draw, tokenizer, config, model.spec.verdicts)

@@ -48,9 +48,10 @@ class PairwiseJudge:
             yield self._verdict(self.questions.pairs(group), tokens, report, reading)
 
     def _verdict(
-        self, pairs: Sequence[tuple[int, int]], group: EncodedGroup, report: EncodeReport, reading: GroupReading
+        self, pairs: Sequence[tuple[int, ...]], group: EncodedGroup, report: EncodeReport, reading: GroupReading
     ) -> Verdict:
-        values = reading.output.value
+        output: Any = reading.output  # a PairwiseOutput of numpy arrays
+        values = output.value
         count = len(group.read)
         asked = np.full((count, count), np.nan)
         asked[tuple(np.array(pairs).T)] = values

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from gpmjax.arrays import Array
 from gpmjax.config.judge import JudgeConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.judges.readout import CHUNK, GroupReading, Output, Reader
@@ -68,7 +69,7 @@ class RationaleReader:
             output: Any = None
             for _ in group.responses:
                 question, (output, read, _), drawn = next(answers)
-                odds = output.value if isinstance(output, PairwiseOutput) else output.embedding[:, 0]
+                odds: Any = output.value if isinstance(output, PairwiseOutput) else output.embedding[:, 0]
                 values.append(pooled_verdicts(odds, self.config.vote))
                 mass: Any = output.mass
                 masses.append(np.mean(mass))
@@ -110,7 +111,7 @@ def pooled_verdicts(log_odds: np.ndarray, vote: str) -> float:
     return float(special.logit((votes + 0.5) / (len(log_odds) + 1)))
 
 
-def _output(kind: type, values: np.ndarray, tau: np.ndarray, masses: np.ndarray) -> Output:
+def _output(kind: type, values: np.ndarray, tau: Array, masses: np.ndarray) -> Output:
     if kind is PairwiseOutput:
         return PairwiseOutput(values, tau, masses)
     return PreferenceOutput(values[:, None], None, tau, masses, reward=values)

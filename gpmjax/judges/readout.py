@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from gpmjax.arrays import TokenBatch
 from gpmjax.data.assemble import BatchShape
 from gpmjax.data.encode import EncodedGroup, EncodeReport
 from gpmjax.data.grouping import split_group
@@ -51,8 +52,10 @@ class PackedReader:
         return packed_outputs(self.scorer, groups, self.rows_per_batch)
 
 
-def packed_outputs(scorer: Scorer, groups: Sequence[EncodedGroup], rows_per_batch: int) -> Iterator[GroupReading]:
-    """What ``scorer`` says of each group's responses; see `PackedReader`."""
+def packed_outputs(
+    scorer: Callable[[TokenBatch], Any], groups: Sequence[EncodedGroup], rows_per_batch: int
+) -> Iterator[GroupReading]:
+    """What ``scorer``, which gives any NamedTuple of arrays, says of each group's responses; see `PackedReader`."""
     if not groups:
         return
     groups = [group._replace(comparisons=()) for group in groups]
@@ -90,7 +93,7 @@ def round_up(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def _read(scorer: Scorer, pipeline: Pipeline) -> dict[int, Output]:
+def _read(scorer: Callable[[TokenBatch], Any], pipeline: Pipeline) -> dict[int, Any]:
     """What the model says of each piece's responses, by the piece's ``id``."""
     read = {}
     for step in range(pipeline.steps(1)):
@@ -101,10 +104,10 @@ def _read(scorer: Scorer, pipeline: Pipeline) -> dict[int, Output]:
             for piece in row:
                 here = slice(first, first := first + len(piece.responses))
                 # τ is one number; all else is a row of responses.
-                read[id(piece)] = type(output)(*(f if f is None or f.ndim == 0 else f[b, here] for f in fields))
+                read[id(piece)] = output._make(f if f is None or f.ndim == 0 else f[b, here] for f in fields)
     return read
 
 
 def _joined(parts: Sequence[Output]) -> Output:
     columns = zip(*parts, strict=True)
-    return type(parts[0])(*(c[0] if c[0] is None or c[0].ndim == 0 else np.concatenate(c) for c in columns))
+    return parts[0]._make(c[0] if c[0] is None or c[0].ndim == 0 else np.concatenate(c) for c in columns)

@@ -48,7 +48,7 @@ class RowReader:
         scores = None if scores is None else np.asarray(scores)
         for n, (group, at) in enumerate(zip(distinct, places, strict=True)):
             # τ is one number; all else is a row of responses.
-            mine = type(output)(*(f if f is None or f.ndim == 0 else f[n, at] for f in fields))
+            mine = output._make(f if f is None or f.ndim == 0 else f[n, at] for f in fields)
             yield GroupReading(mine, group.size[0], None if scores is None else scores[n][np.ix_(at, at)])
 
 
@@ -62,7 +62,7 @@ class DistinctReader:
         distinct, places = zip(*map(distinct_responses, groups), strict=True) if groups else ((), ())
         for (output, tokens, _), at in zip(self.read(distinct), places, strict=True):
             fields = (f if f is None or np.ndim(f) == 0 else np.asarray(f)[at] for f in output)
-            yield GroupReading(type(output)(*fields), tokens)
+            yield GroupReading(output._make(fields), tokens)
 
 
 def distinct_responses(group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:
@@ -82,7 +82,7 @@ def scoring_program(model: PreferenceModel, params: Any, mesh: Mesh) -> Callable
     """The jitted program of a `RowReader`."""
 
     def apply(params: Any, batch: TokenBatch) -> tuple[Output, Array | None]:
-        output = model.apply({"params": params}, batch)
+        output: Any = model.apply({"params": params}, batch)
         if isinstance(output, PairwiseOutput):
             return output, None
         scores = group_scores(output)
