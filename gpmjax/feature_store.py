@@ -21,7 +21,7 @@ from gpmjax.models.config import require_one_of
 KEY_BYTES = 16
 
 
-def text_key(prompt: Sequence[int], prompt_end: int, response: Sequence[int]) -> bytes:
+def text_key(prompt: Sequence[int] | np.ndarray, prompt_end: int, response: Sequence[int] | np.ndarray) -> bytes:
     """The key of a prompt with one response."""
     header = np.asarray([len(prompt), prompt_end], np.int32)
     data = np.concatenate([header, np.asarray(prompt, np.int32), np.asarray(response, np.int32)])
