@@ -37,6 +37,7 @@ MODELS = ("bt_cross_entropy", "bt", "gpm")
 def model_config(model: str, source: str, seed: int, features: Path) -> Config:
     """The demo's config for one model on one set."""
     config = load_config("demo")
+    assert isinstance(config, Config)
     config.seed, config.data.train, config.data.eval = seed, (source,), (source,)
     config.model.feature_cache = str(features)
     if model != "gpm":

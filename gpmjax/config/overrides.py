@@ -85,7 +85,7 @@ def parse_flags(arguments: Sequence[str]) -> list[str]:
             print(f"\nFields of {name} ({type(config).__name__}):\n\n{config_help(config)}")
         sys.exit()
     (config,) = configs.values()
-    arguments = [*arguments[:1], *with_the_file(arguments[1:], path)]
+    arguments = [*arguments[:1], *with_the_file(arguments[1:], path or "")]
     overrides = [argument for argument in arguments if argument.startswith(("--config.", "-config."))]
     explained = [text for text in (unknown_override(config, flag) for flag in overrides) if text]
     if explained:

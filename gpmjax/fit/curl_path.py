@@ -22,7 +22,8 @@ from scipy import special
 from gpmjax.arrays import Array, FeatureBatch
 from gpmjax.config import LossConfig
 from gpmjax.fit.folds import Folds, chosen_elsewhere, standard_error
-from gpmjax.fit.step import Penalties, batch_loss, batch_totals, batch_weighs
+from gpmjax.fit.step import Applied, Penalties, batch_loss, batch_totals, batch_weighs
+from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput, pair_scores
 from gpmjax.preference.held_out_gain import held_out_gain
@@ -265,7 +266,7 @@ def fit_members(
         after, _ = update(state, {}, given)
         return after
 
-    over = _Given(None, _Member(0, 0, 0, 0))
+    over = _Given._make((None, _Member._make((0, 0, 0, 0))))
     every = jax.jit(jax.vmap(step, in_axes=(0, over)), donate_argnums=0)
     stacked = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(members), *leaf.shape)), {"heads": heads})
     state = jax.jit(jax.vmap(lambda params: TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))))(
@@ -281,10 +282,14 @@ def fit_members(
 
 
 class _Weighed(NamedTuple):
-    """A hybrid model whose cyclic part has another weight; it has the method that `batch_loss` calls."""
+    """A hybrid model whose cyclic part has another weight; it has what `batch_loss` needs."""
 
-    model: PreferenceModel
+    model: Applied
     cyclic: Array
+
+    @property
+    def config(self) -> DecoderConfig:
+        return self.model.config
 
     def apply(self, variables: Any, batch: FeatureBatch) -> PreferenceOutput:
         return weigh_cyclic_part(self.model.apply(variables, batch), self.cyclic)
@@ -302,7 +307,7 @@ def _weigh(batch: FeatureBatch, keep: Array) -> FeatureBatch:
 
 
 def _measure(
-    model: PreferenceModel,
+    model: Applied,
     params: Any,
     members: Sequence[tuple[Price, int]],
     measured: Callable[[], Iterator[FeatureBatch]],

@@ -61,7 +61,7 @@ def feature_encoder(
         )
         return functools.partial(run, params)
 
-    return lambda batch: tuple(np.asarray(array) for array in encode()(put_whole_batch(mesh, batch)))
+    return lambda batch: jax.tree.map(np.asarray, encode()(put_whole_batch(mesh, batch)))
 
 
 def encode_missing(

@@ -78,7 +78,7 @@ def settle_penalties(
             figures = json_object(file)
         else:
             figures = write_json_on_first_host(file, _choose(config, data, model, heads, steps, assemble, between))
-        loss = dataclasses.replace(loss, **{name: str(figures[name]) for name in ("curl", "gate_penalty")})
+        loss = dataclasses.replace(loss, curl=str(figures["curl"]), gate_penalty=str(figures["gate_penalty"]))
     if loss.strength("curl") == math.inf:
         model = model.clone(spec=dataclasses.replace(model.spec, gamma=0.0))
     return Settled(model, loss, figures)

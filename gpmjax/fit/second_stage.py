@@ -17,7 +17,7 @@ import numpy as np
 import optax
 from scipy import special
 
-from gpmjax.arrays import FeatureBatch
+from gpmjax.arrays import Array, FeatureBatch
 from gpmjax.config import LossConfig, OptimizerConfig
 from gpmjax.data.encode import EncodedGroup
 from gpmjax.fit.curl_path import CURLS, DOUBT, Price, Targets, default_price, fit_members, named_curl, prices
@@ -196,7 +196,7 @@ def _parts(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reward differences [n], cyclic scores [members, n], and rows [n] of the held-out comparisons."""
 
-    def read(heads: Any, batch: FeatureBatch) -> tuple[jax.Array, jax.Array]:
+    def read(heads: Any, batch: FeatureBatch) -> tuple[Array, Array]:
         output: Any = model.apply({"params": {"heads": heads}}, batch)
         cyclic = cyclic_scores(output, batch.comparisons)
         return pair_scores(output, batch.comparisons) - cyclic, cyclic

@@ -5,7 +5,7 @@ Sums over examples are divided by the whole batch's weights before they are diff
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax.numpy as jnp
 import optax
@@ -14,6 +14,7 @@ from gpmjax.arrays import Array, Comparisons, FeatureBatch, TokenBatch
 from gpmjax.config import LossConfig
 from gpmjax.losses import reward
 from gpmjax.losses.tokens import token_logprobs
+from gpmjax.models.config import DecoderConfig
 from gpmjax.models.preference_model import PreferenceModel, predictors
 from gpmjax.models.scores import PairwiseOutput, PreferenceOutput, cyclic_scores, pair_scores
 from gpmjax.models.transformer import unembedding
@@ -22,6 +23,15 @@ from gpmjax.train.state import TrainState
 from gpmjax.train.step import make_step
 
 Batch = TokenBatch | FeatureBatch
+
+
+class Applied(Protocol):
+    """What `batch_loss` needs of a preference model."""
+
+    @property
+    def config(self) -> DecoderConfig: ...
+
+    def apply(self, variables: Any, *args: Any, **kwargs: Any) -> Any: ...
 
 
 class Penalties(NamedTuple):
@@ -60,12 +70,14 @@ def comparison_losses(
     else:
         losses = _preference_losses(scores, output.tau, comparisons.margin, comparisons.target, config)
     if config.centering:
+        assert isinstance(output, PreferenceOutput) and output.reward is not None  # by the config's rules
         sides = [
             jnp.take_along_axis(output.reward, side, axis=1) for side in (comparisons.chosen, comparisons.rejected)
         ]
         losses += config.centering * reward.centering_penalty(*sides)
     penalties = Penalties.of(config) if penalties is None else penalties
     if not penalties.none():
+        assert isinstance(output, PreferenceOutput)  # a pairwise model has no penalty
         losses += penalty_losses(output, comparisons, penalties)
     return scores, losses
 
@@ -125,7 +137,7 @@ def question_losses(output: PreferenceOutput | PairwiseOutput, comparisons: Comp
     return jnp.where(comparisons.chosen == comparisons.rejected, first, (first + second) / 2)
 
 
-def chosen_logprobs(model: PreferenceModel, params: Any, hidden: Array, batch: TokenBatch) -> Array:
+def chosen_logprobs(model: Applied, params: Any, hidden: Array, batch: TokenBatch) -> Array:
     """[B, T] f32: log p of every slot's token given the tokens before it; meaningful where ``lm_weight`` > 0."""
     before = predictors(hidden, batch)
     logprobs = token_logprobs(
@@ -144,14 +156,19 @@ def batch_totals(batch: Batch, config: LossConfig) -> dict[str, Array]:
         "decided": jnp.sum(_decided(batch)),
     }
     if config.lm_coefficient:
-        totals["lm_tokens"] = jnp.sum(batch.lm_weight)
+        totals["lm_tokens"] = jnp.sum(_lm_weight(batch))
     return {name: jnp.where(total > 0, total, 1.0) for name, total in totals.items()}
 
 
 def batch_weighs(batch: Batch, config: LossConfig) -> Array:
     """[] bool: whether any weight in the batch is positive."""
     found = jnp.any(batch.comparisons.weight > 0)
-    return found | jnp.any(batch.lm_weight > 0) if config.lm_coefficient else found
+    return found | jnp.any(_lm_weight(batch) > 0) if config.lm_coefficient else found
+
+
+def _lm_weight(batch: Batch) -> Array:
+    assert isinstance(batch, TokenBatch)  # cached features have no tokens to predict
+    return batch.lm_weight
 
 
 def _decided(batch: Batch) -> Array:
@@ -160,7 +177,7 @@ def _decided(batch: Batch) -> Array:
 
 
 def batch_loss(
-    model: PreferenceModel,
+    model: Applied,
     params: Any,
     batch: Batch,
     totals: dict[str, Array],
@@ -191,6 +208,7 @@ def batch_loss(
     loss = mean_share(losses)
     metrics = {"preference_loss": loss}
     if config.lm_coefficient:
+        assert isinstance(batch, TokenBatch)
         logprobs = chosen_logprobs(model, params, hidden, batch)
         metrics["lm_loss"] = -jnp.sum(batch.lm_weight * logprobs) / totals["lm_tokens"]
         loss = reward.regularised(loss, metrics["lm_loss"], config.lm_coefficient)

@@ -29,14 +29,14 @@ SMALLEST_BUCKET = 32
 class TokenSamples(NamedTuple):
     """K responses to each of N prompts, M = ``max_new_tokens``. Entries after a response's end are 0."""
 
-    tokens: np.ndarray
+    tokens: Array
     """[N, K, M] int32; a response's stop token is its last token."""
-    logprobs: np.ndarray
+    logprobs: Array
     """[N, K, M] float32: each token's log-probability under the distribution it was drawn from, that is after
     temperature, top-k and top-p."""
-    lengths: np.ndarray
+    lengths: Array
     """[N, K] int32: tokens of each response, including the stop token."""
-    stopped: np.ndarray
+    stopped: Array
     """[N, K] bool: True where a stop token ended the response, False where it ran into ``max_new_tokens``."""
 
 
@@ -175,7 +175,7 @@ def _draw_batch(
 
     def add_token(step: Array, hidden: Array, samples: TokenSamples, past: Past) -> _State:
         """Draws token ``step`` of every response that has not ended, from the hidden states [N, K, D] before it."""
-        logits = model.apply({"params": params}, hidden, method="logits")
+        logits: Any = model.apply({"params": params}, hidden, method="logits")
         now = jax.vmap(jax.random.fold_in, (0, None))(keys.reshape(-1), step)
         drawn = draw(now, logits.reshape(-1, logits.shape[-1]), plan)
         tokens, logprobs = (jnp.where(samples.stopped, 0, x.reshape(samples.stopped.shape)) for x in drawn)

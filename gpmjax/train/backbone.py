@@ -111,7 +111,7 @@ def open_backbone(config: ModelConfig, mesh: Mesh, seed: int) -> Backbone:
     spec = resolved(config.spec(), decoder.tokenizer)
     model = PreferenceModel(decoder.model.config, spec, decoder.model.runtime)
     saved = [name for name in source.names() if is_head_tensor(name)] if source else []
-    if saved and config.start_heads == "new":
+    if source and saved and config.start_heads == "new":
         raise ValueError(
             f"{source.label}: holds a trained head ({saved[0]}); config.model.start_heads must be 'saved' to go on "
             f"from it, or 'replace'"
@@ -145,7 +145,7 @@ def _random_heads(model: PreferenceModel, mesh: Mesh, key: jax.Array) -> dict:
     """Heads drawn from N(0, 1/(D + 1)²), as in the released recipe."""
     feature = jnp.zeros((1, 1, model.config.hidden_size))
 
-    def init(key: jax.Array) -> dict:
+    def init(key: jax.Array) -> Any:
         return PreferenceHeads(model.spec).init(key, feature, feature)["params"]
 
     shardings = tree_shardings(mesh, jax.eval_shape(init, key))

@@ -33,7 +33,7 @@ from gpmjax.sharding import path_name
 from gpmjax.train.digest import digest
 from gpmjax.train.state import TrainState, state_shardings
 
-HANDLERS = {
+HANDLERS: dict[str, Callable[[], Any]] = {
     "params": ocp.StandardCheckpointHandler,
     "optimizer": ocp.StandardCheckpointHandler,
     "record": ocp.JsonCheckpointHandler,

@@ -127,9 +127,8 @@ def hardware_flops(config: DecoderConfig, runtime: Runtime, trained: Any, frozen
 
 def _sizes(trained: Any, frozen: Any) -> tuple[dict[str, int], list[str]]:
     """Scalars of every parameter by path, and the paths of those that train."""
-    ours: Any
-    theirs: Any
-    ours, theirs = (traverse_util.flatten_dict(params, sep="/") for params in (trained, frozen))
+    ours: Any = traverse_util.flatten_dict(trained, sep="/")
+    theirs: Any = traverse_util.flatten_dict(frozen, sep="/")
     return {path: leaf.size for path, leaf in (ours | theirs).items()}, list(ours)
 
 

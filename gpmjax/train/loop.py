@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from gpmjax.distributed import any_host, on_every_host
 from gpmjax.progress import ProgressBar
@@ -109,7 +110,7 @@ class LoopPlan:
     log_every: int
     eval_every: int
     save_every: int
-    learning_rate: Callable[[int], float]
+    learning_rate: Callable[[int], ArrayLike]
     shown: tuple[str, ...] = ("loss", "accuracy")
     """Metrics of the progress line."""
     evaluate_first: bool = False
@@ -129,6 +130,11 @@ class _Pending:
     rows: np.ndarray
     ended: float | None
     """Time at which the step was done, if that is known already."""
+
+
+def _is_ready(array: Any) -> bool:
+    """Whether an array is computed; jax.Array has the method, but does not declare it."""
+    return array.is_ready()
 
 
 class Loop:
@@ -162,6 +168,7 @@ class Loop:
             with ThreadPoolExecutor(1) as reader:
                 ahead = reader.submit(self._hooks.batch, first) if first < plan.steps else None
                 for n in range(first, plan.steps):
+                    assert ahead is not None  # submitted before this step, or in the step before
                     batch = ahead.result()
                     if n + 1 < plan.steps:
                         ahead = reader.submit(self._hooks.batch, n + 1)
@@ -181,11 +188,11 @@ class Loop:
 
     def _dispatch(self, state: TrainState, batch: Any, n: int) -> TrainState:
         before = self._pending
-        if before is not None and before.ended is None and before.metrics["loss"].is_ready():
+        if before is not None and before.ended is None and _is_ready(before.metrics["loss"]):
             before.ended = time.monotonic()  # its metrics are read only after the next step is dispatched
         state, metrics = self._hooks.step(state, self._hooks.put(batch))
         # A backend that computes before it returns is done now, not when its metrics are read.
-        ended = time.monotonic() if metrics["loss"].is_ready() else None
+        ended = time.monotonic() if _is_ready(metrics["loss"]) else None
         previous, self._pending = self._pending, _Pending(n + 1, metrics, self._hooks.rows(batch), ended)
         self._read(previous)
         return state
@@ -215,7 +222,7 @@ class Loop:
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise TrainingDiverged(self._explain(pending, values))
         values |= self.speed.step(values, ended)
-        values["learning_rate"] = float(self._plan.learning_rate(pending.step - 1))
+        values["learning_rate"] = float(np.asarray(self._plan.learning_rate(pending.step - 1)))
         if pending.step % self._plan.log_every == 0 or pending.step == self._plan.steps:
             self._writer.write(pending.step, values)
             shown = (*self._plan.shown, f"{self._hooks.units}_per_second", "mfu")

@@ -90,9 +90,9 @@ def _with_standard_promotion(rule: optax.GradientTransformation) -> optax.Gradie
         with jax.numpy_dtype_promotion("standard"):
             return rule.init(params)
 
-    def update(gradient, state, params=None):
+    def update(updates, state, params=None):
         with jax.numpy_dtype_promotion("standard"):
-            return rule.update(gradient, state, params)
+            return rule.update(updates, state, params)
 
     return optax.GradientTransformation(init, update)
 

@@ -38,7 +38,8 @@ def init_state(params: Any, optimizer: optax.GradientTransformation, mesh: Mesh)
 
 def state_shardings(state: TrainState, mesh: Mesh | AbstractMesh) -> TrainState:
     """Shardings for a state, or for its shapes."""
-    return TrainState(replicated(mesh), tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer))
+    step: Any = replicated(mesh)
+    return TrainState(step, tree_shardings(mesh, state.params), tree_shardings(mesh, state.optimizer))
 
 
 def jit_step(step: Callable, state: TrainState, mesh: Mesh) -> jax.stages.Wrapped:

@@ -44,6 +44,7 @@ def make_step(
             return loss(merge_params(trainable, frozen), micro, whole)
 
         differentiate = jax.grad(share, has_aux=True)
+        metrics: dict[str, Array]
         if accumulate == 1:
             gradient, metrics = differentiate(state.params, batch)
         else:

@@ -61,6 +61,7 @@ class TensorBoard:
             self._give_up(error)
 
     def _add(self, event: Event) -> None:
+        assert self._writer is not None
         event.wall_time = time.time()
         self._writer.write(event.SerializeToString())
 
