@@ -20,6 +20,7 @@ Source: Efron 1979, doi:10.1214/aos/1176344552.
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -228,11 +229,16 @@ def bootstrap_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if len(values) < 2:
         return np.repeat(values, RESAMPLES, axis=0)
 
+    from scipy import stats  # a second to import
+
     def mean(drawn: np.ndarray, axis: int) -> np.ndarray:
         with np.errstate(invalid="ignore"):  # a column may be missing from a whole draw
             return np.nansum(drawn, axis) / np.sum(~np.isnan(drawn), axis)
 
-    return _bootstrap([values.T], mean, RESAMPLES, True, rng).bootstrap_distribution.T
+    with warnings.catch_warnings():
+        # A draw may hold nothing of a column. scipy's own interval, which is not read here, is then no number.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        return _bootstrap([values.T], mean, RESAMPLES, True, rng).bootstrap_distribution.T
 
 
 def bootstrap_sums(statistic: Callable[..., np.ndarray], *columns: Sequence[float] | np.ndarray) -> list[float] | None:

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy import special
 
 from gpmjax.config.improve import PromptsConfig, ScorerConfig
 from gpmjax.data.assemble import BatchShape, assemble
@@ -32,8 +33,8 @@ def chat_model(http_server, completion, replying, sides):
     """A server of a chat model that prefers the response of the larger letters, whatever the order."""
 
     def judge(prompt):
-        first = 1 / (1 + np.exp(-sum(map(ord, sides(prompt)[0])) + sum(map(ord, sides(prompt)[1]))))
-        first = float(np.clip(first, 0.01, 0.99))
+        sums = [sum(map(ord, side)) for side in sides(prompt)]
+        first = float(np.clip(special.expit(sums[0] - sums[1]), 0.01, 0.99))
         return completion("A" if first > 0.5 else "B", {"A": first, "B": 1 - first})
 
     http_server.script = [replying(judge)]
