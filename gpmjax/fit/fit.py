@@ -7,7 +7,7 @@
     train    restore the newest checkpoint, then steps, evaluations and checkpoints (gpmjax.train.run)
     finish   fit the second stage if there is one, evaluate, export
 
-Evaluation sets are opened by the caller's function, so this package does not depend on gpmjax.evals.
+A fit measures its held-out sets by gpmjax.evals, as an evaluation of the saved model does.
 """
 
 import dataclasses
