@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.launch.programs import run_program
+
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 from gpmjax.config import Config, DataConfig, MeshConfig, ModelConfig
-from tests.launch.programs import run_program
 
 def get_config():
     return Config(
