@@ -134,6 +134,14 @@ def test_on_the_circle_the_score_is_the_sine_of_the_angle_ahead():
     np.testing.assert_allclose(pairwise_scores(v), np.sin(angles[None, :] - angles[:, None]), atol=1e-6)
 
 
+def test_items_with_scales_of_their_own_meet_at_the_mean():
+    v, scale = normal(4, 6), np.abs(normal(4, 3))
+    found = np.asarray(pairwise_scores(v, scale))
+    expected = [[score(v[i], v[j], (scale[i] + scale[j]) / 2) for j in range(4)] for i in range(4)]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_array_equal(found, -found.T)
+
+
 def test_scale_may_be_the_prompts_shared_or_per_item():
     v, scale = normal(3, 4, 6), np.abs(normal(3, 3))
     per_prompt = pairwise_scores(v, scale)
