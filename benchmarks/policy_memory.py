@@ -1,6 +1,6 @@
 """Peak memory and time of reading back a policy iteration whose stages are finished, up to its first batches.
 
-    python benchmarks/policy_memory.py --directory=/tmp/stages [--prompts=20000 --responses=5 --tokens=500]
+    python benchmarks/policy_memory.py --directory=DIRECTORY [--prompts=20000 --responses=5 --tokens=500]
 
 The stages are synthetic parquet files, made in the directory by a process of its own if they are not there. What is
 timed is everything that an iteration does with them before and after its update: samples, scores and two policies'
