@@ -90,7 +90,7 @@ def row_share(mesh: Mesh, process: int | None = None) -> tuple[int, int]:
         for device in devices:
             places.setdefault(device.process_index, set()).add(place)
     shares = sorted({tuple(sorted(held)) for held in places.values()})
-    if sum(map(len, shares)) != mesh.shape["data"] * mesh.shape["fsdp"] or len({len(share) for share in shares}) > 1:
+    if sum(map(len, shares)) != batch_places(mesh) or len({len(share) for share in shares}) > 1:
         raise ValueError(
             f"config.mesh={dict(mesh.shape)}: data × fsdp places must be shared equally by the {len(places)} processes"
         )
@@ -167,7 +167,18 @@ def look_up(embed: Callable[[jax.Array], jax.Array], tokens: Any, mesh: Mesh | N
 
 def divides(mesh: Mesh, rows: int) -> bool:
     """Whether ``rows`` rows can be split equally over data and fsdp."""
-    return rows % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0
+    return rows % batch_places(mesh) == 0
+
+
+def batch_places(mesh: Mesh) -> int:
+    """Number of (data, fsdp) places, each of which holds equally many rows of a batch."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def shared_rows(mesh: Mesh, rows: int) -> int:
+    """The least number of rows, at least ``rows``, that can be split equally over data and fsdp."""
+    places = batch_places(mesh)
+    return -(-rows // places) * places
 
 
 def put_batch(mesh: Mesh, batch: Any) -> Any:

@@ -14,7 +14,7 @@ from gpmjax.aot.exchange import Exchange, needed_exchange
 from gpmjax.aot.workload import Workload
 from gpmjax.config import Config
 from gpmjax.config.improve import ImproveConfig
-from gpmjax.sharding import batch_sharding, make_mesh, tree_shardings
+from gpmjax.sharding import batch_places, batch_sharding, make_mesh, tree_shardings
 from gpmjax.train.optimizer import frozen_patterns, make_optimizer, split_params
 from gpmjax.train.state import TrainState, jit_step, state_shardings
 
@@ -111,7 +111,7 @@ def compile_step(config: Config | ImproveConfig, workload: Workload, devices: Se
       DoesNotFit: the step is too large for the devices' memory.
     """
     mesh = make_mesh(**dataclasses.asdict(config.mesh), devices=list(devices))
-    places = mesh.shape["data"] * mesh.shape["fsdp"] * config.optimizer.accumulate
+    places = batch_places(mesh) * config.optimizer.accumulate
     if workload.rows % places:
         raise ValueError(
             f"config.{ROWS[workload.section]}={workload.rows}: must be a multiple of {places} "

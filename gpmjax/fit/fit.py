@@ -35,7 +35,7 @@ from gpmjax.fit.step import Batch, make_train_step
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PreferenceOutput
 from gpmjax.progress import ProgressBar
-from gpmjax.sharding import put_batch, put_whole_batch, replicated
+from gpmjax.sharding import put_batch, put_whole_batch, replicated, shared_rows
 from gpmjax.train.backbone import Backbone, open_backbone
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.flops import dense_work
@@ -43,7 +43,7 @@ from gpmjax.train.loop import StopRequest, StopRequested
 from gpmjax.train.metrics import write_json_on_first_host
 from gpmjax.train.optimizer import frozen_patterns, merge_params
 from gpmjax.train.record import fit_record, refuse_changes
-from gpmjax.train.run import Figures, Summary, Trained, TrainingTask, batch_places, open_mesh, train
+from gpmjax.train.run import Figures, Summary, Trained, TrainingTask, open_mesh, train
 from gpmjax.train.workdir import owned_workdir
 
 EXAMPLES = 6
@@ -184,13 +184,12 @@ def encode_features(run: FitRun) -> GroupFeatures:
             bar.append(ProgressBar("encode", total, done))
         bar[0].update(done, {})
 
-    places = batch_places(run.mesh)
     try:
         encode_missing(
             groups,
             store,
             encode,
-            rows=-(-4 // places) * places,  # a few rows at least, as many on every device
+            rows=shared_rows(run.mesh, 4),
             row_length=config.data.max_length,
             progress=progress,
             agree=lambda lacking: np.asarray(any_host(lacking)),

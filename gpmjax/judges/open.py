@@ -24,7 +24,7 @@ from gpmjax.judges.function import function_judge
 from gpmjax.judges.judge import Judge
 from gpmjax.judges.pairwise import PairwiseJudge
 from gpmjax.judges.rationales import RationaleReader, rationales_identity
-from gpmjax.judges.readout import PackedReader, Reader, round_up
+from gpmjax.judges.readout import PackedReader, Reader
 from gpmjax.judges.row_reader import DistinctReader, RowReader, scoring_program
 from gpmjax.models.attention.grouped_query import preferred
 from gpmjax.models.config import DecoderConfig, Runtime
@@ -34,7 +34,7 @@ from gpmjax.models.spec import PreferenceSpec
 from gpmjax.models.transformer import Decoder
 from gpmjax.sampling.generate import TokenSamples, generate
 from gpmjax.sampling.logits import SamplingPlan, textless
-from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated
+from gpmjax.sharding import batch_sharding, make_mesh, place_leaf, replicated, shared_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +159,7 @@ def open_model(config: JudgeConfig, mesh: Mesh | None = None, *, share: float = 
         scorer=make_scorer(model, loaded.params, mesh),
         format=response_format(chat, spec.question, spec.kind),
         spec=spec,
-        rows_per_batch=round_up(config.rows, mesh.shape["data"] * mesh.shape["fsdp"]),
+        rows_per_batch=shared_rows(mesh, config.rows),
         identity=identity,
         max_length=window,
     )
@@ -175,9 +175,11 @@ def as_judge(model: OpenModel, config: JudgeConfig, *, training: bool = False) -
         read = _thinking(model, read, config)
         identity["rationales"] = rationales_identity(config)
     if training:
-        one_pass = isinstance(read, PackedReader)
-        program = scoring_program(model.model, model.params, model.mesh)
-        read = RowReader(program, model.mesh, model.rows_per_batch) if one_pass else DistinctReader(read)
+        if isinstance(read, PackedReader):
+            program = scoring_program(model.model, model.params, model.mesh)
+            read = RowReader(program, model.mesh, model.rows_per_batch)
+        else:
+            read = DistinctReader(read)
     if model.spec.kind == "pairwise":
         identity |= {"order": config.order, "symmetry": config.symmetry}
         questions: Any = model.format

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from gpmjax.arrays import TokenBatch
@@ -98,14 +99,18 @@ def _read(scorer: Callable[[TokenBatch], Any], pipeline: Pipeline) -> dict[int, 
     read = {}
     for step in range(pipeline.steps(1)):
         output = scorer(pipeline.batch(step))
-        fields = [None if field is None else np.asarray(field) for field in output]
+        output = jax.tree.map(np.asarray, output)
         for b, row in enumerate(pipeline.rows(step)):
             first = 0
             for piece in row:
                 here = slice(first, first := first + len(piece.responses))
-                # τ is one number; all else is a row of responses.
-                read[id(piece)] = output._make(f if f is None or f.ndim == 0 else f[b, here] for f in fields)
+                read[id(piece)] = responses_at(output, (b, here))
     return read
+
+
+def responses_at(output: Any, index: Any) -> Any:
+    """The responses of an output, arrays on the host, at ``index``; τ, one number for all, is kept."""
+    return output._make(f if f is None or np.ndim(f) == 0 else np.asarray(f)[index] for f in output)
 
 
 def _joined(parts: Sequence[Output]) -> Output:

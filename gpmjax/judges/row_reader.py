@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from gpmjax.arrays import Array, TokenBatch
 from gpmjax.data.assemble import BatchShape, assemble
 from gpmjax.data.encode import EncodedGroup
-from gpmjax.judges.readout import SLOTS_STEP, GroupReading, Output, Reader, round_up
+from gpmjax.judges.readout import SLOTS_STEP, GroupReading, Output, Reader, responses_at, round_up
 from gpmjax.models.precision import full_precision
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.scores import PairwiseOutput, group_scores
@@ -44,12 +44,12 @@ class RowReader:
         shape = BatchShape(self.rows, tokens, max(len(group.responses) for group in groups), 1)
         rows = [[group] for group in distinct] + [[]] * (self.rows - len(groups))
         output, scores = self.apply(put_whole_batch(self.mesh, assemble(rows, shape)))
-        fields = [None if field is None else np.asarray(field) for field in output]
+        output = jax.tree.map(np.asarray, output)
         scores = None if scores is None else np.asarray(scores)
         for n, (group, at) in enumerate(zip(distinct, places, strict=True)):
-            # τ is one number; all else is a row of responses.
-            mine = output._make(f if f is None or f.ndim == 0 else f[n, at] for f in fields)
-            yield GroupReading(mine, group.size[0], None if scores is None else scores[n][np.ix_(at, at)])
+            yield GroupReading(
+                responses_at(output, (n, at)), group.size[0], None if scores is None else scores[n][np.ix_(at, at)]
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,7 @@ class DistinctReader:
     def __call__(self, groups: Sequence[EncodedGroup]) -> Iterator[GroupReading]:
         distinct, places = zip(*map(distinct_responses, groups), strict=True) if groups else ((), ())
         for (output, tokens, _), at in zip(self.read(distinct), places, strict=True):
-            fields = (f if f is None or np.ndim(f) == 0 else np.asarray(f)[at] for f in output)
-            yield GroupReading(output._make(fields), tokens)
+            yield GroupReading(responses_at(output, at), tokens)
 
 
 def distinct_responses(group: EncodedGroup) -> tuple[EncodedGroup, list[int]]:

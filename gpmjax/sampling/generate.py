@@ -21,7 +21,7 @@ from gpmjax.arrays import Array
 from gpmjax.models.cache import DecodeStep, Past, empty_past
 from gpmjax.models.transformer import Decoder, decode_step, prefill, sequence_layout
 from gpmjax.sampling.logits import SamplingPlan, draw
-from gpmjax.sharding import BATCH, put_whole_batch, replicated
+from gpmjax.sharding import BATCH, put_whole_batch, replicated, shared_rows
 
 SMALLEST_BUCKET = 32
 
@@ -90,8 +90,8 @@ def generate(
         raise ValueError(f"seed={seed}: must be in [0, 2³²)")
     if len(ids) != len(prompts) or any(not 0 <= number < 2**32 for number in ids):
         raise ValueError(f"ids={list(ids)[:8]}…: must be {len(prompts)} numbers in [0, 2³²), one a prompt")
-    places = 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
-    rows = -(-min(rows, len(prompts)) // places) * places
+    rows = min(rows, len(prompts))
+    rows = rows if mesh is None else shared_rows(mesh, rows)
     shape = (len(prompts), samples, plan.max_new_tokens)
     result = TokenSamples(
         tokens=np.zeros(shape, np.int32),

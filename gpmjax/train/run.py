@@ -20,7 +20,7 @@ from gpmjax.chips import peak_flops
 from gpmjax.config import Config, MeshConfig
 from gpmjax.config.improve import ImproveConfig
 from gpmjax.models.config import DecoderConfig, Runtime
-from gpmjax.sharding import make_mesh
+from gpmjax.sharding import batch_places, make_mesh
 from gpmjax.train.checkpoint import Checkpoints
 from gpmjax.train.flops import Work, hardware_flops
 from gpmjax.train.loop import Loop, LoopHooks, LoopPlan, StopRequest
@@ -51,11 +51,6 @@ def open_mesh(config: MeshConfig, field: str, rows: int, accumulate: int) -> Mes
             f"(mesh data × fsdp = {places}, accumulate = {accumulate})"
         )
     return mesh
-
-
-def batch_places(mesh: Mesh) -> int:
-    """Number of (data, fsdp) places, each of which holds equally many rows of a batch."""
-    return mesh.shape["data"] * mesh.shape["fsdp"]
 
 
 def shown_places(places: Iterable[str], most: int = 5) -> str:

@@ -1,8 +1,6 @@
 """``--help`` shows every field of a config with its type, value, default and text; a wrong value ends in one line."""
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from gpmjax.config import Config, HeadConfig, ImproveConfig, ModelConfig
 from gpmjax.config.help import config_help, field_texts
 from gpmjax.models.spec import PreferenceSpec
+from tests.launch.programs import run_program
 
 ROOT = Path(__file__).parents[2]
 
@@ -48,8 +47,7 @@ def test_a_heads_fields_and_defaults_are_the_specs_but_for_two():
 
 
 def run(*arguments):
-    command = [sys.executable, ROOT / "launch" / "train.py", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return run_program(ROOT / "launch" / "train.py", *arguments)
 
 
 def test_help_of_the_program_lists_the_fields_of_a_file_or_of_both_configs():

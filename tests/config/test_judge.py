@@ -1,13 +1,12 @@
 """One set of fields names every judge; a program's flags are those fields, under the names that they always had."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from gpmjax.config.judge import JudgeConfig, ScorerConfig
+from tests.launch.programs import run_program
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 BEFORE = """model tokenizer max_length rows_per_batch dtype template attention feature_cache order symmetry rationales
@@ -18,7 +17,7 @@ mlp_activation"""
 
 @pytest.mark.parametrize("program", ["evaluate.py", "diagnose.py"])
 def test_every_former_flag_is_there(program):
-    done = subprocess.run([sys.executable, LAUNCH / program, "--help"], capture_output=True, text=True, check=False)
+    done = run_program(LAUNCH / program, "--help")
     flags = re.findall(r"^  --(?:\[no\])?(\w+):", done.stdout, re.M)
     assert [flag for flag in BEFORE.split() if flag not in flags] == []
     assert "default: '8'" in done.stdout and "At most so many tokens a rationale." in done.stdout

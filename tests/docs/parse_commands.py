@@ -21,6 +21,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 def load(words: list[str]) -> None:
     """Defines the flags of the program that a command runs."""
+    from tests.launch.programs import command_of
+
     if words[0] == "gpmjax":
         importlib.import_module(f"gpmjax.commands.{words[1]}")
         return
@@ -28,8 +30,7 @@ def load(words: list[str]) -> None:
     sys.path[0] = str(program.parent)
     runpy.run_path(words[1], run_name="page")
     if program.parent.name == "launch":
-        name = program.read_text(encoding="utf-8").split('run("')[1].split('"')[0]
-        importlib.import_module(f"gpmjax.commands.{name}")
+        importlib.import_module(f"gpmjax.commands.{command_of(program)}")
 
 
 def parse(words: list[str], mode: str) -> str:

@@ -1,44 +1,29 @@
 """Runs the code of pages as a reader would: ``python tests/docs/run_pages.py [--commands] [--change=OLD=>NEW] PAGE …``.
 
 Each page runs in the current directory and in a namespace of its own, its Python blocks in order. With --commands the
-commands of ``bash`` blocks run as well (those of ``sh`` blocks are only shown), each in a fork of this process, so that
-the libraries are imported once. --change replaces a text of the page, and is an error where the page does not hold it.
+commands of ``bash`` blocks run as well (those of ``sh`` blocks are only shown), as tests/launch/programs.py runs them.
+--change replaces a text of the page, and is an error where the page does not hold it.
 """
 
-import importlib
-import os
-import runpy
 import shlex
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parents[2]))
 
 from pages import ROOT, blocks, shell_words
 
+from tests.launch.programs import run_program
+
 
 def run_command(words: list[str]) -> None:
-    """Runs ``python PROGRAM …`` in a fork; ends this process when it fails."""
-    sys.stdout.flush()
-    child = os.fork()
-    if child:
-        if status := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-            sys.exit(f"{shlex.join(words)}: exit status {status}")
-        return
-    status = 1
-    try:
-        sys.argv, sys.path[0] = words[1:], str(ROOT / "launch")
-        runpy.run_path(str(ROOT / words[1]), run_name="__main__")
-        status = 0
-    except SystemExit as end:
-        status = end.code if isinstance(end.code, int) else int(end.code is not None)
-        print(end.code or "", file=sys.stderr)
-    except Exception:
-        sys.excepthook(*sys.exc_info())
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    """Runs ``python PROGRAM …`` and shows what it prints; ends this process when it fails."""
+    done = run_program(ROOT / words[1], *words[2:], cwd=Path.cwd())
+    print(done.stdout, end="", flush=True)
+    print(done.stderr, end="", file=sys.stderr, flush=True)
+    if done.returncode:
+        sys.exit(f"{shlex.join(words)}: exit status {done.returncode}")
 
 
 def run_page(page: Path, changes: dict[str, str], with_commands: bool) -> None:
@@ -60,8 +45,6 @@ def run_page(page: Path, changes: dict[str, str], with_commands: bool) -> None:
 def main(arguments: list[str]) -> None:
     options = [argument for argument in arguments if argument.startswith("--")]
     changes = dict(option.removeprefix("--change=").split("=>") for option in options if option.startswith("--change="))
-    if "--commands" in options:
-        importlib.import_module("gpmjax.fit.fit")  # what the commands import, before the first fork
     for page in arguments[len(options) :]:
         print(f"== {page}", flush=True)
         run_page(Path(page), dict(changes), "--commands" in options)

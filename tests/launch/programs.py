@@ -45,6 +45,11 @@ def run_program(
     return subprocess.CompletedProcess(command, code, out, err)
 
 
+def command_of(script: Path) -> str:
+    """The command of ``gpmjax`` that a script of launch/ runs."""
+    return script.read_text(encoding="utf-8").split('run("')[1].split('"')[0]
+
+
 @functools.cache
 def _server() -> "subprocess.Popen[str]":
     """The process that forks, one for each process that tests."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.programs import run_program
+from tests.launch.programs import command_of, run_program
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 
@@ -75,7 +75,6 @@ def test_every_program_with_the_flag_out_is_tested():
     commands = LAUNCH.parent / "gpmjax" / "commands"
     with_out = set()
     for script in LAUNCH.glob("*.py"):
-        command = script.read_text(encoding="utf-8").split('run("')[1].split('"')[0]
-        if '("out"' in (commands / f"{command}.py").read_text(encoding="utf-8"):
+        if '("out"' in (commands / f"{command_of(script)}.py").read_text(encoding="utf-8"):
             with_out.add(script.name)
     assert with_out == FILES.keys() | DIRECTORIES.keys()

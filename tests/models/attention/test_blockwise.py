@@ -13,6 +13,7 @@ from gpmjax.models.attention.grouped_query import attention
 from gpmjax.models.attention.visibility import slot_tags
 from gpmjax.models.transformer import sequence_layout
 from gpmjax.sharding import batch_sharding, make_mesh
+from tests.models.attention.gradients import both, draw_inputs
 
 SLOTS = 150  # not a multiple of a block's 64 slots: three blocks
 
@@ -29,25 +30,7 @@ def layout(token_batch):
     return TokenLayout(*map(jnp.asarray, token_batch(rows, slots=SLOTS).layout))
 
 
-def arrays(heads, key_heads, width, rows=2, dtype=jnp.float32):
-    rng = np.random.default_rng(0)
-
-    def draw(count):
-        return jnp.asarray(rng.standard_normal((rows, SLOTS, count, width)), dtype)
-
-    return draw(heads), draw(key_heads), draw(key_heads), draw(heads)
-
-
-def both(layout, q, k, v, given, **settings):
-    """The outputs on slots that hold tokens, and the three gradients."""
-    real = (layout.group > 0)[:, :, None, None]
-
-    def run(q, k, v):
-        mixed = jnp.where(real, attention(q, k, v, layout, **settings), 0)
-        return jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32)), mixed
-
-    gradients, mixed = jax.jit(jax.grad(run, argnums=(0, 1, 2), has_aux=True))(q, k, v)
-    return mixed, *gradients
+arrays = functools.partial(draw_inputs, SLOTS)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from gpmjax.models.attention.grouped_query import attention
 from gpmjax.models.attention.visibility import slot_tags
 from gpmjax.models.attention.visits import block_size
 from gpmjax.sharding import batch_sharding, make_mesh
+from tests.models.attention.gradients import both, draw_inputs
 
 SLOTS = 1100  # not a multiple of a block's 384 slots: three blocks
 
@@ -45,25 +46,8 @@ def layout(token_batch):
     return TokenLayout(*map(jnp.asarray, token_batch(rows, slots=SLOTS).layout))
 
 
-def arrays(heads, key_heads, width, rows=2, dtype=jnp.float32, slots=SLOTS):
-    rng = np.random.default_rng(0)
-
-    def draw(count):
-        return jnp.asarray(rng.standard_normal((rows, slots, count, width)), dtype)
-
-    return draw(heads), draw(key_heads), draw(key_heads), draw(heads)
-
-
-def both(layout, q, k, v, given, **settings):
-    """The outputs on slots that hold tokens, and the three gradients."""
-    real = (layout.group > 0)[:, :, None, None]
-
-    def run(q, k, v):
-        mixed = jnp.where(real, attention(q, k, v, layout, **settings), 0)
-        return jnp.sum(mixed.astype(jnp.float32) * given.astype(jnp.float32)), mixed
-
-    gradients, mixed = jax.jit(jax.grad(run, argnums=(0, 1, 2), has_aux=True))(q, k, v)
-    return mixed, *gradients
+def arrays(heads, key_heads, width, slots=SLOTS, **options):
+    return draw_inputs(slots, heads, key_heads, width, **options)
 
 
 @pytest.mark.parametrize(
