@@ -21,6 +21,7 @@ from gpmjax.judges import row_reader
 from gpmjax.judges.function import FunctionJudge
 from gpmjax.judges.judge import skew_symmetric
 from gpmjax.judges.open import look_at_scorer, open_judge, open_scorer
+from gpmjax.judges.row_reader import distinct_responses
 from gpmjax.losses.blocks import block_mean_scores
 from gpmjax.models.preference_model import PreferenceModel
 from gpmjax.models.presets import PRESETS
@@ -251,6 +252,14 @@ def test_equal_texts_are_read_once_and_share_the_score(saved, monkeypatch):
     assert not np.any(found.scores[1]) and abs(found.scores[0, 0, 1]) > 1e-3
     single = scored(scorer, PROMPTS[:1], [["yes", "no"]])
     np.testing.assert_allclose(found.scores[0, :2, :2], single.scores[0], atol=1e-6)
+
+
+def test_what_is_read_once_are_the_first_places_in_their_order():
+    texts = [np.array(tokens, np.int32) for tokens in ([5, 6], [5, 6], [7], [5, 6], [8])]
+    group = EncodedGroup(np.array([1], np.int32), 1, tuple(texts), ())
+    distinct, places = distinct_responses(group)
+    assert [tokens.tolist() for tokens in distinct.responses] == [[5, 6], [7], [8]]
+    assert places == [0, 0, 1, 0, 2]
 
 
 def test_texts_that_read_alike_once_they_are_cut_share_the_score_too(saved):
